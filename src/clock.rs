@@ -1,0 +1,99 @@
+//! What time it is: read here only, so that a test can say otherwise.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Where the time comes from. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug, Default)]
+enum Source {
+    #[default]
+    System,
+    Set(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The machine's wall clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `now` until [`Clock::advance`] moves it; for tests and `policy test`.
+    pub fn set_to(now: Timestamp) -> Self {
+        Self(Source::Set(Arc::new(AtomicU64::new(now.millis()))))
+    }
+
+    /// Moves a set clock on; the machine's own clock is not moved.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Set(at) = &self.0 {
+            at.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => Timestamp::of(system_now()),
+            Source::Set(at) => Timestamp(at.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Milliseconds since 1970-01-01 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    pub const fn millis(self) -> u64 {
+        self.0
+    }
+
+    pub const fn seconds(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// How long ago `earlier` was; zero where it was not.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    fn of(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+impl std::fmt::Display for Timestamp {
+    /// RFC 3339, in UTC.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        match at {
+            Some(at) => write!(f, "{at:.3}"),
+            None => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
+fn system_now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_clock_stands_until_it_is_moved() {
+        let clock = Clock::set_to(Timestamp::from_millis(1_700_000_000_000));
+        assert_eq!(clock.now().to_string(), "2023-11-14T22:13:20.000Z");
+        clock.clone().advance(Duration::from_secs(2));
+        assert_eq!(clock.now().since(Timestamp::from_millis(1_700_000_000_000)), Duration::from_secs(2));
+    }
+}

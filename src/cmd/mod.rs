@@ -1,0 +1,14 @@
+//! One verb a file. Data goes to stdout, talk to stderr; every foreseeable mistake carries a hint.
+
+pub mod audit;
+pub mod certs;
+pub mod connect;
+pub mod doctor;
+pub mod init;
+pub mod keys;
+mod output;
+pub mod policy;
+pub mod serve;
+pub mod signer_worker;
+
+pub use output::{Context, Done, Failure, HintExt, Success};

@@ -1,0 +1,199 @@
+//! The configuration as it is meant: read once at start, every value checked, every path resolved.
+//!
+//! `deploy/chancery.example.toml` is the annotated reference of every key.
+
+mod error;
+mod read;
+pub mod units;
+mod written;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use crate::secret::SecretUrl;
+
+pub use error::{ConfigError, position};
+
+/// Everything that `serve` needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that this was read from.
+    pub file: PathBuf,
+    pub gateway: Gateway,
+    pub admin: Option<Admin>,
+    pub chain: Chain,
+    /// The folder of policy files.
+    pub policies: PathBuf,
+    pub ledger: Ledger,
+    pub signer: Signer,
+    pub limits: Limits,
+    pub clients: Vec<Client>,
+    pub operators: Vec<Operator>,
+    pub tokens: Vec<Token>,
+    pub accounts: Vec<Account>,
+}
+
+/// The mutual-TLS listener that tools are pointed at.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    pub listen: SocketAddr,
+    /// The `Host` (HTTP/1.1) or `:authority` (HTTP/2) values that are ours, with port where it is not 443.
+    pub hosts: Vec<String>,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: PathBuf,
+    pub identity: IdentityKind,
+    /// How long open requests may take to end after SIGTERM.
+    pub drain: Duration,
+}
+
+/// Where in a client certificate the identity stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityKind {
+    Uri,
+    Dns,
+}
+
+/// The second listener, for operators. It uses the gateway's certificate, key and client CA.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub hosts: Vec<String>,
+}
+
+/// The chain, and the node that speaks for it.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    pub id: u64,
+    pub node: SecretUrl,
+    /// For one call to the node.
+    pub timeout: Duration,
+    /// After how many blocks a transaction is final where the chain has no finalized block.
+    pub finality: u64,
+    /// The largest answer of the node that is passed on, in bytes.
+    pub max_answer: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub path: PathBuf,
+    /// How many nonces of one account may be open (recorded and not final) at once.
+    pub max_open: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Signer {
+    pub allow_software_keys: bool,
+    /// From the reservation to its signature; past it the reservation is void.
+    pub deadline: Duration,
+    /// How many calls into the module may hang before its worker is killed.
+    pub max_stuck: usize,
+}
+
+/// Bounds; over each of them there is a clear error, at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub max_body: usize,
+    /// Calls in one batch.
+    pub max_batch: usize,
+    /// Nesting of JSON.
+    pub max_depth: usize,
+    /// Bytes of a request's head.
+    pub max_header: usize,
+    pub max_connections: usize,
+    /// Requests being answered, of all clients together.
+    pub max_in_flight: usize,
+    pub max_in_flight_per_client: usize,
+    pub handshake_timeout: Duration,
+    pub header_timeout: Duration,
+    pub body_timeout: Duration,
+    pub idle_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body: 2 * 1024 * 1024,
+            max_batch: 100,
+            max_depth: 32,
+            max_header: 16 * 1024,
+            max_connections: 4096,
+            max_in_flight: 1024,
+            max_in_flight_per_client: 256,
+            handshake_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Who may connect, and which accounts it may use.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub name: String,
+    /// The SAN that its certificate carries, exactly.
+    pub identity: String,
+    /// A free label that policies can name.
+    pub role: Option<String>,
+    pub person: Option<String>,
+    /// In the order in which `eth_accounts` answers them.
+    pub accounts: Vec<Address>,
+    pub origins: Vec<String>,
+}
+
+/// Who may use the admin listener.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    pub name: String,
+    pub identity: String,
+    pub role: OperatorRole,
+    pub person: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OperatorRole {
+    Admin,
+    Auditor,
+    Approver,
+}
+
+/// A PKCS#11 token. Its PIN is read from `pin_file` by the worker process alone.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub name: String,
+    pub module: PathBuf,
+    pub label: String,
+    pub serial: Option<String>,
+    pub pin_file: PathBuf,
+    pub sessions: usize,
+    /// Set for the worker process only, for modules that are configured by it (`SOFTHSM2_CONF`).
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A key, pinned to its address.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub name: String,
+    pub address: Address,
+    pub key: KeySource,
+}
+
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// By the label of its token's entry, and `CKA_LABEL`.
+    Token { token: String, label: String },
+    /// An encrypted JSON keystore; laptops only.
+    Keystore { file: PathBuf, password_file: PathBuf },
+}
+
+impl Config {
+    pub fn token(&self, name: &str) -> Option<&Token> {
+        self.tokens.iter().find(|token| token.name == name)
+    }
+}

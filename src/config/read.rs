@@ -1,0 +1,387 @@
+//! From the file to the configuration: every mistake is named with its line before anything starts.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+
+use crate::config::written::{self, Text};
+use crate::config::{
+    Account, Admin, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger, Limits,
+    Operator, OperatorRole, Signer, Token, units,
+};
+use crate::secret::{self, SecretUrl};
+use crate::transaction::address;
+
+impl Config {
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|e| {
+            ConfigError::new(file, format_args!("{e}; `chancery init` writes a first configuration"))
+        })?;
+        Self::parse(file, &text)
+    }
+
+    /// Reads `text` as the contents of `file`, whose folder relative paths start from.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let written: written::File =
+            toml::from_str(text).map_err(|e| ConfigError::of_toml(file, text, &e))?;
+        Reader { file, text, folder: file.parent().unwrap_or(Path::new(".")) }.config(written)
+    }
+}
+
+struct Reader<'a> {
+    file: &'a Path,
+    text: &'a str,
+    folder: &'a Path,
+}
+
+type Read<T> = Result<T, ConfigError>;
+
+impl Reader<'_> {
+    fn config(&self, written: written::File) -> Read<Config> {
+        let tokens = written.token.into_iter().map(|t| self.token(t)).collect::<Read<Vec<_>>>()?;
+        let accounts =
+            written.account.into_iter().map(|a| self.account(a, &tokens)).collect::<Read<Vec<Account>>>()?;
+        let clients =
+            written.client.into_iter().map(|c| self.client(c, &accounts)).collect::<Read<Vec<_>>>()?;
+        let operators = written.operator.into_iter().map(|o| self.operator(o)).collect::<Read<Vec<_>>>()?;
+        self.unique("[[token]] name", tokens.iter().map(|t| &t.name))?;
+        self.unique("[[account]] name", accounts.iter().map(|a| &a.name))?;
+        self.unique("[[account]] address", accounts.iter().map(|a| &a.address))?;
+        self.unique("name of [[client]] or [[operator]]", names(&clients, &operators))?;
+        self.unique("identity of [[client]] or [[operator]]", identities(&clients, &operators))?;
+        let signer = self.signer(&written.signer)?;
+        if !signer.allow_software_keys
+            && let Some(account) = accounts.iter().find(|a| matches!(a.key, KeySource::Keystore { .. }))
+        {
+            return Err(self.wrong(format_args!(
+                "account `{}` has a keystore file, not a token; software keys are for laptops only: to accept that, \
+                 set `allow_software_keys = true` in [signer]",
+                account.name
+            )));
+        }
+        Ok(Config {
+            file: self.file.to_owned(),
+            gateway: self.gateway(&written.gateway)?,
+            admin: written.admin.map(|a| self.admin(&a)).transpose()?,
+            chain: self.chain(&written.chain)?,
+            policies: self.path(&written.policy.directory),
+            ledger: Ledger {
+                path: self.path(&written.ledger.path),
+                max_open: written.ledger.max_open.unwrap_or(64),
+            },
+            signer,
+            limits: self.limits(&written.limits)?,
+            clients,
+            operators,
+            tokens,
+            accounts,
+        })
+    }
+
+    fn gateway(&self, written: &written::Gateway) -> Read<Gateway> {
+        let identity = match written.identity.as_ref().map(|kind| (kind.get_ref().as_str(), kind)) {
+            None | Some(("uri", _)) => IdentityKind::Uri,
+            Some(("dns", _)) => IdentityKind::Dns,
+            Some((other, kind)) => {
+                return Err(self.at(&kind.span(), format_args!("`{other}`: expected \"uri\" or \"dns\"")));
+            }
+        };
+        if written.hosts.is_empty() {
+            return Err(self.wrong(
+                "[gateway] hosts is empty: name what clients write as host, such as \"localhost:8545\"",
+            ));
+        }
+        Ok(Gateway {
+            listen: self
+                .parse::<SocketAddr>(&written.listen, "an address and port, such as 127.0.0.1:8545")?,
+            hosts: hosts(&written.hosts),
+            certificate: self.path(&written.certificate),
+            key: self.path(&written.key),
+            client_ca: self.path(&written.client_ca),
+            identity,
+            drain: self.duration(written.drain.as_ref(), Duration::from_secs(10))?,
+        })
+    }
+
+    fn admin(&self, written: &written::Admin) -> Read<Admin> {
+        let listen =
+            self.parse::<SocketAddr>(&written.listen, "an address and port, such as 127.0.0.1:9545")?;
+        let hosts = match &written.hosts {
+            Some(written) => hosts(written),
+            None => vec![listen.to_string(), format!("localhost:{}", listen.port())],
+        };
+        Ok(Admin { listen, hosts })
+    }
+
+    fn chain(&self, written: &written::Chain) -> Read<Chain> {
+        let node = match (&written.node, &written.node_file) {
+            (Some(url), None) => SecretUrl::parse(url.get_ref()).map_err(|e| self.at(&url.span(), e))?,
+            (None, Some(file)) => {
+                let path = self.path(file);
+                let url = secret::read_file(&path)
+                    .map_err(|e| self.at(&file.span(), format_args!("{}: {e}", path.display())))?;
+                SecretUrl::parse(secrecy::ExposeSecret::expose_secret(&url))
+                    .map_err(|e| self.at(&file.span(), e))?
+            }
+            _ => {
+                return Err(self.wrong(
+                    "[chain] needs `node` (a URL) or `node_file` (a file that holds it), one of them",
+                ));
+            }
+        };
+        Ok(Chain {
+            id: written.id,
+            node,
+            timeout: self.duration(written.timeout.as_ref(), Duration::from_secs(6))?,
+            finality: written.finality.unwrap_or(64),
+            max_answer: written.max_answer.unwrap_or(64 * 1024 * 1024),
+        })
+    }
+
+    fn signer(&self, written: &written::Signer) -> Read<Signer> {
+        Ok(Signer {
+            allow_software_keys: written.allow_software_keys,
+            deadline: self.duration(written.deadline.as_ref(), Duration::from_secs(6))?,
+            max_stuck: written.max_stuck.unwrap_or(8),
+        })
+    }
+
+    fn limits(&self, written: &written::Limits) -> Read<Limits> {
+        let default = Limits::default();
+        Ok(Limits {
+            max_body: written.max_body.unwrap_or(default.max_body),
+            max_batch: written.max_batch.unwrap_or(default.max_batch),
+            max_depth: written.max_depth.unwrap_or(default.max_depth),
+            max_header: written.max_header.unwrap_or(default.max_header),
+            max_connections: written.max_connections.unwrap_or(default.max_connections),
+            max_in_flight: written.max_in_flight.unwrap_or(default.max_in_flight),
+            max_in_flight_per_client: written
+                .max_in_flight_per_client
+                .unwrap_or(default.max_in_flight_per_client),
+            handshake_timeout: self
+                .duration(written.handshake_timeout.as_ref(), default.handshake_timeout)?,
+            header_timeout: self.duration(written.header_timeout.as_ref(), default.header_timeout)?,
+            body_timeout: self.duration(written.body_timeout.as_ref(), default.body_timeout)?,
+            idle_timeout: self.duration(written.idle_timeout.as_ref(), default.idle_timeout)?,
+        })
+    }
+
+    fn client(&self, written: written::Client, accounts: &[Account]) -> Read<Client> {
+        let use_of = |name: &Text| -> Read<Address> {
+            let known = accounts.iter().find(|account| account.name == *name.get_ref());
+            known.map(|account| account.address).ok_or_else(|| {
+                self.at(&name.span(), format_args!("there is no [[account]] named `{}`", name.get_ref()))
+            })
+        };
+        Ok(Client {
+            name: self.name(&written.name)?,
+            identity: written.identity.into_inner(),
+            role: written.role.as_ref().map(|role| self.name(role)).transpose()?,
+            person: written.person,
+            accounts: written.accounts.iter().map(use_of).collect::<Read<_>>()?,
+            origins: written.origins.into_iter().map(Text::into_inner).collect(),
+        })
+    }
+
+    fn operator(&self, written: written::Operator) -> Read<Operator> {
+        let role = match written.role.get_ref().as_str() {
+            "admin" => OperatorRole::Admin,
+            "auditor" => OperatorRole::Auditor,
+            "approver" => OperatorRole::Approver,
+            other => {
+                let what = format!("`{other}` is not a role of an operator: admin, auditor or approver");
+                return Err(self.at(&written.role.span(), what));
+            }
+        };
+        let name = self.name(&written.name)?;
+        Ok(Operator { name, identity: written.identity.into_inner(), role, person: written.person })
+    }
+
+    fn token(&self, written: written::Token) -> Read<Token> {
+        let sessions = written.sessions.unwrap_or(4);
+        if sessions == 0 {
+            return Err(self.at(&written.name.span(), "`sessions` must be at least 1"));
+        }
+        Ok(Token {
+            name: self.name(&written.name)?,
+            module: self.path(&written.module),
+            label: written.label.into_inner(),
+            serial: written.serial.map(Text::into_inner),
+            pin_file: self.path(&written.pin_file),
+            sessions,
+            environment: written.environment,
+        })
+    }
+
+    fn account(&self, written: written::Account, tokens: &[Token]) -> Read<Account> {
+        let key = match (written.token, written.key, written.keystore, written.password_file) {
+            (Some(token), Some(label), None, None) => {
+                if !tokens.iter().any(|known| known.name == *token.get_ref()) {
+                    let what = format!("there is no [[token]] named `{}`", token.get_ref());
+                    return Err(self.at(&token.span(), what));
+                }
+                KeySource::Token { token: token.into_inner(), label: label.into_inner() }
+            }
+            (None, None, Some(file), Some(password)) => {
+                KeySource::Keystore { file: self.path(&file), password_file: self.path(&password) }
+            }
+            _ => {
+                let what =
+                    "an account needs `token` and `key`, or (laptops only) `keystore` and `password_file`";
+                return Err(self.at(&written.name.span(), what));
+            }
+        };
+        let address = address(written.address.get_ref()).map_err(|e| self.at(&written.address.span(), e))?;
+        Ok(Account { name: self.name(&written.name)?, address, key })
+    }
+
+    /// Names are compared, logged and put into metrics: letters, digits, `-`, `_` and `.`, nothing else.
+    fn name(&self, written: &Text) -> Read<String> {
+        let name = written.get_ref();
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+            return Err(self.at(&written.span(), "a name has 1 to 64 letters, digits, `-`, `_` or `.`"));
+        }
+        Ok(name.clone())
+    }
+
+    fn path(&self, written: &Text) -> PathBuf {
+        self.folder.join(written.get_ref())
+    }
+
+    fn parse<T: FromStr>(&self, written: &Text, expected: &str) -> Read<T> {
+        let wrong =
+            |_| self.at(&written.span(), format_args!("`{}`: expected {expected}", written.get_ref()));
+        written.get_ref().parse().map_err(wrong)
+    }
+
+    fn duration(&self, written: Option<&Text>, default: Duration) -> Read<Duration> {
+        written
+            .map_or(Ok(default), |text| units::duration(text.get_ref()).map_err(|e| self.at(&text.span(), e)))
+    }
+
+    fn unique<T: Ord + Display>(&self, what: &str, values: impl IntoIterator<Item = T>) -> Read<()> {
+        let mut seen = BTreeSet::new();
+        for value in values {
+            if let Some(twice) = seen.replace(value) {
+                return Err(self.wrong(format_args!("{what} `{twice}` stands there twice")));
+            }
+        }
+        Ok(())
+    }
+
+    fn at(&self, span: &Range<usize>, what: impl Display) -> ConfigError {
+        ConfigError::at(self.file, self.text, span, what)
+    }
+
+    fn wrong(&self, what: impl Display) -> ConfigError {
+        ConfigError::new(self.file, what)
+    }
+}
+
+fn hosts(written: &[Text]) -> Vec<String> {
+    written.iter().map(|host| host.get_ref().to_ascii_lowercase()).collect()
+}
+
+fn names<'a>(clients: &'a [Client], operators: &'a [Operator]) -> impl Iterator<Item = &'a String> {
+    clients.iter().map(|c| &c.name).chain(operators.iter().map(|o| &o.name))
+}
+
+fn identities<'a>(clients: &'a [Client], operators: &'a [Operator]) -> impl Iterator<Item = &'a String> {
+    clients.iter().map(|c| &c.identity).chain(operators.iter().map(|o| &o.identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+[gateway]
+listen = "127.0.0.1:8545"
+hosts = ["Localhost:8545"]
+certificate = "certs/server.pem"
+key = "certs/server.key"
+client_ca = "certs/ca.pem"
+
+[chain]
+id = 1
+node = "http://127.0.0.1:8546"
+
+[policy]
+directory = "policies"
+
+[ledger]
+path = "state/ledger.sqlite"
+
+[[token]]
+name = "main"
+module = "/usr/lib/softhsm/libsofthsm2.so"
+label = "chancery"
+pin_file = "pin"
+
+[[account]]
+name = "treasury"
+address = "0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045"
+token = "main"
+key = "treasury"
+
+[[client]]
+name = "trader"
+identity = "spiffe://desk/trader"
+role = "trader"
+accounts = ["treasury"]
+"#;
+
+    fn read(text: &str) -> Read<Config> {
+        Config::parse(Path::new("/etc/chancery/chancery.toml"), text)
+    }
+
+    #[test]
+    fn a_good_file_is_read_and_its_paths_start_from_its_folder() {
+        let config = read(GOOD).unwrap();
+        assert_eq!(config.gateway.client_ca, Path::new("/etc/chancery/certs/ca.pem"));
+        assert_eq!(config.gateway.hosts, ["localhost:8545"]);
+        assert_eq!(config.clients[0].accounts, [config.accounts[0].address]);
+        assert_eq!(config.limits, Limits::default());
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_line() {
+        for (right, wrong, line, what) in [
+            ("listen = ", "lisen = ", 3, "unknown field `lisen`"),
+            ("\"127.0.0.1:8545\"", "\"localhost\"", 3, "expected an address and port"),
+            ("\"http://127", "\"ws://127", 11, "not a URL of a node"),
+            ("96045\"", "96046\"", 27, "checksum"),
+            ("token = \"main\"", "token = \"spare\"", 28, "no [[token]] named `spare`"),
+            ("[\"treasury\"]", "[\"tresury\"]", 35, "no [[account]] named `tresury`"),
+            ("name = \"trader\"", "name = \"tra der\"", 32, "a name has"),
+            ("id = 1", "id = \"1\"", 10, "invalid type"),
+        ] {
+            let error = read(&GOOD.replacen(right, wrong, 1)).expect_err(wrong);
+            assert_eq!(error.line, Some(line), "{error}");
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn names_and_identities_are_unique() {
+        let twice = format!(
+            "{GOOD}\n[[operator]]\nname = \"ops\"\nidentity = \"spiffe://desk/trader\"\nrole = \"admin\"\nperson = \"Ada\"\n"
+        );
+        assert!(read(&twice).unwrap_err().what.contains("stands there twice"));
+    }
+
+    #[test]
+    fn software_keys_must_be_allowed() {
+        let soft = GOOD
+            .replace("token = \"main\"\nkey = \"treasury\"", "keystore = \"k.json\"\npassword_file = \"p\"");
+        assert!(read(&soft).unwrap_err().what.contains("allow_software_keys"));
+        assert!(read(&format!("{soft}\n[signer]\nallow_software_keys = true\n")).is_ok());
+    }
+}

@@ -1,0 +1,142 @@
+//! The configuration as it is written: every key that may stand in the file, and no other.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+pub(super) type Text = Spanned<String>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub gateway: Gateway,
+    pub admin: Option<Admin>,
+    pub chain: Chain,
+    pub policy: Policy,
+    pub ledger: Ledger,
+    #[serde(default)]
+    pub signer: Signer,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub client: Vec<Client>,
+    #[serde(default)]
+    pub operator: Vec<Operator>,
+    #[serde(default)]
+    pub token: Vec<Token>,
+    #[serde(default)]
+    pub account: Vec<Account>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gateway {
+    pub listen: Text,
+    pub hosts: Vec<Text>,
+    pub certificate: Text,
+    pub key: Text,
+    pub client_ca: Text,
+    pub identity: Option<Text>,
+    pub drain: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub listen: Text,
+    pub hosts: Option<Vec<Text>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Chain {
+    pub id: u64,
+    pub node: Option<Text>,
+    pub node_file: Option<Text>,
+    pub timeout: Option<Text>,
+    pub finality: Option<u64>,
+    pub max_answer: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub directory: Text,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ledger {
+    pub path: Text,
+    pub max_open: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signer {
+    #[serde(default)]
+    pub allow_software_keys: bool,
+    pub deadline: Option<Text>,
+    pub max_stuck: Option<usize>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub max_body: Option<usize>,
+    pub max_batch: Option<usize>,
+    pub max_depth: Option<usize>,
+    pub max_header: Option<usize>,
+    pub max_connections: Option<usize>,
+    pub max_in_flight: Option<usize>,
+    pub max_in_flight_per_client: Option<usize>,
+    pub handshake_timeout: Option<Text>,
+    pub header_timeout: Option<Text>,
+    pub body_timeout: Option<Text>,
+    pub idle_timeout: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Client {
+    pub name: Text,
+    pub identity: Text,
+    pub role: Option<Text>,
+    pub person: Option<String>,
+    #[serde(default)]
+    pub accounts: Vec<Text>,
+    #[serde(default)]
+    pub origins: Vec<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Operator {
+    pub name: Text,
+    pub identity: Text,
+    pub role: Text,
+    pub person: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Token {
+    pub name: Text,
+    pub module: Text,
+    pub label: Text,
+    pub serial: Option<Text>,
+    pub pin_file: Text,
+    pub sessions: Option<usize>,
+    #[serde(default)]
+    pub environment: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Account {
+    pub name: Text,
+    pub address: Text,
+    pub token: Option<Text>,
+    pub key: Option<Text>,
+    pub keystore: Option<Text>,
+    pub password_file: Option<Text>,
+}

@@ -1,0 +1,92 @@
+//! The caller of one request: made anew for each, so that a removed client is gone with its next request.
+
+use std::fmt;
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+
+use crate::config::Client;
+
+/// Who makes this request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    client: Arc<Client>,
+    request: RequestId,
+}
+
+/// A caller and one account that it may use. Made by [`Caller::for_account`] only.
+#[derive(Clone, Debug)]
+pub struct AccountCaller {
+    caller: Caller,
+    account: Address,
+}
+
+/// The account does not exist here, or is not this client's: one text for both, so that nobody can list ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("account {0} is not available to this client")]
+pub struct NotAvailable(pub Address);
+
+/// Names a request in logs, audit rows and answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(u128);
+
+impl Caller {
+    pub fn new(client: Arc<Client>, request: RequestId) -> Self {
+        Self { client, request }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub const fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// This client's accounts, in configured order (Hardhat takes the first).
+    pub fn accounts(&self) -> &[Address] {
+        &self.client.accounts
+    }
+
+    pub fn for_account(&self, account: Address) -> Result<AccountCaller, NotAvailable> {
+        if self.client.accounts.contains(&account) {
+            Ok(AccountCaller { caller: self.clone(), account })
+        } else {
+            Err(NotAvailable(account))
+        }
+    }
+}
+
+impl AccountCaller {
+    pub fn client(&self) -> &Client {
+        self.caller.client()
+    }
+
+    pub const fn request(&self) -> RequestId {
+        self.caller.request
+    }
+
+    pub const fn account(&self) -> Address {
+        self.account
+    }
+}
+
+impl RequestId {
+    /// A new name, not to be guessed; without randomness from the system there is no request.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(u128::from_be_bytes(bytes)))
+    }
+
+    /// For tests and tools that need the same name twice.
+    pub const fn from_number(number: u128) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}

@@ -1,0 +1,7 @@
+//! Who is calling: a client certificate's one name, the client it belongs to, and the accounts that it may use.
+
+mod caller;
+mod directory;
+
+pub use caller::{AccountCaller, Caller, NotAvailable, RequestId};
+pub use directory::{Directory, Person};

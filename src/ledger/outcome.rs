@@ -1,0 +1,30 @@
+//! What became of a recorded transaction when it was handed to the network.
+
+/// A node's word on a transaction that it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Taken into the pool.
+    Accepted,
+    /// Known already, by our own hash.
+    Known,
+    /// Refused for good; the text is in geth's words.
+    Refused { class: RefusalClass, text: String },
+    /// No answer, or one that is not understood: it counts as sent, and is sent again.
+    Unknown { text: String },
+}
+
+/// The definite refusals, told by the text, not by the code, which nodes choose freely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalClass {
+    InsufficientFunds,
+    IntrinsicGas,
+    GasLimit,
+    FeeCap,
+    /// Below the pool's minimum or the block's base fee.
+    Underpriced,
+    /// Another transaction sits at this nonce in the node's pool.
+    ReplacementUnderpriced,
+    NonceTooLow,
+    ChainId,
+    Undecodable,
+}

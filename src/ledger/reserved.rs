@@ -1,0 +1,136 @@
+//! The three proofs that the ledger gives: reserved, signed, recorded.
+
+use alloy_primitives::{Address, B256, Bytes};
+
+use crate::identity::RequestId;
+use crate::transaction::{Kind, NotOurs, Sealed, recover};
+
+/// A row of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReservationId(pub(in crate::ledger) i64);
+
+/// What `reserve` found.
+#[derive(Debug)]
+pub enum Claim<K: Kind> {
+    /// A new reservation: to be signed once, or voided.
+    Fresh(Reserved<K>),
+    /// The very same intent was recorded before: its bytes are sent again, nothing is signed.
+    Known(Recorded<K>),
+}
+
+/// A durable intent to sign exactly this payload. Made by the ledger, after its commit, only.
+#[derive(Debug)]
+pub struct Reserved<K: Kind> {
+    id: ReservationId,
+    request: RequestId,
+    from: Address,
+    unsigned: K::Unsigned,
+}
+
+/// Proof that the account's key signed exactly this payload. Made by [`Reserved::seal`] only. It may not leave
+/// the process: the ledger has not recorded it.
+#[derive(Debug)]
+pub struct Signed<K: Kind> {
+    reserved: Reserved<K>,
+    sealed: Sealed,
+}
+
+/// A signature that is durable, and so may leave. Made by the ledger, after its commit, only.
+#[derive(Debug)]
+pub struct Recorded<K: Kind> {
+    id: ReservationId,
+    request: RequestId,
+    from: Address,
+    nonce: Option<u64>,
+    sealed: Sealed,
+    kind: std::marker::PhantomData<fn() -> K>,
+}
+
+impl<K: Kind> Reserved<K> {
+    pub(in crate::ledger) const fn new(
+        id: ReservationId,
+        request: RequestId,
+        from: Address,
+        unsigned: K::Unsigned,
+    ) -> Self {
+        Self { id, request, from, unsigned }
+    }
+
+    pub const fn id(&self) -> ReservationId {
+        self.id
+    }
+
+    pub const fn request(&self) -> RequestId {
+        self.request
+    }
+
+    /// The account whose key is to sign.
+    pub const fn from(&self) -> Address {
+        self.from
+    }
+
+    /// The 32 bytes for the token.
+    pub fn digest(&self) -> B256 {
+        K::digest(&self.unsigned)
+    }
+
+    /// Takes a token's raw `r ‖ s`: normalises it, recovers the address and compares it with `from`.
+    pub fn seal(self, raw: &[u8; 64]) -> Result<Signed<K>, NotOurs> {
+        let signature = recover(self.digest(), raw, self.from)?;
+        let sealed = K::seal(&self.unsigned, signature);
+        Ok(Signed { reserved: self, sealed })
+    }
+}
+
+impl<K: Kind> Signed<K> {
+    pub const fn id(&self) -> ReservationId {
+        self.reserved.id
+    }
+
+    pub(in crate::ledger) const fn sealed(&self) -> &Sealed {
+        &self.sealed
+    }
+
+    pub(in crate::ledger) fn into_recorded(self, nonce: Option<u64>) -> Recorded<K> {
+        let Self { reserved: Reserved { id, request, from, .. }, sealed } = self;
+        Recorded::new(id, request, from, nonce, sealed)
+    }
+}
+
+impl<K: Kind> Recorded<K> {
+    pub(in crate::ledger) const fn new(
+        id: ReservationId,
+        request: RequestId,
+        from: Address,
+        nonce: Option<u64>,
+        sealed: Sealed,
+    ) -> Self {
+        Self { id, request, from, nonce, sealed, kind: std::marker::PhantomData }
+    }
+
+    pub const fn id(&self) -> ReservationId {
+        self.id
+    }
+
+    pub const fn request(&self) -> RequestId {
+        self.request
+    }
+
+    pub const fn from(&self) -> Address {
+        self.from
+    }
+
+    pub const fn nonce(&self) -> Option<u64> {
+        self.nonce
+    }
+
+    /// A transaction's EIP-2718 bytes, or a message's signature.
+    pub const fn raw(&self) -> &Bytes {
+        &self.sealed.raw
+    }
+
+    /// A transaction's hash, or the hash a message was signed under.
+    pub const fn hash(&self) -> B256 {
+        self.sealed.hash
+    }
+}

@@ -1,0 +1,7 @@
+//! The `chancery` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chancery::cli::main()
+}

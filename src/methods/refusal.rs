@@ -1,0 +1,248 @@
+//! The one table in which a cause becomes a JSON-RPC error: code, stable name and sentence.
+//!
+//! `docs/errors.md` holds the same table; a test keeps them equal. Which code makes which client retry, hide
+//! or resend was measured; that is why *you may not* and *we could not* never share one.
+
+use std::time::Duration;
+
+use jsonrpsee::types::ErrorObjectOwned;
+use serde::Serialize;
+
+use crate::identity::RequestId;
+
+/// Why there is no result. The variants are the rows of [`TABLE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    ParseError,
+    InvalidRequest,
+    BatchTooLarge,
+    MethodNotFound,
+    InvalidParams,
+    AccountNotAvailable,
+    TransactionDenied,
+    MessageDenied,
+    RateLimited,
+    NonceTooLow,
+    NonceTaken,
+    NonceGap,
+    Underpriced,
+    TooManyOpen,
+    NodeRefused,
+    SignerUnavailable,
+    LedgerUnavailable,
+    NodeUnavailable,
+    Busy,
+    Internal,
+}
+
+/// A row: the cause, its JSON-RPC code, its stable name, and what it means.
+#[derive(Debug)]
+pub struct Row {
+    pub cause: Cause,
+    pub code: i32,
+    pub name: &'static str,
+    pub meaning: &'static str,
+}
+
+const fn row(cause: Cause, code: i32, name: &'static str, meaning: &'static str) -> Row {
+    Row { cause, code, name, meaning }
+}
+
+/// Every error that Chancery answers of itself. A read that the node answered with an error keeps the node's own.
+pub const TABLE: &[Row] = &[
+    row(
+        Cause::ParseError,
+        -32700,
+        "parse_error",
+        "The body is not JSON by RFC 8259, or is nested too deeply.",
+    ),
+    row(
+        Cause::InvalidRequest,
+        -32600,
+        "invalid_request",
+        "The JSON is not a JSON-RPC 2.0 request, has a key twice, or a key that does not belong there.",
+    ),
+    row(
+        Cause::BatchTooLarge,
+        -32600,
+        "batch_too_large",
+        "The batch has more calls than allowed, or none. Nothing of it was done.",
+    ),
+    row(
+        Cause::MethodNotFound,
+        -32601,
+        "method_not_found",
+        "The method does not exist here. What is not listed is never forwarded.",
+    ),
+    row(
+        Cause::InvalidParams,
+        -32602,
+        "invalid_params",
+        "A parameter is missing, malformed or contradicts another; the message names it.",
+    ),
+    row(
+        Cause::AccountNotAvailable,
+        4100,
+        "account_not_available",
+        "The account does not exist, or is not this client's. One text for both.",
+    ),
+    row(
+        Cause::TransactionDenied,
+        -32003,
+        "transaction_denied",
+        "The policy does not allow this transaction. `rule` and `condition` say which part of it.",
+    ),
+    row(Cause::MessageDenied, 4100, "message_denied", "The policy does not allow this message."),
+    row(
+        Cause::RateLimited,
+        -32005,
+        "rate_limited",
+        "Too many requests; nothing was signed. `retry_after` is in seconds.",
+    ),
+    row(
+        Cause::NonceTooLow,
+        -32003,
+        "nonce_too_low",
+        "The nonce that the client set was used before, for something else.",
+    ),
+    row(
+        Cause::NonceTaken,
+        -32003,
+        "nonce_taken",
+        "Another payload of ours is signed, or being signed, at the nonce that the client set.",
+    ),
+    row(
+        Cause::NonceGap,
+        -32003,
+        "nonce_gap",
+        "The nonce that the client set leaves a gap below it that was not filled in time.",
+    ),
+    row(
+        Cause::Underpriced,
+        -32003,
+        "replacement_underpriced",
+        "The fees that the client set do not outbid what was signed at this nonce before, by 10 %.",
+    ),
+    row(
+        Cause::TooManyOpen,
+        -32005,
+        "too_many_open",
+        "The account has as many unfinished transactions as the configuration allows.",
+    ),
+    row(
+        Cause::NodeRefused,
+        -32003,
+        "node_refused",
+        "The node refused the transaction for good; the message is its reason, in geth's words.",
+    ),
+    row(
+        Cause::SignerUnavailable,
+        -32603,
+        "signer_unavailable",
+        "The token did not sign in time or is down. Nothing was sent.",
+    ),
+    row(
+        Cause::LedgerUnavailable,
+        -32603,
+        "ledger_unavailable",
+        "The ledger cannot be written (disk full, lost). Nothing is signed without it.",
+    ),
+    row(
+        Cause::NodeUnavailable,
+        -32603,
+        "node_unavailable",
+        "The node is down, on another chain, or gives no usable answer. Nothing was sent.",
+    ),
+    row(Cause::Busy, -32603, "busy", "A queue is full. Nothing was signed."),
+    row(Cause::Internal, -32603, "internal", "A fault of Chancery; the request id finds it in the log."),
+];
+
+/// A refusal: its cause and what the caller may know of it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    cause: Cause,
+    message: String,
+    rule: Option<String>,
+    condition: Option<String>,
+    retry_after: Option<Duration>,
+}
+
+/// The error's `data`.
+#[derive(Serialize)]
+struct Data<'a> {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+impl Refusal {
+    pub fn new(cause: Cause, message: impl Into<String>) -> Self {
+        Self { cause, message: message.into(), rule: None, condition: None, retry_after: None }
+    }
+
+    /// The rule that said so, if one did.
+    #[must_use]
+    pub fn by_rule(mut self, rule: Option<String>, condition: Option<String>) -> Self {
+        self.rule = rule;
+        self.condition = condition;
+        self
+    }
+
+    #[must_use]
+    pub const fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    pub const fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    pub fn rule(&self) -> Option<&str> {
+        self.rule.as_deref()
+    }
+
+    pub fn condition(&self) -> Option<&str> {
+        self.condition.as_deref()
+    }
+
+    /// The JSON-RPC error object.
+    pub fn to_error(&self, request: Option<RequestId>) -> ErrorObjectOwned {
+        let row = self.cause.row();
+        let data = Data {
+            code: row.name,
+            rule: self.rule(),
+            condition: self.condition(),
+            // Rounded up: whoever waits as long as we say must not come too early.
+            retry_after: self
+                .retry_after
+                .map(|wait| wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))),
+            request_id: request.map(|id| id.to_string()),
+        };
+        ErrorObjectOwned::owned(row.code, self.message.clone(), Some(data))
+    }
+}
+
+impl Cause {
+    pub fn row(self) -> &'static Row {
+        const INTERNAL: &Row = &row(
+            Cause::Internal,
+            -32603,
+            "internal",
+            "A fault of Chancery; the request id finds it in the log.",
+        );
+        TABLE.iter().find(|row| row.cause == self).unwrap_or(INTERNAL)
+    }
+
+    /// The stable name, as in `data.code`, metrics and audit rows.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+}

@@ -1,0 +1,65 @@
+//! The proof that policy allowed one payload for one client.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256};
+
+use crate::identity::{AccountCaller, RequestId};
+use crate::transaction::Kind;
+
+/// A payload that the policy allowed. Made in `policy/` only; the ledger takes nothing else.
+#[derive(Clone, Debug)]
+pub struct Permitted<K: Kind> {
+    asked: K::Asked,
+    caller: AccountCaller,
+    rule: Arc<str>,
+    policy: B256,
+}
+
+impl<K: Kind> Permitted<K> {
+    pub(in crate::policy) const fn new(
+        asked: K::Asked,
+        caller: AccountCaller,
+        rule: Arc<str>,
+        policy: B256,
+    ) -> Self {
+        Self { asked, caller, rule, policy }
+    }
+
+    /// What was judged.
+    pub const fn asked(&self) -> &K::Asked {
+        &self.asked
+    }
+
+    pub fn into_asked(self) -> K::Asked {
+        self.asked
+    }
+
+    /// The account that is to sign.
+    pub fn from(&self) -> Address {
+        K::from(&self.asked)
+    }
+
+    /// The name of the client that asked.
+    pub fn client(&self) -> &str {
+        &self.caller.client().name
+    }
+
+    pub const fn caller(&self) -> &AccountCaller {
+        &self.caller
+    }
+
+    pub const fn request(&self) -> RequestId {
+        self.caller.request()
+    }
+
+    /// The id of the rule that allowed it.
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// The hash of the policy that was in force.
+    pub const fn policy(&self) -> B256 {
+        self.policy
+    }
+}

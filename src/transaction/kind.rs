@@ -1,0 +1,182 @@
+//! The kinds of thing a key can be asked to sign, and what each stage needs to know of every one of them.
+
+use std::fmt::Debug;
+
+use alloy_primitives::{Address, B256, Bytes};
+
+use crate::transaction::{Filled, Signature, Unsigned};
+
+/// A kind of payload: [`Tx`], or [`Message`](crate::transaction::Message).
+///
+/// The stages from `policy` on are generic over it, so that a message cannot be broadcast and a
+/// transaction cannot skip its nonce.
+pub trait Kind: Sized + Debug + Send + Sync + 'static {
+    /// As policies and audit rows call it.
+    const NAME: &'static str;
+
+    /// What policy judges: everything but the nonce.
+    type Asked: Clone + Debug + Send + Sync + 'static;
+
+    /// What is hashed and signed, to the bit.
+    type Unsigned: Clone + Debug + Send + Sync + 'static;
+
+    /// The account that is to sign.
+    fn from(asked: &Self::Asked) -> Address;
+
+    /// The nonce that this needs; `None` for kinds that use none.
+    fn slot(asked: &Self::Asked) -> Option<Slot>;
+
+    /// The fields that the caller set, in one canonical form: two requests with the same bytes ask for the
+    /// same thing. What we filled in ourselves is not part of it.
+    fn intent(asked: &Self::Asked) -> Vec<u8>;
+
+    /// Puts the nonce in. `reserve` does this and nothing else to what policy judged.
+    fn assign(asked: Self::Asked, nonce: Option<u64>) -> Self::Unsigned;
+
+    /// The unsigned payload as an auditor would want to read it again: EIP-2718 bytes, or the message itself.
+    fn unsigned_bytes(unsigned: &Self::Unsigned) -> Bytes;
+
+    /// The 32 bytes that go to the token.
+    fn digest(unsigned: &Self::Unsigned) -> B256;
+
+    /// What leaves the process: payload and signature together.
+    fn seal(unsigned: &Self::Unsigned, signature: Signature) -> Sealed;
+}
+
+/// What a signature makes of a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// A transaction's EIP-2718 encoding, or a message's 65 bytes r, s, v.
+    pub raw: Bytes,
+    /// A transaction's hash, or the hash a message was signed under.
+    pub hash: B256,
+}
+
+/// A claim to a nonce of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub chain: u64,
+    /// The nonce that the client insists on.
+    pub wanted: Option<u64>,
+    /// How many transactions of this account the chain has mined (`latest`), as the node just said.
+    pub mined: u64,
+    pub fees: Fees,
+    /// Whether the client set the fees, so that we may not raise them.
+    pub fees_are_fixed: bool,
+}
+
+/// What a transaction pays for a unit of gas, in wei.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fees {
+    /// Types 0 (EIP-155) and 1 (EIP-2930).
+    GasPrice(u128),
+    /// Type 2 (EIP-1559).
+    Dynamic { max_fee_per_gas: u128, max_priority_fee_per_gas: u128 },
+}
+
+impl Fees {
+    /// The most that one unit of gas can cost.
+    pub const fn max_per_gas(&self) -> u128 {
+        match *self {
+            Self::GasPrice(price) => price,
+            Self::Dynamic { max_fee_per_gas, .. } => max_fee_per_gas,
+        }
+    }
+
+    /// What of it can go to the block's proposer.
+    pub const fn max_priority(&self) -> u128 {
+        match *self {
+            Self::GasPrice(price) => price,
+            Self::Dynamic { max_priority_fee_per_gas, .. } => max_priority_fee_per_gas,
+        }
+    }
+
+    /// Whether a pool that holds `other` would take this in its place: both figures at least 10 % higher.
+    pub fn outbids(&self, other: &Self) -> bool {
+        self.max_per_gas() >= raised(other.max_per_gas())
+            && self.max_priority() >= raised(other.max_priority())
+    }
+
+    /// The least that outbids this.
+    #[must_use]
+    pub fn raised(&self) -> Self {
+        Self::Dynamic {
+            max_fee_per_gas: raised(self.max_per_gas()),
+            max_priority_fee_per_gas: raised(self.max_priority()),
+        }
+    }
+
+    /// Both figures at least as high as `floor`'s, in this one's own form.
+    #[must_use]
+    pub fn at_least(&self, floor: &Self) -> Self {
+        match *self {
+            Self::GasPrice(price) => Self::GasPrice(price.max(floor.max_per_gas()).max(floor.max_priority())),
+            Self::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Self::Dynamic {
+                max_fee_per_gas: max_fee_per_gas.max(floor.max_per_gas()),
+                max_priority_fee_per_gas: max_priority_fee_per_gas.max(floor.max_priority()),
+            },
+        }
+    }
+}
+
+/// 10 % more, rounded up, and never the same figure again.
+fn raised(fee: u128) -> u128 {
+    fee.saturating_add(fee.div_ceil(10)).max(fee.saturating_add(1))
+}
+
+/// A transaction of type 0, 1 or 2.
+#[derive(Clone, Copy, Debug)]
+pub enum Tx {}
+
+impl Kind for Tx {
+    const NAME: &'static str = "transaction";
+    type Asked = Filled;
+    type Unsigned = Unsigned;
+
+    fn from(asked: &Filled) -> Address {
+        asked.from()
+    }
+
+    fn slot(asked: &Filled) -> Option<Slot> {
+        Some(asked.slot())
+    }
+
+    fn intent(asked: &Filled) -> Vec<u8> {
+        asked.request().intent()
+    }
+
+    fn assign(asked: Filled, nonce: Option<u64>) -> Unsigned {
+        // A transaction always has a slot, so the ledger always gives a nonce; without one, the
+        // unusable nonce 2^64-1 (EIP-2681) keeps the payload from ever being executed.
+        asked.assign(nonce.unwrap_or(u64::MAX))
+    }
+
+    fn unsigned_bytes(unsigned: &Unsigned) -> Bytes {
+        unsigned.bytes()
+    }
+
+    fn digest(unsigned: &Unsigned) -> B256 {
+        unsigned.digest()
+    }
+
+    fn seal(unsigned: &Unsigned, signature: Signature) -> Sealed {
+        unsigned.seal(signature)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outbidding_means_ten_per_cent_on_both_figures() {
+        let old = Fees::Dynamic { max_fee_per_gas: 1000, max_priority_fee_per_gas: 1 };
+        let dearer = Fees::Dynamic { max_fee_per_gas: 1100, max_priority_fee_per_gas: 1 };
+        assert!(!dearer.outbids(&old), "the priority fee did not rise");
+        assert!(old.raised().outbids(&old));
+        assert!(!Fees::GasPrice(1099).outbids(&Fees::GasPrice(1000)));
+        assert!(Fees::GasPrice(1100).outbids(&Fees::GasPrice(1000)));
+        assert!(Fees::GasPrice(0).raised().outbids(&Fees::GasPrice(0)));
+        assert!(Fees::GasPrice(5).at_least(&old.raised()).outbids(&old));
+    }
+}

@@ -1,0 +1,17 @@
+//! What exactly is asked: strict parsing, filling from a quote, and the bytes that would be signed. Pure.
+//!
+//! **Invariant:** nothing here does I/O, reads a clock or knows who is asking.
+
+mod fill;
+mod kind;
+mod message;
+mod quantity;
+mod request;
+mod signature;
+
+pub use fill::{FillError, Filled, Quote, QuotedFees, Unsigned};
+pub use kind::{Fees, Kind, Sealed, Slot, Tx};
+pub use message::{Message, MessageError, Text};
+pub use quantity::{MalformedValue, address, data, quantity};
+pub use request::{Request, RequestError};
+pub use signature::{NotOurs, Signature, address_of_point, recover};

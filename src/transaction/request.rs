@@ -1,0 +1,364 @@
+//! A transaction as the client asked for it: `eth_sendTransaction`'s object, read strictly.
+
+use alloy_consensus::TxType;
+use alloy_eips::eip2930::{AccessList, AccessListItem};
+use alloy_primitives::{Address, B256, Bytes, U256};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::transaction::{MalformedValue, address, data, quantity};
+
+/// What the caller set, and nothing that the caller did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    pub(super) from: Address,
+    /// `None` creates a contract.
+    pub(super) to: Option<Address>,
+    pub(super) gas: Option<u64>,
+    pub(super) fees: AskedFees,
+    pub(super) value: U256,
+    pub(super) nonce: Option<u64>,
+    pub(super) data: Bytes,
+    pub(super) chain_id: Option<u64>,
+    pub(super) kind: TxType,
+    pub(super) access_list: AccessList,
+}
+
+/// The fees that the caller set, in wei for a unit of gas.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AskedFees {
+    pub gas_price: Option<u128>,
+    pub max_fee: Option<u128>,
+    pub max_priority: Option<u128>,
+}
+
+/// Why a transaction object is not understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("expected one parameter, the transaction object")]
+    Parameters,
+    #[error("transaction: {0}")]
+    Shape(String),
+    #[error("`{field}` {why}")]
+    Field { field: &'static str, why: MalformedValue },
+    #[error("`from` is missing; Chancery does not choose an account for you")]
+    NoFrom,
+    #[error("`{0}` and `{1}` are both set and not equal")]
+    Differ(&'static str, &'static str),
+    #[error("`{0}` and `{1}` are both set; choose one kind of fee")]
+    TwoKindsOfFee(&'static str, &'static str),
+    #[error("`{field}` does not go with transaction type {kind}")]
+    NotInType { field: &'static str, kind: &'static str },
+    #[error("`maxPriorityFeePerGas` is higher than `maxFeePerGas`")]
+    PriorityAboveMax,
+    #[error("`to` is null or missing and there is no `data`: a contract is created from code")]
+    EmptyCreation,
+    #[error("transaction type 3 (EIP-4844, blobs) is not signed by this version")]
+    Blob,
+    #[error("transaction type 4 (EIP-7702, delegation) is not signed by this version")]
+    Delegation,
+    #[error("`type` is not a transaction type that is known here: 0x0, 0x1 or 0x2")]
+    UnknownType,
+}
+
+impl Request {
+    /// The parameters of `eth_sendTransaction` and `eth_signTransaction`.
+    pub fn parse(params: Option<&str>) -> Result<Self, RequestError> {
+        let params = params.unwrap_or("[]").trim_start();
+        if !params.starts_with('[') {
+            return Err(RequestError::Parameters);
+        }
+        let (written,): (Written,) = serde_json::from_str(params).map_err(|e| match e.classify() {
+            serde_json::error::Category::Data if e.to_string().starts_with("invalid length") => {
+                RequestError::Parameters
+            }
+            _ => RequestError::Shape(said(&e)),
+        })?;
+        written.read()
+    }
+
+    pub const fn from(&self) -> Address {
+        self.from
+    }
+
+    /// `None` creates a contract.
+    pub const fn to(&self) -> Option<Address> {
+        self.to
+    }
+
+    pub const fn value(&self) -> U256 {
+        self.value
+    }
+
+    pub const fn data(&self) -> &Bytes {
+        &self.data
+    }
+
+    /// The gas limit, where the caller set one.
+    pub const fn gas(&self) -> Option<u64> {
+        self.gas
+    }
+
+    pub const fn nonce(&self) -> Option<u64> {
+        self.nonce
+    }
+
+    pub const fn chain_id(&self) -> Option<u64> {
+        self.chain_id
+    }
+
+    pub const fn access_list(&self) -> &AccessList {
+        &self.access_list
+    }
+
+    /// Whether the caller set any fee, so that none may be raised.
+    pub const fn sets_fees(&self) -> bool {
+        self.fees.gas_price.is_some() || self.fees.max_fee.is_some() || self.fees.max_priority.is_some()
+    }
+
+    /// One canonical form of what was asked; see [`Kind::intent`](crate::transaction::Kind::intent).
+    pub fn intent(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(160_usize.saturating_add(self.data.len()));
+        let mut put = |tag: u8, bytes: &[u8]| {
+            out.push(tag);
+            out.extend_from_slice(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+            out.extend_from_slice(bytes);
+        };
+        put(0, &[u8::from(self.kind)]);
+        put(1, self.from.as_slice());
+        if let Some(to) = self.to {
+            put(2, to.as_slice());
+        }
+        put(3, &self.value.to_be_bytes::<32>());
+        put(4, &self.data);
+        for (tag, number) in [(5, self.gas), (6, self.nonce), (7, self.chain_id)] {
+            if let Some(number) = number {
+                put(tag, &number.to_be_bytes());
+            }
+        }
+        for (tag, fee) in [(8, self.fees.gas_price), (9, self.fees.max_fee), (10, self.fees.max_priority)] {
+            if let Some(fee) = fee {
+                put(tag, &fee.to_be_bytes());
+            }
+        }
+        put(11, &alloy_rlp::encode(&self.access_list));
+        out
+    }
+}
+
+/// Every field that is known, so that any other is refused by its name.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Written {
+    from: Option<Value>,
+    to: Option<Value>,
+    gas: Option<Value>,
+    gas_limit: Option<Value>,
+    gas_price: Option<Value>,
+    max_fee_per_gas: Option<Value>,
+    max_priority_fee_per_gas: Option<Value>,
+    value: Option<Value>,
+    nonce: Option<Value>,
+    data: Option<Value>,
+    input: Option<Value>,
+    chain_id: Option<Value>,
+    #[serde(rename = "type")]
+    kind: Option<Value>,
+    access_list: Option<Vec<WrittenAccess>>,
+    // Types 3 and 4: known, so that the refusal can say what they are.
+    blobs: Option<Value>,
+    blob_versioned_hashes: Option<Value>,
+    blob_version: Option<Value>,
+    max_fee_per_blob_gas: Option<Value>,
+    commitments: Option<Value>,
+    proofs: Option<Value>,
+    cell_proofs: Option<Value>,
+    sidecar: Option<Value>,
+    authorization_list: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenAccess {
+    address: Value,
+    storage_keys: Vec<Value>,
+}
+
+impl Written {
+    fn read(self) -> Result<Request, RequestError> {
+        self.refuse_later_types()?;
+        let fees = AskedFees {
+            gas_price: number("gasPrice", self.gas_price.as_ref())?,
+            max_fee: number("maxFeePerGas", self.max_fee_per_gas.as_ref())?,
+            max_priority: number("maxPriorityFeePerGas", self.max_priority_fee_per_gas.as_ref())?,
+        };
+        let gas = same(
+            ("gas", number("gas", self.gas.as_ref())?),
+            ("gasLimit", number("gasLimit", self.gas_limit.as_ref())?),
+        )?;
+        let data = same(
+            ("data", bytes("data", self.data.as_ref())?),
+            ("input", bytes("input", self.input.as_ref())?),
+        )?
+        .unwrap_or_default();
+        let has_access_list = self.access_list.is_some();
+        let request = Request {
+            from: account("from", self.from.as_ref())?.ok_or(RequestError::NoFrom)?,
+            to: account("to", self.to.as_ref())?,
+            gas,
+            kind: kind(self.kind.as_ref(), fees, has_access_list)?,
+            fees,
+            value: word("value", self.value.as_ref())?.unwrap_or_default(),
+            nonce: number("nonce", self.nonce.as_ref())?,
+            data,
+            chain_id: number("chainId", self.chain_id.as_ref())?,
+            access_list: access_list(self.access_list.unwrap_or_default())?,
+        };
+        if request.to.is_none() && request.data.is_empty() {
+            return Err(RequestError::EmptyCreation);
+        }
+        Ok(request)
+    }
+
+    fn refuse_later_types(&self) -> Result<(), RequestError> {
+        let blob = [
+            &self.blobs,
+            &self.blob_versioned_hashes,
+            &self.blob_version,
+            &self.max_fee_per_blob_gas,
+            &self.commitments,
+            &self.proofs,
+            &self.cell_proofs,
+            &self.sidecar,
+        ];
+        if blob.iter().any(|field| field.is_some()) {
+            return Err(RequestError::Blob);
+        }
+        if self.authorization_list.is_some() {
+            return Err(RequestError::Delegation);
+        }
+        Ok(())
+    }
+}
+
+/// The type that was asked for, or the one that the fields imply; a field of another type is refused.
+fn kind(written: Option<&Value>, fees: AskedFees, access_list: bool) -> Result<TxType, RequestError> {
+    if let (Some(_), Some(_)) = (fees.gas_price, fees.max_fee.or(fees.max_priority)) {
+        let other = if fees.max_fee.is_some() { "maxFeePerGas" } else { "maxPriorityFeePerGas" };
+        return Err(RequestError::TwoKindsOfFee("gasPrice", other));
+    }
+    if let (Some(max), Some(priority)) = (fees.max_fee, fees.max_priority)
+        && priority > max
+    {
+        return Err(RequestError::PriorityAboveMax);
+    }
+    let kind = match word("type", written)? {
+        Some(kind) => match u64::try_from(kind) {
+            Ok(0) => TxType::Legacy,
+            Ok(1) => TxType::Eip2930,
+            Ok(2) => TxType::Eip1559,
+            Ok(3) => return Err(RequestError::Blob),
+            Ok(4) => return Err(RequestError::Delegation),
+            _ => return Err(RequestError::UnknownType),
+        },
+        None if fees.gas_price.is_none() => TxType::Eip1559,
+        None if access_list => TxType::Eip2930,
+        None => TxType::Legacy,
+    };
+    let (name, fields): (_, &[(&str, bool)]) = match kind {
+        TxType::Legacy => (
+            "0x0",
+            &[
+                ("accessList", access_list),
+                ("maxFeePerGas", fees.max_fee.is_some()),
+                ("maxPriorityFeePerGas", fees.max_priority.is_some()),
+            ],
+        ),
+        TxType::Eip2930 => (
+            "0x1",
+            &[
+                ("maxFeePerGas", fees.max_fee.is_some()),
+                ("maxPriorityFeePerGas", fees.max_priority.is_some()),
+            ],
+        ),
+        _ => ("0x2", &[("gasPrice", fees.gas_price.is_some())]),
+    };
+    match fields.iter().find(|(_, set)| *set) {
+        Some((field, _)) => Err(RequestError::NotInType { field: stable(field), kind: name }),
+        None => Ok(kind),
+    }
+}
+
+/// The field's name as a constant; the table above holds no other.
+fn stable(field: &str) -> &'static str {
+    match field {
+        "accessList" => "accessList",
+        "maxFeePerGas" => "maxFeePerGas",
+        "maxPriorityFeePerGas" => "maxPriorityFeePerGas",
+        _ => "gasPrice",
+    }
+}
+
+fn access_list(written: Vec<WrittenAccess>) -> Result<AccessList, RequestError> {
+    let field = "accessList";
+    let items = written.into_iter().map(|item| {
+        let keys = item.storage_keys.iter().map(|key| {
+            let key = bytes(field, Some(key))?.unwrap_or_default();
+            B256::try_from(key.as_ref())
+                .map_err(|_| RequestError::Shape("a storage key in `accessList` must be 32 bytes".to_owned()))
+        });
+        Ok(AccessListItem {
+            address: account(field, Some(&item.address))?
+                .ok_or(RequestError::Field { field, why: MalformedValue::NotAnAddress })?,
+            storage_keys: keys.collect::<Result<_, _>>()?,
+        })
+    });
+    Ok(AccessList(items.collect::<Result<_, RequestError>>()?))
+}
+
+fn text<'a, T>(
+    field: &'static str,
+    value: Option<&'a Value>,
+    read: impl Fn(&'a str) -> Result<T, MalformedValue>,
+) -> Result<Option<T>, RequestError> {
+    let value = match value {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => read(text),
+        Some(_) => Err(MalformedValue::NotAString),
+    };
+    value.map(Some).map_err(|why| RequestError::Field { field, why })
+}
+
+fn word(field: &'static str, value: Option<&Value>) -> Result<Option<U256>, RequestError> {
+    text(field, value, quantity)
+}
+
+fn number<T: TryFrom<U256>>(field: &'static str, value: Option<&Value>) -> Result<Option<T>, RequestError> {
+    let bits = size_of::<T>().saturating_mul(8);
+    text(field, value, |text| T::try_from(quantity(text)?).map_err(|_| MalformedValue::TooLarge(bits)))
+}
+
+fn bytes(field: &'static str, value: Option<&Value>) -> Result<Option<Bytes>, RequestError> {
+    text(field, value, data)
+}
+
+fn account(field: &'static str, value: Option<&Value>) -> Result<Option<Address>, RequestError> {
+    text(field, value, address)
+}
+
+/// Two names of one thing: either, or both if they are equal.
+fn same<T: PartialEq>(
+    (one, a): (&'static str, Option<T>),
+    (other, b): (&'static str, Option<T>),
+) -> Result<Option<T>, RequestError> {
+    match (a, b) {
+        (Some(a), Some(b)) if a != b => Err(RequestError::Differ(one, other)),
+        (a, b) => Ok(a.or(b)),
+    }
+}
+
+/// serde's sentence without its position, which is one within the parameters and would mislead.
+fn said(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
