@@ -116,6 +116,14 @@ impl Request {
         self.fees.gas_price.is_some() || self.fees.max_fee.is_some() || self.fees.max_priority.is_some()
     }
 
+    /// Whether a fee is left open, so that the node has to be asked.
+    pub fn needs_fees(&self) -> bool {
+        match self.kind {
+            TxType::Eip1559 => self.fees.max_fee.is_none() || self.fees.max_priority.is_none(),
+            _ => self.fees.gas_price.is_none(),
+        }
+    }
+
     /// One canonical form of what was asked; see [`Kind::intent`](crate::transaction::Kind::intent).
     pub fn intent(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(160_usize.saturating_add(self.data.len()));
