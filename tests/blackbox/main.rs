@@ -12,4 +12,9 @@
 
 mod json;
 mod kit;
+mod ledger;
+mod policy;
+mod tls;
+mod token;
 mod transaction;
+mod upstream;

@@ -7,11 +7,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType, date_time_ymd,
 };
-use rustls::ClientConfig;
-use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 /// Signs certificates.
 pub struct Authority {
@@ -125,12 +124,16 @@ impl Identity {
     }
 }
 
-/// TLS 1.3 towards servers of `authority`, as `identity` or as nobody.
-pub fn tls(authority: &Authority, identity: Option<&Identity>) -> ClientConfig {
+/// TLS of one version towards servers of `authority`, as `identity` or as nobody.
+pub fn tls(
+    authority: &Authority,
+    identity: Option<&Identity>,
+    version: &'static SupportedProtocolVersion,
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots);
     match identity {

@@ -89,6 +89,14 @@ impl Client {
         self.call("eth_sendTransaction", json!([transaction])).await
     }
 
+    /// `eth_sendTransaction` to a gateway that may be killed meanwhile: `None` if there was no answer.
+    pub async fn try_send(&self, transaction: Value) -> Option<Result<Value, RpcError>> {
+        let call =
+            json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_sendTransaction", "params": [transaction] });
+        let answer = self.request(self.json_request(call.to_string())).await.ok()?;
+        Some(outcome(&answer.json()))
+    }
+
     /// Several calls in one body: their answers, in the order of the calls.
     pub async fn batch(&self, calls: &[(&str, Value)]) -> Vec<Result<Value, RpcError>> {
         let body: Vec<_> = (0..)

@@ -2,22 +2,23 @@
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use alloy_primitives::Address;
 use rustix::process::{Pid, Signal};
+use rustls::version::TLS13;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::authority::{Authority, Identity, tls};
-use super::client::{Answer, Client};
+use super::client::{Answer, Client, RpcError};
 use super::node::{CHAIN_ID, Node};
 use super::process::{Output, Process, run};
 use super::token::{self, Token};
 use super::tools::softhsm_module;
-use super::{FRIEND, POLICY};
+use super::{FRIEND, POLICY, eventually};
 
 /// The people of these tests: the trader may use the treasury, the intern may only look, the others operate.
 const CLIENTS: &[(&str, &[&str])] = &[("trader", &["treasury"]), ("intern", &[])];
@@ -26,7 +27,7 @@ const OPERATORS: &[(&str, &str)] = &[("admin", "admin"), ("auditor", "auditor")]
 /// A running gateway. Dropping it kills it, and removes everything that it wrote.
 pub struct Gateway {
     process: Option<Process>,
-    world: World,
+    pub world: World,
 }
 
 /// What is around the program, and what it is told: good for a start, until a test changes it.
@@ -59,17 +60,12 @@ impl Gateway {
 
     /// Someone with any certificate, or none.
     pub fn visitor(&self, identity: Option<&Identity>) -> Client {
-        Client::new(self.world.address(), tls(&self.world.authority, identity))
+        Client::new(self.world.address(), tls(&self.world.authority, identity, &TLS13))
     }
 
     /// A GET on the admin listener.
     pub async fn admin(&self, name: &str, path: &str) -> Result<Answer, String> {
-        let address = SocketAddr::from(([127, 0, 0, 1], self.world.admin_port));
-        let identity = self.world.authority.client(name);
-        let client = Client::new(address, tls(&self.world.authority, Some(&identity)));
-        let request =
-            http::Request::get(format!("https://{address}{path}")).body(http_body_util::Full::default());
-        client.request(request.unwrap()).await
+        self.world.ask_admin(name, path).await
     }
 
     /// A sum of the metrics whose line begins so.
@@ -85,10 +81,6 @@ impl Gateway {
 
     pub const fn node(&self) -> &Node {
         &self.world.node
-    }
-
-    pub const fn world(&mut self) -> &mut World {
-        &mut self.world
     }
 
     pub const fn token(&self) -> &Token {
@@ -108,6 +100,23 @@ impl Gateway {
         json!({ "from": self.treasury(), "to": FRIEND, "value": format!("{wei:#x}") })
     }
 
+    /// Sends all of these at the same time, each as the trader on a connection of its own.
+    pub async fn send_at_once(
+        &self,
+        transactions: impl IntoIterator<Item = Value>,
+    ) -> Vec<Result<Value, RpcError>> {
+        let send = |transaction| {
+            let trader = self.client("trader");
+            tokio::spawn(async move { trader.send(transaction).await })
+        };
+        let running: Vec<_> = transactions.into_iter().map(send).collect();
+        let mut answers = Vec::new();
+        for one in running {
+            answers.push(one.await.unwrap());
+        }
+        answers
+    }
+
     /// Another verb of the program, on this gateway's configuration.
     pub async fn chancery(&self, arguments: &[&str]) -> Output {
         self.world.chancery(arguments).await
@@ -122,6 +131,31 @@ impl Gateway {
     /// What the program has logged since it was started.
     pub fn log(&self) -> String {
         self.process().stderr()
+    }
+
+    /// Waits until every transaction that is signed is mined.
+    pub async fn settled(&self) {
+        let trader = self.client("trader");
+        eventually("every nonce is mined", async || {
+            let next =
+                trader.call("eth_getTransactionCount", json!([self.treasury(), "pending"])).await.unwrap();
+            (next == json!(format!("{:#x}", self.node().mined(self.treasury()).await))).then_some(())
+        })
+        .await;
+    }
+
+    /// Starts a second gateway on the same ledger, which must not run; and says why it does not.
+    pub async fn rival(&self) -> Output {
+        let file = self.folder().join("rival.toml");
+        let (port, admin_port) = (self.world.port.to_string(), self.world.admin_port.to_string());
+        let config = self.world.config.replace(&port, &free_port().to_string());
+        std::fs::write(&file, config.replace(&admin_port, &free_port().to_string())).unwrap();
+        run(Command::new(env!("CARGO_BIN_EXE_chancery")).arg("--config").arg(file).arg("serve")).await
+    }
+
+    /// The program's process.
+    pub fn pid(&self) -> Pid {
+        self.process().pid()
     }
 
     /// The signer workers.
@@ -205,8 +239,37 @@ impl World {
     }
 
     pub async fn start(self) -> Gateway {
-        let process = self.serve().await.unwrap_or_else(|end| panic!("it does not start: {end:#?}"));
-        Gateway { process: Some(process), world: self }
+        self.try_start().await.unwrap_or_else(|end| panic!("it does not start: {end:#?}"))
+    }
+
+    pub async fn try_start(self) -> Result<Gateway, Output> {
+        let process = self.serve().await?;
+        Ok(Gateway { process: Some(process), world: self })
+    }
+
+    /// What it says where it either does not start, or starts and cannot sign.
+    pub async fn refuses_or_is_not_ready(&self) -> String {
+        match self.serve().await {
+            Err(end) => end.stderr,
+            Ok(_running) => {
+                let answer = self.ask_admin("admin", "/readyz").await.unwrap();
+                assert_eq!(answer.status, http::StatusCode::SERVICE_UNAVAILABLE, "{}", answer.body);
+                answer.body
+            }
+        }
+    }
+
+    pub const fn treasury(&self) -> Address {
+        self.treasury
+    }
+
+    async fn ask_admin(&self, name: &str, path: &str) -> Result<Answer, String> {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.admin_port));
+        let identity = self.authority.client(name);
+        let client = Client::new(address, tls(&self.authority, Some(&identity), &TLS13));
+        let request =
+            http::Request::get(format!("https://{address}{path}")).body(http_body_util::Full::default());
+        client.request(request.unwrap()).await
     }
 
     /// Why it does not start.
@@ -241,7 +304,12 @@ impl World {
     }
 
     async fn serve(&self) -> Result<Process, Output> {
-        let mut process = Process::start(self.command().args(["serve", "--json"]));
+        // The signal that a file has grown too large is ignored, so that the write fails as on a full disk.
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"]).current_dir(self.folder());
+        let serve = self.command();
+        shell.arg(serve.as_std().get_program()).args(serve.as_std().get_args()).args(["serve", "--json"]);
+        let mut process = Process::start(&mut shell);
         process.says(&self.address().to_string()).await?;
         Ok(process)
     }
@@ -317,16 +385,4 @@ key = "treasury"
         .unwrap();
     }
     text
-}
-
-/// A path inside a world's folder.
-impl AsRef<Path> for World {
-    fn as_ref(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-/// Where a file of the repository is.
-pub fn in_repository(path: &str) -> PathBuf {
-    super::tools::repository().join(path)
 }

@@ -3,6 +3,7 @@
 
 mod authority;
 mod client;
+mod disk;
 mod gateway;
 mod node;
 mod process;
@@ -10,14 +11,42 @@ mod recorder;
 mod token;
 mod tools;
 
-pub use authority::{Authority, Identity};
-pub use client::{Client, RpcError};
+pub use authority::{Authority, tls};
+pub use client::{Client, RpcError, plain};
+pub use disk::SmallDisk;
 pub use gateway::{Gateway, World, free_port};
 pub use node::{CHAIN_ID, Node};
-pub use process::{Output, Process, run};
+pub use process::{Output, Process, children_of, run};
 pub use recorder::{Call, Fault};
 pub use token::Token;
-pub use tools::{Tool, tool};
+pub use tools::{Tool, repository, softhsm_module, spy_module, tool};
+
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Signature};
+use tokio::time::{Instant, sleep};
+
+/// Tries until there is something, which must be soon.
+pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(done) = attempt().await {
+            return done;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within 30 s");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whose signature it is, by another implementation than the program's own.
+pub fn signer_of(digest: B256, signature: &Signature) -> Address {
+    let mut bytes = [0; 64];
+    bytes.copy_from_slice(&signature.as_bytes()[..64]);
+    let parity = k256::ecdsa::RecoveryId::new(signature.v(), false);
+    let signature = k256::ecdsa::Signature::from_slice(&bytes).unwrap();
+    let key = k256::ecdsa::VerifyingKey::recover_from_prehash(digest.as_slice(), &signature, parity).unwrap();
+    Address::from_raw_public_key(&key.to_encoded_point(false).as_bytes()[1..])
+}
 
 /// Who is paid in these tests: the second of anvil's well-known accounts.
 pub const FRIEND: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";

@@ -62,6 +62,18 @@ impl Node {
         serde_json::from_value::<U256>(count).unwrap().to()
     }
 
+    /// Every mined transaction of `account`, in order.
+    pub async fn sent_by(&self, account: Address) -> Vec<Value> {
+        let last: U256 = serde_json::from_value(self.ask("eth_blockNumber", json!([])).await).unwrap();
+        let mut sent = Vec::new();
+        for number in 1..=last.to::<u64>() {
+            let block = self.ask("eth_getBlockByNumber", json!([format!("{number:#x}"), true])).await;
+            let from = |transaction: &&Value| transaction["from"].as_str().unwrap().parse() == Ok(account);
+            sent.extend(block["transactions"].as_array().unwrap().iter().filter(from).cloned());
+        }
+        sent
+    }
+
     pub async fn transaction(&self, hash: &Value) -> Value {
         self.ask("eth_getTransactionByHash", json!([hash])).await
     }
@@ -78,6 +90,11 @@ impl Node {
     /// The calls of one method that the program made.
     pub fn calls_of(&self, method: &str) -> Vec<Call> {
         self.calls().into_iter().filter(|call| call.method == method).collect()
+    }
+
+    /// The bodies that the program sent, letter by letter.
+    pub fn bodies(&self) -> Vec<String> {
+        self.recorder.bodies()
     }
 
     /// From now on answers `method` (`"*"`: every method) in this way.

@@ -74,6 +74,7 @@ pub struct Recorder {
 struct Record {
     node: String,
     client: Client<HttpConnector, Full<Bytes>>,
+    bodies: Mutex<Vec<String>>,
     calls: Mutex<Vec<Call>>,
     tripped: Mutex<Vec<String>>,
     faults: Mutex<HashMap<String, Fault>>,
@@ -92,6 +93,7 @@ impl Recorder {
         let record = Arc::new(Record {
             node: format!("http://{node}/"),
             client: Client::builder(TokioExecutor::new()).build_http(),
+            bodies: Mutex::default(),
             calls: Mutex::default(),
             tripped: Mutex::default(),
             faults: Mutex::default(),
@@ -106,6 +108,10 @@ impl Recorder {
 
     pub fn calls(&self) -> Vec<Call> {
         self.record.calls.lock().unwrap().clone()
+    }
+
+    pub fn bodies(&self) -> Vec<String> {
+        self.record.bodies.lock().unwrap().clone()
     }
 
     pub fn fail(&self, method: &str, fault: Fault) {
@@ -136,6 +142,7 @@ impl Drop for Recorder {
 impl Record {
     /// Writes down what is in a body, and gives the fault that is due, if any.
     fn note(&self, body: &[u8]) -> Option<Fault> {
+        self.bodies.lock().unwrap().push(String::from_utf8_lossy(body).into_owned());
         let calls = match serde_json::from_slice(body) {
             Ok(Value::Array(batch)) => batch,
             Ok(one) => vec![one],

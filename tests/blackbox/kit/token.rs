@@ -63,6 +63,10 @@ impl Token {
         self.folder.join("pin")
     }
 
+    pub const fn pin(&self) -> &'static str {
+        PIN
+    }
+
     /// Puts another PIN into the file, not into the token.
     pub fn write_wrong_pin(&self) {
         write_private(&self.pin_file(), "00000000");
