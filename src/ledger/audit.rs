@@ -172,6 +172,7 @@ fn row_hash(seq: i64, at: Timestamp, kind: &str, body: &str, previous: B256) -> 
     hasher.finalize()
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(at)
 }

@@ -53,7 +53,7 @@ pub(in crate::ledger) struct Parked {
 #[derive(Debug)]
 pub(in crate::ledger) enum Attempt {
     Done,
-    Park(Parked),
+    Park(Box<Parked>),
 }
 
 type Sql<T> = Result<T, sqlx::Error>;
@@ -91,7 +91,7 @@ impl Reserve {
             Decision::WaitForSignature => ReserveError::StillSigning,
             Decision::WaitForGap { expected } => ReserveError::Gap { nonce, expected },
         };
-        Ok(Attempt::Park(Parked { reserve: self, since, last }))
+        Ok(Attempt::Park(Box::new(Parked { reserve: self, since, last })))
     }
 
     /// The audit intent stands in the same commit as the nonce, before the token is asked.

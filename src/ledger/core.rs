@@ -302,7 +302,7 @@ mod tests {
                     Step::Mine => {
                         if let Some(row) = rows.iter_mut().find(|row| row.nonce == mined && row.state == State::Recorded) {
                             row.state = State::Settled;
-                            mined += 1;
+                            mined = mined.saturating_add(1);
                         }
                     }
                 }

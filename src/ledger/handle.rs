@@ -74,7 +74,7 @@ impl Ledger {
         let request = permitted.request();
         let from = permitted.from();
         let claim = self.claim(&permitted);
-        let claimed = match self.ask(|reply| Command::Reserve(claim(reply))).await {
+        let claimed = match self.ask(|reply| Command::Reserve(Box::new(claim(reply)))).await {
             Ok(claimed) => claimed?,
             Err(error) => return Err(error.into()),
         };

@@ -26,7 +26,7 @@ pub(in crate::ledger) type Reply<T> = oneshot::Sender<T>;
 /// What the writer can be asked for.
 #[derive(Debug)]
 pub(in crate::ledger) enum Command {
-    Reserve(Reserve),
+    Reserve(Box<Reserve>),
     Record {
         id: i64,
         raw: Bytes,
@@ -89,7 +89,7 @@ pub(in crate::ledger) struct Writer {
     /// The policy in force; a claim that was judged by another is judged again.
     policy: Option<B256>,
     /// Claims that wait for a signature or a lower nonce; bounded by the requests in flight.
-    parked: VecDeque<Parked>,
+    parked: VecDeque<Box<Parked>>,
 }
 
 /// One transaction in the making.
@@ -268,7 +268,7 @@ async fn apply(
     group: &mut Group<'_>,
     command: Command,
     rules: &Rules,
-    parked: &mut VecDeque<Parked>,
+    parked: &mut VecDeque<Box<Parked>>,
     chosen: &mut Option<B256>,
 ) -> Sql<()> {
     match command {
@@ -287,12 +287,11 @@ async fn apply(
         }
         Command::Void { id, why, reply } => {
             let state = store::state_of(group.db, id).await?;
-            let voided = match state.as_deref() {
-                Some("recorded" | "vacant" | "final" | "replaced") => Voided::Recorded,
-                _ => {
-                    void(group, id, &why).await?;
-                    Voided::Void
-                }
+            let voided = if matches!(state.as_deref(), Some("recorded" | "vacant" | "final" | "replaced")) {
+                Voided::Recorded
+            } else {
+                void(group, id, &why).await?;
+                Voided::Void
             };
             group.answer(reply, Ok(voided));
         }
@@ -346,7 +345,7 @@ async fn apply(
 }
 
 /// Claims that wait are tried again in the order in which they came, as far as each account's first must wait.
-async fn retry(group: &mut Group<'_>, rules: &Rules, parked: &mut VecDeque<Parked>) -> Sql<()> {
+async fn retry(group: &mut Group<'_>, rules: &Rules, parked: &mut VecDeque<Box<Parked>>) -> Sql<()> {
     let now = Instant::now();
     let mut blocked: Vec<Address> = Vec::new();
     for waits in std::mem::take(parked) {
@@ -395,6 +394,7 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
     Ok(())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
     LedgerError::Unavailable(match &error {
         sqlx::Error::Database(error) => error.message().to_owned(),

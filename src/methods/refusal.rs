@@ -32,6 +32,7 @@ pub enum Cause {
     LedgerUnavailable,
     NodeUnavailable,
     Busy,
+    AnswerTooLarge,
     Internal,
 }
 
@@ -154,6 +155,12 @@ pub const TABLE: &[Row] = &[
         "The node is down, on another chain, or gives no usable answer. Nothing was sent.",
     ),
     row(Cause::Busy, -32603, "busy", "A queue is full. Nothing was signed."),
+    row(
+        Cause::AnswerTooLarge,
+        -32008,
+        "answer_too_large",
+        "The answers to the batch are too large together. What signed in it is answered all the same.",
+    ),
     row(Cause::Internal, -32603, "internal", "A fault of Chancery; the request id finds it in the log."),
 ];
 
