@@ -16,5 +16,6 @@ mod ledger;
 mod policy;
 mod tls;
 mod token;
+mod tools;
 mod transaction;
 mod upstream;

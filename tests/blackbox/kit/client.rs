@@ -179,6 +179,15 @@ impl Answer {
     }
 }
 
+/// Writes these bytes to an address without TLS, and gives all that comes back until it is closed.
+pub async fn plain_raw(address: &str, bytes: impl AsRef<[u8]>) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes.as_ref()).await.unwrap();
+    let mut answer = Vec::new();
+    drop(timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("an end"));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// One call without TLS: to the node itself, or to the connector.
 pub async fn plain(url: &str, method: &str, params: Value) -> Result<Value, String> {
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });

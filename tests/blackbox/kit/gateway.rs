@@ -117,6 +117,24 @@ impl Gateway {
         answers
     }
 
+    /// `chancery connect` as someone, without its last arguments.
+    pub fn connector(&self, name: &str) -> Command {
+        let (certificate, key) = self.world.authority.client(name).write(self.folder(), name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
+        command.arg("connect").arg(self.url()).arg("--cert").arg(certificate).arg("--key").arg(key);
+        command.arg("--ca").arg(self.folder().join("ca.pem"));
+        command.arg("--socket").arg(self.folder().join(format!("{name}.ipc")));
+        command
+    }
+
+    /// A connector that stays, and the URL that it has for tools.
+    pub async fn connect(&self, name: &str) -> (Process, String) {
+        let mut process = Process::start(self.connector(name).args(["--http", "0", "--json"]));
+        let line = process.says("http://").await.unwrap_or_else(|end| panic!("{end:?}"));
+        let url = line.split('"').find(|part| part.starts_with("http://")).unwrap().to_owned();
+        (process, url)
+    }
+
     /// Another verb of the program, on this gateway's configuration.
     pub async fn chancery(&self, arguments: &[&str]) -> Output {
         self.world.chancery(arguments).await

@@ -12,7 +12,7 @@ mod token;
 mod tools;
 
 pub use authority::{Authority, tls};
-pub use client::{Client, RpcError, plain};
+pub use client::{Client, RpcError, plain, plain_raw};
 pub use disk::SmallDisk;
 pub use gateway::{Gateway, World, free_port};
 pub use node::{CHAIN_ID, Node};
