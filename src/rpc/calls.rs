@@ -100,7 +100,7 @@ where
             place_answers(placed);
             running.extend(waiting.next().map(|lane| self.lane(client, lane, &room)));
         }
-        joined(answers)
+        joined(&answers)
     }
 
     async fn lane(&self, client: &Arc<Client>, lane: Lane<'_>, room: &Room) -> Vec<Placed> {
@@ -183,10 +183,8 @@ pub fn refuse(client: &Client, id: Id<'_>, refusal: &Refusal) -> Box<RawValue> {
     let request = RequestId::random().ok();
     let name = refusal.cause().name();
     metrics::counter!("chancery_rpc_refused_total", "cause" => name).increment(1);
-    match request {
-        Some(request) => tracing::info!(client = client.name, %request, cause = name, "refused: {refusal}"),
-        None => tracing::info!(client = client.name, cause = name, "refused: {refusal}"),
-    }
+    let shown = request.map(|request| request.to_string());
+    tracing::info!(client = client.name, request = shown, cause = name, "refused: {refusal}");
     MethodResponse::error(id, refusal.to_error(request)).into_json()
 }
 
@@ -199,10 +197,9 @@ fn too_large(id: Id<'_>, request: RequestId) -> Box<RawValue> {
 }
 
 /// `[` answers `]`, without those of notifications.
-fn joined(answers: Vec<Option<Box<RawValue>>>) -> Option<Box<str>> {
-    let length =
-        answers.iter().flatten().fold(2, |sum: usize, json| sum.saturating_add(json.get().len() + 1));
-    let mut joined = String::with_capacity(length);
+fn joined(answers: &[Option<Box<RawValue>>]) -> Option<Box<str>> {
+    let length = answers.iter().flatten().map(|json| json.get().len().saturating_add(1)).sum::<usize>();
+    let mut joined = String::with_capacity(length.saturating_add(1));
     for json in answers.iter().flatten() {
         joined.push(if joined.is_empty() { '[' } else { ',' });
         joined.push_str(json.get());

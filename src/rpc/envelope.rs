@@ -144,17 +144,20 @@ fn entry<'a>(scan: &mut Scanner<'a>) -> Result<Entry<'a>, ScanError> {
 impl<'a> Members<'a> {
     fn read(self) -> Entry<'a> {
         let id = self.id.map(id_of).transpose();
-        let answer_to = || id.clone().ok().flatten().unwrap_or(Id::Null);
-        let fault = |fault| EntryError { id: answer_to(), fault };
+        let answer_to = id.as_ref().ok().cloned().flatten().unwrap_or(Id::Null);
+        self.envelope(id).map_err(|fault| EntryError { id: answer_to, fault })
+    }
+
+    fn envelope(self, id: Result<Option<Id<'a>>, Fault>) -> Result<Envelope<'a>, Fault> {
         if let Some(key) = &self.unknown {
-            return Err(fault(Fault::UnknownKey(key.chars().take(SHOWN).collect())));
+            return Err(Fault::UnknownKey(key.chars().take(SHOWN).collect()));
         }
         if self.jsonrpc.and_then(string_of).as_deref() != Some("2.0") {
-            return Err(fault(Fault::Version));
+            return Err(Fault::Version);
         }
-        let method = self.method.and_then(string_of).ok_or_else(|| fault(Fault::Method))?;
-        let params = params_of(self.params).ok_or_else(|| fault(Fault::Params))?;
-        Ok(Envelope { id: id.clone().map_err(&fault)?, method, params })
+        let id = id?;
+        let method = self.method.and_then(string_of).ok_or(Fault::Method)?;
+        Ok(Envelope { id, method, params: params_of(self.params)? })
     }
 }
 
@@ -181,11 +184,13 @@ fn string_of(text: &str) -> Option<Cow<'_, str>> {
 
 /// serde has no way to take text for JSON without looking: so its own reader passes over the parameters too, and
 /// must agree that they are one value.
-fn params_of(text: Option<&str>) -> Option<Option<&RawValue>> {
+fn params_of(text: Option<&str>) -> Result<Option<&RawValue>, Fault> {
     match text {
-        None | Some("null") => Some(None),
-        Some(text) if text.starts_with(['[', '{']) => serde_json::from_str(text).ok().map(Some),
-        Some(_) => None,
+        None | Some("null") => Ok(None),
+        Some(text) if text.starts_with(['[', '{']) => {
+            serde_json::from_str(text).map(Some).map_err(|_| Fault::Params)
+        }
+        Some(_) => Err(Fault::Params),
     }
 }
 

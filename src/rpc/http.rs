@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Body as HttpBody;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use jsonrpsee::MethodResponse;
@@ -23,13 +24,14 @@ use crate::config::{Client, Limits};
 use crate::methods::{Cause, Refusal};
 use crate::rpc::calls::{Calls, refuse};
 use crate::rpc::envelope::Bounds;
+use crate::rpc::rejection::{Rejection, plain};
 
 /// JSON-RPC over HTTP in front of a service. Cheap to clone.
 pub struct Rpc<S>(Arc<Inner<S>>);
 
 struct Inner<S> {
     calls: Calls<S>,
-    /// Lower case, without the port 443.
+    /// Without the port 443.
     hosts: Vec<String>,
     max_body: usize,
     body_timeout: Duration,
@@ -37,22 +39,6 @@ struct Inner<S> {
     max_in_flight_per_client: usize,
     /// By the client's name: all its connections share one. Clients come from the configuration, so it is small.
     per_client: Mutex<HashMap<String, Arc<Semaphore>>>,
-}
-
-/// Why a request gets a plain HTTP error: it comes from a browser page, from a confused proxy, or from nobody
-/// who speaks JSON-RPC. Those who do get HTTP 200 and an error object, for clients hide the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rejection {
-    TransferEncoding,
-    Host,
-    Method,
-    Path,
-    Origin,
-    ContentType,
-    ContentEncoding,
-    TooLarge,
-    TooSlow,
-    Broken,
 }
 
 impl<S> Rpc<S>
@@ -65,7 +51,7 @@ where
         let bounds = Bounds { max_batch: limits.max_batch, max_depth: limits.max_depth };
         Self(Arc::new(Inner {
             calls: Calls { service, bounds, is_ordered },
-            hosts: hosts.iter().map(|host| without_port(host).to_ascii_lowercase()).collect(),
+            hosts: hosts.into_iter().map(|host| without_port(&host).to_owned()).collect(),
             max_body: limits.max_body,
             body_timeout: limits.body_timeout,
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
@@ -154,10 +140,10 @@ where
         if !is_json(&head.headers) {
             return Err(Rejection::ContentType);
         }
-        if only(&head.headers, &header::CONTENT_ENCODING)
-            .is_none_or(|coding| coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")))
-        {
-            return Err(Rejection::ContentEncoding);
+        match only(&head.headers, &header::CONTENT_ENCODING) {
+            Ok(None) => {}
+            Ok(Some(coding)) if coding.eq_ignore_ascii_case("identity") => {}
+            _ => return Err(Rejection::ContentEncoding),
         }
         // Said before the body is sent; a body that only turns out too large is noticed while it is read.
         let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -169,10 +155,10 @@ where
 
     /// One name and no other, and it is ours. HTTP/2 may say it as `:authority`, as `Host`, or as both alike.
     fn is_for_us(&self, head: &Parts) -> bool {
-        let Some(host) = only(&head.headers, &header::HOST) else {
+        let Ok(host) = only(&head.headers, &header::HOST) else {
             return false;
         };
-        let authority = head.uri.authority().map(|authority| authority.as_str());
+        let authority = head.uri.authority().map(Authority::as_str);
         let name = match (host, authority) {
             (Some(host), None) => host,
             (None, Some(authority)) if head.version == Version::HTTP_2 => authority,
@@ -218,14 +204,17 @@ where
     Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
 }
 
-/// The only value of a header: `Some(None)` if it is absent, `None` if it is there twice or is not ASCII.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Option<&'h str>> {
+/// A header stands there twice, or is not ASCII.
+struct Unclear;
+
+/// The only value of a header, if it is there.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Unclear> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
-        return None;
+        return Err(Unclear);
     }
-    first.map(|value| value.to_str().ok()).map_or(Some(None), |value| value.map(Some))
+    first.map(|value| value.to_str().map_err(|_| Unclear)).transpose()
 }
 
 fn without_port(host: &str) -> &str {
@@ -242,7 +231,7 @@ fn is_welcome(client: &Client, origin: &HeaderValue) -> bool {
 
 /// `application/json`, with no parameter but a charset of UTF-8.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Some(value)) = only(headers, &header::CONTENT_TYPE) else {
+    let Ok(Some(value)) = only(headers, &header::CONTENT_TYPE) else {
         return false;
     };
     let mut parts = value.split(';').map(str::trim);
@@ -265,78 +254,6 @@ fn answer(version: Version, json: Option<Box<str>>) -> Response<Full<Bytes>> {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
-}
-
-fn plain(version: Version, status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    *response.version_mut() = version;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-impl Rejection {
-    fn response(self, client: &Client, version: Version) -> Response<Full<Bytes>> {
-        let (status, reason, sentence) = self.row();
-        metrics::counter!("chancery_rpc_rejected_total", "reason" => reason).increment(1);
-        tracing::info!(client = client.name, status = status.as_u16(), reason, "rejected");
-        let mut response = plain(version, status, Bytes::from_static(sentence.as_bytes()));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if self == Self::Method {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        // What is left of the body must not be read as the next request, nor waited for. (In HTTP/2 a stream
-        // ends by itself, and the header is forbidden.)
-        if version < Version::HTTP_2 {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
-
-    /// Status, name in the metrics, and the sentence in the body.
-    const fn row(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::TransferEncoding => (
-                StatusCode::LENGTH_REQUIRED,
-                "transfer_encoding",
-                "Send the body with a Content-Length; Transfer-Encoding is not taken.\n",
-            ),
-            Self::Host => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "host",
-                "Name the gateway in exactly one Host header, as in `gateway.hosts` of its configuration.\n",
-            ),
-            Self::Method => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method", "JSON-RPC calls are sent with POST.\n")
-            }
-            Self::Path => (StatusCode::NOT_FOUND, "path", "JSON-RPC is at `/`, without a query.\n"),
-            Self::Origin => (
-                StatusCode::FORBIDDEN,
-                "origin",
-                "Requests of web pages are refused; list this Origin in `origins` of the client to allow it.\n",
-            ),
-            Self::ContentType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", "Send Content-Type: application/json.\n")
-            }
-            Self::ContentEncoding => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", "Send the body uncompressed.\n")
-            }
-            Self::TooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "The body is larger than `limits.max_body`; nothing of it was done.\n",
-            ),
-            Self::TooSlow => (
-                StatusCode::REQUEST_TIMEOUT,
-                "too_slow",
-                "The body did not come within `limits.body_timeout`; nothing of it was done.\n",
-            ),
-            Self::Broken => {
-                (StatusCode::BAD_REQUEST, "broken", "The body broke off; nothing of it was done.\n")
-            }
-        }
-    }
 }
 
 /// Counted in `chancery_rpc_in_flight` from its making to its drop, also when the client hangs up.
