@@ -327,6 +327,8 @@ fn doubled<'k>(keys: &'k mut [Cow<'_, str>]) -> Option<&'k str> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::arithmetic_side_effects, clippy::string_slice, reason = "a test may panic")]
+
     use std::collections::HashSet;
     use std::fmt;
 
