@@ -38,7 +38,7 @@ enum Verb {
         /// Names the files: NAME.pem and NAME.key
         name: String,
         /// The identity as a URI, such as `spiffe://chancery/trader`
-        #[arg(long, conflicts_with = "dns", required_unless_present_any = ["dns", "host"])]
+        #[arg(long, conflicts_with = "dns", required_unless_present_any = ["dns", "hosts"])]
         identity: Option<String>,
         /// The identity as a DNS name
         #[arg(long)]

@@ -23,6 +23,8 @@ pub struct Calls<S> {
     pub bounds: Bounds,
     /// Whether calls of this method keep their order within a batch: those that sign do.
     pub is_ordered: fn(&str) -> bool,
+    /// Bytes of answers to reads that one batch may gather.
+    pub max_batch_answer: usize,
 }
 
 /// The calls of a batch that run one after another, each with its place in the batch.
@@ -33,9 +35,6 @@ type Placed = (usize, Option<Box<RawValue>>);
 
 /// How many lanes of one batch run at the same time.
 const LANES: usize = 16;
-
-/// Bytes of answers to reads that one batch may gather; 100 calls for the largest block would fill the memory.
-const MAX_BATCH_ANSWER: usize = 32 * 1024 * 1024;
 
 /// The longest method name that logs repeat; every real one is far shorter.
 const LONGEST_NAME: usize = 64;
@@ -61,7 +60,7 @@ where
 
     /// Reads run side by side, calls of ordered methods one after another, in one lane.
     async fn batch(&self, client: &Arc<Client>, entries: Vec<Entry<'_>>) -> Option<Box<str>> {
-        let room = Room::new(MAX_BATCH_ANSWER);
+        let room = Room::new(self.max_batch_answer);
         let mut answers: Vec<Option<Box<RawValue>>> = Vec::new();
         answers.resize_with(entries.len(), || None);
         let mut place_answers = |placed: Vec<Placed>| {
@@ -100,7 +99,7 @@ where
             place_answers(placed);
             running.extend(waiting.next().map(|lane| self.lane(client, lane, &room)));
         }
-        joined(answers)
+        joined(&answers)
     }
 
     async fn lane(&self, client: &Arc<Client>, lane: Lane<'_>, room: &Room) -> Vec<Placed> {
@@ -183,10 +182,8 @@ pub fn refuse(client: &Client, id: Id<'_>, refusal: &Refusal) -> Box<RawValue> {
     let request = RequestId::random().ok();
     let name = refusal.cause().name();
     metrics::counter!("chancery_rpc_refused_total", "cause" => name).increment(1);
-    match request {
-        Some(request) => tracing::info!(client = client.name, %request, cause = name, "refused: {refusal}"),
-        None => tracing::info!(client = client.name, cause = name, "refused: {refusal}"),
-    }
+    let shown = request.map(|request| request.to_string());
+    tracing::info!(client = client.name, request = shown, cause = name, "refused: {refusal}");
     MethodResponse::error(id, refusal.to_error(request)).into_json()
 }
 
@@ -199,10 +196,9 @@ fn too_large(id: Id<'_>, request: RequestId) -> Box<RawValue> {
 }
 
 /// `[` answers `]`, without those of notifications.
-fn joined(answers: Vec<Option<Box<RawValue>>>) -> Option<Box<str>> {
-    let length =
-        answers.iter().flatten().fold(2, |sum: usize, json| sum.saturating_add(json.get().len() + 1));
-    let mut joined = String::with_capacity(length);
+fn joined(answers: &[Option<Box<RawValue>>]) -> Option<Box<str>> {
+    let length = answers.iter().flatten().map(|json| json.get().len().saturating_add(1)).sum::<usize>();
+    let mut joined = String::with_capacity(length.saturating_add(1));
     for json in answers.iter().flatten() {
         joined.push(if joined.is_empty() { '[' } else { ',' });
         joined.push_str(json.get());
@@ -237,4 +233,218 @@ fn count(class: &'static str, outcome: &'static str, started: Instant) {
     metrics::counter!("chancery_rpc_calls_total", "class" => class, "outcome" => outcome).increment(1);
     metrics::histogram!("chancery_rpc_call_seconds", "class" => class)
         .record(started.elapsed().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use jsonrpsee::ResponsePayload;
+    use jsonrpsee::core::middleware::Batch;
+    use serde_json::{Value, json};
+    use tokio::sync::Barrier;
+
+    use super::*;
+
+    /// Answers with the parameters it was given, and writes down what it saw.
+    #[derive(Clone)]
+    struct Recorder {
+        seen: Arc<Mutex<Vec<String>>>,
+        meeting: Arc<Barrier>,
+    }
+
+    impl Recorder {
+        fn see(&self, what: &str, params: Option<&RawValue>) {
+            let params = params.map_or("", RawValue::get);
+            self.seen.lock().unwrap().push(format!("{what} {params}"));
+        }
+
+        fn seen(&self) -> Vec<String> {
+            std::mem::take(&mut self.seen.lock().unwrap())
+        }
+    }
+
+    impl RpcServiceT for Recorder {
+        type MethodResponse = MethodResponse;
+        type NotificationResponse = ();
+        type BatchResponse = ();
+
+        fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+            let this = self.clone();
+            async move {
+                let params = request.params.as_deref();
+                assert_eq!(request.extensions.get::<Caller>().unwrap().client().name, "trader");
+                this.see(&format!("begin {}", request.method), params);
+                if request.method == "meet" {
+                    this.meeting.wait().await;
+                }
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                this.see(&format!("end {}", request.method), params);
+                let echo = params.map_or(Value::Null, |params| serde_json::from_str(params.get()).unwrap());
+                MethodResponse::response(request.id, ResponsePayload::success(echo), usize::MAX)
+            }
+        }
+
+        fn batch<'a>(&self, _: Batch<'a>) -> impl Future<Output = ()> + Send + 'a {
+            std::future::ready(())
+        }
+
+        fn notification<'a>(&self, n: Notification<'a>) -> impl Future<Output = ()> + Send + 'a {
+            assert!(n.extensions.get::<Caller>().is_some());
+            self.see(&format!("notified {}", n.method), n.params.as_deref());
+            std::future::ready(())
+        }
+    }
+
+    fn calls(meeting: usize, max_batch_answer: usize) -> Calls<Recorder> {
+        Calls {
+            service: Recorder { seen: Arc::default(), meeting: Arc::new(Barrier::new(meeting)) },
+            bounds: Bounds { max_batch: 100, max_depth: 32 },
+            is_ordered: |method| method == "sign",
+            max_batch_answer,
+        }
+    }
+
+    fn trader() -> Arc<Client> {
+        Arc::new(Client {
+            name: "trader".to_owned(),
+            identity: "trader.example".to_owned(),
+            role: None,
+            person: None,
+            accounts: Vec::new(),
+            origins: Vec::new(),
+        })
+    }
+
+    fn call(id: u64, method: &str, params: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
+    }
+
+    async fn answer(calls: &Calls<Recorder>, body: &str) -> Value {
+        let answer = calls.answer(&trader(), body.as_bytes()).await;
+        serde_json::from_str(&answer.expect("an answer")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_call_is_handed_on_whole_and_its_answer_handed_back() {
+        let calls = calls(1, 1000);
+        let body = r#"{"jsonrpc":"2.0","id":"x\u0079","method":"e\u0063ho","params":[ {"a" :1} ]}"#;
+        assert_eq!(answer(&calls, body).await, json!({"jsonrpc": "2.0", "id": "xy", "result": [{"a": 1}]}));
+        assert_eq!(calls.service.seen(), [r#"begin echo [ {"a" :1} ]"#, r#"end echo [ {"a" :1} ]"#]);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_as_a_whole_reaches_no_service() {
+        let calls = calls(1, 1000);
+        for body in ["", "[]", "{}", r#"{"jsonrpc":"2.0","id":1,"method":"m","method":"n"}"#] {
+            let answer = answer(&calls, body).await;
+            assert_eq!(answer["id"], Value::Null, "{body}");
+            assert!(answer["error"]["code"].as_i64().unwrap() <= -32600, "{body}");
+            assert_eq!(answer["error"]["data"]["request_id"].as_str().unwrap().len(), 32, "{body}");
+        }
+        let good = call(1, "echo", "[]");
+        let bad = format!("[{good},{}]", r#"{"jsonrpc":"2.0","id":2,"method":"m","params":[{"a":1,"a":2}]}"#);
+        assert_eq!(answer(&calls, &bad).await["error"]["data"]["code"], "invalid_request");
+        assert_eq!(calls.service.seen(), [""; 0], "also not the good half of the batch");
+    }
+
+    #[tokio::test]
+    async fn answers_of_a_batch_stand_in_the_order_of_its_calls_without_notifications() {
+        let calls = calls(2, 1000);
+        let body = format!(
+            r#"[{}, 7, {}, {{"jsonrpc":"2.0","method":"sign","params":[3]}}, {}, {}]"#,
+            call(1, "meet", "[1]"),
+            call(2, "sign", "[2]"),
+            call(4, "METHOD", "4"),
+            call(5, "meet", "[5]"),
+        );
+        let answer = answer(&calls, &body).await;
+        let seen: Vec<_> = answer
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| (a["id"].as_u64(), a["result"][0].as_u64(), a["error"]["code"].as_i64()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (Some(1), Some(1), None),
+                (None, None, Some(-32600)),
+                (Some(2), Some(2), None),
+                (Some(4), None, Some(-32600)),
+                (Some(5), Some(5), None),
+            ]
+        );
+        assert!(calls.service.seen().contains(&"notified sign [3]".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn nothing_answers_a_notification() {
+        let calls = calls(1, 1000);
+        let note = r#"{"jsonrpc":"2.0","method":"sign","params":[1]}"#;
+        assert_eq!(calls.answer(&trader(), note.as_bytes()).await, None);
+        assert_eq!(calls.answer(&trader(), format!("[{note},{note}]").as_bytes()).await, None);
+        assert_eq!(calls.service.seen(), ["notified sign [1]"; 3]);
+    }
+
+    #[tokio::test]
+    async fn calls_that_sign_keep_their_order_and_never_overlap() {
+        let calls = calls(1, 1000);
+        let batch: Vec<_> = (0..30)
+            .map(|id| call(id, if id % 3 == 0 { "echo" } else { "sign" }, &format!("[{id}]")))
+            .collect();
+        answer(&calls, &format!("[{}]", batch.join(","))).await;
+        let signs: Vec<_> = calls.service.seen().into_iter().filter(|seen| seen.contains("sign")).collect();
+        let one_by_one: Vec<_> = (0..30)
+            .filter(|id| id % 3 != 0)
+            .flat_map(|id| [format!("begin sign [{id}]"), format!("end sign [{id}]")])
+            .collect();
+        assert_eq!(signs, one_by_one);
+    }
+
+    #[tokio::test]
+    async fn inv_12_reads_of_a_batch_run_side_by_side_up_to_a_bound() {
+        // None of them ends before all that may run have begun: alone, the first would wait for ever.
+        let calls = calls(LANES, 10_000);
+        let batch: Vec<_> = (0..96).map(|id| call(id, "meet", "[]")).collect();
+        answer(&calls, &format!("[{}]", batch.join(","))).await;
+        let mut running = 0_usize;
+        let mut most = 0;
+        for seen in calls.service.seen() {
+            running = if seen.starts_with("begin") { running + 1 } else { running - 1 };
+            most = most.max(running);
+        }
+        assert_eq!(most, LANES);
+    }
+
+    #[tokio::test]
+    async fn inv_12_reads_past_the_bound_on_a_batchs_answers_are_refused_and_signatures_are_not() {
+        let calls = calls(1, 150);
+        let long = format!(r#"["{}"]"#, "a".repeat(80));
+        let batch = [
+            call(1, "sign", &long),
+            call(2, "echo", &long),
+            call(3, "echo", &long),
+            call(4, "sign", &long),
+            call(5, "sign", &long),
+        ];
+        let answer = answer(&calls, &format!("[{}]", batch.join(","))).await;
+        let errors: Vec<_> =
+            answer.as_array().unwrap().iter().map(|a| a["error"]["data"]["code"].as_str()).collect();
+        let refused = Some("answer_too_large");
+        assert_eq!(errors.iter().filter(|error| **error == refused).count(), 2, "{errors:?}");
+        for signature in [0, 3, 4] {
+            assert_eq!(errors[signature], None, "the signature is there");
+        }
+    }
+
+    #[test]
+    fn a_method_name_cannot_write_into_the_log() {
+        assert_eq!(loggable("eth_sendTransaction"), "eth_sendTransaction");
+        for name in ["a\nb", "\u{1b}[2J", "a b", &"a".repeat(65)] {
+            assert_eq!(loggable(name), "(not a method name)");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Body as HttpBody;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
 use hyper::service::{Service, service_fn};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use jsonrpsee::MethodResponse;
@@ -23,13 +24,14 @@ use crate::config::{Client, Limits};
 use crate::methods::{Cause, Refusal};
 use crate::rpc::calls::{Calls, refuse};
 use crate::rpc::envelope::Bounds;
+use crate::rpc::rejection::{Rejection, plain};
 
 /// JSON-RPC over HTTP in front of a service. Cheap to clone.
 pub struct Rpc<S>(Arc<Inner<S>>);
 
 struct Inner<S> {
     calls: Calls<S>,
-    /// Lower case, without the port 443.
+    /// Without the port 443.
     hosts: Vec<String>,
     max_body: usize,
     body_timeout: Duration,
@@ -39,21 +41,8 @@ struct Inner<S> {
     per_client: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-/// Why a request gets a plain HTTP error: it comes from a browser page, from a confused proxy, or from nobody
-/// who speaks JSON-RPC. Those who do get HTTP 200 and an error object, for clients hide the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rejection {
-    TransferEncoding,
-    Host,
-    Method,
-    Path,
-    Origin,
-    ContentType,
-    ContentEncoding,
-    TooLarge,
-    TooSlow,
-    Broken,
-}
+/// Bytes of answers to reads that one batch may gather: 100 calls for the largest answer would fill the memory.
+const MAX_BATCH_ANSWER: usize = 32 * 1024 * 1024;
 
 impl<S> Rpc<S>
 where
@@ -64,8 +53,8 @@ where
     pub fn new(service: S, limits: &Limits, hosts: Vec<String>, is_ordered: fn(&str) -> bool) -> Self {
         let bounds = Bounds { max_batch: limits.max_batch, max_depth: limits.max_depth };
         Self(Arc::new(Inner {
-            calls: Calls { service, bounds, is_ordered },
-            hosts: hosts.iter().map(|host| without_port(host).to_ascii_lowercase()).collect(),
+            calls: Calls { service, bounds, is_ordered, max_batch_answer: MAX_BATCH_ANSWER },
+            hosts: hosts.into_iter().map(|host| without_port(&host).to_owned()).collect(),
             max_body: limits.max_body,
             body_timeout: limits.body_timeout,
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
@@ -154,10 +143,10 @@ where
         if !is_json(&head.headers) {
             return Err(Rejection::ContentType);
         }
-        if only(&head.headers, &header::CONTENT_ENCODING)
-            .is_none_or(|coding| coding.is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")))
-        {
-            return Err(Rejection::ContentEncoding);
+        match only(&head.headers, &header::CONTENT_ENCODING) {
+            Ok(None) => {}
+            Ok(Some(coding)) if coding.eq_ignore_ascii_case("identity") => {}
+            _ => return Err(Rejection::ContentEncoding),
         }
         // Said before the body is sent; a body that only turns out too large is noticed while it is read.
         let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
@@ -169,10 +158,10 @@ where
 
     /// One name and no other, and it is ours. HTTP/2 may say it as `:authority`, as `Host`, or as both alike.
     fn is_for_us(&self, head: &Parts) -> bool {
-        let Some(host) = only(&head.headers, &header::HOST) else {
+        let Ok(host) = only(&head.headers, &header::HOST) else {
             return false;
         };
-        let authority = head.uri.authority().map(|authority| authority.as_str());
+        let authority = head.uri.authority().map(Authority::as_str);
         let name = match (host, authority) {
             (Some(host), None) => host,
             (None, Some(authority)) if head.version == Version::HTTP_2 => authority,
@@ -218,14 +207,17 @@ where
     Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
 }
 
-/// The only value of a header: `Some(None)` if it is absent, `None` if it is there twice or is not ASCII.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Option<&'h str>> {
+/// A header stands there twice, or is not ASCII.
+struct Unclear;
+
+/// The only value of a header, if it is there.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Unclear> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
-        return None;
+        return Err(Unclear);
     }
-    first.map(|value| value.to_str().ok()).map_or(Some(None), |value| value.map(Some))
+    first.map(|value| value.to_str().map_err(|_| Unclear)).transpose()
 }
 
 fn without_port(host: &str) -> &str {
@@ -242,7 +234,7 @@ fn is_welcome(client: &Client, origin: &HeaderValue) -> bool {
 
 /// `application/json`, with no parameter but a charset of UTF-8.
 fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Some(value)) = only(headers, &header::CONTENT_TYPE) else {
+    let Ok(Some(value)) = only(headers, &header::CONTENT_TYPE) else {
         return false;
     };
     let mut parts = value.split(';').map(str::trim);
@@ -265,78 +257,6 @@ fn answer(version: Version, json: Option<Box<str>>) -> Response<Full<Bytes>> {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
-}
-
-fn plain(version: Version, status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    *response.version_mut() = version;
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-impl Rejection {
-    fn response(self, client: &Client, version: Version) -> Response<Full<Bytes>> {
-        let (status, reason, sentence) = self.row();
-        metrics::counter!("chancery_rpc_rejected_total", "reason" => reason).increment(1);
-        tracing::info!(client = client.name, status = status.as_u16(), reason, "rejected");
-        let mut response = plain(version, status, Bytes::from_static(sentence.as_bytes()));
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        if self == Self::Method {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST"));
-        }
-        // What is left of the body must not be read as the next request, nor waited for. (In HTTP/2 a stream
-        // ends by itself, and the header is forbidden.)
-        if version < Version::HTTP_2 {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-        response
-    }
-
-    /// Status, name in the metrics, and the sentence in the body.
-    const fn row(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::TransferEncoding => (
-                StatusCode::LENGTH_REQUIRED,
-                "transfer_encoding",
-                "Send the body with a Content-Length; Transfer-Encoding is not taken.\n",
-            ),
-            Self::Host => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "host",
-                "Name the gateway in exactly one Host header, as in `gateway.hosts` of its configuration.\n",
-            ),
-            Self::Method => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method", "JSON-RPC calls are sent with POST.\n")
-            }
-            Self::Path => (StatusCode::NOT_FOUND, "path", "JSON-RPC is at `/`, without a query.\n"),
-            Self::Origin => (
-                StatusCode::FORBIDDEN,
-                "origin",
-                "Requests of web pages are refused; list this Origin in `origins` of the client to allow it.\n",
-            ),
-            Self::ContentType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_type", "Send Content-Type: application/json.\n")
-            }
-            Self::ContentEncoding => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", "Send the body uncompressed.\n")
-            }
-            Self::TooLarge => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
-                "The body is larger than `limits.max_body`; nothing of it was done.\n",
-            ),
-            Self::TooSlow => (
-                StatusCode::REQUEST_TIMEOUT,
-                "too_slow",
-                "The body did not come within `limits.body_timeout`; nothing of it was done.\n",
-            ),
-            Self::Broken => {
-                (StatusCode::BAD_REQUEST, "broken", "The body broke off; nothing of it was done.\n")
-            }
-        }
-    }
 }
 
 /// Counted in `chancery_rpc_in_flight` from its making to its drop, also when the client hangs up.
@@ -364,5 +284,392 @@ impl<S> Clone for Rpc<S> {
 impl<S> std::fmt::Debug for Rpc<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rpc").field("hosts", &self.0.hosts).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+    use hyper_util::rt::TokioIo;
+    use jsonrpsee::ResponsePayload;
+    use jsonrpsee::core::middleware::{Batch, Notification, Request as Call};
+    use serde_json::Value;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":[]}"#;
+
+    /// Answers `wait` when it is told to, and everything else at once.
+    #[derive(Clone, Default)]
+    struct Answering {
+        began: Arc<Notify>,
+        go_on: Arc<Notify>,
+    }
+
+    impl RpcServiceT for Answering {
+        type MethodResponse = MethodResponse;
+        type NotificationResponse = ();
+        type BatchResponse = ();
+
+        fn call<'a>(&self, request: Call<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+            let this = self.clone();
+            async move {
+                if request.method == "wait" {
+                    this.began.notify_one();
+                    this.go_on.notified().await;
+                }
+                MethodResponse::response(request.id, ResponsePayload::success("done"), usize::MAX)
+            }
+        }
+
+        fn batch<'a>(&self, _: Batch<'a>) -> impl Future<Output = ()> + Send + 'a {
+            std::future::ready(())
+        }
+
+        fn notification<'a>(&self, _: Notification<'a>) -> impl Future<Output = ()> + Send + 'a {
+            std::future::ready(())
+        }
+    }
+
+    fn client(name: &str, origins: &[&str]) -> Arc<Client> {
+        Arc::new(Client {
+            name: name.to_owned(),
+            identity: format!("{name}.example"),
+            role: None,
+            person: None,
+            accounts: Vec::new(),
+            origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+        })
+    }
+
+    fn rpc(limits: &Limits) -> Rpc<Answering> {
+        let hosts = vec!["gateway.example:8545".to_owned(), "gateway.example:443".to_owned()];
+        Rpc::new(Answering::default(), limits, hosts, |_| false)
+    }
+
+    /// A request that is answered, to be spoilt in one place.
+    fn good() -> http::request::Builder {
+        Request::post("/").header("host", "gateway.example:8545").header("content-type", "application/json")
+    }
+
+    async fn ask(
+        rpc: &Rpc<Answering>,
+        client: Arc<Client>,
+        request: Request<Full<Bytes>>,
+    ) -> Response<Full<Bytes>> {
+        let Ok(response) = rpc.connection(client).call(request).await;
+        response
+    }
+
+    async fn status(request: http::request::Builder, origins: &[&str]) -> u16 {
+        let request = request.body(Full::from(CALL)).unwrap();
+        let response = ask(&rpc(&Limits::default()), client("trader", origins), request).await;
+        assert!(!response.headers().keys().any(|name| name.as_str().starts_with("access-control-")));
+        assert!(!response.headers().contains_key("retry-after"));
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        response.status().as_u16()
+    }
+
+    async fn text(response: Response<Full<Bytes>>) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    async fn json(response: Response<Full<Bytes>>) -> Value {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        serde_json::from_str(&text(response).await).unwrap()
+    }
+
+    /// What a real connection answers to these bytes, until it closes.
+    async fn raw(limits: &Limits, bytes: &[u8]) -> String {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let service = rpc(limits).connection(client("trader", &[]));
+        let server = hyper::server::conn::http1::Builder::new()
+            .half_close(true)
+            .serve_connection(TokioIo::new(far), service);
+        let server = tokio::spawn(server);
+        near.write_all(bytes).await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        near.read_to_end(&mut answer).await.unwrap();
+        let _ = server.await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn post(headers: &str, body: &str) -> String {
+        format!("POST / HTTP/1.1\r\n{headers}Content-Type: application/json\r\n\r\n{body}")
+    }
+
+    fn sized(host: &str, body: &str) -> String {
+        post(&format!("{host}Content-Length: {}\r\n", body.len()), body)
+    }
+
+    const HOST: &str = "Host: gateway.example:8545\r\n";
+
+    #[tokio::test]
+    async fn a_good_request_is_answered_and_the_connection_goes_on() {
+        let one = sized(HOST, CALL);
+        let answer = raw(&Limits::default(), format!("{one}{one}").as_bytes()).await;
+        assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2, "{answer}");
+        assert_eq!(answer.matches(r#"{"jsonrpc":"2.0","id":1,"result":"done"}"#).count(), 2, "{answer}");
+    }
+
+    #[tokio::test]
+    async fn the_host_is_ours_and_there_is_one() {
+        for host in ["gateway.example:8545", "GATEWAY.example:8545", "gateway.example", "gateway.example:443"]
+        {
+            let answer = raw(&Limits::default(), sized(&format!("Host: {host}\r\n"), CALL).as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{host}: {answer}");
+        }
+        let bad = [
+            String::new(),
+            "Host:\r\n".to_owned(),
+            "Host: evil.example\r\n".to_owned(),
+            "Host: gateway.example:8546\r\n".to_owned(),
+            "Host: gateway.example:8545.evil.example\r\n".to_owned(),
+            "Host: evil@gateway.example:8545\r\n".to_owned(),
+            "Host: gateway.example:8545, evil.example\r\n".to_owned(),
+            format!("{HOST}{HOST}"),
+            format!("{HOST}Host: evil.example\r\n"),
+        ];
+        for host in bad {
+            let answer = raw(&Limits::default(), sized(&host, CALL).as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 421"), "{host}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_request_line_of_http_1_names_no_host() {
+        for target in ["https://gateway.example:8545/", "http://evil.example/"] {
+            let request = sized(HOST, CALL).replacen("POST / ", &format!("POST {target} "), 1);
+            let answer = raw(&Limits::default(), request.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 421"), "{target}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn http_2_names_the_host_as_its_authority() {
+        let over_2 = |uri: &str| {
+            Request::post(uri).version(Version::HTTP_2).header("content-type", "application/json")
+        };
+        let ours = "https://gateway.example:8545/";
+        assert_eq!(status(over_2(ours), &[]).await, 200);
+        assert_eq!(status(over_2(ours).header("host", "gateway.example:8545"), &[]).await, 200);
+        assert_eq!(status(over_2("/").header("host", "gateway.example:8545"), &[]).await, 200);
+        assert_eq!(status(over_2("/"), &[]).await, 421);
+        assert_eq!(status(over_2("https://evil.example/"), &[]).await, 421);
+        assert_eq!(
+            status(over_2("https://evil.example/").header("host", "gateway.example:8545"), &[]).await,
+            421
+        );
+        assert_eq!(
+            status(over_2(ours).header("host", "gateway.example"), &[]).await,
+            421,
+            "ours, but two names"
+        );
+        assert_eq!(status(over_2("https://x@gateway.example:8545/"), &[]).await, 421);
+    }
+
+    #[tokio::test]
+    async fn a_transfer_encoding_is_refused_and_nothing_after_it_is_a_request() {
+        let second = sized(HOST, CALL);
+        let length = CALL.len();
+        for headers in [
+            "Transfer-Encoding: chunked\r\n".to_owned(),
+            "transfer-encoding: CHUNKED\r\n".to_owned(),
+            format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"),
+            format!("Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"),
+            "Transfer-Encoding: gzip, chunked\r\n".to_owned(),
+        ] {
+            for host in [HOST, "Host: evil.example\r\n", ""] {
+                let body = format!("{length:x}\r\n{CALL}\r\n0\r\n\r\n{second}");
+                let answer =
+                    raw(&Limits::default(), post(&format!("{host}{headers}"), &body).as_bytes()).await;
+                assert!(answer.starts_with("HTTP/1.1 411"), "{headers}: {answer}");
+                assert!(answer.contains("connection: close"), "{headers}: {answer}");
+                assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{headers}: {answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_post_to_the_root_is_taken() {
+        for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"] {
+            let request = good().method(method).body(Full::from(CALL)).unwrap();
+            let response = ask(&rpc(&Limits::default()), client("trader", &[]), request).await;
+            assert_eq!(response.status(), 405, "{method}");
+            assert_eq!(response.headers()["allow"], "POST");
+        }
+        for path in ["/x", "//", "/?a=b", "/?", "/1", "/%2f"] {
+            assert_eq!(status(good().uri(path), &[]).await, 404, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_web_page_is_refused_unless_its_origin_is_listed() {
+        let from = |origin: &str| good().header("origin", origin);
+        let extension = "chrome-extension://nkbihfbeogaeaoehlefnkodbefgpgknn";
+        let listed = &[extension, "moz-extension://*"][..];
+        assert_eq!(status(from(extension), listed).await, 200);
+        assert_eq!(status(from("moz-extension://0b8fa1f0-3e8c-4b0e-9c4b-7f6a5d4c3b2a"), listed).await, 200);
+        assert_eq!(status(from(extension).header("origin", "https://evil.example"), listed).await, 403);
+        for origin in [
+            "https://evil.example",
+            "null",
+            "",
+            "*",
+            "chrome-extension://nkbihfbeogaeaoehlefnkodbefgpgknn/",
+            "chrome-extension://NKBIHFBEOGAEAOEHLEFNKODBEFGPGKNN",
+            "https://gateway.example:8545",
+            "https://moz-extension://x",
+        ] {
+            assert_eq!(status(from(origin), listed).await, 403, "{origin}");
+            assert_eq!(status(from(origin), &[]).await, 403, "{origin}");
+        }
+        assert_eq!(status(from(extension), &["chrome-extension://*"]).await, 403, "no other pattern");
+    }
+
+    #[tokio::test]
+    async fn the_content_type_is_json_in_utf_8() {
+        let typed = |kind: &str| {
+            Request::post("/").header("host", "gateway.example:8545").header("content-type", kind)
+        };
+        for kind in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=UTF-8",
+            "application/json; charset=\"utf-8\"",
+        ] {
+            assert_eq!(status(typed(kind), &[]).await, 200, "{kind}");
+        }
+        for kind in [
+            "",
+            "text/plain",
+            "text/plain; application/json",
+            "text/plain, application/json",
+            "application/json, text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=application/json",
+            "application/jsonp",
+            "application/json; charset=utf-7",
+            "application/json; charset=utf-16",
+            "application/json; boundary=x",
+            "application/json;",
+        ] {
+            assert_eq!(status(typed(kind), &[]).await, 415, "{kind}");
+        }
+        assert_eq!(status(good().header("content-type", "text/plain"), &[]).await, 415, "two of them");
+        assert_eq!(status(Request::post("/").header("host", "gateway.example"), &[]).await, 415, "none");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_refused() {
+        assert_eq!(status(good().header("content-encoding", "identity"), &[]).await, 200);
+        for coding in ["gzip", "br", "identity, gzip", ""] {
+            assert_eq!(status(good().header("content-encoding", coding), &[]).await, 415, "{coding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_body_that_says_it_is_too_large_is_not_read() {
+        let limits = Limits { max_body: 100, ..Limits::default() };
+        let answer = raw(&limits, post(&format!("{HOST}Content-Length: 101\r\n"), "{}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        let full = format!("{CALL}{}", " ".repeat(100 - CALL.len()));
+        let answer = raw(&limits, sized(HOST, &full).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_body_that_turns_out_too_large_is_dropped() {
+        let limits = Limits { max_body: 100, ..Limits::default() };
+        for sizes in [&[101][..], &[100, 1], &[1; 101], &[60, 0, 60]] {
+            let frames = sizes.iter().map(|&size| Ok::<_, Infallible>(Frame::data(vec![b' '; size].into())));
+            let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
+            let Ok(response) =
+                rpc(&limits).connection(client("trader", &[])).call(good().body(body).unwrap()).await;
+            assert_eq!(response.status(), 413, "{sizes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_read_whole() {
+        for size in [1, 7, 1000] {
+            let frames: Vec<_> = CALL
+                .as_bytes()
+                .chunks(size)
+                .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+                .collect();
+            let request = good().body(StreamBody::new(stream::iter(frames))).unwrap();
+            let Ok(response) = rpc(&Limits::default()).connection(client("trader", &[])).call(request).await;
+            assert_eq!(json(response).await["result"], "done");
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_body_that_does_not_come_is_not_waited_for() {
+        let limits = Limits { body_timeout: Duration::from_millis(20), ..Limits::default() };
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let Ok(response) =
+            rpc(&limits).connection(client("trader", &[])).call(good().body(body).unwrap()).await;
+        assert_eq!(response.status(), 408);
+        assert_eq!(response.headers()["connection"], "close");
+    }
+
+    #[tokio::test]
+    async fn inv_12_past_the_bounds_in_flight_there_is_a_clear_error_at_once() {
+        let limits = Limits { max_in_flight: 2, max_in_flight_per_client: 1, ..Limits::default() };
+        let rpc = rpc(&limits);
+        let wait = || good().body(Full::from(CALL.replace("echo", "wait"))).unwrap();
+        let call = || good().body(Full::from(CALL)).unwrap();
+        let service = rpc.0.calls.service.clone();
+        let spawn = |name: &'static str| {
+            let rpc = rpc.clone();
+            tokio::spawn(async move { ask(&rpc, client(name, &[]), wait()).await })
+        };
+
+        let first = spawn("one");
+        service.began.notified().await;
+        let refused = json(ask(&rpc, client("one", &[]), call()).await).await;
+        assert_eq!((&refused["error"]["data"]["code"], &refused["id"]), (&"busy".into(), &Value::Null));
+        assert_eq!(json(ask(&rpc, client("two", &[]), call()).await).await["result"], "done");
+
+        let second = spawn("two");
+        service.began.notified().await;
+        let refused = json(ask(&rpc, client("three", &[]), call()).await).await;
+        assert_eq!(refused["error"]["code"], -32603);
+
+        service.go_on.notify_one();
+        service.go_on.notify_one();
+        first.abort();
+        let _ = first.await;
+        service.go_on.notify_one();
+        assert_eq!(json(second.await.unwrap()).await["result"], "done");
+        assert_eq!(json(ask(&rpc, client("one", &[]), call()).await).await["result"], "done");
+    }
+
+    #[tokio::test]
+    async fn a_notification_gets_no_body() {
+        let note = r#"{"jsonrpc":"2.0","method":"echo"}"#;
+        let request = good().body(Full::from(note)).unwrap();
+        let response = ask(&rpc(&Limits::default()), client("trader", &[]), request).await;
+        assert_eq!(response.status(), 204);
+        assert_eq!(text(response).await, "");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_json_rpc_is_answered_with_200_and_an_error() {
+        for (body, code) in [("", -32700), ("{", -32700), ("[]", -32600), ("{}", -32600), ("[1]", -32600)] {
+            let request = good().body(Full::from(body)).unwrap();
+            let answer = json(ask(&rpc(&Limits::default()), client("trader", &[]), request).await).await;
+            let error = answer.get(0).unwrap_or(&answer);
+            assert_eq!(error["error"]["code"], code, "{body}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod calls;
 mod envelope;
 mod http;
+mod rejection;
 mod scan;
 
 pub use envelope::{Body, BodyError, Bounds, Entry, EntryError, Envelope, Fault};

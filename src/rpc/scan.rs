@@ -324,3 +324,278 @@ fn doubled<'k>(keys: &'k mut [Cow<'_, str>]) -> Option<&'k str> {
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::arithmetic_side_effects, clippy::string_slice, reason = "a test may panic")]
+
+    use std::collections::HashSet;
+    use std::fmt;
+
+    use proptest::prelude::*;
+    use serde::Deserializer;
+    use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
+    use serde_json::Value;
+
+    use super::*;
+
+    const DEPTH: usize = 6;
+
+    fn scan(body: &[u8]) -> Result<&str, ScanError> {
+        let mut scan = Scanner::new(body, DEPTH)?;
+        let value = scan.value()?;
+        scan.end()?;
+        Ok(value)
+    }
+
+    /// serde's own reader as the other opinion: it sees each key of each object in turn.
+    struct NoKeyTwice;
+
+    impl<'de> DeserializeSeed<'de> for NoKeyTwice {
+        type Value = usize;
+
+        fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<usize, D::Error> {
+            from.deserialize_any(self)
+        }
+    }
+
+    /// How deep it is nested, or an error where a key is there twice.
+    impl<'de> Visitor<'de> for NoKeyTwice {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("JSON")
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<usize, E> {
+            Ok(0)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<usize, E> {
+            Ok(0)
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<usize, E> {
+            Ok(0)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<usize, E> {
+            Ok(0)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<usize, E> {
+            Ok(0)
+        }
+
+        fn visit_unit<E>(self) -> Result<usize, E> {
+            Ok(0)
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
+            let mut depth = 0;
+            while let Some(inner) = seq.next_element_seed(Self)? {
+                depth = depth.max(inner);
+            }
+            Ok(depth + 1)
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
+            let mut seen = HashSet::new();
+            let mut depth = 0;
+            while let Some(key) = map.next_key::<String>()? {
+                let inner = map.next_value_seed(Self)?;
+                depth = depth.max(inner);
+                if !seen.insert(key) {
+                    return Err(A::Error::custom("twice"));
+                }
+            }
+            Ok(depth + 1)
+        }
+    }
+
+    fn serde_accepts(body: &[u8]) -> bool {
+        let mut reader = serde_json::Deserializer::from_slice(body);
+        let depth = NoKeyTwice.deserialize(&mut reader).ok().filter(|_| reader.end().is_ok());
+        depth.is_some_and(|depth| depth <= DEPTH)
+    }
+
+    fn json() -> impl Strategy<Value = String> {
+        let scalar = prop_oneof![
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            Just("false".to_owned()),
+            "-?(0|[1-9][0-9]{0,30})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,3})?",
+            prop_oneof!["[a-c ,:{}]{0,6}", Just("\\u00e9".to_owned()), Just("\\ud83d\\ude00\\n".to_owned())]
+                .prop_map(|text| format!("\"{text}\"")),
+        ];
+        let space = prop_oneof![4 => Just(""), 1 => Just(" "), 1 => Just("\r\n\t")];
+        scalar.prop_recursive(8, 40, 6, move |inner| {
+            let key = prop_oneof![
+                "[a-h]",
+                "[a-h]{2}",
+                Just("\\u0061".to_owned()),
+                Just("\\u0062".to_owned()),
+                Just("\\/".to_owned()),
+                Just("/".to_owned())
+            ];
+            let array = prop::collection::vec(inner.clone(), 0..5);
+            let object = prop::collection::vec((key, space.clone(), inner), 0..12);
+            prop_oneof![
+                (array, space.clone()).prop_map(|(items, s)| format!("{s}[{s}{}{s}]{s}", items.join(","))),
+                object.prop_map(|members| {
+                    let members =
+                        members.iter().map(|(key, s, value)| format!("{s}\"{key}\"{s}:{s}{value}{s}"));
+                    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn inv_04_what_the_scan_accepts_is_what_serde_accepts_without_doubled_keys(text in json()) {
+            prop_assert_eq!(scan(text.as_bytes()).is_ok(), serde_accepts(text.as_bytes()), "{}", text);
+        }
+
+        #[test]
+        fn inv_04_a_damaged_text_is_judged_as_serde_judges_it(
+            text in json(),
+            at in any::<prop::sample::Index>(),
+            damage in prop_oneof![
+                Just(None),
+                "[\\[\\]{}\",:0e.\\-\\\\u tn\u{1}\u{feff}]".prop_map(|text| Some(text.into_bytes())),
+                any::<u8>().prop_map(|byte| Some(vec![byte])),
+            ],
+            cut in 0..3_usize,
+        ) {
+            let mut body = text.into_bytes();
+            let at = at.index(body.len());
+            let end = (at + cut).min(body.len());
+            body.splice(at..end, damage.unwrap_or_default());
+            prop_assert_eq!(scan(&body).is_ok(), serde_accepts(&body), "{:?}", String::from_utf8_lossy(&body));
+        }
+
+        #[test]
+        fn the_text_of_a_value_is_all_of_it_and_no_more(text in json(), s in "[ \\n]{0,3}") {
+            let padded = format!("{s}{text}{s}");
+            if let Ok(value) = scan(padded.as_bytes()) {
+                prop_assert_eq!(value, text.trim_matches([' ', '\t', '\r', '\n']));
+                prop_assert!(serde_json::from_str::<Value>(value).is_ok());
+            }
+        }
+
+        #[test]
+        fn inv_04_a_key_planted_twice_is_refused_wherever_it_is(
+            keys in prop::collection::hash_set("[a-z]{1,4}", 1..40),
+            which in any::<prop::sample::Index>(),
+            at in any::<prop::sample::Index>(),
+            wrap in prop::collection::vec(any::<bool>(), 0..4),
+        ) {
+            let mut keys: Vec<String> = keys.into_iter().collect();
+            let planted = keys[which.index(keys.len())].clone();
+            // Written otherwise, meant the same.
+            let first = planted.chars().next().unwrap();
+            let escaped = format!("\\u{:04X}{}", u32::from(first), &planted[1..]);
+            let once = object(&keys);
+            prop_assert!(scan(once.as_bytes()).is_ok());
+            keys.insert(at.index(keys.len() + 1), escaped);
+            let mut body = object(&keys);
+            for in_array in wrap {
+                body = if in_array { format!("[1,{body}]") } else { format!(r#"{{"a":0,"x":{body},"y":1}}"#) };
+            }
+            prop_assert_eq!(scan(body.as_bytes()), Err(ScanError::DuplicateKey(planted)));
+        }
+    }
+
+    fn object(keys: &[String]) -> String {
+        let members = keys.iter().map(|key| format!("\"{key}\":{{\"a\":[]}}"));
+        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused() {
+        for text in [
+            "",
+            " ",
+            "{",
+            "[",
+            "}",
+            "[1,]",
+            "[,1]",
+            "{,}",
+            "{\"a\":1,}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{a:1}",
+            "{'a':1}",
+            "[1 2]",
+            "{\"a\":1 \"b\":2}",
+            "{\"a\":1]",
+            "[1}",
+            "1 1",
+            "[]]",
+            "nul",
+            "nullx",
+            "True",
+            "+1",
+            "01",
+            "-",
+            "-01",
+            "1.",
+            ".1",
+            "1e",
+            "1e+",
+            "0x1",
+            "1e400",
+            "-1e400",
+            "NaN",
+            "Infinity",
+            "\"",
+            "\"a",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12g4\"",
+            "\"\\u+123\"",
+            "\"\t\"",
+            "\"\0\"",
+            "\"\\ud800\"",
+            "\"\\udc00\"",
+            "\"\\ud800\\u0041\"",
+            "\"\\ud800x\"",
+            "// c\n1",
+            "/**/1",
+            "\u{feff}1",
+            "\u{a0}1",
+            "1\u{c}",
+        ] {
+            assert!(scan(text.as_bytes()).is_err(), "{text:?}");
+            assert!(!serde_accepts(text.as_bytes()), "{text:?}");
+        }
+        let endless = "1".repeat(SURELY_FINITE + 100);
+        assert!(scan(endless.as_bytes()).is_err());
+        for bytes in [&b"\"\xff\""[..], b"\"\xc0\x80\"", b"\"\xed\xa0\x80\"", b"\xef\xbb\xbf1"] {
+            assert!(scan(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn inv_12_two_million_brackets_cost_as_much_as_the_bound() {
+        let body = "[".repeat(2_000_000);
+        let mut scan = Scanner::new(body.as_bytes(), 32).unwrap();
+        assert_eq!(scan.value(), Err(ScanError::TooDeep(32)));
+        assert_eq!(scan.at, 32, "nothing past the bound was read");
+        let body = "{\"a\":".repeat(400_000);
+        assert_eq!(Scanner::new(body.as_bytes(), 32).unwrap().value(), Err(ScanError::TooDeep(32)));
+    }
+
+    #[test]
+    fn inv_12_a_body_full_of_keys_is_not_compared_each_with_each() {
+        // 200,000 keys: each with each would be 20,000,000,000 comparisons, and outlast any test run.
+        let mut keys: Vec<String> = (0..200_000).map(|number| format!("k{number}")).collect();
+        assert!(scan(object(&keys).as_bytes()).is_ok());
+        keys.push("k77777".to_owned());
+        assert_eq!(scan(object(&keys).as_bytes()), Err(ScanError::DuplicateKey("k77777".to_owned())));
+    }
+}
