@@ -20,6 +20,7 @@ CREATE TABLE reservation (
     reserved_at INTEGER NOT NULL, -- ms since 1970
     raw         BLOB,
     hash        BLOB,
+    outcome     TEXT, -- what a node said of it last
     CHECK ((chain IS NULL) = (nonce IS NULL)),
     CHECK ((state IN ('recorded', 'vacant', 'final', 'replaced')) = (raw IS NOT NULL)),
     CHECK ((raw IS NULL) = (hash IS NULL))

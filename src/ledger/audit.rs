@@ -38,16 +38,44 @@ pub struct RefusedRow {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(in crate::ledger) enum Body<'a> {
-    Started { version: &'a str, voided: usize },
+    Started {
+        version: &'a str,
+        voided: usize,
+    },
     Stopped {},
-    Policy { policy: B256 },
+    Policy {
+        policy: B256,
+    },
     Intent(Box<Intent<'a>>),
-    Signature { reservation: i64, hash: B256, raw: &'a Bytes },
-    Void { reservation: i64, why: &'a str },
-    Outcome { reservation: i64, outcome: &'a str, text: &'a str },
-    Final { reservation: i64, block: Option<u64>, succeeded: Option<bool> },
-    Refusal { client: &'a str, request: String, method: &'a str, cause: &'a str, rule: Option<&'a str>,
-              condition: Option<&'a str>, sentence: &'a str, asked: &'a str },
+    Signature {
+        reservation: i64,
+        hash: B256,
+        raw: &'a Bytes,
+    },
+    Void {
+        reservation: i64,
+        why: &'a str,
+    },
+    Outcome {
+        reservation: i64,
+        outcome: &'a str,
+        text: &'a str,
+    },
+    Final {
+        reservation: i64,
+        block: Option<u64>,
+        succeeded: Option<bool>,
+    },
+    Refusal {
+        client: &'a str,
+        request: &'a str,
+        method: &'a str,
+        cause: &'a str,
+        rule: Option<&'a str>,
+        condition: Option<&'a str>,
+        sentence: &'a str,
+        asked: &'a str,
+    },
 }
 
 /// What is going to be signed, for whom and by which rule: durable before the token sees it.
@@ -144,6 +172,7 @@ fn row_hash(seq: i64, at: Timestamp, kind: &str, body: &str, previous: B256) -> 
     hasher.finalize()
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(at)
 }

@@ -27,22 +27,32 @@ pub(in crate::ledger) enum State {
 /// What becomes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum Decision {
-    Take { nonce: u64 },
+    Take {
+        nonce: u64,
+    },
     /// This intent was recorded at this nonce before.
-    Known { id: i64 },
+    Known {
+        id: i64,
+    },
     /// The same intent, or the nonce below, is at the token right now; ask again when that is settled.
     WaitForSignature,
     /// A nonce below is missing; it may be on its way.
-    WaitForGap { expected: u64 },
+    WaitForGap {
+        expected: u64,
+    },
     Refuse(Refused),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum Refused {
-    Outbid { floor: Fees },
+    Outbid {
+        floor: Fees,
+    },
     Underpriced,
     NonceTaken,
-    NonceTooLow { mined: u64 },
+    NonceTooLow {
+        mined: u64,
+    },
     TooManyOpen,
     /// EIP-2681: a nonce is less than 2^64 - 1; ours also fits a signed 64-bit column.
     NonceTooHigh,
@@ -51,7 +61,8 @@ pub(in crate::ledger) enum Refused {
 /// `rows` are this account's on this chain that are not void and whose nonce is open, wanted, or the last settled.
 pub(in crate::ledger) fn decide(rows: &[Row], slot: &Slot, intent: B256, max_open: u32) -> Decision {
     // A node that lags, or lies, says less than what we know to be settled.
-    let settled = rows.iter().filter(|row| row.state == State::Settled).map(|row| row.nonce.saturating_add(1)).max();
+    let settled =
+        rows.iter().filter(|row| row.state == State::Settled).map(|row| row.nonce.saturating_add(1)).max();
     let first = slot.mined.max(settled.unwrap_or(0));
     if let Some(wanted) = slot.wanted
         && let Some(decision) = repeated(rows, wanted, intent)
@@ -100,11 +111,16 @@ fn lowest_vacant(rows: &[Row], slot: &Slot, first: u64) -> Decision {
     if rows.iter().any(|row| row.state == State::Reserved) {
         return Decision::WaitForSignature;
     }
+    take(rows, slot, next(rows, first))
+}
+
+/// The lowest nonce from `first` that is not live.
+pub(in crate::ledger) fn next(rows: &[Row], first: u64) -> u64 {
     let mut nonce = first;
     while live_at(rows, nonce) {
         nonce = nonce.saturating_add(1);
     }
-    take(rows, slot, nonce)
+    nonce
 }
 
 /// The lowest nonce from `first` and below `wanted` that is not recorded.
@@ -184,7 +200,10 @@ mod tests {
         assert_eq!(ask(&rows, &slot(Some(5), 5, LOW), 1), Decision::Known { id: 1 });
         assert_eq!(ask(&rows, &slot(Some(5), 6, LOW), 1), Decision::Known { id: 1 }, "mined meanwhile");
         assert_eq!(ask(&rows, &slot(Some(5), 5, HIGH), 2), Decision::Refuse(Refused::NonceTaken));
-        assert_eq!(ask(&rows, &slot(Some(4), 5, LOW), 2), Decision::Refuse(Refused::NonceTooLow { mined: 5 }));
+        assert_eq!(
+            ask(&rows, &slot(Some(4), 5, LOW), 2),
+            Decision::Refuse(Refused::NonceTooLow { mined: 5 })
+        );
         assert_eq!(ask(&[row(5, State::Reserved, 1)], &slot(Some(5), 5, LOW), 1), Decision::WaitForSignature);
         let far = slot(Some(u64::MAX), u64::MAX, LOW);
         assert_eq!(ask(&[], &far, 1), Decision::Refuse(Refused::NonceTooHigh));
@@ -206,14 +225,16 @@ mod tests {
         let rows: Vec<Row> = (0..8).map(|n| row(n, State::Recorded, 1)).collect();
         assert_eq!(ask(&rows, &slot(None, 0, LOW), 2), Decision::Refuse(Refused::TooManyOpen));
         assert_eq!(ask(&rows, &slot(None, 1, LOW), 2), Decision::Take { nonce: 8 });
-        assert_eq!(ask(&rows, &slot(Some(3), 0, LOW), 1), Decision::Known { id: 1 }, "a repeat opens nothing");
+        assert_eq!(
+            ask(&rows, &slot(Some(3), 0, LOW), 1),
+            Decision::Known { id: 1 },
+            "a repeat opens nothing"
+        );
     }
 
     fn fees() -> impl Strategy<Value = Fees> {
-        (1_u128..400, 0_u128..50).prop_map(|(max, tip)| Fees::Dynamic {
-            max_fee_per_gas: max,
-            max_priority_fee_per_gas: tip,
-        })
+        (1_u128..400, 0_u128..50)
+            .prop_map(|(max, tip)| Fees::Dynamic { max_fee_per_gas: max, max_priority_fee_per_gas: tip })
     }
 
     /// One step of a life: a claim, or something that happens to a row.
@@ -281,7 +302,7 @@ mod tests {
                     Step::Mine => {
                         if let Some(row) = rows.iter_mut().find(|row| row.nonce == mined && row.state == State::Recorded) {
                             row.state = State::Settled;
-                            mined += 1;
+                            mined = mined.saturating_add(1);
                         }
                     }
                 }

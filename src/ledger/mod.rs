@@ -6,6 +6,7 @@
 //! **Invariant:** nothing but this module makes a `Reserved` or a `Recorded`, and only after its commit.
 
 mod audit;
+mod claims;
 mod core;
 mod error;
 mod handle;

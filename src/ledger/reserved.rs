@@ -24,6 +24,7 @@ pub struct Reserved<K: Kind> {
     id: ReservationId,
     request: RequestId,
     from: Address,
+    nonce: Option<u64>,
     unsigned: K::Unsigned,
 }
 
@@ -51,9 +52,10 @@ impl<K: Kind> Reserved<K> {
         id: ReservationId,
         request: RequestId,
         from: Address,
+        nonce: Option<u64>,
         unsigned: K::Unsigned,
     ) -> Self {
-        Self { id, request, from, unsigned }
+        Self { id, request, from, nonce, unsigned }
     }
 
     pub const fn id(&self) -> ReservationId {
@@ -91,8 +93,8 @@ impl<K: Kind> Signed<K> {
         &self.sealed
     }
 
-    pub(in crate::ledger) fn into_recorded(self, nonce: Option<u64>) -> Recorded<K> {
-        let Self { reserved: Reserved { id, request, from, .. }, sealed } = self;
+    pub(in crate::ledger) fn into_recorded(self) -> Recorded<K> {
+        let Self { reserved: Reserved { id, request, from, nonce, .. }, sealed } = self;
         Recorded::new(id, request, from, nonce, sealed)
     }
 }

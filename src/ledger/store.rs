@@ -62,6 +62,11 @@ pub(in crate::ledger) async fn begin(db: &mut SqliteConnection) -> Sql<()> {
     sqlx::query("BEGIN IMMEDIATE").execute(db).await.map(drop)
 }
 
+/// A snapshot for reading.
+pub(in crate::ledger) async fn begin_read(db: &mut SqliteConnection) -> Sql<()> {
+    sqlx::query("BEGIN").execute(db).await.map(drop)
+}
+
 pub(in crate::ledger) async fn commit(db: &mut SqliteConnection) -> Sql<()> {
     sqlx::query("COMMIT").execute(db).await.map(drop)
 }
@@ -172,12 +177,18 @@ pub(in crate::ledger) async fn turn(
 }
 
 pub(in crate::ledger) async fn state_of(db: &mut SqliteConnection, id: i64) -> Sql<Option<String>> {
-    let row = sqlx::query("SELECT state FROM reservation WHERE id = ?").bind(id).fetch_optional(&mut *db).await?;
+    let row =
+        sqlx::query("SELECT state FROM reservation WHERE id = ?").bind(id).fetch_optional(&mut *db).await?;
     row.map(|row| row.try_get("state")).transpose()
 }
 
 /// Records a signature under a live reservation; false where it is live no longer.
-pub(in crate::ledger) async fn record(db: &mut SqliteConnection, id: i64, raw: &Bytes, hash: B256) -> Sql<bool> {
+pub(in crate::ledger) async fn record(
+    db: &mut SqliteConnection,
+    id: i64,
+    raw: &Bytes,
+    hash: B256,
+) -> Sql<bool> {
     let done = sqlx::query(
         "UPDATE reservation SET state = 'recorded', raw = ?, hash = ? WHERE id = ? AND state = 'reserved'",
     );
@@ -201,21 +212,40 @@ pub(in crate::ledger) async fn unrecorded(db: &mut SqliteConnection, before: Tim
 
 /// The recorded transactions of which the chain has not decided, lowest nonce first.
 pub(in crate::ledger) async fn open_transactions(db: &mut SqliteConnection) -> Sql<Vec<Stored>> {
-    let rows = sqlx::query("SELECT * FROM reservation WHERE state = 'recorded' AND nonce IS NOT NULL ORDER BY account, nonce");
+    let rows = sqlx::query(
+        "SELECT * FROM reservation WHERE state = 'recorded' AND nonce IS NOT NULL ORDER BY account, nonce",
+    );
     rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
 }
 
-/// For each account and chain the nonce after the highest that is live.
-pub(in crate::ledger) async fn next_nonces(db: &mut SqliteConnection) -> Sql<Vec<(u64, Address, u64)>> {
-    let rows = sqlx::query(
-        "SELECT chain, account, MAX(nonce) + 1 AS next FROM reservation
-         WHERE state IN ('reserved', 'recorded', 'final') AND nonce IS NOT NULL GROUP BY chain, account",
-    );
-    let rows = rows.fetch_all(&mut *db).await?;
-    rows.iter().map(|row| Ok((unsigned(row, "chain")?, address(row)?, unsigned(row, "next")?))).collect()
+/// Everything that was ever recorded, by id.
+pub(in crate::ledger) async fn recorded_hashes(db: &mut SqliteConnection) -> Sql<Vec<(i64, B256)>> {
+    let rows =
+        sqlx::query("SELECT id, hash FROM reservation WHERE hash IS NOT NULL").fetch_all(&mut *db).await?;
+    rows.iter().map(|row| Ok((row.try_get("id")?, word(row, "hash")?))).collect()
 }
 
-pub(in crate::ledger) async fn archive_policy(db: &mut SqliteConnection, hash: B256, text: &str, at: Timestamp) -> Sql<()> {
+/// Notes what a node said last; false where that is what it said before. A vacant row that a node has taken after
+/// all is live again, unless another payload is live at its nonce by now.
+pub(in crate::ledger) async fn note(db: &mut SqliteConnection, id: i64, outcome: &str) -> Sql<bool> {
+    if outcome != "unknown" {
+        let live =
+            "UPDATE reservation SET state = 'recorded' WHERE id = ?1 AND state = 'vacant' AND NOT EXISTS (
+             SELECT 1 FROM reservation AS other JOIN reservation AS this ON this.id = ?1
+             WHERE other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
+               AND other.state IN ('reserved', 'recorded', 'final'))";
+        sqlx::query(live).bind(id).execute(&mut *db).await?;
+    }
+    let done = sqlx::query("UPDATE reservation SET outcome = ?1 WHERE id = ?2 AND outcome IS NOT ?1");
+    Ok(done.bind(outcome).bind(id).execute(&mut *db).await?.rows_affected() == 1)
+}
+
+pub(in crate::ledger) async fn archive_policy(
+    db: &mut SqliteConnection,
+    hash: B256,
+    text: &str,
+    at: Timestamp,
+) -> Sql<()> {
     sqlx::query("INSERT INTO policy (hash, text, first_at) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING")
         .bind(hash.as_slice())
         .bind(text)
@@ -236,9 +266,14 @@ fn claimed_row(row: &SqliteRow) -> Sql<Row> {
         let bytes: &[u8] = row.try_get(name)?;
         Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
     };
-    let fees =
-        Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? };
-    Ok(Row { id: row.try_get("id")?, nonce: unsigned(row, "nonce")?, state, intent: word(row, "intent")?, fees })
+    let fees = Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? };
+    Ok(Row {
+        id: row.try_get("id")?,
+        nonce: unsigned(row, "nonce")?,
+        state,
+        intent: word(row, "intent")?,
+        fees,
+    })
 }
 
 fn stored_row(row: &SqliteRow) -> Sql<Stored> {

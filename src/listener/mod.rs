@@ -1,1 +1,228 @@
-//! listener.
+//! Who may connect: the accept loop, TLS, and an orderly end. Everything here has a bound and a deadline.
+
+mod tls;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::Limits;
+use crate::identity::Person;
+
+pub use tls::{Entrance, Tls, TlsError};
+
+/// A socket that is bound, and nobody let in yet.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    tls: Tls,
+    limits: Limits,
+    clock: Clock,
+}
+
+/// One connection after its handshake.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub person: Person,
+    /// The name in the certificate.
+    pub identity: String,
+    pub remote: SocketAddr,
+    /// The certificate's end; requests after it are refused on connections that are still open.
+    pub not_after: Timestamp,
+}
+
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {why}")]
+pub struct BindError {
+    address: SocketAddr,
+    why: std::io::Error,
+}
+
+/// Between two attempts to accept, where the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Streams that one HTTP/2 connection may have open.
+const MAX_STREAMS: u32 = 250;
+
+/// Header fields of one request.
+const MAX_HEADERS: usize = 64;
+
+impl Listener {
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Tls,
+        limits: &Limits,
+        clock: Clock,
+    ) -> Result<Self, BindError> {
+        let failed = |why| BindError { address, why };
+        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { socket, address, tls, limits: limits.clone(), clock })
+    }
+
+    /// Where it listens, the port that the system chose included.
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until `shutdown`, then lets open requests end for at most `drain`.
+    pub async fn run<S, F>(self, service_of: F, drain: Duration, shutdown: impl Future<Output = ()>)
+    where
+        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+        F: Fn(&Connection) -> S + Send + Sync + 'static,
+    {
+        let permits = Arc::new(Semaphore::new(self.limits.max_connections));
+        let graceful = GracefulShutdown::new();
+        let stop = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            acceptor: TlsAcceptor::from(Arc::clone(&self.tls.config)),
+            http: http(&self.limits),
+            tls: self.tls,
+            limits: self.limits,
+            clock: self.clock,
+            service_of,
+        });
+        let mut shutdown = pin!(shutdown);
+        loop {
+            // The permit comes first: who cannot be served waits in the kernel's queue, which has a bound too.
+            let permit = tokio::select! {
+                () = &mut shutdown => break,
+                permit = Arc::clone(&permits).acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { break };
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            let (stream, remote) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (shared, watcher, stop) = (Arc::clone(&shared), graceful.watcher(), stop.clone());
+            tokio::spawn(async move {
+                let open = metrics::gauge!("chancery_connections_open");
+                open.increment(1.0);
+                tokio::select! {
+                    () = shared.serve(stream, remote, watcher) => {}
+                    () = stop.cancelled() => {}
+                }
+                open.decrement(1.0);
+                // Given back when the connection is gone, not before.
+                drop(permit);
+            });
+        }
+        drop(self.socket);
+        if timeout(drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests that are still open after the drain time are cut off");
+        }
+        stop.cancel();
+    }
+}
+
+struct Shared<F> {
+    acceptor: TlsAcceptor,
+    tls: Tls,
+    http: auto::Builder<TokioExecutor>,
+    limits: Limits,
+    clock: Clock,
+    service_of: F,
+}
+
+impl<F> Shared<F> {
+    async fn serve<S>(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        watcher: hyper_util::server::graceful::Watcher,
+    ) where
+        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+        F: Fn(&Connection) -> S,
+    {
+        // Without it every small answer would wait for the acknowledgement of the one before.
+        drop(stream.set_nodelay(true));
+        let stream = match timeout(self.limits.handshake_timeout, self.acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                refused(remote, "handshake", &error);
+                return;
+            }
+            Err(_) => {
+                refused(remote, "timeout", &"no handshake in time");
+                return;
+            }
+        };
+        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let Some((person, certificate)) = leaf.and_then(|leaf| self.tls.holder(leaf)) else {
+            // The handshake has verified all of this; a directory that changed meanwhile may have lost the name.
+            refused(remote, "unknown", &"nobody has this certificate's name");
+            return;
+        };
+        let (identity, not_after) = (certificate.identity, certificate.not_after);
+        let connection = Connection { person, identity, remote, not_after };
+        let valid_for = not_after.since(self.clock.now());
+        let service = (self.service_of)(&connection);
+        let serving = watcher.watch(self.http.serve_connection(TokioIo::new(stream), service).into_owned());
+        tokio::select! {
+            result = serving => {
+                if let Err(error) = result {
+                    tracing::debug!(%remote, %error, "the connection ended with an error");
+                }
+            }
+            () = tokio::time::sleep(valid_for) => {
+                tracing::info!(identity = %connection.identity, "a client certificate expired; its connection is cut");
+            }
+        }
+    }
+}
+
+fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    // Without timers the deadlines below would do nothing.
+    http.http1()
+        .timer(TokioTimer::new())
+        // From the end of one request to the whole head of the next; also the longest time that a kept-alive connection may be idle between two requests.
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(limits.max_header.max(8 * 1024))
+        .max_headers(MAX_HEADERS);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(limits.max_header).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(Some(100))
+        .keep_alive_interval(Some(limits.idle_timeout.div_f32(2.0)))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .adaptive_window(true);
+    http
+}
+
+fn refused(remote: SocketAddr, reason: &'static str, why: &dyn std::fmt::Display) {
+    metrics::counter!("chancery_handshakes_refused_total", "reason" => reason).increment(1);
+    tracing::info!(%remote, why = %why, "a connection was refused");
+}

@@ -1,0 +1,239 @@
+//! The ledger as the other stages see it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Keccak256};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::config;
+use crate::identity::RequestId;
+use crate::ledger::claims::{Claimed, Reserve};
+use crate::ledger::store::{self, Stored};
+use crate::ledger::writer::{Command, Reply, Writer, unavailable};
+use crate::ledger::{
+    Claim, Final, LedgerError, Outcome, RecordError, Recorded, RefusedRow, ReservationId, ReserveError,
+    Reserved, Signed, Voided,
+};
+use crate::policy::Permitted;
+use crate::transaction::{Kind, Sealed, Tx};
+
+/// How many commands may wait for the writer.
+const QUEUE: usize = 4096;
+
+/// How long the writer may take over one command, a full disk's time-outs included.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The ledger. Cheap to clone; the writer ends, and the file is free, when [`Ledger::close`] returns.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    commands: mpsc::Sender<Command>,
+    deadline: Duration,
+    /// Held as long as any handle is; the kernel lets go of it when the process dies.
+    _lock: Arc<File>,
+}
+
+impl Ledger {
+    /// Opens the ledger for writing, makes it where it is missing, and voids what an earlier process left
+    /// reserved. `deadline` is the time from a reservation to its record.
+    pub async fn open(
+        config: &config::Ledger,
+        deadline: Duration,
+        clock: Clock,
+    ) -> Result<Self, LedgerError> {
+        let path = &config.path;
+        let failed = |why: std::io::Error| LedgerError::Open { path: path.clone(), why: why.to_string() };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let lock = lock(path)?;
+        // SQLite gives its side files the mode of the main file.
+        private(path).map_err(failed)?;
+        let db = store::open(path)
+            .await
+            .map_err(|error| LedgerError::Open { path: path.clone(), why: unavailable(error).to_string() })?;
+        let writer = Writer::start(db, clock, deadline, config.max_open).await?;
+        let (commands, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(writer.run(queue));
+        Ok(Self { commands, deadline, _lock: Arc::new(lock) })
+    }
+
+    /// Archives the policy's text and makes it the one that reservations must have been judged by.
+    pub async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
+        let text = text.to_owned();
+        self.ask(|reply| Command::Policy { hash, text, reply }).await?
+    }
+
+    /// Gives a permitted payload its nonce and writes the audit intent, in one durable commit.
+    pub async fn reserve<K: Kind>(&self, permitted: Permitted<K>) -> Result<Claim<K>, ReserveError> {
+        let request = permitted.request();
+        let from = permitted.from();
+        let claim = self.claim(&permitted);
+        let claimed = match self.ask(|reply| Command::Reserve(Box::new(claim(reply)))).await {
+            Ok(claimed) => claimed?,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match claimed {
+            Claimed::Fresh { id, nonce } => {
+                let unsigned = K::assign(permitted.into_asked(), nonce);
+                Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, unsigned))
+            }
+            Claimed::Known(stored) => Claim::Known(recorded(stored)),
+        })
+    }
+
+    /// Makes a signature durable, so that it may leave. Fails for good where the reservation is void.
+    pub async fn record<K: Kind>(&self, signed: Signed<K>) -> Result<Recorded<K>, RecordError> {
+        let (id, sealed) = (signed.id(), signed.sealed().clone());
+        let done =
+            self.ask(|reply| Command::Record { id: id.0, raw: sealed.raw, hash: sealed.hash, reply }).await;
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(RecordError::Void)) => return Err(RecordError::Void),
+            // Nobody knows how the commit ended. Whichever row exists wins: the record, or a void from now on.
+            Ok(Err(RecordError::Ledger(error))) | Err(error) => {
+                if self.void(id, "the record's commit was lost").await? == Voided::Void {
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(signed.into_recorded())
+    }
+
+    /// Ends a reservation without a record; also settles a record whose commit nobody knows the end of.
+    pub async fn void(&self, id: ReservationId, why: &str) -> Result<Voided, LedgerError> {
+        let why = why.to_owned();
+        self.ask(|reply| Command::Void { id: id.0, why, reply }).await?
+    }
+
+    /// Writes what a node said of a recorded transaction.
+    pub async fn outcome(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
+        self.ask(|reply| Command::Outcome { id: id.0, outcome, reply }).await?
+    }
+
+    /// Writes what the chain has decided for good.
+    pub async fn settled(&self, id: ReservationId, last: Final) -> Result<(), LedgerError> {
+        self.ask(|reply| Command::Settled { id: id.0, last, reply }).await?
+    }
+
+    /// Records that a signature was asked for and refused.
+    pub async fn refused(&self, row: RefusedRow) -> Result<(), LedgerError> {
+        let row = Box::new(row);
+        self.ask(|reply| Command::Refused { row, reply }).await?
+    }
+
+    /// What is recorded and neither refused nor final: to be sent again until the chain has decided.
+    pub async fn open_transactions(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
+        let open = self.ask(|reply| Command::Open { reply }).await??;
+        Ok(open.into_iter().map(recorded).collect())
+    }
+
+    /// The lowest nonce from `mined` that none of our own transactions has.
+    pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
+        self.ask(|reply| Command::Next { chain, account, mined, reply }).await?
+    }
+
+    /// Whether it can be written right now.
+    pub async fn ready(&self) -> Result<(), LedgerError> {
+        self.ask(|reply| Command::Ready { reply }).await?
+    }
+
+    /// Writes the last row and ends the writer.
+    pub async fn close(&self) {
+        if let Err(error) = self.ask(|reply| Command::Close { reply }).await {
+            tracing::warn!(%error, "the ledger was not closed in order; nothing is lost");
+        }
+    }
+
+    /// What the writer needs of a permission; the reply is put in last.
+    fn claim<K: Kind>(
+        &self,
+        permitted: &Permitted<K>,
+    ) -> impl FnOnce(Reply<Result<Claimed, ReserveError>>) -> Reserve + use<K> {
+        let asked = permitted.asked().clone();
+        let slot = K::slot(&asked);
+        let client = permitted.client().to_owned();
+        let account = permitted.from();
+        let intent = intent_hash(K::NAME, &client, slot.map(|slot| slot.chain), account, &K::intent(&asked));
+        let person = permitted.caller().client().person.clone();
+        let request = permitted.request().to_string();
+        let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);
+        let assign = Box::new(move |nonce| {
+            let unsigned = K::assign(asked.clone(), nonce);
+            (K::unsigned_bytes(&unsigned), K::digest(&unsigned))
+        });
+        let kind = K::NAME;
+        move |reply| Reserve {
+            kind,
+            client,
+            person,
+            request,
+            account,
+            slot,
+            intent,
+            rule,
+            policy,
+            assign,
+            reply,
+            patience,
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.try_send(command(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => LedgerError::Busy,
+            TrySendError::Closed(_) => LedgerError::Unavailable("it is closed".to_owned()),
+        })?;
+        match tokio::time::timeout(ANSWER, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(LedgerError::Unavailable("its last write failed".to_owned())),
+            Err(_) => Err(LedgerError::Unavailable("it does not answer".to_owned())),
+        }
+    }
+}
+
+/// Names what a client wants: the same client, chain, account and fields are the same intent.
+fn intent_hash(kind: &str, client: &str, chain: Option<u64>, account: Address, fields: &[u8]) -> B256 {
+    let mut hasher = Keccak256::new();
+    hasher.update(b"chancery intent 1");
+    for part in [kind.as_bytes(), client.as_bytes()] {
+        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.update(chain.map_or([0; 9], |chain| {
+        let mut some = [1; 9];
+        some.split_at_mut(1).1.copy_from_slice(&chain.to_be_bytes());
+        some
+    }));
+    hasher.update(account);
+    hasher.update(fields);
+    hasher.finalize()
+}
+
+fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
+    let request = RequestId::parse(&stored.request);
+    let sealed = Sealed { raw: stored.raw, hash: stored.hash };
+    Recorded::new(ReservationId(stored.id), request, stored.account, stored.nonce, sealed)
+}
+
+/// One writer at a time, also across processes.
+fn lock(path: &Path) -> Result<File, LedgerError> {
+    let name = path.with_added_extension("lock");
+    let file =
+        private(&name).map_err(|why| LedgerError::Open { path: name.clone(), why: why.to_string() })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LedgerError::Locked(path.to_owned())),
+        Err(TryLockError::Error(why)) => Err(LedgerError::Open { path: name, why: why.to_string() }),
+    }
+}
+
+fn private(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}

@@ -1,0 +1,450 @@
+//! The calls of one body: each handed to the service as jsonrpsee's `Request`, the answers put in their order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use jsonrpsee::MethodResponse;
+use jsonrpsee::core::middleware::{Notification, Request, RpcServiceT};
+use jsonrpsee::types::Id;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use crate::config::Client;
+use crate::identity::{Caller, RequestId};
+use crate::methods::{Cause, Refusal};
+use crate::rpc::envelope::{Body, Bounds, Entry, Envelope};
+
+/// Where calls go, and how they are told apart.
+pub struct Calls<S> {
+    pub service: S,
+    pub bounds: Bounds,
+    /// Whether calls of this method keep their order within a batch: those that sign do.
+    pub is_ordered: fn(&str) -> bool,
+    /// Bytes of answers to reads that one batch may gather.
+    pub max_batch_answer: usize,
+}
+
+/// The calls of a batch that run one after another, each with its place in the batch.
+type Lane<'a> = Vec<(usize, Envelope<'a>)>;
+
+/// What a call left to be answered, and where in the batch.
+type Placed = (usize, Option<Box<RawValue>>);
+
+/// How many lanes of one batch run at the same time.
+const LANES: usize = 16;
+
+/// The longest method name that logs repeat; every real one is far shorter.
+const LONGEST_NAME: usize = 64;
+
+impl<S> Calls<S>
+where
+    S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync,
+{
+    /// Does what `body` asks. `None`: nothing is to be answered, for all of it were notifications.
+    pub async fn answer(&self, client: &Arc<Client>, body: &[u8]) -> Option<Box<str>> {
+        match Body::read(body, self.bounds) {
+            Ok(Body::Single(entry)) => {
+                let room = Room::new(usize::MAX);
+                self.entry(client, entry, &room).await.map(Into::into)
+            }
+            Ok(Body::Batch(entries)) => self.batch(client, entries).await,
+            Err(error) => {
+                let refused = refuse(client, Id::Null, &Refusal::from(&error));
+                Some(refused.into())
+            }
+        }
+    }
+
+    /// Reads run side by side, calls of ordered methods one after another, in one lane.
+    async fn batch(&self, client: &Arc<Client>, entries: Vec<Entry<'_>>) -> Option<Box<str>> {
+        let room = Room::new(self.max_batch_answer);
+        let mut answers: Vec<Option<Box<RawValue>>> = Vec::new();
+        answers.resize_with(entries.len(), || None);
+        let mut place_answers = |placed: Vec<Placed>| {
+            for (place, answer) in placed {
+                if let Some(slot) = answers.get_mut(place) {
+                    *slot = answer;
+                }
+            }
+        };
+
+        let mut lanes: Vec<Lane<'_>> = Vec::new();
+        let mut ordered = None;
+        for (place, entry) in entries.into_iter().enumerate() {
+            match entry {
+                Ok(envelope) if (self.is_ordered)(&envelope.method) => {
+                    let lane = *ordered.get_or_insert_with(|| {
+                        lanes.push(Vec::new());
+                        lanes.len().saturating_sub(1)
+                    });
+                    if let Some(lane) = lanes.get_mut(lane) {
+                        lane.push((place, envelope));
+                    }
+                }
+                Ok(envelope) => lanes.push(vec![(place, envelope)]),
+                Err(error) => {
+                    let refused = refuse(client, error.id, &Refusal::from(&error.fault));
+                    place_answers(vec![(place, Some(refused))]);
+                }
+            }
+        }
+
+        let mut waiting = lanes.into_iter();
+        let mut running: FuturesUnordered<_> =
+            waiting.by_ref().take(LANES).map(|lane| self.lane(client, lane, &room)).collect();
+        while let Some(placed) = running.next().await {
+            place_answers(placed);
+            running.extend(waiting.next().map(|lane| self.lane(client, lane, &room)));
+        }
+        joined(&answers)
+    }
+
+    async fn lane(&self, client: &Arc<Client>, lane: Lane<'_>, room: &Room) -> Vec<Placed> {
+        let mut placed = Vec::with_capacity(lane.len());
+        for (place, envelope) in lane {
+            placed.push((place, self.entry(client, Ok(envelope), room).await));
+        }
+        placed
+    }
+
+    async fn entry(&self, client: &Arc<Client>, entry: Entry<'_>, room: &Room) -> Option<Box<RawValue>> {
+        let envelope = match entry {
+            Ok(envelope) => envelope,
+            Err(error) => return Some(refuse(client, error.id, &Refusal::from(&error.fault))),
+        };
+        let Ok(request) = RequestId::random() else {
+            let refusal = Refusal::new(Cause::Internal, "the system gives no randomness; nothing was done");
+            return envelope.id.map(|id| refuse(client, id, &refusal));
+        };
+        let span = tracing::info_span!(
+            "call", client = client.name, method = loggable(&envelope.method), %request
+        );
+        self.call(Caller::new(client.clone(), request), envelope, room).instrument(span).await
+    }
+
+    async fn call(&self, caller: Caller, envelope: Envelope<'_>, room: &Room) -> Option<Box<RawValue>> {
+        let started = Instant::now();
+        let is_ordered = (self.is_ordered)(&envelope.method);
+        let class = if is_ordered { "sign" } else { "other" };
+        let Some(id) = envelope.id else {
+            let params = envelope.params.map(std::borrow::Cow::Borrowed);
+            let mut notification = Notification::new(envelope.method, params);
+            notification.extensions.insert(caller);
+            self.service.notification(notification).await;
+            count(class, "notification", started);
+            return None;
+        };
+        let request_id = caller.request();
+        if !is_ordered && room.is_full() {
+            count(class, "too_large", started);
+            return Some(too_large(id, request_id));
+        }
+        let mut request = Request::borrowed("", envelope.params, id.clone());
+        request.method = envelope.method;
+        request.extensions.insert(caller);
+        let response = self.service.call(request).await;
+        let outcome = outcome_of(&response);
+        let json = response.into_json();
+        // An answer about a signature is never dropped: whoever does not see it would ask again.
+        if !room.take(json.get().len()) && !is_ordered {
+            count(class, "too_large", started);
+            return Some(too_large(id, request_id));
+        }
+        count(class, outcome, started);
+        Some(json)
+    }
+}
+
+/// How many more bytes of answers a batch may gather.
+struct Room(AtomicUsize);
+
+impl Room {
+    const fn new(bytes: usize) -> Self {
+        Self(AtomicUsize::new(bytes))
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    /// `false` if there was not that much; then there is none left.
+    fn take(&self, bytes: usize) -> bool {
+        let taken = |left: usize| Some(left.saturating_sub(bytes));
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok_and(|left| left >= bytes)
+    }
+}
+
+/// The answer to what no service saw.
+pub fn refuse(client: &Client, id: Id<'_>, refusal: &Refusal) -> Box<RawValue> {
+    let request = RequestId::random().ok();
+    let name = refusal.cause().name();
+    metrics::counter!("chancery_rpc_refused_total", "cause" => name).increment(1);
+    let shown = request.map(|request| request.to_string());
+    tracing::info!(client = client.name, request = shown, cause = name, "refused: {refusal}");
+    MethodResponse::error(id, refusal.to_error(request)).into_json()
+}
+
+fn too_large(id: Id<'_>, request: RequestId) -> Box<RawValue> {
+    let refusal = Refusal::new(
+        Cause::AnswerTooLarge,
+        "the answers to this batch are too large together; send a smaller one",
+    );
+    MethodResponse::error(id, refusal.to_error(Some(request))).into_json()
+}
+
+/// `[` answers `]`, without those of notifications.
+fn joined(answers: &[Option<Box<RawValue>>]) -> Option<Box<str>> {
+    let length = answers.iter().flatten().map(|json| json.get().len().saturating_add(1)).sum::<usize>();
+    let mut joined = String::with_capacity(length.saturating_add(1));
+    for json in answers.iter().flatten() {
+        joined.push(if joined.is_empty() { '[' } else { ',' });
+        joined.push_str(json.get());
+    }
+    if joined.is_empty() {
+        return None;
+    }
+    joined.push(']');
+    Some(joined.into_boxed_str())
+}
+
+/// The name as logs may repeat it: whoever asks chooses it, and could write lines of its own with it.
+fn loggable(method: &str) -> &str {
+    let is_plain = method.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_plain && method.len() <= LONGEST_NAME { method } else { "(not a method name)" }
+}
+
+/// What became of a call, out of a fixed set: a node chooses its codes freely.
+fn outcome_of(response: &MethodResponse) -> &'static str {
+    match response.as_error_code() {
+        None => "ok",
+        Some(-32700 | -32600 | -32602) => "invalid",
+        Some(-32601) => "unknown_method",
+        Some(-32003 | 4100) => "denied",
+        Some(-32005) => "limited",
+        Some(-32603) => "unavailable",
+        Some(_) => "node_error",
+    }
+}
+
+fn count(class: &'static str, outcome: &'static str, started: Instant) {
+    metrics::counter!("chancery_rpc_calls_total", "class" => class, "outcome" => outcome).increment(1);
+    metrics::histogram!("chancery_rpc_call_seconds", "class" => class)
+        .record(started.elapsed().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use jsonrpsee::ResponsePayload;
+    use jsonrpsee::core::middleware::Batch;
+    use serde_json::{Value, json};
+    use tokio::sync::Barrier;
+
+    use super::*;
+
+    /// Answers with the parameters it was given, and writes down what it saw.
+    #[derive(Clone)]
+    struct Recorder {
+        seen: Arc<Mutex<Vec<String>>>,
+        meeting: Arc<Barrier>,
+    }
+
+    impl Recorder {
+        fn see(&self, what: &str, params: Option<&RawValue>) {
+            let params = params.map_or("", RawValue::get);
+            self.seen.lock().unwrap().push(format!("{what} {params}"));
+        }
+
+        fn seen(&self) -> Vec<String> {
+            std::mem::take(&mut self.seen.lock().unwrap())
+        }
+    }
+
+    impl RpcServiceT for Recorder {
+        type MethodResponse = MethodResponse;
+        type NotificationResponse = ();
+        type BatchResponse = ();
+
+        fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+            let this = self.clone();
+            async move {
+                let params = request.params.as_deref();
+                assert_eq!(request.extensions.get::<Caller>().unwrap().client().name, "trader");
+                this.see(&format!("begin {}", request.method), params);
+                if request.method == "meet" {
+                    this.meeting.wait().await;
+                }
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                this.see(&format!("end {}", request.method), params);
+                let echo = params.map_or(Value::Null, |params| serde_json::from_str(params.get()).unwrap());
+                MethodResponse::response(request.id, ResponsePayload::success(echo), usize::MAX)
+            }
+        }
+
+        fn batch<'a>(&self, _: Batch<'a>) -> impl Future<Output = ()> + Send + 'a {
+            std::future::ready(())
+        }
+
+        fn notification<'a>(&self, n: Notification<'a>) -> impl Future<Output = ()> + Send + 'a {
+            assert!(n.extensions.get::<Caller>().is_some());
+            self.see(&format!("notified {}", n.method), n.params.as_deref());
+            std::future::ready(())
+        }
+    }
+
+    fn calls(meeting: usize, max_batch_answer: usize) -> Calls<Recorder> {
+        Calls {
+            service: Recorder { seen: Arc::default(), meeting: Arc::new(Barrier::new(meeting)) },
+            bounds: Bounds { max_batch: 100, max_depth: 32 },
+            is_ordered: |method| method == "sign",
+            max_batch_answer,
+        }
+    }
+
+    fn trader() -> Arc<Client> {
+        Arc::new(Client {
+            name: "trader".to_owned(),
+            identity: "trader.example".to_owned(),
+            role: None,
+            person: None,
+            accounts: Vec::new(),
+            origins: Vec::new(),
+        })
+    }
+
+    fn call(id: u64, method: &str, params: &str) -> String {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
+    }
+
+    async fn answer(calls: &Calls<Recorder>, body: &str) -> Value {
+        let answer = calls.answer(&trader(), body.as_bytes()).await;
+        serde_json::from_str(&answer.expect("an answer")).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_call_is_handed_on_whole_and_its_answer_handed_back() {
+        let calls = calls(1, 1000);
+        let body = r#"{"jsonrpc":"2.0","id":"x\u0079","method":"e\u0063ho","params":[ {"a" :1} ]}"#;
+        assert_eq!(answer(&calls, body).await, json!({"jsonrpc": "2.0", "id": "xy", "result": [{"a": 1}]}));
+        assert_eq!(calls.service.seen(), [r#"begin echo [ {"a" :1} ]"#, r#"end echo [ {"a" :1} ]"#]);
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_as_a_whole_reaches_no_service() {
+        let calls = calls(1, 1000);
+        for body in ["", "[]", "{}", r#"{"jsonrpc":"2.0","id":1,"method":"m","method":"n"}"#] {
+            let answer = answer(&calls, body).await;
+            assert_eq!(answer["id"], Value::Null, "{body}");
+            assert!(answer["error"]["code"].as_i64().unwrap() <= -32600, "{body}");
+            assert_eq!(answer["error"]["data"]["request_id"].as_str().unwrap().len(), 32, "{body}");
+        }
+        let good = call(1, "echo", "[]");
+        let bad = format!("[{good},{}]", r#"{"jsonrpc":"2.0","id":2,"method":"m","params":[{"a":1,"a":2}]}"#);
+        assert_eq!(answer(&calls, &bad).await["error"]["data"]["code"], "invalid_request");
+        assert_eq!(calls.service.seen(), [""; 0], "also not the good half of the batch");
+    }
+
+    #[tokio::test]
+    async fn answers_of_a_batch_stand_in_the_order_of_its_calls_without_notifications() {
+        let calls = calls(2, 1000);
+        let body = format!(
+            r#"[{}, 7, {}, {{"jsonrpc":"2.0","method":"sign","params":[3]}}, {}, {}]"#,
+            call(1, "meet", "[1]"),
+            call(2, "sign", "[2]"),
+            call(4, "METHOD", "4"),
+            call(5, "meet", "[5]"),
+        );
+        let answer = answer(&calls, &body).await;
+        let seen: Vec<_> = answer
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|a| (a["id"].as_u64(), a["result"][0].as_u64(), a["error"]["code"].as_i64()))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                (Some(1), Some(1), None),
+                (None, None, Some(-32600)),
+                (Some(2), Some(2), None),
+                (Some(4), None, Some(-32600)),
+                (Some(5), Some(5), None),
+            ]
+        );
+        assert!(calls.service.seen().contains(&"notified sign [3]".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn nothing_answers_a_notification() {
+        let calls = calls(1, 1000);
+        let note = r#"{"jsonrpc":"2.0","method":"sign","params":[1]}"#;
+        assert_eq!(calls.answer(&trader(), note.as_bytes()).await, None);
+        assert_eq!(calls.answer(&trader(), format!("[{note},{note}]").as_bytes()).await, None);
+        assert_eq!(calls.service.seen(), ["notified sign [1]"; 3]);
+    }
+
+    #[tokio::test]
+    async fn calls_that_sign_keep_their_order_and_never_overlap() {
+        let calls = calls(1, 1000);
+        let batch: Vec<_> = (0..30)
+            .map(|id| call(id, if id % 3 == 0 { "echo" } else { "sign" }, &format!("[{id}]")))
+            .collect();
+        answer(&calls, &format!("[{}]", batch.join(","))).await;
+        let signs: Vec<_> = calls.service.seen().into_iter().filter(|seen| seen.contains("sign")).collect();
+        let one_by_one: Vec<_> = (0..30)
+            .filter(|id| id % 3 != 0)
+            .flat_map(|id| [format!("begin sign [{id}]"), format!("end sign [{id}]")])
+            .collect();
+        assert_eq!(signs, one_by_one);
+    }
+
+    #[tokio::test]
+    async fn inv_12_reads_of_a_batch_run_side_by_side_up_to_a_bound() {
+        // None of them ends before all that may run have begun: alone, the first would wait for ever.
+        let calls = calls(LANES, 10_000);
+        let batch: Vec<_> = (0..96).map(|id| call(id, "meet", "[]")).collect();
+        answer(&calls, &format!("[{}]", batch.join(","))).await;
+        let mut running = 0_usize;
+        let mut most = 0;
+        for seen in calls.service.seen() {
+            running = if seen.starts_with("begin") { running + 1 } else { running - 1 };
+            most = most.max(running);
+        }
+        assert_eq!(most, LANES);
+    }
+
+    #[tokio::test]
+    async fn inv_12_reads_past_the_bound_on_a_batchs_answers_are_refused_and_signatures_are_not() {
+        let calls = calls(1, 150);
+        let long = format!(r#"["{}"]"#, "a".repeat(80));
+        let batch = [
+            call(1, "sign", &long),
+            call(2, "echo", &long),
+            call(3, "echo", &long),
+            call(4, "sign", &long),
+            call(5, "sign", &long),
+        ];
+        let answer = answer(&calls, &format!("[{}]", batch.join(","))).await;
+        let errors: Vec<_> =
+            answer.as_array().unwrap().iter().map(|a| a["error"]["data"]["code"].as_str()).collect();
+        let refused = Some("answer_too_large");
+        assert_eq!(errors.iter().filter(|error| **error == refused).count(), 2, "{errors:?}");
+        for signature in [0, 3, 4] {
+            assert_eq!(errors[signature], None, "the signature is there");
+        }
+    }
+
+    #[test]
+    fn a_method_name_cannot_write_into_the_log() {
+        assert_eq!(loggable("eth_sendTransaction"), "eth_sendTransaction");
+        for name in ["a\nb", "\u{1b}[2J", "a b", &"a".repeat(65)] {
+            assert_eq!(loggable(name), "(not a method name)");
+        }
+    }
+}
