@@ -50,9 +50,15 @@ impl Ledger {
         let path = &config.path;
         let lock = prepare(path)?;
         let writer = Writer::start(config, lock, clock, deadline).await?;
-        let (commands, queue) = mpsc::channel(QUEUE);
+        let (ledger, queue) = Self::over(deadline);
         tokio::spawn(writer.run(queue));
-        Ok(Self { commands, deadline })
+        Ok(ledger)
+    }
+
+    /// A handle, and the queue that a writer is to read.
+    pub(in crate::ledger) fn over(deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(QUEUE);
+        (Self { commands, deadline }, queue)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -228,7 +234,7 @@ fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
 
 /// Makes the folder and the file, which only this user may read, and takes the lock: one writer at a time, also
 /// across processes.
-fn prepare(path: &Path) -> Result<File, LedgerError> {
+pub(in crate::ledger) fn prepare(path: &Path) -> Result<File, LedgerError> {
     let failed = |why: std::io::Error| LedgerError::Open { path: path.to_owned(), why: why.to_string() };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;

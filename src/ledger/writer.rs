@@ -85,7 +85,7 @@ pub(in crate::ledger) enum Command {
 type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<i64> + Send>;
 
 pub(in crate::ledger) struct Writer {
-    db: SqliteConnection,
+    pub db: SqliteConnection,
     path: PathBuf,
     clock: Clock,
     /// From a reservation to its record; past it the reservation is void.

@@ -63,3 +63,15 @@ impl<K: Kind> Permitted<K> {
         self.policy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl<K: Kind> Permitted<K> {
+        /// For the tests of the stages after this one, which need a permission and no policy.
+        pub(crate) fn for_test(asked: K::Asked, caller: AccountCaller, policy: B256) -> Self {
+            Self::new(asked, caller, Arc::from("test"), policy)
+        }
+    }
+}
