@@ -22,12 +22,12 @@ pub(in crate::ledger) async fn apply(
     group: &mut Group<'_>,
     command: Command,
     rules: &mut Rules,
-    waiting: &mut Vec<Box<Parked>>,
+    waiting: &mut Vec<Parked>,
 ) -> Sql<()> {
     match command {
         // Claims are tried last, in their order, those that waited before those that come now.
         Command::Reserve(reserve) if waiting.len() < MAX_PARKED => {
-            waiting.push(Box::new(Parked::new(reserve)));
+            waiting.push(Parked::new(reserve));
         }
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
         Command::Record { id, raw, hash, reply } => {
@@ -86,11 +86,11 @@ pub(in crate::ledger) async fn apply(
 pub(in crate::ledger) async fn retry(
     group: &mut Group<'_>,
     rules: &Rules,
-    waiting: &mut Vec<Box<Parked>>,
+    waiting: &mut Vec<Parked>,
 ) -> Sql<()> {
     let now = Instant::now();
     let mut blocked: HashSet<(u64, Address)> = HashSet::new();
-    waiting.sort_by_key(|claim| claim.turn());
+    waiting.sort_by_key(Parked::turn);
     for claim in std::mem::take(waiting) {
         if claim.is_abandoned() {
             continue;

@@ -44,7 +44,7 @@ pub(in crate::ledger) enum Claimed {
 /// A claim that waits for its turn, for a signature, or for a lower nonce.
 #[derive(Debug)]
 pub(in crate::ledger) struct Parked {
-    reserve: Reserve,
+    reserve: Box<Reserve>,
     since: Instant,
     /// The missing nonce below, and since when it is that one: while a burst makes progress, nothing is missing.
     gap: Option<(u64, Instant)>,
@@ -58,14 +58,14 @@ pub(in crate::ledger) enum Attempt {
     /// It got its nonce; its account's other claims wait for its signature.
     Taken,
     Answered,
-    Waits(Box<Parked>),
+    Waits(Parked),
 }
 
 type Sql<T> = Result<T, sqlx::Error>;
 
 impl Parked {
     pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
-        Self { reserve: *reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
+        Self { reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
     }
 
     /// The account and chain whose nonces it waits for, where any nonce will do.
@@ -135,7 +135,7 @@ impl Parked {
                 self.last = ReserveError::Gap { nonce: slot.wanted.unwrap_or(slot.mined), expected };
             }
         }
-        Ok(Attempt::Waits(Box::new(self)))
+        Ok(Attempt::Waits(self))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config;
 use crate::identity::RequestId;
 use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::store::Stored;
-use crate::ledger::writer::{Command, Reply, Writer};
+use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
     Claim, Final, LedgerError, Outcome, RecordError, Recorded, RefusedRow, ReservationId, ReserveError,
     Reserved, Signed, Voided,
@@ -37,6 +37,8 @@ const COMMIT: Duration = Duration::from_secs(2);
 pub struct Ledger {
     commands: mpsc::Sender<Command>,
     deadline: Duration,
+    /// Why the writer's last commit failed.
+    failure: Failure,
 }
 
 impl Ledger {
@@ -50,15 +52,15 @@ impl Ledger {
         let path = &config.path;
         let lock = prepare(path)?;
         let writer = Writer::start(config, lock, clock, deadline).await?;
-        let (ledger, queue) = Self::over(deadline);
+        let (ledger, queue) = Self::over(&writer, deadline);
         tokio::spawn(writer.run(queue));
         Ok(ledger)
     }
 
-    /// A handle, and the queue that a writer is to read.
-    pub(in crate::ledger) fn over(deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
+    /// A handle on a writer, and the queue that it is to read.
+    pub(in crate::ledger) fn over(writer: &Writer, deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(QUEUE);
-        (Self { commands, deadline }, queue)
+        (Self { commands, deadline, failure: writer.failure() }, queue)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -78,7 +80,7 @@ impl Ledger {
             TrySendError::Full(_) => LedgerError::Busy,
             TrySendError::Closed(_) => closed(),
         })?;
-        let claimed = answered(answer, self.deadline.saturating_add(COMMIT)).await??;
+        let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await??;
         Ok(match claimed {
             Claimed::Fresh { id, nonce } => {
                 let unsigned = K::assign(permitted.into_asked(), nonce);
@@ -192,15 +194,20 @@ impl Ledger {
             Ok(Err(_)) => return Err(closed()),
             Err(_) => return Err(LedgerError::Busy),
         }
-        answered(answer, ANSWER).await
+        self.answered(answer, ANSWER).await
     }
-}
 
-async fn answered<T>(answer: oneshot::Receiver<T>, within: Duration) -> Result<T, LedgerError> {
-    match timeout(within, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(LedgerError::Unavailable("its last write failed".to_owned())),
-        Err(_) => Err(LedgerError::Unavailable("it does not answer".to_owned())),
+    async fn answered<T>(&self, answer: oneshot::Receiver<T>, within: Duration) -> Result<T, LedgerError> {
+        match timeout(within, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            // Dropped without an answer: what it was written with failed before its turn came.
+            Ok(Err(_)) => {
+                let why = self.failure.load_full();
+                let unsaid = || LedgerError::Unavailable("its last write failed".to_owned());
+                Err(why.map_or_else(unsaid, |why| why.as_ref().clone()))
+            }
+            Err(_) => Err(LedgerError::Unavailable("it does not answer".to_owned())),
+        }
     }
 }
 

@@ -15,9 +15,9 @@ use crate::ledger::{Filter, Ledger, LedgerError, RecordError, ReserveError, show
 async fn inv_01_the_intent_is_on_the_disk_before_the_token_is_asked() {
     let desk = Desk::open(PATIENT).await;
     let reserved = desk.reserve(ASK).await;
-    let disk = desk.killed();
+    let left = desk.killed();
     let intents = Filter { kind: Some("intent".to_owned()), ..Filter::default() };
-    let rows = show(&disk.path().join("ledger.sqlite"), &intents).await.unwrap();
+    let rows = show(&left.path().join("ledger.sqlite"), &intents).await.unwrap();
     let [intent] = rows.as_slice() else { panic!("{rows:?}") };
     assert!(intent.body.contains(&reserved.digest().to_string()), "{}", intent.body);
     assert!(intent.body.contains(&address(1).to_string().to_lowercase()), "{}", intent.body);
@@ -82,10 +82,28 @@ async fn inv_13_a_reservation_that_is_dropped_is_voided_whatever_the_clock_does(
 #[tokio::test]
 async fn a_claim_that_nobody_waits_for_takes_no_nonce() {
     let desk = Desk::open(PATIENT).await;
-    let gone = tokio::time::timeout(Duration::ZERO, desk.ledger.reserve(ASK.permitted())).await;
-    assert!(gone.is_err());
+    {
+        let mut gone = std::pin::pin!(desk.ledger.reserve(ASK.permitted()));
+        assert!(futures_util::poll!(gone.as_mut()).is_pending());
+    }
     assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(0));
     assert_eq!(desk.states().await, ["recorded"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_13_whenever_a_task_goes_away_its_nonce_is_soon_free() {
+    let desk = Desk::open(PATIENT).await;
+    let mut taken = 0;
+    for seed in 1..=60_u8 {
+        let claim = desk.ledger.reserve(Ask { seed, ..ASK }.permitted());
+        let patience = Duration::from_micros(u64::from(seed) * 100);
+        taken += usize::from(tokio::time::timeout(patience, claim).await.is_ok());
+    }
+    sleep(Duration::from_millis(300)).await;
+    let states = desk.states().await;
+    let kept = states.iter().filter(|state| *state == "reserved").count();
+    assert_eq!(kept, taken, "only what a task holds is reserved: {states:?}");
+    assert!(taken < 60 && states.len() > taken, "some went away in time, some too late: {states:?}");
 }
 
 #[tokio::test]

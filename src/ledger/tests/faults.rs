@@ -24,29 +24,30 @@ async fn a_full_disk_refuses_and_recovers_when_there_is_space_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ledger.sqlite");
     let mut writer = writer(&file).await;
-    let (ledger, mut queue) = Ledger::over(PATIENT);
+    let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
     let queue = &mut queue;
     let policy = ledger.activate_policy(ASK.policy, "allow all");
     tokio::join!(policy, turn(&mut writer, queue)).0.unwrap();
 
     let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut writer.db).await.unwrap();
     limit(&mut writer, pages).await;
-    let mut sent = 0;
+    let mut refused = None;
     // SQLite finds room in the pages that it has, and then none.
-    let refused = loop {
-        let claim = ledger.reserve(Ask { seed: 1 + sent, ..ASK }.permitted());
-        match tokio::join!(claim, turn(&mut writer, queue)).0 {
-            Ok(_) => sent = u8::checked_add(sent, 1).unwrap(),
-            Err(refused) => break refused,
+    for seed in 1..99 {
+        let claim = ledger.reserve(Ask { seed, ..ASK }.permitted());
+        if let Err(error) = tokio::join!(claim, turn(&mut writer, queue)).0 {
+            refused = Some(error);
+            break;
         }
-    };
+    }
+    let refused = refused.expect("the disk is never full");
     let said = refused.to_string();
     assert!(matches!(refused, ReserveError::Ledger(LedgerError::Unavailable(_))), "{said}");
     assert!(said.contains("full"), "{said}");
     let again = ledger.reserve(Ask { seed: 100, ..ASK }.permitted());
     assert!(tokio::join!(again, turn(&mut writer, queue)).0.is_err(), "it is still full");
 
-    limit(&mut writer, pages * 100).await;
+    limit(&mut writer, pages.saturating_mul(100)).await;
     let claim = ledger.reserve(Ask { seed: 100, ..ASK }.permitted());
     let claim = tokio::join!(claim, turn(&mut writer, queue)).0.unwrap();
     let recorded = ledger.record(sign(fresh(claim)));
@@ -100,7 +101,7 @@ async fn a_claim_that_waits_is_told_at_once_when_writing_fails() {
 async fn a_record_whose_commit_seemed_lost_is_found() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = writer(&folder.path().join("ledger.sqlite")).await;
-    let (ledger, mut queue) = Ledger::over(PATIENT);
+    let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
     let policy = ledger.activate_policy(ASK.policy, "allow all");
     tokio::join!(policy, turn(&mut writer, &mut queue)).0.unwrap();
     let claim = tokio::join!(ledger.reserve(ASK.permitted()), turn(&mut writer, &mut queue)).0;
