@@ -148,7 +148,7 @@ fn no_rule<'a>(facts: &Facts<'_>, allowing: impl Iterator<Item = &'a Rule>) -> D
     let who = format!("client `{}` may not {}", facts.client, facts.describe());
     let nearest = allowing
         .map(|rule| (rule, rule.failures(facts)))
-        .filter(|(_, failures)| !failures.iter().any(|failure| failure.is_about_who()))
+        .filter(|(_, failures)| !failures.iter().any(Failure::is_about_who))
         .min_by_key(|(_, failures)| failures.len());
     match nearest {
         None => Denied::new(DenialCause::NoRule, format!("{who}: no rule allows it")),
@@ -159,11 +159,5 @@ fn no_rule<'a>(facts: &Facts<'_>, allowing: impl Iterator<Item = &'a Rule>) -> D
             let condition = failures.first().map(|failure| failure.condition.as_str());
             Denied::new(DenialCause::NoRule, sentence).by(&rule.id, condition)
         }
-    }
-}
-
-impl Failure {
-    fn is_about_who(&self) -> bool {
-        matches!(self.condition.as_str(), "clients" | "from")
     }
 }
