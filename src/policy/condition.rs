@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_dyn_abi::DynSolValue;
-use alloy_primitives::{Address, I256, Selector, U256};
+use alloy_primitives::{Address, Selector, U256};
 
 use crate::policy::abi::Function;
 use crate::policy::amount::{Range, Unit, show_unit, show_wei};
@@ -109,9 +109,9 @@ impl Condition {
     pub fn test(&self, facts: &Facts<'_>) -> Holds {
         match (self, &facts.subject) {
             (Self::Clients(names), _) => {
-                let named =
+                let found =
                     names.iter().any(|name| name == facts.client || Some(name.as_str()) == facts.role);
-                when(named, || format!("client `{}` is not among those of the rule", facts.client))
+                when(found, || format!("client `{}` is not among those of the rule", facts.client))
             }
             (Self::From(accounts), _) => when(accounts.contains(&facts.account), || {
                 format!("account {} is not among those of the rule", facts.book.account(facts.account))
@@ -198,17 +198,22 @@ fn argument(
     }
 }
 
+/// How two numbers of one type compare.
+pub(in crate::policy) fn order(one: &DynSolValue, other: &DynSolValue) -> Option<std::cmp::Ordering> {
+    match (one, other) {
+        (DynSolValue::Uint(one, _), DynSolValue::Uint(other, _)) => Some(one.cmp(other)),
+        (DynSolValue::Int(one, _), DynSolValue::Int(other, _)) => Some(one.cmp(other)),
+        _ => None,
+    }
+}
+
 fn compared(
     value: &DynSolValue,
     bound: &DynSolValue,
     right: impl Fn(std::cmp::Ordering) -> bool,
     why: impl FnOnce() -> String,
 ) -> Holds {
-    let order = match (value, bound) {
-        (DynSolValue::Uint(value, _), DynSolValue::Uint(bound, _)) => value.cmp(bound),
-        (DynSolValue::Int(value, _), DynSolValue::Int(bound, _)) => value.cmp(bound),
-        _ => return Holds::Unclear("it is no number".to_owned()),
-    };
+    let Some(order) = order(value, bound) else { return Holds::Unclear("it is no number".to_owned()) };
     when(right(order), why)
 }
 
@@ -279,11 +284,16 @@ fn when(holds: bool, why: impl FnOnce() -> String) -> Holds {
 
 /// A value as a sentence can hold it: numbers and addresses; what a client could fill with any text is named,
 /// not quoted.
-fn show_value(value: &DynSolValue, unit: Option<&Unit>, facts: &Facts<'_>, chain: u64) -> String {
+pub(in crate::policy) fn show_value(
+    value: &DynSolValue,
+    unit: Option<&Unit>,
+    facts: &Facts<'_>,
+    chain: u64,
+) -> String {
     match (value, unit) {
         (DynSolValue::Uint(number, _), Some(unit)) => show_unit(*number, unit),
         (DynSolValue::Uint(number, _), None) => number.to_string(),
-        (DynSolValue::Int(number, _), _) => show_int(*number),
+        (DynSolValue::Int(number, _), _) => number.to_dec_string(),
         (DynSolValue::Bool(value), _) => value.to_string(),
         (DynSolValue::Address(address), _) => facts.book.name(chain, *address),
         (DynSolValue::FixedBytes(word, size), _) => {
@@ -291,8 +301,4 @@ fn show_value(value: &DynSolValue, unit: Option<&Unit>, facts: &Facts<'_>, chain
         }
         _ => "another value".to_owned(),
     }
-}
-
-fn show_int(number: I256) -> String {
-    number.to_dec_string()
 }

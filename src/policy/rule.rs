@@ -46,6 +46,13 @@ pub(in crate::policy) struct Failure {
     pub why: String,
 }
 
+impl Failure {
+    /// Whether the rule is for other clients or accounts, whatever is asked.
+    pub fn is_about_who(&self) -> bool {
+        matches!(self.condition.as_str(), "clients" | "from")
+    }
+}
+
 impl RuleKind {
     pub const ALL: [Self; 2] = [Self::Transaction, Self::Message];
 

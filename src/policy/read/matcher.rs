@@ -51,7 +51,7 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
     if let Some(from) = written.from.as_ref().and_then(|list| accounts(file, list, names)) {
         meant.conditions.push(Condition::From(from));
     }
-    let targets = written.to.as_ref().and_then(|list| targets(file, list, names, meant.chain));
+    let targets = written.to.as_ref().map(|list| targets(file, list, names, meant.chain));
     if let Some(call) = &written.call {
         call_of(file, call, targets.as_ref(), names, &mut meant);
     }
@@ -107,7 +107,7 @@ fn accounts(file: &mut File<'_>, list: &List, names: &Names<'_>) -> Option<Vec<A
     (!any).then_some(found)
 }
 
-fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Option<Targets> {
+fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Targets {
     let mut targets = Targets::default();
     targets.any = each(file, "to", list, |file, name| match name.get_ref().as_str() {
         "create" => targets.creation = true,
@@ -120,7 +120,7 @@ fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u6
             }
         }
     });
-    Some(targets)
+    targets
 }
 
 /// Whether "any" is in the list; the rest is given to `one`.
@@ -177,8 +177,8 @@ fn function(
     names: &Names<'_>,
     chain: Option<u64>,
 ) -> Result<Arc<Function>, String> {
-    let named = targets.filter(|targets| !targets.any).map_or(&[][..], |targets| &targets.addresses);
-    let contracts: Vec<_> = named.iter().map(|at| (at, names.contract(chain, *at))).collect();
+    let addresses = targets.filter(|targets| !targets.any).map_or(&[][..], |targets| &targets.addresses);
+    let contracts: Vec<_> = addresses.iter().map(|at| (at, names.contract(chain, *at))).collect();
     let is_signature = call.contains('(');
     let mut known: Vec<(&Contract, &Arc<Function>)> = Vec::new();
     for (address, contract) in &contracts {
