@@ -58,6 +58,12 @@ impl Gateway {
         self.visitor(Some(&self.world.authority.client(name)))
     }
 
+    /// Someone at the admin listener's door.
+    pub fn admin_visitor(&self, name: &str) -> Client {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.world.admin_port));
+        Client::new(address, tls(&self.world.authority, Some(&self.world.authority.client(name)), &TLS13))
+    }
+
     /// Someone with any certificate, or none.
     pub fn visitor(&self, identity: Option<&Identity>) -> Client {
         Client::new(self.world.address(), tls(&self.world.authority, identity, &TLS13))
