@@ -148,7 +148,7 @@ impl Gateway {
 
     /// What `audit show --json` has: one row a line.
     pub async fn audit(&self) -> Vec<Value> {
-        let text = self.chancery(&["audit", "show", "--json"]).await.well();
+        let text = self.chancery(&["audit", "show", "--last", "1000", "--json"]).await.well();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
