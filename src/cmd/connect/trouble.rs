@@ -114,6 +114,9 @@ fn causes(error: &(dyn StdError + 'static)) -> String {
 fn not_trusted(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => "the given CA did not issue it".to_owned(),
+        CertificateError::BadSignature => {
+            "the given CA did not issue it, but one of the same name; was that CA made anew?".to_owned()
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("it is for another server ({error})")
         }
@@ -136,7 +139,9 @@ const fn refused(alert: AlertDescription) -> Option<&'static str> {
         AlertDescription::AccessDenied => "its client may not use this gateway",
         AlertDescription::UnsupportedCertificate => "it is not a certificate for clients",
         AlertDescription::BadCertificate => "it is malformed or not to the gateway's rules",
-        AlertDescription::DecryptError => "its signature does not verify",
+        AlertDescription::DecryptError => {
+            "its issuer has the name of the gateway's client CA, but another key"
+        }
         _ => return None,
     })
 }
