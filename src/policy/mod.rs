@@ -227,7 +227,7 @@ execution_fee = { max = "0.05 ether" }
         let dirty = transfer(ALICE, 1).replacen("000000000000000000000000", "000000000000000000000001", 1);
         for (data, why) in [
             (format!("{}00", transfer(ALICE, 1)), "left over"),
-            (transfer(ALICE, 1)[..136].to_owned(), "ends at"),
+            (transfer(ALICE, 1).get(..136).unwrap().to_owned(), "ends at"),
             (dirty, "no address"),
             ("0xdeadbeef".to_owned(), "no function with selector"),
             ("0xa9059c".to_owned(), "fewer than 4 bytes"),
