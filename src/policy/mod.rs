@@ -258,6 +258,25 @@ args = { to = "bob" }
     }
 
     #[test]
+    fn inv_04_a_contract_without_abi_is_called_by_its_signature_exactly() {
+        let policy = with(
+            &[
+                ("call    = \"transfer\"", "call = \"ping(uint8 n)\""),
+                ("[\"usdc\"]", "[\"alice\"]"),
+                ("args    = {", "# args = {"),
+            ],
+            "",
+        );
+        let ping = call("ping(uint8)", &[DynSolValue::Uint(U256::from(7), 8)]);
+        assert_eq!(cause(&policy, &json!({ "to": ALICE, "data": &ping })), None);
+        for data in [format!("{ping}00"), ping.replace("07", "0107"), ping.get(..10).unwrap().to_owned()] {
+            let denied = decide(&policy, "ann", &json!({ "to": ALICE, "data": data })).unwrap_err();
+            assert_eq!(denied.cause, DenialCause::NoRule);
+            assert!(denied.sentence.contains("no exact encoding of ping(uint8)"), "{denied}");
+        }
+    }
+
+    #[test]
     fn a_wrapper_is_refused_even_where_any_call_is_allowed() {
         let wide = with(
             &[

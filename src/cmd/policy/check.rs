@@ -64,11 +64,11 @@ impl Check {
                 }
                 write!(
                     text,
-                    "{}: {} rules, {} rates, {} warnings, policy {}",
+                    "{}: {}, {}, {}, policy {}",
                     directory.display(),
-                    report.rules,
-                    report.rates,
-                    report.warnings.len(),
+                    count(report.rules, "rule"),
+                    count(report.rates, "rate"),
+                    count(report.warnings.len(), "warning"),
                     policy.hash()
                 )?;
             }
@@ -77,7 +77,8 @@ impl Check {
                 for mistake in &error.mistakes {
                     writeln!(text, "{mistake}")?;
                 }
-                write!(text, "{}: {} mistakes; not to be used", directory.display(), error.mistakes.len())?;
+                let mistakes = count(error.mistakes.len(), "mistake");
+                write!(text, "{}: {mistakes}; not to be used", directory.display())?;
                 let mistakes = error.mistakes.into_iter();
                 report.mistakes =
                     mistakes.map(|m| Mistake { file: m.file, line: m.line, what: m.what }).collect();
@@ -87,4 +88,8 @@ impl Check {
         let denied = !report.valid || (self.strict && !report.warnings.is_empty());
         Ok(if denied { Success::Denied } else { Success::Done })
     }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
