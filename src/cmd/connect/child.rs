@@ -54,7 +54,9 @@ impl Run {
         let program = words.next().ok_or_else(|| Failure::new("no command was given"))?;
         let mut child = Command::new(&program)
             .args(words)
+            // cast reads the first, forge the second.
             .env("ETH_RPC_URL", endpoint)
+            .env("FOUNDRY_ETH_RPC_URL", endpoint)
             .kill_on_drop(true)
             .spawn()
             .hint(program.display(), "is it installed, and on the PATH?")?;
