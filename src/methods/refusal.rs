@@ -194,6 +194,19 @@ impl Refusal {
         Self { cause, message: message.into(), rule: None, condition: None, retry_after: None }
     }
 
+    /// A fault of our own, of which the log says more than the caller may know.
+    pub fn internal() -> Self {
+        Self::new(Cause::Internal, "internal fault; nothing is lost, the request id finds it in the log")
+    }
+
+    /// The conditions kept changing while the request was judged.
+    pub fn unsettled() -> Self {
+        Self::new(
+            Cause::Busy,
+            "the policy or the nonce's price changed while this was judged; nothing was signed",
+        )
+    }
+
     /// The rule that said so, if one did.
     #[must_use]
     pub fn by_rule(mut self, rule: Option<String>, condition: Option<String>) -> Self {
