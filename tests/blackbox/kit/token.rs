@@ -11,7 +11,8 @@ use super::process::{Output, run};
 use super::tools::{Tool, softhsm_module, tool};
 
 pub const LABEL: &str = "chancery";
-const PIN: &str = "24681357";
+/// What no log, no variable and no command line may show.
+pub const PIN: &str = "24681357";
 
 /// A token. Its folder belongs to the world that it was made for.
 #[derive(Debug)]
@@ -61,10 +62,6 @@ impl Token {
 
     pub fn pin_file(&self) -> PathBuf {
         self.folder.join("pin")
-    }
-
-    pub const fn pin(&self) -> &'static str {
-        PIN
     }
 
     /// Puts another PIN into the file, not into the token.
