@@ -88,9 +88,10 @@ impl Policy {
                     clients = Some(names);
                 }
                 Condition::From(from) => accounts = Some(from),
-                Condition::Call(Called::Function { selector, signature })
-                    if rule.effect == Effect::Allow && self.wrappers.find(*selector).is_some() =>
+                Condition::Call(Called::Function(function))
+                    if rule.effect == Effect::Allow && self.wrappers.find(function.selector).is_some() =>
                 {
+                    let signature = &function.signature;
                     found.push(format!("{signature} carries other calls, and is refused always"));
                 }
                 _ => {}
@@ -171,7 +172,7 @@ impl Policy {
 
     fn open_arguments(&self, rule: &Rule) -> Vec<String> {
         let selector = rule.conditions.iter().find_map(|condition| match condition {
-            Condition::Call(Called::Function { selector, .. }) => Some(*selector),
+            Condition::Call(Called::Function(function)) => Some(function.selector),
             _ => None,
         });
         let targets = rule.conditions.iter().find_map(|condition| match condition {
@@ -237,6 +238,9 @@ fn covers(wide: &Condition, narrow: &Condition) -> bool {
             (wide.any || !narrow.any)
                 && (wide.creation || !narrow.creation)
                 && (wide.any || narrow.addresses.iter().all(|address| wide.addresses.contains(address)))
+        }
+        (Condition::Call(Called::Function(wide)), Condition::Call(Called::Function(narrow))) => {
+            wide.selector == narrow.selector
         }
         (wide, narrow) => wide == narrow,
     }

@@ -451,9 +451,11 @@ mod tests {
     #[tokio::test]
     async fn the_request_line_of_http_1_names_no_host() {
         for target in ["https://gateway.example:8545/", "http://evil.example/"] {
-            let request = sized(HOST, CALL).replacen("POST / ", &format!("POST {target} "), 1);
-            let answer = raw(&Limits::default(), request.as_bytes()).await;
-            assert!(answer.starts_with("HTTP/1.1 421"), "{target}: {answer}");
+            for host in [HOST, ""] {
+                let request = sized(host, CALL).replacen("POST / ", &format!("POST {target} "), 1);
+                let answer = raw(&Limits::default(), request.as_bytes()).await;
+                assert!(answer.starts_with("HTTP/1.1 421"), "{target}: {answer}");
+            }
         }
     }
 
