@@ -18,8 +18,8 @@ pub use gateway::{Gateway, World};
 pub use node::Node;
 pub use process::{Output, Process, run};
 pub use recorder::Fault;
-pub use token::PIN;
-pub use tools::{Tool, repository, softhsm_module, spy_module, tool};
+pub use token::{PIN, RemoteToken};
+pub use tools::{Tool, remote_module, repository, softhsm_module, spy_module, tool};
 
 use std::time::Duration;
 
