@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::IdentityKind;
 
-pub use authority::{Authority, Holder, Pair, write_private};
+pub use authority::{Authority, Holder, Pair};
 
 /// Make and inspect certificates
 #[derive(Debug, clap::Args)]
@@ -85,10 +85,7 @@ enum Names {
 impl Certs {
     pub fn run(self, context: &Context) -> Done {
         match self.verb {
-            Verb::Init { dir, hosts, force } => {
-                init(context, &dir, &hosts, force)?;
-                Ok(Success::Done)
-            }
+            Verb::Init { dir, hosts, force } => init(context, &dir, &hosts, force),
             Verb::Issue { name, identity, dns, hosts, kind, days, dir, force } => {
                 let holder = holder(identity, dns, hosts, kind)?;
                 issue(context, &name, &holder, days, &dir, force)
@@ -101,8 +98,7 @@ impl Certs {
     }
 }
 
-/// Makes the CA and the server's certificate; `chancery init` does the same.
-pub fn init(context: &Context, dir: &Path, hosts: &[String], force: bool) -> anyhow::Result<()> {
+fn init(context: &Context, dir: &Path, hosts: &[String], force: bool) -> Done {
     let authority = Authority::generate()?;
     let server = authority.issue(&Holder::Server(hosts.to_vec()), 365)?;
     let files = [("ca", &authority.pair()?), ("server", &server)];
@@ -119,7 +115,8 @@ pub fn init(context: &Context, dir: &Path, hosts: &[String], force: bool) -> any
         hosts.join(", "),
         dir.display()
     );
-    context.print(&data, text)
+    context.print(&data, text)?;
+    Ok(Success::Done)
 }
 
 fn holder(

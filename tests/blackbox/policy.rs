@@ -11,8 +11,10 @@ async fn a_refusal_names_its_rule_and_is_written_down() {
         [[rule]]
         id = "friend-is-on-holiday"
         effect = "deny"
-        to = ["{FRIEND}"]
-        "#
+        kind = "transaction"
+        to = ["{friend}"]
+        "#,
+        friend = with_checksum(FRIEND),
     );
     let gateway = Gateway::with_policy(&policy).await;
     let refused = gateway.client("trader").send(gateway.payment(1)).await.unwrap_err();
@@ -72,7 +74,7 @@ async fn a_folder_without_policies_starts_nothing() {
 #[tokio::test]
 async fn a_misspelt_key_in_the_configuration_is_named_with_its_line() {
     let end = World::new().await.replace("drain =", "drian =").refuses_to_start().await;
-    assert!(end.stderr.contains("chancery.toml:7: unknown field `drian`"), "{}", end.stderr);
+    assert!(end.stderr.contains("chancery.toml:8: unknown field `drian`"), "{}", end.stderr);
     assert_eq!(end.code, Some(1));
 }
 
@@ -92,9 +94,10 @@ async fn arguments_of_a_token_are_judged() {
         from = ["treasury"]
         to = ["coin"]
         call = "transfer"
-        args = {{ to = "{FRIEND}", value = {{ max = "100 COIN" }} }}
+        args = {{ to = "{friend}", amount = {{ max = "100 COIN" }} }}
         execution_fee = {{ max = "0.05 ether" }}
-        "#
+        "#,
+        friend = with_checksum(FRIEND),
     );
     let gateway = Gateway::with_policy(&policy).await;
     let trader = gateway.client("trader");
@@ -172,4 +175,9 @@ async fn the_example_configuration_is_read() {
     let example = repository().join("deploy/chancery.example.toml");
     let text = std::fs::read_to_string(&example).unwrap();
     chancery::config::Config::parse(&example, &text).unwrap();
+}
+
+/// An address as policies want it, so that a mistyped one is noticed.
+fn with_checksum(address: &str) -> String {
+    address.parse::<alloy_primitives::Address>().unwrap().to_string()
 }

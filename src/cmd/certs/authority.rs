@@ -121,7 +121,7 @@ impl Pair {
 }
 
 /// Writes a secret that only its owner may read.
-pub fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     let hint = "can the folder be written?";
     // A file that was there keeps its mode, so it is made anew.
     drop(std::fs::remove_file(file));

@@ -58,6 +58,12 @@ impl Gateway {
         self.visitor(Some(&self.world.authority.client(name)))
     }
 
+    /// Someone at the admin listener's door.
+    pub fn admin_visitor(&self, name: &str) -> Client {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.world.admin_port));
+        Client::new(address, tls(&self.world.authority, Some(&self.world.authority.client(name)), &TLS13))
+    }
+
     /// Someone with any certificate, or none.
     pub fn visitor(&self, identity: Option<&Identity>) -> Client {
         Client::new(self.world.address(), tls(&self.world.authority, identity, &TLS13))
@@ -142,7 +148,7 @@ impl Gateway {
 
     /// What `audit show --json` has: one row a line.
     pub async fn audit(&self) -> Vec<Value> {
-        let text = self.chancery(&["audit", "show", "--json"]).await.well();
+        let text = self.chancery(&["audit", "show", "--last", "1000", "--json"]).await.well();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
