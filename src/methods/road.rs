@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
+use crate::identity::AccountCaller;
 use crate::ledger::{Claim, Purpose, Recorded, ReserveError};
 use crate::methods::{App, Cause, Refusal};
+use crate::policy::Judged;
 use crate::policy::Permitted;
 use crate::transaction::{Fees, Kind};
 
@@ -22,6 +24,33 @@ pub(super) enum Stop {
     /// The policy was replaced meanwhile: to be judged again.
     PolicyChanged,
     Refused(Refusal),
+}
+
+/// One judgement of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    /// It was permitted before, and counted against the rates then.
+    again: bool,
+    /// Fees that the caller left open are at least these.
+    pub floor: Option<Fees>,
+}
+
+impl Round {
+    /// Asks the policy; `no` is the row of the table for a denial of this kind.
+    pub(super) fn decide<K: Judged>(
+        self,
+        app: &App,
+        caller: &AccountCaller,
+        asked: K::Asked,
+        no: Cause,
+    ) -> Result<Permitted<K>, Refusal> {
+        let decided = if self.again {
+            app.policy.decide_again(caller, asked)
+        } else {
+            app.policy.decide(caller, asked)
+        };
+        decided.map_err(|denied| Refusal::denied(denied, no))
+    }
 }
 
 /// When the client must have its answer.
@@ -48,7 +77,7 @@ pub(super) async fn in_time<T, E: Into<Refusal>>(
 /// between the decision and the reservation; both together end after a few rounds.
 pub(super) async fn travel<K, T, R>(
     app: &Arc<App>,
-    judge: impl Fn(Option<&Fees>) -> Result<Permitted<K>, Refusal>,
+    judge: impl Fn(Round) -> Result<Permitted<K>, Refusal>,
     run: impl Fn(Arc<App>, Permitted<K>) -> R,
 ) -> Result<T, Refusal>
 where
@@ -56,14 +85,15 @@ where
     T: Send + 'static,
     R: Future<Output = Result<T, Stop>> + Send + 'static,
 {
-    let mut floor = None;
+    let mut round = Round { again: false, floor: None };
     for _ in 0..3 {
-        let permitted = judge(floor.as_ref())?;
+        let permitted = judge(round)?;
+        round.again = true;
         match app.tasks.spawn(run(Arc::clone(app), permitted)).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(Stop::Refused(refusal))) => return Err(refusal),
             Ok(Err(Stop::PolicyChanged)) => {}
-            Ok(Err(Stop::Outbid(fees))) => floor = Some(fees),
+            Ok(Err(Stop::Outbid(fees))) => round.floor = Some(fees),
             Err(error) => {
                 tracing::error!(%error, "a signing task ended without an answer");
                 return Err(Refusal::internal());

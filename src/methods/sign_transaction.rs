@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::identity::Caller;
 use crate::ledger::Purpose;
-use crate::methods::road::{self, Stop};
+use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
 use crate::transaction::{Request, Tx};
@@ -23,9 +23,9 @@ pub(super) async fn sign_transaction(
     let request = Request::parse(params)?;
     let caller = caller.for_account(request.from())?;
     let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
-    let judge = |floor: Option<&_>| {
-        let filled = request.clone().fill(&quote, floor)?;
-        app.policy.decide::<Tx>(&caller, filled).map_err(|no| Refusal::denied(no, Cause::TransactionDenied))
+    let judge = |round: Round| {
+        let filled = request.clone().fill(&quote, round.floor.as_ref())?;
+        round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
     };
     road::travel(app, judge, |app, permitted| sign(app, permitted, answer_by)).await
 }
