@@ -26,7 +26,9 @@ async fn no_private_key_is_readable_by_others() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
     chancery(&["certs", "init", "--dir", dir, "--host", "localhost"]).await.well();
-    chancery(&["certs", "issue", "trader", "--dir", dir, "--identity", "spiffe://chancery/trader"]).await.well();
+    chancery(&["certs", "issue", "trader", "--dir", dir, "--identity", "spiffe://chancery/trader"])
+        .await
+        .well();
     for key in ["ca.key", "server.key", "trader.key"] {
         let mode = folder.path().join(key).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{key}: {mode:o}");
@@ -34,11 +36,13 @@ async fn no_private_key_is_readable_by_others() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_certs_issues_is_let_in_where_its_authority_is_trusted() {
+async fn inspect_says_whose_a_certificate_is_and_why_it_is_nobodys() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
     chancery(&["certs", "init", "--dir", dir]).await.well();
-    chancery(&["certs", "issue", "trader", "--dir", dir, "--identity", "spiffe://chancery/trader"]).await.well();
+    chancery(&["certs", "issue", "trader", "--dir", dir, "--identity", "spiffe://chancery/trader"])
+        .await
+        .well();
     let inspect = chancery(&["certs", "inspect", &format!("{dir}/trader.pem")]).await.well();
     assert!(inspect.contains("spiffe://chancery/trader"), "{inspect}");
     let server = chancery(&["certs", "inspect", &format!("{dir}/server.pem")]).await.well();
