@@ -163,10 +163,38 @@ async fn a_rate_is_kept() {
 }
 
 #[tokio::test]
-async fn check_test_and_explain_read_the_same_policy() {
-    let world = World::new().await;
-    let check = world.chancery(&["policy", "check"]).await;
+async fn check_test_explain_and_the_gateway_decide_alike() {
+    let gateway = Gateway::start().await;
+    let check = gateway.chancery(&["policy", "check"]).await;
     assert_eq!(check.code, Some(0), "{check:?}");
+    let cases = gateway.folder().join("policies/tests");
+    std::fs::create_dir_all(&cases).unwrap();
+    let request = gateway.folder().join("request.json");
+
+    for (to, allowed) in [(FRIEND, true), (STRANGER, false)] {
+        let mut payment = gateway.payment(1);
+        payment["to"] = json!(to);
+        let code = if allowed { 0 } else { 3 };
+
+        std::fs::write(&request, payment.to_string()).unwrap();
+        let explain =
+            gateway.chancery(&["policy", "explain", request.to_str().unwrap(), "--client", "trader"]).await;
+        assert_eq!(explain.code, Some(code), "{explain:?}");
+        assert!(explain.stdout.contains("pay-friend"), "{explain:?}");
+
+        let expect = if allowed { "allow" } else { "deny" };
+        for (expect, code) in [(expect, 0), (if allowed { "deny" } else { "allow" }, 3)] {
+            let request = json!([payment]).to_string();
+            let case = format!(
+                "[[case]]\nname = \"a\"\nclient = \"trader\"\nrequest = '''{{\"jsonrpc\":\"2.0\",\"id\":1,\
+                 \"method\":\"eth_sendTransaction\",\"params\":{request}}}'''\nexpect = \"{expect}\"\n"
+            );
+            std::fs::write(cases.join("cases.toml"), case).unwrap();
+            let test = gateway.chancery(&["policy", "test"]).await;
+            assert_eq!(test.code, Some(code), "{expect}: {test:?}");
+        }
+        assert_eq!(gateway.client("trader").send(payment).await.is_ok(), allowed, "{to}");
+    }
 }
 
 #[tokio::test]
@@ -174,6 +202,17 @@ async fn the_example_configuration_is_read() {
     let example = repository().join("deploy/chancery.example.toml");
     let text = std::fs::read_to_string(&example).unwrap();
     chancery::config::Config::parse(&example, &text).unwrap();
+
+    // Every key that may be written stands in it, if only in a comment.
+    let written = std::fs::read_to_string(repository().join("src/config/written.rs")).unwrap();
+    for line in written.lines().filter_map(|line| line.trim().strip_prefix("pub ")) {
+        let Some((key, _)) = line.split_once(':') else { continue };
+        let is_there = |line: &str| {
+            let line = line.trim_start_matches(['#', ' ', '[']);
+            line.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']', '.']))
+        };
+        assert!(text.lines().any(is_there), "`{key}` is not in the example");
+    }
 }
 
 /// An address as policies want it, so that a mistyped one is noticed.
