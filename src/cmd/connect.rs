@@ -173,7 +173,8 @@ fn announce(context: &Context, ready: &Ready<'_>) -> Result<()> {
         context.say(format_args!("listening on {url} (keep this URL to yourself)"));
     }
     let endpoint = ready.http.clone().unwrap_or_else(|| ready.socket.display().to_string());
-    context.say(format_args!("for Foundry: export ETH_RPC_URL='{endpoint}'"));
+    context
+        .say(format_args!("for Foundry: export ETH_RPC_URL='{endpoint}' FOUNDRY_ETH_RPC_URL='{endpoint}'"));
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use alloy_primitives::Bytes;
 use tokio::time::Instant;
 
 use crate::identity::Caller;
+use crate::ledger::Purpose;
 use crate::methods::road::{self, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
@@ -29,5 +30,5 @@ pub(super) async fn personal_sign(
 }
 
 async fn sign(app: Arc<App>, permitted: Permitted<Message>, answer_by: Instant) -> Result<Bytes, Stop> {
-    Ok(road::record(&app, permitted, answer_by).await?.raw().clone())
+    Ok(road::record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use crate::ledger::{Claim, Recorded, ReserveError};
+use crate::ledger::{Claim, Purpose, Recorded, ReserveError};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
 use crate::transaction::{Fees, Kind};
@@ -28,6 +28,18 @@ pub(super) enum Stop {
 pub(super) fn answer_by() -> Instant {
     let now = Instant::now();
     now.checked_add(ANSWER_WITHIN).unwrap_or(now)
+}
+
+/// Waits for a stage no longer than the client does.
+pub(super) async fn in_time<T, E: Into<Refusal>>(
+    answer_by: Instant,
+    stage: impl Future<Output = Result<T, E>>,
+    late: Cause,
+) -> Result<T, Refusal> {
+    match timeout_at(answer_by, stage).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Refusal::new(late, "no answer in time; nothing was signed")),
+    }
 }
 
 /// Judges, and has `run` do the rest in a task of its own, which a client that hangs up no longer stops.
@@ -68,14 +80,20 @@ where
 pub(super) async fn record<K: Kind>(
     app: &App,
     permitted: Permitted<K>,
+    purpose: Purpose,
     answer_by: Instant,
 ) -> Result<Recorded<K>, Stop> {
-    let reserved = match app.ledger.reserve(permitted).await {
-        Ok(Claim::Fresh(reserved)) => reserved,
-        Ok(Claim::Known(recorded)) => return Ok(recorded),
-        Err(ReserveError::Outbid { floor }) => return Err(Stop::Outbid(floor)),
-        Err(ReserveError::PolicyChanged) => return Err(Stop::PolicyChanged),
-        Err(error) => return Err(Stop::Refused(error.into())),
+    // A claim that is given up here is dropped by the ledger, or voided if it was just granted.
+    let reserved = match timeout_at(answer_by, app.ledger.reserve(permitted, purpose)).await {
+        Ok(Ok(Claim::Fresh(reserved))) => reserved,
+        Ok(Ok(Claim::Known(recorded))) => return Ok(recorded),
+        Ok(Err(ReserveError::Outbid { floor })) => return Err(Stop::Outbid(floor)),
+        Ok(Err(ReserveError::PolicyChanged)) => return Err(Stop::PolicyChanged),
+        Ok(Err(error)) => return Err(Stop::Refused(error.into())),
+        Err(_) => {
+            let why = "other transactions of this account are still being signed; nothing was signed";
+            return Err(Stop::Refused(Refusal::new(Cause::Busy, why)));
+        }
     };
     let id = reserved.id();
     let refusal: Refusal = match timeout_at(answer_by, app.signer.sign(reserved)).await {

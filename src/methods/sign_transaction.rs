@@ -7,6 +7,7 @@ use alloy_primitives::Bytes;
 use tokio::time::Instant;
 
 use crate::identity::Caller;
+use crate::ledger::Purpose;
 use crate::methods::road::{self, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
@@ -21,7 +22,7 @@ pub(super) async fn sign_transaction(
     let answer_by = road::answer_by();
     let request = Request::parse(params)?;
     let caller = caller.for_account(request.from())?;
-    let quote = app.upstream.quote(&request).await?;
+    let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
     let judge = |floor: Option<&_>| {
         let filled = request.clone().fill(&quote, floor)?;
         app.policy.decide::<Tx>(&caller, filled).map_err(|no| Refusal::denied(no, Cause::TransactionDenied))
@@ -30,5 +31,5 @@ pub(super) async fn sign_transaction(
 }
 
 async fn sign(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Result<Bytes, Stop> {
-    Ok(road::record(&app, permitted, answer_by).await?.raw().clone())
+    Ok(road::record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
 }

@@ -343,8 +343,7 @@ mod tests {
             let before = judge(&load(&rules), &request);
             let mut lower = rules.clone();
             let at = at.index(lower.len());
-            let halved = |limit: Option<u64>| Some(limit.map_or(2000, |limit| limit / 2));
-            lower[at].amount = halved(lower[at].amount);
+            lower[at].amount = Some(lower[at].amount.map_or(2000, |limit| limit / 2));
             // An allow rule that says nothing of `value` allows none: there is nothing to lower.
             lower[at].value = lower[at].value.map(|value| value / 2);
             prop_assert!(before.is_ok() || judge(&load(&lower), &request).is_err());

@@ -227,7 +227,7 @@ execution_fee = { max = "0.05 ether" }
         let dirty = transfer(ALICE, 1).replacen("000000000000000000000000", "000000000000000000000001", 1);
         for (data, why) in [
             (format!("{}00", transfer(ALICE, 1)), "left over"),
-            (transfer(ALICE, 1)[..136].to_owned(), "ends at"),
+            (transfer(ALICE, 1).get(..136).unwrap().to_owned(), "ends at"),
             (dirty, "no address"),
             ("0xdeadbeef".to_owned(), "no function with selector"),
             ("0xa9059c".to_owned(), "fewer than 4 bytes"),
@@ -254,6 +254,25 @@ args = { to = "bob" }
         for data in [transfer(BOB, 1), format!("{}00", transfer(ALICE, 1)), "0xa9059cbb".to_owned()] {
             let denied = decide(&policy, "ann", &json!({ "data": data })).unwrap_err();
             assert_eq!((denied.cause, denied.rule.as_deref()), (DenialCause::Rule, Some("no-bob")), "{data}");
+        }
+    }
+
+    #[test]
+    fn inv_04_a_contract_without_abi_is_called_by_its_signature_exactly() {
+        let policy = with(
+            &[
+                ("call    = \"transfer\"", "call = \"ping(uint8 n)\""),
+                ("[\"usdc\"]", "[\"alice\"]"),
+                ("args    = {", "# args = {"),
+            ],
+            "",
+        );
+        let ping = call("ping(uint8)", &[DynSolValue::Uint(U256::from(7), 8)]);
+        assert_eq!(cause(&policy, &json!({ "to": ALICE, "data": &ping })), None);
+        for data in [format!("{ping}00"), ping.replace("07", "0107"), ping.get(..10).unwrap().to_owned()] {
+            let denied = decide(&policy, "ann", &json!({ "to": ALICE, "data": data })).unwrap_err();
+            assert_eq!(denied.cause, DenialCause::NoRule);
+            assert!(denied.sentence.contains("no exact encoding of ping(uint8)"), "{denied}");
         }
     }
 
@@ -421,6 +440,7 @@ args = { to = "bob" }
             (&equals, "hello ", false),
             (&any, "whatever", true),
             (&any, hash, false),
+            (&message_rule(&format!("text = {{ equals = \"{hash}\" }}")), hash, true),
         ] {
             assert_eq!(sign(policy, "ann", text).is_ok(), allowed, "{text}");
             assert!(sign(policy, "ben", text).is_err());

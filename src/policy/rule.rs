@@ -94,7 +94,12 @@ impl Rule {
                 Some(Failure { condition: condition.key(), why })
             }
         };
-        self.conditions.iter().filter_map(failure).collect()
+        let mut failures: Vec<Failure> = self.conditions.iter().filter_map(failure).collect();
+        // Of arguments there is nothing to say where it is another call, or none that can be read.
+        if failures.iter().any(|failure| failure.condition == "call") {
+            failures.retain(|failure| !failure.condition.starts_with("args."));
+        }
+        failures
     }
 
     fn is_for(&self, facts: &Facts<'_>) -> bool {

@@ -509,7 +509,10 @@ async fn the_socket_of_a_dead_connector_is_replaced() {
 async fn a_tool_is_run_with_its_endpoint_and_its_exit_code_is_ours() {
     let world = World::new().await;
     let cast = tool(Tool::Cast);
-    let script = format!("{} block-number && echo $ETH_RPC_URL && exit 7", cast.display());
+    let script = format!(
+        "{} block-number && echo $ETH_RPC_URL && test $FOUNDRY_ETH_RPC_URL = $ETH_RPC_URL && exit 7",
+        cast.display()
+    );
     for flags in [&[][..], &["--http"]] {
         let more = [flags, &["run", "--", "sh", "-c", &script]].concat();
         let output = run(&mut world.command(&more)).await;

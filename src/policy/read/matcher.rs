@@ -52,16 +52,16 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
         meant.conditions.push(Condition::From(from));
     }
     let targets = written.to.as_ref().map(|list| targets(file, list, names, meant.chain));
-    if let Some(call) = &written.call {
-        call_of(file, call, targets.as_ref(), names, &mut meant);
-    }
-    if let Some(targets) = targets {
+    if let Some(targets) = &targets {
         if !targets.any && !targets.creation {
             meant.targets.clone_from(&targets.addresses);
         }
         if allow || !targets.any {
-            meant.conditions.push(Condition::To(targets));
+            meant.conditions.push(Condition::To(targets.clone()));
         }
+    }
+    if let Some(call) = &written.call {
+        call_of(file, call, targets.as_ref(), names, &mut meant);
     }
     meant
 }
@@ -162,8 +162,7 @@ fn call_of(
         text => {
             let function = function(text, targets, names, meant.chain);
             if let Some(function) = file.right(&call.span(), function) {
-                let (selector, signature) = (function.selector, function.signature.clone());
-                meant.conditions.push(Condition::Call(Called::Function { selector, signature }));
+                meant.conditions.push(Condition::Call(Called::Function(Arc::clone(&function))));
                 meant.function = Some(function);
             }
         }
