@@ -46,6 +46,14 @@ const MAX_BATCH_ANSWER: usize = 32 * 1024 * 1024;
 /// After that no further call of a batch is begun: the least patient client gives up at ten seconds.
 const BEGIN_WITHIN: Duration = Duration::from_secs(8);
 
+/// How long, and how much, a body that is refused is read and thrown away before that is answered. A connection
+/// closed with bytes unread is reset, and most clients then tell of a broken pipe and not of the reason.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A body up to this size is in the socket's buffers already, or soon: nobody is left writing.
+const UNREAD: usize = 16 * 1024;
+
 impl<S> Rpc<S>
 where
     S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync + 'static,
@@ -106,6 +114,10 @@ where
     {
         let (head, body) = request.into_parts();
         if let Err(rejection) = self.rules(client, &head) {
+            let asks_first = head.headers.contains_key(header::EXPECT);
+            if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
+                let _ = tokio::time::timeout(LINGER, discard(body, LINGER_BYTES)).await;
+            }
             return rejection.response(client, head.version);
         }
         // Taken before the body is read, for bodies are what fills the memory. There is no id to echo then. HTTP
@@ -154,8 +166,7 @@ where
             _ => return Err(Rejection::ContentEncoding),
         }
         // Said before the body is sent; a body that only turns out too large is noticed while it is read.
-        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        if length.is_some_and(|length| length.parse().map_or(true, |length: usize| length > self.max_body)) {
+        if declared_length(&head.headers).is_some_and(|length| length > self.max_body) {
             return Err(Rejection::TooLarge);
         }
         Ok(())
@@ -210,6 +221,26 @@ where
         gathered.extend_from_slice(&data);
     }
     Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
+}
+
+/// The Content-Length; hyper has checked that there is one, and that it is a number.
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    Some(length.parse().unwrap_or(usize::MAX))
+}
+
+async fn discard<B>(body: B, max: usize)
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    let mut left = max;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
 }
 
 /// A header stands there twice, or is not ASCII.
@@ -626,7 +657,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn inv_12_a_body_that_says_it_is_too_large_is_not_read() {
+    async fn inv_12_a_body_that_says_it_is_too_large_is_not_kept() {
         let limits = Limits { max_body: 100, ..Limits::default() };
         let answer = raw(&limits, post(&format!("{HOST}Content-Length: 101\r\n"), "{}").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
@@ -634,6 +665,49 @@ mod tests {
         let full = format!("{CALL}{}", " ".repeat(100 - CALL.len()));
         let answer = raw(&limits, sized(HOST, &full).as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// What a client reads that writes all before it reads.
+    async fn after_writing(request: String) -> String {
+        // Over a real socket: closed with bytes unread it would be reset, and the client's writing would fail.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = rpc(&Limits::default()).connection(client("trader", &[]));
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
+        };
+        let sending = async {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.expect("it is taken, and thrown away");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        tokio::join!(server, sending).1
+    }
+
+    #[tokio::test]
+    async fn who_sends_much_that_is_refused_gets_to_read_why() {
+        let much = " ".repeat(10 << 20);
+        for (request, status) in [
+            (sized(HOST, &much), "413"),
+            (sized("Host: evil.example\r\n", &much), "421"),
+            (sized(&format!("{HOST}Origin: https://evil.example\r\n"), &much), "403"),
+        ] {
+            let answer = after_writing(request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_before_sending_too_much_is_not_told_to_go_on() {
+        let headers = format!("{HOST}Expect: 100-continue\r\nContent-Length: 10000000\r\n");
+        let answer = raw(&Limits::default(), post(&headers, "").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        let headers = format!("{HOST}Expect: 100-continue\r\nContent-Length: {}\r\n", CALL.len());
+        let answer = raw(&Limits::default(), post(&headers, CALL).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"), "{answer}");
     }
 
     #[tokio::test]
