@@ -11,6 +11,7 @@
 )]
 
 mod connect;
+mod doctor;
 mod json;
 mod kit;
 mod ledger;
