@@ -17,8 +17,8 @@ use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::store::{self, Stored};
 use crate::ledger::writer::{Command, Reply, Writer, unavailable};
 use crate::ledger::{
-    Claim, Final, LedgerError, Outcome, RecordError, Recorded, RefusedRow, ReservationId, ReserveError,
-    Reserved, Signed, Voided,
+    Claim, Final, LedgerError, Outcome, Purpose, RecordError, Recorded, RefusedRow, ReservationId,
+    ReserveError, Reserved, Signed, Voided,
 };
 use crate::policy::Permitted;
 use crate::transaction::{Kind, Sealed, Tx};
@@ -70,10 +70,14 @@ impl Ledger {
     }
 
     /// Gives a permitted payload its nonce and writes the audit intent, in one durable commit.
-    pub async fn reserve<K: Kind>(&self, permitted: Permitted<K>) -> Result<Claim<K>, ReserveError> {
+    pub async fn reserve<K: Kind>(
+        &self,
+        permitted: Permitted<K>,
+        purpose: Purpose,
+    ) -> Result<Claim<K>, ReserveError> {
         let request = permitted.request();
         let from = permitted.from();
-        let claim = self.claim(&permitted);
+        let claim = self.claim(&permitted, purpose);
         let claimed = match self.ask(|reply| Command::Reserve(Box::new(claim(reply)))).await {
             Ok(claimed) => claimed?,
             Err(error) => return Err(error.into()),
@@ -81,7 +85,7 @@ impl Ledger {
         Ok(match claimed {
             Claimed::Fresh { id, nonce } => {
                 let unsigned = K::assign(permitted.into_asked(), nonce);
-                Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, unsigned))
+                Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, purpose, unsigned))
             }
             Claimed::Known(stored) => Claim::Known(recorded(stored)),
         })
@@ -154,6 +158,7 @@ impl Ledger {
     fn claim<K: Kind>(
         &self,
         permitted: &Permitted<K>,
+        purpose: Purpose,
     ) -> impl FnOnce(Reply<Result<Claimed, ReserveError>>) -> Reserve + use<K> {
         let asked = permitted.asked().clone();
         let slot = K::slot(&asked);
@@ -178,6 +183,7 @@ impl Ledger {
             intent,
             rule,
             policy,
+            purpose,
             assign,
             reply,
             patience,
@@ -219,7 +225,8 @@ fn intent_hash(kind: &str, client: &str, chain: Option<u64>, account: Address, f
 fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
     let request = RequestId::parse(&stored.request);
     let sealed = Sealed { raw: stored.raw, hash: stored.hash };
-    Recorded::new(ReservationId(stored.id), request, stored.account, stored.nonce, sealed)
+    let purpose = if stored.returned { Purpose::Return } else { Purpose::Send };
+    Recorded::new(ReservationId(stored.id), request, stored.account, stored.nonce, purpose, sealed)
 }
 
 /// Whether a process has this ledger open, without opening it. Asking takes the lock for a moment, but only
@@ -266,7 +273,7 @@ mod tests {
 
     const ACCOUNT: Address = address!("0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
     const POLICY: B256 = B256::repeat_byte(7);
-    const DEADLINE: Duration = Duration::from_millis(1500);
+    const DEADLINE: Duration = Duration::from_millis(800);
 
     struct Desk {
         folder: tempfile::TempDir,
@@ -295,7 +302,7 @@ mod tests {
         }
 
         async fn reserve(&self, permitted: Permitted<Tx>) -> Reserved<Tx> {
-            match self.ledger.reserve(permitted).await.unwrap() {
+            match self.ledger.reserve(permitted, Purpose::Send).await.unwrap() {
                 Claim::Fresh(reserved) => reserved,
                 Claim::Known(known) => panic!("known: {known:?}"),
             }
@@ -382,7 +389,7 @@ mod tests {
     async fn inv_02_a_late_record_is_refused_and_its_nonce_is_free() {
         let desk = Desk::open().await;
         let late = desk.reserve(pay(1, None, None, 0)).await;
-        desk.clock.advance(DEADLINE.saturating_add(Duration::from_millis(1)));
+        tokio::time::sleep(DEADLINE).await;
         let next = desk.send(pay(2, None, None, 0)).await;
         assert_eq!(next.nonce(), Some(0));
         assert!(matches!(desk.ledger.record(sign(late)).await, Err(RecordError::Void)));
@@ -393,8 +400,8 @@ mod tests {
     async fn an_abandoned_reservation_is_voided_without_anybody_asking() {
         let desk = Desk::open().await;
         let forgotten = desk.reserve(pay(1, None, None, 0)).await;
-        desk.clock.advance(DEADLINE.saturating_add(Duration::from_millis(1)));
-        tokio::time::sleep(SWEEPS).await;
+        // A clock that stands still, or runs backwards, changes nothing.
+        tokio::time::sleep(DEADLINE.saturating_add(SWEEPS)).await;
         assert!(matches!(desk.ledger.record(sign(forgotten)).await, Err(RecordError::Void)));
     }
 
@@ -414,12 +421,12 @@ mod tests {
         let desk = Desk::open().await;
         let first = desk.send(pay(1, Some(0), None, 0)).await;
         for mined in [0, 1, 9] {
-            match desk.ledger.reserve(pay(1, Some(0), None, mined)).await.unwrap() {
+            match desk.ledger.reserve(pay(1, Some(0), None, mined), Purpose::Send).await.unwrap() {
                 Claim::Known(known) => assert_eq!((known.raw(), known.hash()), (first.raw(), first.hash())),
                 Claim::Fresh(_) => panic!("signed twice"),
             }
         }
-        let other = desk.ledger.reserve(pay(2, Some(0), None, 0)).await.unwrap_err();
+        let other = desk.ledger.reserve(pay(2, Some(0), None, 0), Purpose::Send).await.unwrap_err();
         assert!(matches!(other, ReserveError::NonceTaken { nonce: 0 }), "{other}");
         assert_eq!(desk.verify().await.2, 1);
     }
@@ -430,7 +437,7 @@ mod tests {
         let first = desk.reserve(pay(1, Some(0), None, 0)).await;
         let again = {
             let desk = Arc::clone(&desk);
-            tokio::spawn(async move { desk.ledger.reserve(pay(1, Some(0), None, 0)).await })
+            tokio::spawn(async move { desk.ledger.reserve(pay(1, Some(0), None, 0), Purpose::Send).await })
         };
         tokio::time::sleep(SWEEPS).await;
         assert!(!again.is_finished());
@@ -454,8 +461,8 @@ mod tests {
         for (send, nonce) in sends.into_iter().zip([7, 6, 5]) {
             assert_eq!(send.await.unwrap(), Some(nonce));
         }
-        let begun = std::time::Instant::now();
-        let gap = desk.ledger.reserve(pay(9, Some(9), None, 5)).await.unwrap_err();
+        let begun = tokio::time::Instant::now();
+        let gap = desk.ledger.reserve(pay(9, Some(9), None, 5), Purpose::Send).await.unwrap_err();
         assert!(matches!(gap, ReserveError::Gap { nonce: 9, expected: 8 }), "{gap}");
         assert!(begun.elapsed() >= Duration::from_secs(2), "the one before it may still have come");
     }
@@ -466,12 +473,14 @@ mod tests {
         let poor = desk.send(pay(1, None, None, 0)).await;
         desk.refuse(&poor).await;
         assert!(desk.ledger.open_transactions().await.unwrap().is_empty());
-        let Err(ReserveError::Outbid { floor }) = desk.ledger.reserve(pay(2, None, None, 0)).await else {
+        let Err(ReserveError::Outbid { floor }) =
+            desk.ledger.reserve(pay(2, None, None, 0), Purpose::Send).await
+        else {
             panic!("the same fees do not replace it in any pool")
         };
         let old = Fees::Dynamic { max_fee_per_gas: 210, max_priority_fee_per_gas: 10 };
         assert_eq!(floor, old.raised());
-        let fixed = desk.ledger.reserve(pay(2, None, Some(20), 0)).await.unwrap_err();
+        let fixed = desk.ledger.reserve(pay(2, None, Some(20), 0), Purpose::Send).await.unwrap_err();
         assert!(matches!(fixed, ReserveError::Underpriced), "{fixed}");
         let outbid = desk.send(pay(3, None, Some(500), 0)).await;
         assert_eq!(outbid.nonce(), Some(0));
@@ -501,10 +510,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_client_had_returned_is_the_clients_to_send_until_we_are_asked() {
+        let desk = Desk::open().await;
+        let Claim::Fresh(reserved) =
+            desk.ledger.reserve(pay(1, Some(0), None, 0), Purpose::Return).await.unwrap()
+        else {
+            panic!("nothing was there")
+        };
+        desk.ledger.record(sign(reserved)).await.unwrap();
+        let open = desk.ledger.open_transactions().await.unwrap();
+        assert_eq!(open.iter().map(Recorded::is_ours_to_send).collect::<Vec<_>>(), [false]);
+        let Claim::Known(known) = desk.ledger.reserve(pay(1, Some(0), None, 0), Purpose::Send).await.unwrap()
+        else {
+            panic!("signed twice")
+        };
+        desk.ledger.outcome(known.id(), Outcome::Accepted).await.unwrap();
+        assert!(desk.ledger.open_transactions().await.unwrap()[0].is_ours_to_send());
+    }
+
+    #[tokio::test]
     async fn a_claim_judged_by_another_policy_is_judged_again() {
         let desk = Desk::open().await;
         desk.ledger.activate_policy(B256::repeat_byte(8), "stricter").await.unwrap();
-        let stale = desk.ledger.reserve(pay(1, None, None, 0)).await.unwrap_err();
+        let stale = desk.ledger.reserve(pay(1, None, None, 0), Purpose::Send).await.unwrap_err();
         assert!(matches!(stale, ReserveError::PolicyChanged), "{stale}");
     }
 

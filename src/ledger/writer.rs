@@ -90,12 +90,17 @@ pub(in crate::ledger) struct Writer {
     policy: Option<B256>,
     /// Claims that wait for a signature or a lower nonce; bounded by the requests in flight.
     parked: VecDeque<Box<Parked>>,
+    /// When each reservation of this process is void if it is not recorded, oldest first. By the monotonic clock:
+    /// a wall clock that steps must neither void early nor never.
+    due: VecDeque<(Instant, i64)>,
 }
 
 /// One transaction in the making.
 pub(in crate::ledger) struct Group<'a> {
     pub db: &'a mut SqliteConnection,
     pub now: Timestamp,
+    /// Reservations that this group makes.
+    pub made: Vec<i64>,
     head: Head,
     answers: Vec<Answer>,
 }
@@ -136,8 +141,16 @@ impl Writer {
             None if head.seq == 0 => {}
             _ => return Err(LedgerError::Broken("its end is not where it was written".to_owned())),
         }
-        let mut writer =
-            Self { db, clock, deadline, max_open, head: Some(head), policy: None, parked: VecDeque::new() };
+        let mut writer = Self {
+            db,
+            clock,
+            deadline,
+            max_open,
+            head: Some(head),
+            policy: None,
+            parked: VecDeque::new(),
+            due: VecDeque::new(),
+        };
         writer.restart().await?;
         Ok(writer)
     }
@@ -146,8 +159,7 @@ impl Writer {
     async fn restart(&mut self) -> Result<(), LedgerError> {
         let mut group = group(&mut self.db, &self.clock, self.head).await.map_err(unavailable)?;
         let done = async {
-            let all = Timestamp::from_millis(u64::MAX);
-            let orphans = store::unrecorded(group.db, all).await?;
+            let orphans = store::unrecorded(group.db).await?;
             for id in &orphans {
                 void(&mut group, *id, "the process ended before the signature came").await?;
             }
@@ -188,7 +200,7 @@ impl Writer {
     }
 
     async fn group(&mut self, work: Vec<Command>, closing: bool) {
-        if work.is_empty() && !closing && self.parked.is_empty() && !self.has_late().await {
+        if work.is_empty() && !closing && self.parked.is_empty() && !self.has_late() {
             return;
         }
         let mut answers = Vec::new();
@@ -211,14 +223,16 @@ impl Writer {
 
     async fn transaction(&mut self, work: Vec<Command>, closing: bool, answers: &mut Vec<Answer>) -> Sql<()> {
         let mut waiting = std::mem::take(&mut self.parked);
+        let begun = Instant::now();
+        let late: Vec<i64> =
+            self.due.iter().take_while(|(due, _)| *due <= begun).map(|(_, id)| *id).collect();
         let outcome = async {
             let mut group = group(&mut self.db, &self.clock, self.head).await?;
             let rules = Rules { policy: self.policy, max_open: self.max_open };
             let mut chosen = None;
             let done = async {
-                let late = group.now.millis().saturating_sub(millis(self.deadline));
-                for id in store::unrecorded(group.db, Timestamp::from_millis(late)).await? {
-                    void(&mut group, id, "no signature came in time").await?;
+                for id in &late {
+                    void(&mut group, *id, "no signature came in time").await?;
                 }
                 for command in work {
                     apply(&mut group, command, &rules, &mut waiting, &mut chosen).await?;
@@ -232,19 +246,22 @@ impl Writer {
             .await;
             answers.append(&mut group.answers);
             let head = group.head;
-            done.map(|()| (head, chosen))
+            let made = std::mem::take(&mut group.made);
+            done.map(|()| (head, chosen, made))
         }
         .await;
         self.parked = waiting;
-        let (head, chosen) = outcome?;
+        let (head, chosen, made) = outcome?;
+        self.due.drain(..late.len());
+        let due = begun.checked_add(self.deadline).unwrap_or(begun);
+        self.due.extend(made.into_iter().map(|id| (due, id)));
         self.head = Some(head);
         self.policy = chosen.or(self.policy);
         Ok(())
     }
 
-    async fn has_late(&mut self) -> bool {
-        let late = self.clock.now().millis().saturating_sub(millis(self.deadline));
-        store::unrecorded(&mut self.db, Timestamp::from_millis(late)).await.is_ok_and(|ids| !ids.is_empty())
+    fn has_late(&self) -> bool {
+        self.due.front().is_some_and(|(due, _)| *due <= Instant::now())
     }
 }
 
@@ -261,7 +278,7 @@ async fn group<'a>(db: &'a mut SqliteConnection, clock: &Clock, head: Option<Hea
     };
     store::begin(db).await?;
     // Time never runs backwards in the ledger.
-    Ok(Group { db, now: clock.now().max(head.at), head, answers: Vec::new() })
+    Ok(Group { db, now: clock.now().max(head.at), made: Vec::new(), head, answers: Vec::new() })
 }
 
 async fn apply(
@@ -400,8 +417,4 @@ pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
         sqlx::Error::Database(error) => error.message().to_owned(),
         other => other.to_string(),
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -472,7 +472,7 @@ mod tests {
             (
                 "a name of another kind",
                 changed(|p| {
-                    p.subject_alt_names = vec![SanType::DnsName("trader".to_owned().try_into().unwrap())]
+                    p.subject_alt_names = vec![SanType::DnsName("trader".to_owned().try_into().unwrap())];
                 }),
                 "Certificate",
             ),

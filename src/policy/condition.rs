@@ -241,6 +241,11 @@ impl TextTest {
         if let Self::Equals(text) = self {
             return when(text.as_bytes() == bytes.as_ref(), || "it is another text".to_owned());
         }
+        if let Self::Prefix(prefix) = self
+            && !bytes.starts_with(prefix.as_bytes())
+        {
+            return Holds::No("it does not begin as the rule demands".to_owned());
+        }
         if message.asked.as_str().is_none() {
             return Holds::Unclear(
                 "it is not UTF-8, so it is no text that anyone could have read".to_owned(),
@@ -250,12 +255,7 @@ impl TextTest {
         if bytes.len() == 32 {
             return Holds::Unclear("its 32 bytes can be the hash of something else".to_owned());
         }
-        match self {
-            Self::Prefix(prefix) => when(bytes.starts_with(prefix.as_bytes()), || {
-                "it does not begin as the rule demands".to_owned()
-            }),
-            Self::Any | Self::Equals(_) => Holds::Yes,
-        }
+        Holds::Yes
     }
 }
 

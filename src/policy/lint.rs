@@ -252,3 +252,86 @@ fn is_ambiguous(world: &World, name: &str) -> bool {
         world.clients.iter().any(|client| client.name != name && client.role.as_deref() == Some(name));
     client && role_of_another
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::tests::{CONTRACTS, PAY, policy, world};
+
+    const CAPS: &str = "[caps]\nmax_execution_fee = \"1 ether\"\n";
+
+    fn warnings(text: &str) -> Vec<String> {
+        let policy = policy(&format!("{CONTRACTS}{text}")).unwrap_or_else(|e| panic!("{e}"));
+        policy.warnings(&world()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_narrow_policy_has_no_warnings() {
+        assert_eq!(warnings(&format!("{PAY}{CAPS}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_left_open_is_said_with_its_line() {
+        let any = "[\"any\"]";
+        for (right, wrong, what) in [
+            ("[\"trader\"]", any, "`clients` is \"any\""),
+            ("[\"treasury\"]", any, "`from` is \"any\""),
+            (
+                "to      = [\"usdc\"]\ncall    = \"transfer\"\nargs",
+                "to = [\"any\"]\ncall = \"any\"\n# args",
+                "`to` is \"any\"",
+            ),
+            ("call    = \"transfer\"\nargs", "call = \"any\"\n# args", "`call` is \"any\""),
+            ("execution_fee", "value = \"any\" #", "`value` is \"any\""),
+            ("execution_fee", "value = { min = 0 } #", "`value` has no max"),
+            ("[\"alice\", \"bob\"]", "\"any\"", "`args.to` is \"any\" address"),
+            (", amount = { max = \"1_000 USDC\" }", "", "`args.amount` has no max"),
+            ("\"1_000 USDC\"", "1000", "`args.amount` is a bare number"),
+            ("call    = \"transfer\"\nargs", "call = \"empty\"\n# args", "nothing to be sent with nothing"),
+        ] {
+            assert!(PAY.contains(right), "{right}");
+            let found = warnings(&format!("{}{CAPS}", PAY.replacen(right, wrong, 1)));
+            assert!(found.iter().any(|said| said.contains(what)), "{wrong}: {found:?}");
+            assert!(
+                found.iter().all(|said| said.starts_with("policies/policy.toml:8: rule `pay`: ")),
+                "{found:?}"
+            );
+        }
+        let no_caps = warnings(&PAY.replace("execution_fee", "# execution_fee"));
+        assert_eq!(no_caps.len(), 2, "{no_caps:?}");
+        assert!(no_caps[0].starts_with("[caps] has no max_execution_fee"), "{no_caps:?}");
+    }
+
+    #[test]
+    fn what_can_never_match_is_said() {
+        assert!(warnings("")[0].contains("no rule allows anything"));
+        for (more, what) in [
+            (
+                "[[rule]]\nid = \"d\"\neffect = \"deny\"\nkind = \"transaction\"\ncall = \"transfer(address,uint256)\"\n",
+                "rule `d` denies all",
+            ),
+            ("[[rule]]\nid = \"d\"\neffect = \"deny\"\nfrom = [\"treasury\"]\n", "rule `d` denies all"),
+            (
+                "[[rule]]\nid = \"d\"\neffect = \"deny\"\nkind = \"transaction\"\nchain = 5\n",
+                "it is for chain 5",
+            ),
+            (
+                "[[rule]]\nid = \"w\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n\
+                 to = [\"bob\"]\ncall = \"multicall(bytes[])\"\n",
+                "carries other calls",
+            ),
+        ] {
+            let found = warnings(&format!("{PAY}{CAPS}{more}"));
+            assert!(found.iter().any(|said| said.contains(what)), "{more}: {found:?}");
+        }
+        let narrow = "[[rule]]\nid = \"d\"\neffect = \"deny\"\nkind = \"transaction\"\nfrom = [\"treasury\"]\nvalue = { min = \"1 wei\" }\n";
+        assert_eq!(warnings(&format!("{PAY}{CAPS}{narrow}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_rule_whose_clients_have_none_of_its_accounts_is_said() {
+        let policy = policy(&format!("{CONTRACTS}{PAY}{CAPS}")).unwrap();
+        let mut world = world();
+        world.clients[0].accounts.clear();
+        assert!(policy.warnings(&world)[0].what.contains("none of its clients"));
+    }
+}

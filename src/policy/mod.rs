@@ -440,6 +440,7 @@ args = { to = "bob" }
             (&equals, "hello ", false),
             (&any, "whatever", true),
             (&any, hash, false),
+            (&message_rule(&format!("text = {{ equals = \"{hash}\" }}")), hash, true),
         ] {
             assert_eq!(sign(policy, "ann", text).is_ok(), allowed, "{text}");
             assert!(sign(policy, "ben", text).is_err());

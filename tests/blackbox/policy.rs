@@ -127,10 +127,9 @@ async fn arguments_of_a_token_are_judged() {
 async fn the_caps_hold_whatever_a_rule_allows() {
     let generous =
         POLICY.replace("execution_fee = { max = \"0.05 ether\" }", "execution_fee = { max = \"50 ether\" }");
-    for (cap, field, value) in [
-        (r#"max_gas           = 5_000_000"#, "gas", "0x4c4b41"),
-        (r#"max_fee_per_gas   = "500 gwei""#, "maxFeePerGas", "0x746a528801"),
-    ] {
+    for (cap, field, value) in
+        [("max_gas", "gas", "0x4c4b41"), ("max_fee_per_gas", "maxFeePerGas", "0x746a528801")]
+    {
         let gateway = Gateway::with_policy(&generous).await;
         let mut payment = gateway.payment(1);
         payment[field] = json!(value);

@@ -93,3 +93,42 @@ impl Check {
 fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        check: Check,
+    }
+
+    fn run(arguments: &[&str]) -> Done {
+        let line = <Line as clap::Parser>::parse_from([&["check"], arguments].concat());
+        line.check.run(&Context::new(PathBuf::from("no-such-file.toml"), true))
+    }
+
+    #[test]
+    fn an_example_is_without_mistakes_and_warnings_and_a_wrong_world_is_not() {
+        let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/payments");
+        let (policy, world) = (policy.to_str().unwrap(), policy.join("tests/payments.toml"));
+        let world = world.to_str().unwrap();
+        assert_eq!(run(&[policy, "--strict", "--world", world]).unwrap(), Success::Done);
+        assert_eq!(run(&[policy, "--strict", "--world", world, "--chain", "10"]).unwrap(), Success::Denied);
+        assert_eq!(
+            run(&[policy, "--world", world, "--chain", "10"]).unwrap(),
+            Success::Done,
+            "only warnings"
+        );
+        assert_eq!(
+            run(&[policy, "--with-client", "finance"]).unwrap(),
+            Success::Denied,
+            "no account `treasury`"
+        );
+        let none = run(&[policy]).unwrap_err();
+        assert!(none.to_string().contains("the configuration"), "{none}");
+    }
+}

@@ -96,3 +96,51 @@ fn show(told: &Explanation, client: &str) -> Result<String, std::fmt::Error> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        explain: Explain,
+    }
+
+    #[test]
+    fn the_exit_tells_the_decision() {
+        let folder = tempfile::tempdir().unwrap();
+        let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/payments");
+        let world = policy.join("tests/payments.toml");
+        let request = folder.path().join("request.json");
+        let run = |json: &str, client: &str| {
+            std::fs::write(&request, json).unwrap();
+            let (request, policy, world) = (request.to_str(), policy.to_str(), world.to_str());
+            let line = <Line as clap::Parser>::parse_from([
+                "explain",
+                request.unwrap(),
+                "--client",
+                client,
+                "--policy",
+                policy.unwrap(),
+                "--world",
+                world.unwrap(),
+            ]);
+            line.explain.run(&Context::new(PathBuf::from("no-such-file.toml"), false))
+        };
+        let tx = r#"{"from":"0xd8da6bf26964af9d7eed9e03e53415d37aa96045","to":"0x70997970c51812dc3a010c7d01b50e0d17dc79c8","value":"0x1"}"#;
+        assert_eq!(run(tx, "ann").unwrap(), Success::Done);
+        assert_eq!(run(tx, "robot").unwrap(), Success::Denied);
+        let call = |method: &str, params: &str| format!(r#"{{"method":"{method}","params":{params}}}"#);
+        assert_eq!(run(&call("eth_sendTransaction", &format!("[{tx}]")), "ann").unwrap(), Success::Done);
+        let health = r#"["0x6578616d706c652e636f6d206865616c746820636865636b2031","0xd8da6bf26964af9d7eed9e03e53415d37aa96045"]"#;
+        assert_eq!(run(&call("personal_sign", health), "robot").unwrap(), Success::Done);
+        assert_eq!(run(health, "ann").unwrap(), Success::Denied);
+        for (json, client) in [("{", "ann"), (tx, "nobody"), (tx, "guest"), (&call("eth_call", "[]"), "ann")]
+        {
+            assert!(run(json, client).is_err(), "{json} {client}");
+        }
+    }
+}

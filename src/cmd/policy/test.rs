@@ -301,3 +301,84 @@ fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> anyhow::Result
 fn shown(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        test: Test,
+    }
+
+    fn run(arguments: &[&str]) -> Done {
+        let line = <Line as clap::Parser>::parse_from([&["test"], arguments].concat());
+        line.test.run(&Context::new(PathBuf::from("no-such-file.toml"), false))
+    }
+
+    fn examples() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")
+    }
+
+    #[test]
+    fn every_example_policy_passes_its_cases() {
+        assert_eq!(run(&[examples().to_str().unwrap()]).unwrap(), Success::Done);
+    }
+
+    #[test]
+    fn a_case_that_does_not_hold_fails_the_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = std::fs::read_to_string(examples().join("payments/tests/payments.toml")).unwrap();
+        let policy = examples().join("payments");
+        let file = folder.path().join("cases.toml");
+        let arguments = [file.to_str().unwrap(), "--policy", policy.to_str().unwrap()];
+        for (right, wrong) in [
+            ("rule        = \"pay-usdc\"", "rule = \"pay-ether\""),
+            ("expect      = \"allow\"", "expect = \"deny\""),
+            ("condition   = \"args.amount\"", "condition = \"args.to\""),
+            ("cause       = \"cap\"", "cause = \"no_rule\""),
+            ("\"250_000 USDC\"", "\"250_001 USDC\""),
+        ] {
+            assert!(written.contains(right), "{right}");
+            std::fs::write(&file, written.replacen(right, wrong, 1)).unwrap();
+            assert_eq!(run(&arguments).unwrap(), Success::Denied, "{wrong}");
+        }
+        std::fs::write(&file, written).unwrap();
+        assert_eq!(run(&arguments).unwrap(), Success::Done);
+    }
+
+    #[test]
+    fn a_case_that_is_written_wrongly_is_named_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cases.toml");
+        let policy = examples().join("payments");
+        let written = std::fs::read_to_string(policy.join("tests/payments.toml")).unwrap();
+        let (world, _) = written.split_once("[[case]]").unwrap();
+        for (case, what) in [
+            ("name = \"n\"\nclient = \"ann\"\nexpect = \"deny\"\n", "none or several of"),
+            (
+                "name = \"n\"\nclient = \"bob\"\nmessage = \"m\"\naccount = \"treasury\"\nexpect = \"deny\"\n",
+                "no client named `bob`",
+            ),
+            ("name = \"n\"\nclient = \"ann\"\nmesage = \"m\"\nexpect = \"deny\"\n", "unknown field `mesage`"),
+            (
+                "name = \"n\"\nclient = \"ann\"\nexpect = \"deny\"\ntransaction = { to = \"usdc\", call = \"f(uint8)\", args = [256] }\n",
+                "`256` is no uint8",
+            ),
+        ] {
+            std::fs::write(&file, format!("{world}[[case]]\n{case}")).unwrap();
+            let error =
+                run(&[file.to_str().unwrap(), "--policy", policy.to_str().unwrap()]).unwrap_err().to_string();
+            assert!(error.contains(what) && error.contains("cases.toml:"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_cases_are_no_success() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(
+            run(&[folder.path().to_str().unwrap()]).unwrap_err().to_string().contains("no file of cases")
+        );
+    }
+}

@@ -51,13 +51,13 @@ pub struct Answer {
 
 impl Client {
     /// HTTP/2 where the server offers it.
-    pub fn new(address: SocketAddr, tls: ClientConfig) -> Self {
+    pub fn new(address: SocketAddr, tls: &ClientConfig) -> Self {
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(tls.clone())
             .https_only()
             .enable_all_versions()
             .build();
-        Self::with(address, tls, connector)
+        Self::with(address, tls.clone(), connector)
     }
 
     /// HTTP/1.1 only.
