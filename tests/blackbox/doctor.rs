@@ -142,7 +142,7 @@ async fn each_wrong_setting_is_named() {
 #[tokio::test]
 async fn a_refused_pin_is_named_and_not_tried_again() {
     let gateway = Gateway::start().await;
-    gateway.token().write_wrong_pin();
+    gateway.world.token.write_wrong_pin();
     let failed = |output: &str| {
         let line = |line: &&str| line.starts_with("FAILED");
         output
@@ -156,7 +156,7 @@ async fn a_refused_pin_is_named_and_not_tried_again() {
     let second = gateway.chancery(&["doctor"]).await;
     assert_eq!(failed(&second.stdout), ["pin", "token"], "{}", second.stdout);
     assert!(second.stdout.contains("keys unlatch main"), "{}", second.stdout);
-    gateway.token().write_right_pin();
+    gateway.world.token.write_right_pin();
     gateway.chancery(&["keys", "unlatch", "main"]).await.well();
     gateway.chancery(&["doctor"]).await.well();
 }
