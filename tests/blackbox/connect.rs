@@ -329,15 +329,15 @@ async fn inv_10_a_request_that_may_have_been_taken_is_never_sent_again() {
     let connector = world.connect(&[]).await;
     for (number, deed) in [Deed::ResetStream, Deed::GoAway, Deed::Vanish].repeat(5).into_iter().enumerate() {
         world.gateway.does([deed]);
-        let send = call(number, "eth_sendTransaction", json!([{ "value": "0x1" }]));
-        let body = send.to_string();
-        let answer = connector.call(send).await;
+        let request = call(number, "eth_sendTransaction", json!([{ "value": "0x1" }]));
+        let sent = request.to_string();
+        let answer = connector.call(request).await;
         assert_eq!(answer["id"], number);
         assert_eq!(answer["error"]["code"], -32603, "{deed:?}: {answer}");
         assert_eq!(answer["error"]["data"]["code"], "outcome_unknown", "{deed:?}: {answer}");
         // A second one would come at once.
         sleep(Duration::from_millis(100)).await;
-        let times = world.gateway.bodies().iter().filter(|seen| **seen == body).count();
+        let times = world.gateway.bodies().iter().filter(|body| **body == sent).count();
         assert_eq!(times, 1, "{deed:?}");
     }
 }
