@@ -32,7 +32,8 @@ CREATE TABLE reservation (
 CREATE UNIQUE INDEX one_live_payload_per_nonce ON reservation (chain, account, nonce)
     WHERE state IN ('reserved', 'recorded', 'final');
 CREATE INDEX by_nonce ON reservation (chain, account, nonce) WHERE state <> 'void';
-CREATE INDEX unsettled ON reservation (state) WHERE state IN ('reserved', 'recorded');
+CREATE INDEX unrecorded ON reservation (id) WHERE state = 'reserved';
+CREATE INDEX unsettled ON reservation (account, nonce) WHERE state = 'recorded';
 
 -- Append-only, each row's hash over its content and the hash before it.
 CREATE TABLE audit (
@@ -62,3 +63,9 @@ CREATE TABLE policy (
     text     TEXT NOT NULL,
     first_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Written to learn whether writing is possible; means nothing.
+CREATE TABLE probe (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    at  INTEGER NOT NULL
+) STRICT;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use alloy_primitives::Address;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -23,13 +24,16 @@ enum Verb {
         /// The ledger, or a copy of it; by default the configuration's
         #[arg(long)]
         file: Option<PathBuf>,
-        /// Only the newest so many
-        #[arg(long, default_value_t = 20)]
-        last: usize,
-        /// Only rows that name this request id
+        /// Only the newest so many; 20 where nothing else narrows it down
         #[arg(long)]
+        last: Option<usize>,
+        /// Only this request, from its intent to what became of it
+        #[arg(long, value_name = "ID")]
         request: Option<String>,
-        /// Only rows of this kind: intent, signature, outcome, void, final, refusal, policy, started, stopped
+        /// Only what this account signed or was asked to sign
+        #[arg(long, value_name = "ADDRESS")]
+        account: Option<Address>,
+        /// Only rows of this kind: intent, signature, outcome, void, final, repeat, refusal, policy, started, stopped
         #[arg(long)]
         kind: Option<String>,
     },
@@ -52,8 +56,10 @@ impl Audit {
     pub fn run(self, context: &Context) -> Done {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self.verb {
-            Verb::Show { file, last, request, kind } => {
-                let filter = Filter { last: Some(last), request, kind };
+            Verb::Show { file, last, request, account, kind } => {
+                let is_narrow = request.is_some() || account.is_some() || kind.is_some();
+                let last = last.or((!is_narrow).then_some(NEWEST));
+                let filter = Filter { last, request, account, kind };
                 let file = ledger_file(context, file)?;
                 let rows =
                     runtime.block_on(ledger::show(&file, &filter)).hint("the ledger cannot be read", HINT)?;
@@ -83,6 +89,9 @@ impl Audit {
         }
     }
 }
+
+/// How many rows `show` shows where nothing else is asked for.
+const NEWEST: usize = 20;
 
 const HINT: &str = "name the ledger's file, or give the configuration with --config";
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256, Bytes, U128};
 use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Intent};
@@ -42,59 +42,105 @@ pub(in crate::ledger) enum Claimed {
     Known(Stored),
 }
 
-/// A claim that waits.
+/// A claim that waits for its turn, for a signature, or for a lower nonce.
 #[derive(Debug)]
 pub(in crate::ledger) struct Parked {
     reserve: Reserve,
     since: Instant,
+    /// The missing nonce below, and since when it is that one: while a burst makes progress, nothing is missing.
+    gap: Option<(u64, Instant)>,
+    /// What it is told when it waited enough.
     last: ReserveError,
 }
 
-/// Settled, or to be tried again.
+/// What trying a claim came to.
 #[derive(Debug)]
 pub(in crate::ledger) enum Attempt {
-    Done,
-    Park(Box<Parked>),
+    /// It got its nonce; its account's other claims wait for its signature.
+    Taken,
+    Answered,
+    Waits(Box<Parked>),
 }
 
 type Sql<T> = Result<T, sqlx::Error>;
 
-impl Reserve {
-    pub(in crate::ledger) async fn attempt(self, group: &mut Group<'_>, rules: &Rules) -> Sql<Attempt> {
-        self.since(Instant::now(), group, rules).await
+impl Parked {
+    pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
+        Self { reserve: *reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
     }
 
-    async fn since(self, since: Instant, group: &mut Group<'_>, rules: &Rules) -> Sql<Attempt> {
-        if rules.policy != Some(self.policy) {
-            group.answer(self.reply, Err(ReserveError::PolicyChanged));
-            return Ok(Attempt::Done);
+    /// The account and chain whose nonces it waits for, where any nonce will do.
+    pub(in crate::ledger) fn queue(&self) -> Option<(u64, Address)> {
+        let slot = self.reserve.slot.filter(|slot| slot.wanted.is_none());
+        slot.map(|slot| (slot.chain, self.reserve.account))
+    }
+
+    /// Explicit nonces from the lowest on, then those that take any nonce, in the order in which they came.
+    pub(in crate::ledger) fn turn(&self) -> (bool, u64) {
+        let wanted = self.reserve.slot.and_then(|slot| slot.wanted);
+        (wanted.is_none(), wanted.unwrap_or(0))
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(in crate::ledger) fn is_abandoned(&self) -> bool {
+        self.reserve.reply.is_closed()
+    }
+
+    pub(in crate::ledger) fn is_expired(&self, now: Instant) -> bool {
+        let gone = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        gone(self.since, self.reserve.patience) || self.gap.is_some_and(|(_, since)| gone(since, GAP))
+    }
+
+    pub(in crate::ledger) fn give_up(self, group: &mut Group<'_>) {
+        group.answer(self.reserve.reply, Err(self.last));
+    }
+
+    /// Refuses at once, where the ledger is in trouble.
+    pub(in crate::ledger) fn refuse(self, error: LedgerError) {
+        drop(self.reserve.reply.send(Err(error.into())));
+    }
+
+    pub(in crate::ledger) async fn attempt(mut self, group: &mut Group<'_>, rules: &Rules) -> Sql<Attempt> {
+        if rules.policy != Some(self.reserve.policy) {
+            group.answer(self.reserve.reply, Err(ReserveError::PolicyChanged));
+            return Ok(Attempt::Answered);
         }
-        let Some(slot) = self.slot else {
-            self.take(None, group).await?;
-            return Ok(Attempt::Done);
+        let Some(slot) = self.reserve.slot else {
+            self.reserve.take(None, group).await?;
+            return Ok(Attempt::Taken);
         };
-        let rows = store::rows_of(group.db, (slot.chain, self.account), (slot.mined, slot.wanted)).await?;
-        let nonce = slot.wanted.unwrap_or(slot.mined);
-        let last = match decide(&rows, &slot, self.intent, rules.max_open) {
+        let account = (slot.chain, self.reserve.account);
+        let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted)).await?;
+        match decide(&rows, &slot, self.reserve.intent, rules.max_open) {
             Decision::Take { nonce } => {
-                self.take(Some((slot, nonce)), group).await?;
-                return Ok(Attempt::Done);
+                self.reserve.take(Some((slot, nonce)), group).await?;
+                return Ok(Attempt::Taken);
             }
             Decision::Known { id } => {
-                let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
-                group.answer(self.reply, Ok(Claimed::Known(known)));
-                return Ok(Attempt::Done);
+                self.reserve.repeat(id, group).await?;
+                return Ok(Attempt::Answered);
             }
             Decision::Refuse(refused) => {
-                group.answer(self.reply, Err(refused.into_error(nonce, rules.max_open)));
-                return Ok(Attempt::Done);
+                let nonce = slot.wanted.unwrap_or(slot.mined);
+                group.answer(self.reserve.reply, Err(refused.into_error(nonce, rules.max_open)));
+                return Ok(Attempt::Answered);
             }
-            Decision::WaitForSignature => ReserveError::StillSigning,
-            Decision::WaitForGap { expected } => ReserveError::Gap { nonce, expected },
-        };
-        Ok(Attempt::Park(Box::new(Parked { reserve: self, since, last })))
+            Decision::WaitForSignature => {
+                self.gap = None;
+                self.last = ReserveError::StillSigning;
+            }
+            Decision::WaitForGap { expected } => {
+                if self.gap.is_none_or(|(missing, _)| missing != expected) {
+                    self.gap = Some((expected, Instant::now()));
+                }
+                self.last = ReserveError::Gap { nonce: slot.wanted.unwrap_or(slot.mined), expected };
+            }
+        }
+        Ok(Attempt::Waits(Box::new(self)))
     }
+}
 
+impl Reserve {
     /// The audit intent stands in the same commit as the nonce, before the token is asked.
     async fn take(self, slot: Option<(Slot, u64)>, group: &mut Group<'_>) -> Sql<()> {
         let nonce = slot.map(|(_, nonce)| nonce);
@@ -109,7 +155,6 @@ impl Reserve {
             at: group.now,
         };
         let id = store::insert(group.db, &row).await?;
-        group.made.push(id);
         let (unsigned, digest) = (self.assign)(nonce);
         let intent = Intent {
             reservation: id,
@@ -120,51 +165,24 @@ impl Reserve {
             account: self.account,
             chain: slot.map(|(slot, _)| slot.chain),
             nonce,
+            max_fee: slot.map(|(slot, _)| U128::from(slot.fees.max_per_gas())),
+            max_tip: slot.map(|(slot, _)| U128::from(slot.fees.max_priority())),
             rule: &self.rule,
             policy: self.policy,
             unsigned,
             digest,
         };
         group.audit(&Body::Intent(Box::new(intent))).await?;
-        group.answer(self.reply, Ok(Claimed::Fresh { id, nonce }));
+        group.reserved(id, nonce, self.reply);
         Ok(())
     }
-}
 
-impl Parked {
-    pub(in crate::ledger) const fn account(&self) -> Address {
-        self.reserve.account
-    }
-
-    /// Whether any nonce will do, so that it need not be tried before those that came earlier.
-    pub(in crate::ledger) fn is_automatic(&self) -> bool {
-        self.reserve.slot.is_some_and(|slot| slot.wanted.is_none())
-    }
-
-    /// Whether nobody waits for it any more.
-    pub(in crate::ledger) fn abandoned(&self) -> bool {
-        self.reserve.reply.is_closed()
-    }
-
-    pub(in crate::ledger) fn expired(&self, now: Instant) -> bool {
-        let patience = match self.last {
-            ReserveError::Gap { .. } => GAP,
-            _ => self.reserve.patience,
-        };
-        now.saturating_duration_since(self.since) >= patience
-    }
-
-    pub(in crate::ledger) fn give_up(self, group: &mut Group<'_>) {
-        group.answer(self.reserve.reply, Err(self.last));
-    }
-
-    pub(in crate::ledger) async fn again(self, group: &mut Group<'_>, rules: &Rules) -> Sql<Attempt> {
-        self.reserve.since(self.since, group, rules).await
-    }
-
-    /// Refuses at once, where the ledger is in trouble.
-    pub(in crate::ledger) fn refuse(self, error: LedgerError) {
-        drop(self.reserve.reply.send(Err(error.into())));
+    async fn repeat(self, id: i64, group: &mut Group<'_>) -> Sql<()> {
+        let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
+        group.audit(&body).await?;
+        group.answer(self.reply, Ok(Claimed::Known(known)));
+        Ok(())
     }
 }
 

@@ -1,21 +1,21 @@
 //! The ledger as the other stages see it.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Keccak256};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::config;
 use crate::identity::RequestId;
 use crate::ledger::claims::{Claimed, Reserve};
-use crate::ledger::store::{self, Stored};
-use crate::ledger::writer::{Command, Reply, Writer, unavailable};
+use crate::ledger::store::Stored;
+use crate::ledger::writer::{Command, Reply, Writer};
 use crate::ledger::{
     Claim, Final, LedgerError, Outcome, Purpose, RecordError, Recorded, RefusedRow, ReservationId,
     ReserveError, Reserved, Signed, Voided,
@@ -29,13 +29,14 @@ const QUEUE: usize = 4096;
 /// How long the writer may take over one command, a full disk's time-outs included.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// The ledger. Cheap to clone; the writer ends, and the file is free, when [`Ledger::close`] returns.
+/// What a reservation may take on top of its own waiting: its commit.
+const COMMIT: Duration = Duration::from_secs(2);
+
+/// The ledger. Cheap to clone; the file is closed and free for another when [`Ledger::close`] returns.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     commands: mpsc::Sender<Command>,
     deadline: Duration,
-    /// Held as long as any handle is; the kernel lets go of it when the process dies.
-    _lock: Arc<File>,
 }
 
 impl Ledger {
@@ -47,20 +48,11 @@ impl Ledger {
         clock: Clock,
     ) -> Result<Self, LedgerError> {
         let path = &config.path;
-        let failed = |why: std::io::Error| LedgerError::Open { path: path.clone(), why: why.to_string() };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let lock = lock(path)?;
-        // SQLite gives its side files the mode of the main file.
-        private(path).map_err(failed)?;
-        let db = store::open(path)
-            .await
-            .map_err(|error| LedgerError::Open { path: path.clone(), why: unavailable(error).to_string() })?;
-        let writer = Writer::start(db, clock, deadline, config.max_open).await?;
+        let lock = prepare(path)?;
+        let writer = Writer::start(config, lock, clock, deadline).await?;
         let (commands, queue) = mpsc::channel(QUEUE);
         tokio::spawn(writer.run(queue));
-        Ok(Self { commands, deadline, _lock: Arc::new(lock) })
+        Ok(Self { commands, deadline })
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -78,10 +70,13 @@ impl Ledger {
         let request = permitted.request();
         let from = permitted.from();
         let claim = self.claim(&permitted, purpose);
-        let claimed = match self.ask(|reply| Command::Reserve(Box::new(claim(reply)))).await {
-            Ok(claimed) => claimed?,
-            Err(error) => return Err(error.into()),
-        };
+        let (reply, answer) = oneshot::channel();
+        // New work is refused at once where the queue is full; what is under way waits for its place.
+        self.commands.try_send(Command::Reserve(Box::new(claim(reply)))).map_err(|error| match error {
+            TrySendError::Full(_) => LedgerError::Busy,
+            TrySendError::Closed(_) => closed(),
+        })?;
+        let claimed = answered(answer, self.deadline.saturating_add(COMMIT)).await??;
         Ok(match claimed {
             Claimed::Fresh { id, nonce } => {
                 let unsigned = K::assign(permitted.into_asked(), nonce);
@@ -192,16 +187,25 @@ impl Ledger {
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.try_send(command(reply)).map_err(|error| match error {
-            TrySendError::Full(_) => LedgerError::Busy,
-            TrySendError::Closed(_) => LedgerError::Unavailable("it is closed".to_owned()),
-        })?;
-        match tokio::time::timeout(ANSWER, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(LedgerError::Unavailable("its last write failed".to_owned())),
-            Err(_) => Err(LedgerError::Unavailable("it does not answer".to_owned())),
+        match timeout(ANSWER, self.commands.reserve()).await {
+            Ok(Ok(place)) => place.send(command(reply)),
+            Ok(Err(_)) => return Err(closed()),
+            Err(_) => return Err(LedgerError::Busy),
         }
+        answered(answer, ANSWER).await
     }
+}
+
+async fn answered<T>(answer: oneshot::Receiver<T>, within: Duration) -> Result<T, LedgerError> {
+    match timeout(within, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(LedgerError::Unavailable("its last write failed".to_owned())),
+        Err(_) => Err(LedgerError::Unavailable("it does not answer".to_owned())),
+    }
+}
+
+fn closed() -> LedgerError {
+    LedgerError::Unavailable("it is closed".to_owned())
 }
 
 /// Names what a client wants: the same client, chain, account and fields are the same intent.
@@ -242,38 +246,48 @@ pub fn in_use(path: &Path) -> std::io::Result<bool> {
     }
 }
 
-/// One writer at a time, also across processes.
-fn lock(path: &Path) -> Result<File, LedgerError> {
-    let name = path.with_added_extension("lock");
-    let file =
-        private(&name).map_err(|why| LedgerError::Open { path: name.clone(), why: why.to_string() })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LedgerError::Locked(path.to_owned())),
-        Err(TryLockError::Error(why)) => Err(LedgerError::Open { path: name, why: why.to_string() }),
-    }
+/// Makes the folder and the file, which only this user may read, and takes the lock: one writer at a time, also
+/// across processes.
+fn prepare(path: &Path) -> Result<File, LedgerError> {
+    let failed = |why: std::io::Error| LedgerError::Open { path: path.to_owned(), why: why.to_string() };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let lock = private(&path.with_added_extension("lock")).map_err(failed)?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => LedgerError::Locked(path.to_owned()),
+        TryLockError::Error(why) => failed(why),
+    })?;
+    // SQLite gives its side files the mode of the main file.
+    private(path).map_err(failed)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(lock)
 }
 
 fn private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    // One that was there before, from a copy or a restored backup, may be open to others.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::path::PathBuf;
+    use std::sync::Arc;
 
     use alloy_primitives::address;
     use k256::ecdsa::SigningKey;
 
     use crate::clock::Timestamp;
     use crate::identity::Caller;
-    use crate::ledger::{RefusalClass, verify};
+    use crate::ledger::{RefusalClass, store, verify};
     use crate::transaction::{Fees, Quote, QuotedFees, Request};
 
     const ACCOUNT: Address = address!("0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
     const POLICY: B256 = B256::repeat_byte(7);
-    const DEADLINE: Duration = Duration::from_millis(800);
+    const DEADLINE: Duration = Duration::from_millis(2500);
 
     struct Desk {
         folder: tempfile::TempDir,
@@ -554,8 +568,8 @@ mod tests {
                 "UPDATE audit SET seq = -1 WHERE seq = 2; UPDATE audit SET seq = 2 WHERE seq = 3; UPDATE audit SET seq = 3 WHERE seq = -1",
                 2,
             ),
-            ("UPDATE reservation SET hash = zeroblob(32) WHERE id = 1", 6),
-            ("DELETE FROM reservation WHERE id = 1", 6),
+            ("UPDATE reservation SET hash = zeroblob(32) WHERE id = 1", 3),
+            ("DELETE FROM reservation WHERE id = 1", 3),
         ] {
             let desk = Desk::open().await;
             let recorded = desk.send(pay(1, None, None, 0)).await;
