@@ -229,6 +229,19 @@ fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
     Recorded::new(ReservationId(stored.id), request, stored.account, stored.nonce, purpose, sealed)
 }
 
+/// Whether a process has this ledger open, without opening it. Asking takes the lock for a moment, but only
+/// where nobody has it.
+pub fn in_use(path: &Path) -> std::io::Result<bool> {
+    match File::open(path.with_added_extension("lock")) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        file => match file?.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(why)) => Err(why),
+        },
+    }
+}
+
 /// One writer at a time, also across processes.
 fn lock(path: &Path) -> Result<File, LedgerError> {
     let name = path.with_added_extension("lock");

@@ -120,6 +120,7 @@ impl Ipc {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "calls are read more often than written")]
 fn call(id: impl Into<Value>, method: &str, params: Value) -> Value {
     json!({ "jsonrpc": "2.0", "id": id.into(), "method": method, "params": params })
 }
@@ -328,15 +329,16 @@ async fn inv_10_a_request_that_may_have_been_taken_is_never_sent_again() {
     let connector = world.connect(&[]).await;
     for (number, deed) in [Deed::ResetStream, Deed::GoAway, Deed::Vanish].repeat(5).into_iter().enumerate() {
         world.gateway.does([deed]);
-        let send = call(number, "eth_sendTransaction", json!([{ "value": "0x1" }]));
-        let answer = connector.call(send.clone()).await;
+        let request = call(number, "eth_sendTransaction", json!([{ "value": "0x1" }]));
+        let sent = request.to_string();
+        let answer = connector.call(request).await;
         assert_eq!(answer["id"], number);
         assert_eq!(answer["error"]["code"], -32603, "{deed:?}: {answer}");
         assert_eq!(answer["error"]["data"]["code"], "outcome_unknown", "{deed:?}: {answer}");
         // A second one would come at once.
         sleep(Duration::from_millis(100)).await;
-        let sent = world.gateway.bodies().iter().filter(|body| **body == send.to_string()).count();
-        assert_eq!(sent, 1, "{deed:?}");
+        let times = world.gateway.bodies().iter().filter(|body| **body == sent).count();
+        assert_eq!(times, 1, "{deed:?}");
     }
 }
 

@@ -11,6 +11,7 @@
 )]
 
 mod connect;
+mod doctor;
 mod first_steps;
 mod json;
 mod kit;

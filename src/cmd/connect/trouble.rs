@@ -135,8 +135,10 @@ const fn refused(alert: AlertDescription) -> Option<&'static str> {
         AlertDescription::UnknownCA => "it does not come from the gateway's client CA",
         AlertDescription::CertificateExpired => "it has expired or is not valid yet",
         AlertDescription::CertificateRevoked => "it was revoked",
-        AlertDescription::CertificateUnknown => "it is of no client that the gateway knows",
-        AlertDescription::AccessDenied => "its client may not use this gateway",
+        AlertDescription::CertificateUnknown => {
+            "its name is not to the gateway's rules; `chancery certs inspect` says what they make of it"
+        }
+        AlertDescription::AccessDenied => "no [[client]] of the gateway has its name",
         AlertDescription::UnsupportedCertificate => "it is not a certificate for clients",
         AlertDescription::BadCertificate => "it is malformed or not to the gateway's rules",
         AlertDescription::DecryptError => {
