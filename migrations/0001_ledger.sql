@@ -20,6 +20,8 @@ CREATE TABLE reservation (
     reserved_at INTEGER NOT NULL, -- ms since 1970
     raw         BLOB,
     hash        BLOB,
+    -- 1: returned to the client and not sent by us, until we are asked to send it
+    returned    INTEGER NOT NULL,
     outcome     TEXT, -- what a node said of it last
     CHECK ((chain IS NULL) = (nonce IS NULL)),
     CHECK ((state IN ('recorded', 'vacant', 'final', 'replaced')) = (raw IS NOT NULL)),

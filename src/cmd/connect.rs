@@ -56,7 +56,7 @@ pub struct Connect {
     /// The name in the gateway's certificate, where it is not the URL's host
     #[arg(long, value_name = "NAME[:PORT]")]
     server_name: Option<String>,
-    /// The unix socket [default: <host>-<port>.ipc in a folder of yours]
+    /// The unix socket [default: HOST-PORT.ipc in a folder of yours]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Listen on loopback as well, for tools that know no unix sockets; without PORT on a free one
@@ -173,7 +173,8 @@ fn announce(context: &Context, ready: &Ready<'_>) -> Result<()> {
         context.say(format_args!("listening on {url} (keep this URL to yourself)"));
     }
     let endpoint = ready.http.clone().unwrap_or_else(|| ready.socket.display().to_string());
-    context.say(format_args!("for Foundry: export ETH_RPC_URL='{endpoint}'"));
+    context
+        .say(format_args!("for Foundry: export ETH_RPC_URL='{endpoint}' FOUNDRY_ETH_RPC_URL='{endpoint}'"));
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! `chancery keys`: makes, lists and shows keys in a token, and opens a PIN latch.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
-use crate::config::Config;
+use crate::config::{Config, Token};
 use crate::signer::{self, KeyInfo, TokenAccess};
 
 /// Make and inspect keys in a token
@@ -161,6 +163,7 @@ impl Which {
             let names: Vec<&str> = config.tokens.iter().map(|token| token.name.as_str()).collect();
             Failure::new("which token?").with_hint(format_args!("--token, one of: {}", names.join(", ")))
         })?;
+        in_environment_of(token)?;
         let access = TokenAccess {
             module: token.module.clone(),
             label: token.label.clone(),
@@ -170,6 +173,18 @@ impl Which {
         };
         Ok((token.name.clone(), access))
     }
+}
+
+/// A module reads its settings from the environment when it is loaded. Where the configuration sets some for the
+/// worker, this verb starts anew with them.
+fn in_environment_of(token: &Token) -> anyhow::Result<()> {
+    let is_set = |(name, value): (&String, &String)| std::env::var_os(name).is_some_and(|set| set == **value);
+    if token.environment.iter().all(is_set) {
+        return Ok(());
+    }
+    let mut again = Command::new(std::env::current_exe()?);
+    let error = again.args(std::env::args_os().skip(1)).envs(&token.environment).exec();
+    Err(Failure::new(format_args!("the token's environment cannot be set: {error}")).into())
 }
 
 /// Where the ledger is, and the latches beside it.

@@ -10,7 +10,7 @@ use crate::ledger::audit::{Body, Intent};
 use crate::ledger::core::{Decision, Refused, decide};
 use crate::ledger::store::{self, NewRow, Stored};
 use crate::ledger::writer::{Group, Reply, Rules};
-use crate::ledger::{LedgerError, ReserveError};
+use crate::ledger::{LedgerError, Purpose, ReserveError};
 use crate::transaction::Slot;
 
 /// How long an explicit nonce waits for those below it: tools fire a burst in any order.
@@ -27,6 +27,7 @@ pub(in crate::ledger) struct Reserve {
     pub intent: B256,
     pub rule: String,
     pub policy: B256,
+    pub purpose: Purpose,
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
     pub assign: Box<dyn Fn(Option<u64>) -> (Bytes, B256) + Send>,
     pub reply: Reply<Result<Claimed, ReserveError>>,
@@ -150,6 +151,7 @@ impl Reserve {
             account: self.account,
             slot: slot.map(|(slot, nonce)| (slot.chain, nonce, slot.fees)),
             intent: self.intent,
+            returned: self.purpose == Purpose::Return,
             at: group.now,
         };
         let id = store::insert(group.db, &row).await?;

@@ -22,9 +22,9 @@ mod writer;
 
 pub use audit::{Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
-pub use handle::Ledger;
+pub use handle::{Ledger, in_use};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
-pub use reserved::{Claim, Recorded, ReservationId, Reserved, Signed};
+pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
 pub use verify::{Broken, Filter, Verified, show, verify};
 
 #[cfg(test)]

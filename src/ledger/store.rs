@@ -21,6 +21,7 @@ pub(in crate::ledger) struct NewRow<'a> {
     /// Chain, nonce and fees, for kinds that use a nonce.
     pub slot: Option<(u64, u64, Fees)>,
     pub intent: B256,
+    pub returned: bool,
     pub at: Timestamp,
 }
 
@@ -31,6 +32,7 @@ pub(in crate::ledger) struct Stored {
     pub request: String,
     pub account: Address,
     pub nonce: Option<u64>,
+    pub returned: bool,
     pub raw: Bytes,
     pub hash: B256,
 }
@@ -151,8 +153,8 @@ pub(in crate::ledger) async fn rivals(db: &mut SqliteConnection, id: i64) -> Sql
 
 pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_>) -> Sql<i64> {
     let done = sqlx::query(
-        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, reserved_at)
-         VALUES (?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at)
+         VALUES (?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(new.kind)
     .bind(new.client)
@@ -163,6 +165,7 @@ pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_
     .bind(new.intent.as_slice())
     .bind(new.slot.map(|(_, _, fees)| fees.max_per_gas().to_be_bytes().to_vec()))
     .bind(new.slot.map(|(_, _, fees)| fees.max_priority().to_be_bytes().to_vec()))
+    .bind(new.returned)
     .bind(millis(new.at))
     .execute(&mut *db)
     .await?;
@@ -237,7 +240,7 @@ pub(in crate::ledger) async fn revive(db: &mut SqliteConnection, id: i64) -> Sql
 /// Notes what a node said last; false where that is what it said before.
 pub(in crate::ledger) async fn note(db: &mut SqliteConnection, id: i64, outcome: &str) -> Sql<bool> {
     let done = sqlx::query(
-        "UPDATE reservation SET outcome = ?1 WHERE id = ?2 AND raw IS NOT NULL AND outcome IS NOT ?1",
+        "UPDATE reservation SET outcome = ?1, returned = 0 WHERE id = ?2 AND raw IS NOT NULL AND outcome IS NOT ?1",
     );
     Ok(done.bind(outcome).bind(id).execute(&mut *db).await?.rows_affected() == 1)
 }
@@ -297,6 +300,7 @@ fn stored_row(row: &SqliteRow) -> Sql<Stored> {
         request: row.try_get("request")?,
         account: address(row)?,
         nonce: nonce.map(u64::try_from).transpose().map_err(malformed)?,
+        returned: row.try_get("returned")?,
         raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),
         hash: word(row, "hash")?,
     })

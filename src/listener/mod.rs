@@ -226,3 +226,387 @@ fn refused(remote: SocketAddr, reason: &'static str, why: &dyn std::fmt::Display
     metrics::counter!("chancery_handshakes_refused_total", "reason" => reason).increment(1);
     tracing::info!(%remote, why = %why, "a connection was refused");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    use hyper::service::service_fn;
+    use rcgen::{
+        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+        SanType,
+    };
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream;
+
+    use crate::config::{Client, Gateway, IdentityKind, Operator, OperatorRole};
+    use crate::identity::Directory;
+
+    /// A CA, and a gateway that trusts it.
+    struct Door {
+        _folder: tempfile::TempDir,
+        ca: Issuer<'static, KeyPair>,
+        ca_pem: String,
+        gateway: Gateway,
+    }
+
+    fn authority() -> (Issuer<'static, KeyPair>, String) {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        (Issuer::new(params, key), pem)
+    }
+
+    /// What `certs issue` makes for the trader; each test changes what it is about.
+    fn trader() -> CertificateParams {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.subject_alt_names = vec![uri("spiffe://desk/trader")];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params
+    }
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.to_owned().try_into().unwrap())
+    }
+
+    fn file(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
+        std::fs::write(folder.join(name), text).unwrap();
+        folder.join(name)
+    }
+
+    impl Door {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (ca, ca_pem) = authority();
+            let mut server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            let key = KeyPair::generate().unwrap();
+            let certificate = server.signed_by(&key, &ca).unwrap().pem();
+            let gateway = Gateway {
+                listen: "127.0.0.1:0".parse().unwrap(),
+                hosts: vec!["localhost".to_owned()],
+                certificate: file(folder.path(), "server.pem", &certificate),
+                key: file(folder.path(), "server.key", &key.serialize_pem()),
+                client_ca: file(folder.path(), "ca.pem", &ca_pem),
+                identity: IdentityKind::Uri,
+                drain: Duration::from_secs(2),
+            };
+            Self { _folder: folder, ca, ca_pem, gateway }
+        }
+
+        fn tls(&self, entrance: Entrance) -> Tls {
+            let client = Client {
+                name: "trader".to_owned(),
+                identity: "spiffe://desk/trader".to_owned(),
+                role: None,
+                person: None,
+                accounts: Vec::new(),
+                origins: Vec::new(),
+            };
+            let operator = Operator {
+                name: "ops".to_owned(),
+                identity: "spiffe://desk/ops".to_owned(),
+                role: OperatorRole::Admin,
+                person: "Ada".to_owned(),
+            };
+            Tls::load(&self.gateway, Arc::new(Directory::of(vec![client], vec![operator])), entrance).unwrap()
+        }
+
+        async fn open(&self, entrance: Entrance, limits: Limits, clock: Clock) -> Open {
+            let listener =
+                Listener::bind(self.gateway.listen, self.tls(entrance), &limits, clock).await.unwrap();
+            let (address, stop) = (listener.local_addr(), CancellationToken::new());
+            let answer = |connection: &Connection| {
+                let name = connection.identity.clone();
+                service_fn(move |request: Request<Incoming>| {
+                    let name = name.clone();
+                    async move {
+                        if request.uri().path() == "/slow" {
+                            tokio::time::sleep(Duration::from_millis(600)).await;
+                        }
+                        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(name))))
+                    }
+                })
+            };
+            let ended =
+                tokio::spawn(listener.run(answer, self.gateway.drain, stop.clone().cancelled_owned()));
+            Open { address, stop, ended }
+        }
+
+        fn issue(
+            &self,
+            params: &CertificateParams,
+        ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+            issue_by(&self.ca, params)
+        }
+
+        fn client(
+            &self,
+            identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+        ) -> ClientConfig {
+            self.client_of(identity, &[&rustls::version::TLS13])
+        }
+
+        fn client_of(
+            &self,
+            identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
+            versions: &[&'static SupportedProtocolVersion],
+        ) -> ClientConfig {
+            use rustls::pki_types::pem::PemObject as _;
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config =
+                ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+            let config = config.with_root_certificates(roots);
+            match identity {
+                Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
+                None => config.with_no_client_auth(),
+            }
+        }
+    }
+
+    fn issue_by(
+        ca: &Issuer<'static, KeyPair>,
+        params: &CertificateParams,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, ca).unwrap();
+        (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+    }
+
+    struct Open {
+        address: SocketAddr,
+        stop: CancellationToken,
+        ended: tokio::task::JoinHandle<()>,
+    }
+
+    impl Open {
+        async fn connect(&self, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
+            let stream = TcpStream::connect(self.address).await?;
+            let name = ServerName::try_from("localhost").unwrap();
+            TlsConnector::from(Arc::new(config)).connect(name, stream).await
+        }
+
+        /// One request over HTTP/1.1: the answer's last line, or the alert.
+        async fn ask(&self, config: ClientConfig) -> Result<String, String> {
+            let mut stream = self.connect(config).await.map_err(|e| e.to_string())?;
+            ask(&mut stream, "/").await
+        }
+    }
+
+    async fn ask(stream: &mut TlsStream<TcpStream>, path: &str) -> Result<String, String> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.map_err(|e| e.to_string())?;
+        Ok(answer.lines().last().unwrap_or_default().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_client_is_known_by_its_one_name() {
+        let door = Door::new();
+        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
+        assert_eq!(open.ask(door.client(Some(door.issue(&trader())))).await.unwrap(), "spiffe://desk/trader");
+    }
+
+    #[tokio::test]
+    async fn http_2_is_spoken_to_whoever_asks_for_it() {
+        let door = Door::new();
+        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
+        let mut config = door.client(Some(door.issue(&trader())));
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = open.connect(config).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut send, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("https://localhost/").body(Full::new(Bytes::new())).unwrap();
+        assert_eq!(send.send_request(request).await.unwrap().status(), 200);
+    }
+
+    /// Each certificate is wrong in one way.
+    #[tokio::test]
+    async fn whoever_has_no_right_certificate_gets_an_alert() {
+        let door = Door::new();
+        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
+        let changed = |change: fn(&mut CertificateParams)| {
+            let mut params = trader();
+            change(&mut params);
+            params
+        };
+        for (what, params, alert) in [
+            ("expired", changed(|p| p.not_after = rcgen::date_time_ymd(2020, 1, 1)), "Expired"),
+            ("not valid yet", changed(|p| p.not_before = rcgen::date_time_ymd(2090, 1, 1)), "Expired"),
+            ("no extended key usage", changed(|p| p.extended_key_usages.clear()), "Certificate"),
+            (
+                "any usage",
+                changed(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]),
+                "Certificate",
+            ),
+            (
+                "a server's",
+                changed(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
+                "Certificate",
+            ),
+            (
+                "no signature usage",
+                changed(|p| p.key_usages = vec![KeyUsagePurpose::KeyEncipherment]),
+                "Certificate",
+            ),
+            ("a CA", changed(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "Certificate"),
+            ("two names", changed(|p| p.subject_alt_names.push(uri("spiffe://desk/other"))), "Certificate"),
+            (
+                "the same name twice",
+                changed(|p| p.subject_alt_names.push(uri("spiffe://desk/trader"))),
+                "Certificate",
+            ),
+            ("a wildcard", changed(|p| p.subject_alt_names = vec![uri("spiffe://desk/*")]), "Certificate"),
+            (
+                "a name of another kind",
+                changed(|p| {
+                    p.subject_alt_names = vec![SanType::DnsName("trader".to_owned().try_into().unwrap())];
+                }),
+                "Certificate",
+            ),
+            (
+                "a common name only",
+                changed(|p| {
+                    p.subject_alt_names.clear();
+                    p.distinguished_name.push(rcgen::DnType::CommonName, "spiffe://desk/trader");
+                }),
+                "Certificate",
+            ),
+            (
+                "nobody's name",
+                changed(|p| p.subject_alt_names = vec![uri("spiffe://desk/stranger")]),
+                "AccessDenied",
+            ),
+            (
+                "a name in other letters",
+                changed(|p| p.subject_alt_names = vec![uri("spiffe://desk/Trader")]),
+                "AccessDenied",
+            ),
+            (
+                "an operator's",
+                changed(|p| p.subject_alt_names = vec![uri("spiffe://desk/ops")]),
+                "Certificate",
+            ),
+        ] {
+            let refused = open.ask(door.client(Some(door.issue(&params)))).await.expect_err(what);
+            assert!(refused.contains(alert), "{what}: {refused}");
+        }
+        let none = open.ask(door.client(None)).await.unwrap_err();
+        assert!(none.contains("CertificateRequired"), "{none}");
+        let (stranger, _) = authority();
+        let other = open.ask(door.client(Some(issue_by(&stranger, &trader())))).await.unwrap_err();
+        assert!(
+            other.contains("UnknownCa") || other.contains("UnknownCA") || other.contains("Decrypt"),
+            "{other}"
+        );
+    }
+
+    #[tokio::test]
+    async fn operators_come_in_at_their_own_door() {
+        let door = Door::new();
+        let open = door.open(Entrance::Everyone, Limits::default(), Clock::system()).await;
+        let mut ops = trader();
+        ops.subject_alt_names = vec![uri("spiffe://desk/ops")];
+        assert_eq!(open.ask(door.client(Some(door.issue(&ops)))).await.unwrap(), "spiffe://desk/ops");
+        assert!(open.ask(door.client(Some(door.issue(&trader())))).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn nothing_older_than_tls_1_3_and_nothing_is_resumed() {
+        let door = Door::new();
+        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
+        let identity = || Some(door.issue(&trader()));
+        assert!(open.ask(door.client_of(identity(), &[&rustls::version::TLS12])).await.is_err());
+        let config = door.client(identity());
+        for _ in 0..2 {
+            let mut stream = open.connect(config.clone()).await.unwrap();
+            ask(&mut stream, "/").await.unwrap();
+            let connection: &ClientConnection = stream.get_ref().1;
+            assert_eq!(connection.handshake_kind(), Some(rustls::HandshakeKind::Full));
+            assert_eq!(connection.tls13_tickets_received(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_08_a_certificate_that_expires_ends_its_open_connection() {
+        let door = Door::new();
+        let mut params = trader();
+        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
+        // Our clock stands half a second before that.
+        let end = 3_786_912_000_000;
+        let clock = Clock::set_to(Timestamp::from_millis(end - 500));
+        let open = door.open(Entrance::Clients, Limits::default(), clock).await;
+        let mut stream = open.connect(door.client(Some(door.issue(&params)))).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        let cut = timeout(Duration::from_secs(3), stream.read_to_end(&mut rest)).await;
+        assert!(cut.is_ok() && rest.starts_with(b"HTTP/1.1 200"), "still open");
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_handshake_that_stalls_is_cut_and_connections_are_bounded() {
+        let door = Door::new();
+        let limits =
+            Limits { max_connections: 2, handshake_timeout: Duration::from_millis(300), ..Limits::default() };
+        let open = door.open(Entrance::Clients, limits, Clock::system()).await;
+        let mut mute = [
+            TcpStream::connect(open.address).await.unwrap(),
+            TcpStream::connect(open.address).await.unwrap(),
+        ];
+        // Both permits are held by clients that say nothing; a third waits until they are cut.
+        let begun = tokio::time::Instant::now();
+        open.ask(door.client(Some(door.issue(&trader())))).await.unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(250), "more connections than permits");
+        for stream in &mut mute {
+            let read = timeout(Duration::from_secs(1), stream.read(&mut [0; 16])).await.unwrap();
+            assert!(matches!(read, Ok(0) | Err(_)), "the silent connection is still open");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_lets_open_requests_end_and_nobody_else_in() {
+        let door = Door::new();
+        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
+        let config = door.client(Some(door.issue(&trader())));
+        let mut stream = open.connect(config.clone()).await.unwrap();
+        let slow = tokio::spawn(async move { ask(&mut stream, "/slow").await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        open.stop.cancel();
+        assert_eq!(slow.await.unwrap().unwrap(), "spiffe://desk/trader");
+        assert!(open.ask(config).await.is_err());
+        timeout(Duration::from_secs(3), open.ended).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn files_that_do_not_fit_together_are_named() {
+        let mut door = Door::new();
+        let load = |gateway: &Gateway| {
+            let directory = Arc::new(Directory::default());
+            Tls::load(gateway, directory, Entrance::Clients).unwrap_err().to_string()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let right = door.gateway.clone();
+        door.gateway.key = file(folder.path(), "other.key", &KeyPair::generate().unwrap().serialize_pem());
+        assert!(
+            load(&door.gateway).contains("its key must be the one in [gateway] key"),
+            "{}",
+            load(&door.gateway)
+        );
+        door.gateway = Gateway { client_ca: file(folder.path(), "empty.pem", ""), ..right.clone() };
+        assert!(load(&door.gateway).contains("empty.pem"), "{}", load(&door.gateway));
+        door.gateway = Gateway { certificate: folder.path().join("missing.pem"), ..right };
+        assert!(load(&door.gateway).contains("missing.pem"), "{}", load(&door.gateway));
+    }
+}

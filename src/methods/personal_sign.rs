@@ -6,7 +6,8 @@ use alloy_primitives::Bytes;
 use tokio::time::Instant;
 
 use crate::identity::Caller;
-use crate::methods::road::{self, Stop};
+use crate::ledger::Purpose;
+use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
 use crate::transaction::{Message, Text};
@@ -20,14 +21,10 @@ pub(super) async fn personal_sign(
     let answer_by = road::answer_by();
     let text = Text::parse(params)?;
     let caller = caller.for_account(text.from())?;
-    let judge = |_: Option<&_>| {
-        app.policy
-            .decide::<Message>(&caller, text.clone())
-            .map_err(|no| Refusal::denied(no, Cause::MessageDenied))
-    };
+    let judge = |round: Round| round.decide::<Message>(app, &caller, text.clone(), Cause::MessageDenied);
     road::travel(app, judge, |app, permitted| sign(app, permitted, answer_by)).await
 }
 
 async fn sign(app: Arc<App>, permitted: Permitted<Message>, answer_by: Instant) -> Result<Bytes, Stop> {
-    Ok(road::record(&app, permitted, answer_by).await?.raw().clone())
+    Ok(road::record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
 }

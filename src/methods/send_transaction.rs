@@ -6,8 +6,8 @@ use alloy_primitives::B256;
 use tokio::time::{Instant, timeout_at};
 
 use crate::identity::Caller;
-use crate::ledger::{Outcome, Recorded};
-use crate::methods::road::{self, Stop};
+use crate::ledger::{Outcome, Purpose, Recorded};
+use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
 use crate::transaction::{Request, Tx};
@@ -19,19 +19,25 @@ pub(super) async fn send_transaction(
     params: Option<&str>,
 ) -> Result<B256, Refusal> {
     let answer_by = road::answer_by();
-    let request = Request::parse(params)?; // strict: what is not understood is refused
-    let caller = caller.for_account(request.from())?; // may this client use this account at all
-    let quote = app.upstream.quote(&request).await?; // mined count, gas, fees: asked of the node, not trusted
-    let judge = |floor: Option<&_>| {
-        let filled = request.clone().fill(&quote, floor)?; // pure; never a field the caller set
-        app.policy.decide::<Tx>(&caller, filled).map_err(|no| Refusal::denied(no, Cause::TransactionDenied)) // or the rule that said no
+    // Strict: what is not understood is refused.
+    let request = Request::parse(params)?;
+    // May this client use this account at all?
+    let caller = caller.for_account(request.from())?;
+    // Mined count, gas and fees: asked of the node, not trusted; the policy's caps stand above them.
+    let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
+    let judge = |round: Round| {
+        // Pure, and never a field that the caller set.
+        let filled = request.clone().fill(&quote, round.floor.as_ref())?;
+        // Permitted, or the rule that said no.
+        round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
     };
     road::travel(app, judge, |app, permitted| send(app, permitted, answer_by)).await
 }
 
 /// From here on the work goes on whether or not the client still waits.
 async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Result<B256, Stop> {
-    let recorded = road::record(&app, permitted, answer_by).await?; // reserved, signed, recorded: it may leave
+    // Nonce and audit intent in one commit; the token; the raw bytes in another: now it may leave.
+    let recorded = road::record(&app, permitted, Purpose::Send, answer_by).await?;
     let hash = recorded.hash();
     let broadcast = app.tasks.spawn(broadcast(Arc::clone(&app), recorded));
     // After the record the answer is the hash, or a node's definite refusal, never "try again".

@@ -7,7 +7,8 @@ use alloy_primitives::Bytes;
 use tokio::time::Instant;
 
 use crate::identity::Caller;
-use crate::methods::road::{self, Stop};
+use crate::ledger::Purpose;
+use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
 use crate::transaction::{Request, Tx};
@@ -21,14 +22,14 @@ pub(super) async fn sign_transaction(
     let answer_by = road::answer_by();
     let request = Request::parse(params)?;
     let caller = caller.for_account(request.from())?;
-    let quote = app.upstream.quote(&request).await?;
-    let judge = |floor: Option<&_>| {
-        let filled = request.clone().fill(&quote, floor)?;
-        app.policy.decide::<Tx>(&caller, filled).map_err(|no| Refusal::denied(no, Cause::TransactionDenied))
+    let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
+    let judge = |round: Round| {
+        let filled = request.clone().fill(&quote, round.floor.as_ref())?;
+        round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
     };
     road::travel(app, judge, |app, permitted| sign(app, permitted, answer_by)).await
 }
 
 async fn sign(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Result<Bytes, Stop> {
-    Ok(road::record(&app, permitted, answer_by).await?.raw().clone())
+    Ok(road::record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
 }

@@ -79,6 +79,23 @@ impl Method {
         })
     }
 
+    /// Its name, the same for its aliases: a label for metrics, which are to have no more of them than there are
+    /// methods.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Accounts => "eth_accounts",
+            Self::Coinbase => "eth_coinbase",
+            Self::ChainId => "eth_chainId",
+            Self::NetVersion => "net_version",
+            Self::ClientVersion => "web3_clientVersion",
+            Self::SendTransaction => "eth_sendTransaction",
+            Self::SignTransaction => "eth_signTransaction",
+            Self::PersonalSign => "personal_sign",
+            Self::TransactionCount => "eth_getTransactionCount",
+            Self::Forward(name) => name,
+        }
+    }
+
     /// Whether it asks a key for a signature.
     pub const fn signs(self) -> bool {
         matches!(self, Self::SendTransaction | Self::SignTransaction | Self::PersonalSign)
@@ -129,6 +146,11 @@ mod tests {
         for name in READS {
             assert_eq!(Method::find(name), Some(Method::Forward(name)));
             assert!(!is_ordered(name));
+        }
+        for name in
+            ["eth_accounts", "eth_coinbase", "eth_chainId", "personal_sign", "eth_getTransactionCount"]
+        {
+            assert_eq!(Method::find(name).unwrap().label(), name);
         }
         assert!(is_ordered("eth_sendTransaction"));
     }

@@ -13,6 +13,10 @@ use crate::transaction::calldata::is_decodable;
 /// The ABI of every ERC-20 token; named `erc20` in a policy.
 const ERC20: &str = include_str!("../../abis/erc20.json");
 
+/// No function that anyone calls comes near these; a text that goes beyond is not worth a stack.
+const MAX_SIGNATURE: usize = 4096;
+const MAX_NESTING: usize = 256;
+
 /// The functions of a contract, by selector.
 #[derive(Debug, Default)]
 pub(in crate::policy) struct Abi {
@@ -114,6 +118,11 @@ impl Abi {
 impl Function {
     /// From a signature; its parameters may be named: `transfer(address to, uint256 amount)`.
     pub fn parse(signature: &str) -> Result<Self, AbiError> {
+        // The parser recurses.
+        let depth = signature.matches('(').count().saturating_add(signature.matches('[').count());
+        if signature.len() > MAX_SIGNATURE || depth > MAX_NESTING {
+            return Err(AbiError::Type(signature.chars().take(80).collect()));
+        }
         let parsed = alloy_json_abi::Function::parse(signature)
             .map_err(|_| AbiError::Signature(signature.to_owned()))?;
         Self::of(&parsed)
@@ -121,6 +130,9 @@ impl Function {
 
     fn of(function: &alloy_json_abi::Function) -> Result<Self, AbiError> {
         let signature = function.signature();
+        if signature.len() > MAX_SIGNATURE || signature.matches('[').count() > MAX_NESTING {
+            return Err(AbiError::Type(signature.chars().take(80).collect()));
+        }
         let types = function.inputs.iter().map(|input| input.resolve().ok().filter(is_decodable));
         let types: Option<Vec<DynSolType>> = types.collect();
         let types = types.ok_or_else(|| AbiError::Type(signature.clone()))?;
@@ -199,6 +211,18 @@ mod tests {
         assert!(both.contains("`f()`") && both.contains("`f(address)`"), "{both}");
         assert_eq!(abi.find("f()").unwrap().types, []);
         assert!(abi.find("g").unwrap_err().to_string().contains("it has no function `g`"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_signature_is_refused_without_recursion() {
+        for text in [format!("f{}", "(".repeat(100_000)), format!("f(uint8{})", "[]".repeat(100_000))] {
+            assert!(matches!(Function::parse(&text), Err(AbiError::Type(_))));
+        }
+        let deep = format!(
+            r#"[{{"type":"function","name":"f","inputs":[{{"name":"a","type":"uint8{}"}}],"outputs":[],"stateMutability":"view"}}]"#,
+            "[]".repeat(100_000)
+        );
+        assert!(matches!(Abi::parse(&deep), Err(AbiError::Type(_) | AbiError::Json(_))));
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_dyn_abi::DynSolValue;
-use alloy_primitives::{Address, I256, Selector, U256};
+use alloy_primitives::{Address, U256};
 
 use crate::policy::abi::Function;
 use crate::policy::amount::{Range, Unit, show_unit, show_wei};
 use crate::policy::facts::{Call, Facts, MessageFacts, Subject, TransactionFacts};
 use crate::policy::siwe::SiweError;
+use crate::transaction::calldata::CalldataError;
 
 /// One condition. Several values in a list are alternatives.
 #[derive(Debug, PartialEq)]
@@ -32,7 +33,7 @@ pub(in crate::policy) enum Condition {
 }
 
 /// `to`
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::policy) struct Targets {
     /// Any address; never a creation.
     pub any: bool,
@@ -44,7 +45,7 @@ pub(in crate::policy) struct Targets {
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Called {
     Empty,
-    Function { selector: Selector, signature: String },
+    Function(Arc<Function>),
 }
 
 /// A test of one argument.
@@ -109,9 +110,9 @@ impl Condition {
     pub fn test(&self, facts: &Facts<'_>) -> Holds {
         match (self, &facts.subject) {
             (Self::Clients(names), _) => {
-                let named =
+                let found =
                     names.iter().any(|name| name == facts.client || Some(name.as_str()) == facts.role);
-                when(named, || format!("client `{}` is not among those of the rule", facts.client))
+                when(found, || format!("client `{}` is not among those of the rule", facts.client))
             }
             (Self::From(accounts), _) => when(accounts.contains(&facts.account), || {
                 format!("account {} is not among those of the rule", facts.book.account(facts.account))
@@ -157,8 +158,15 @@ impl Called {
     fn test(&self, transaction: &TransactionFacts<'_>) -> Holds {
         match (self, transaction.call) {
             (Self::Empty, call) => when(call == Call::Empty, || "there is calldata".to_owned()),
-            (Self::Function { selector, .. }, Call::Function(is, _)) if is == *selector => Holds::Yes,
-            (Self::Function { signature, .. }, _) => Holds::No(format!("it is no call of {signature}")),
+            (Self::Function(function), Call::Function(is, _)) if is == function.selector => {
+                // Also where no condition looks at the arguments: calldata that is not exactly this call may be
+                // anything to the contract.
+                match transaction.arguments(function).as_ref() {
+                    Ok(_) => Holds::Yes,
+                    Err(why) => Holds::Unclear(inexact(function, why)),
+                }
+            }
+            (Self::Function(function), _) => Holds::No(format!("it is no call of {}", function.signature)),
         }
     }
 }
@@ -173,7 +181,7 @@ fn argument(
     let arguments = transaction.arguments(function);
     let value = match arguments.as_ref() {
         Ok(values) => values.get(at),
-        Err(why) => return Holds::Unclear(format!("the calldata is no exact encoding of it: {why}")),
+        Err(why) => return Holds::Unclear(inexact(function, why)),
     };
     let Some(value) = value else { return Holds::Unclear("there is no such argument".to_owned()) };
     let equal = |operand: &Operand| match operand {
@@ -198,17 +206,26 @@ fn argument(
     }
 }
 
+fn inexact(function: &Function, why: &CalldataError) -> String {
+    format!("the calldata is no exact encoding of {}: {why}", function.signature)
+}
+
+/// How two numbers of one type compare.
+pub(in crate::policy) fn order(one: &DynSolValue, other: &DynSolValue) -> Option<std::cmp::Ordering> {
+    match (one, other) {
+        (DynSolValue::Uint(one, _), DynSolValue::Uint(other, _)) => Some(one.cmp(other)),
+        (DynSolValue::Int(one, _), DynSolValue::Int(other, _)) => Some(one.cmp(other)),
+        _ => None,
+    }
+}
+
 fn compared(
     value: &DynSolValue,
     bound: &DynSolValue,
     right: impl Fn(std::cmp::Ordering) -> bool,
     why: impl FnOnce() -> String,
 ) -> Holds {
-    let order = match (value, bound) {
-        (DynSolValue::Uint(value, _), DynSolValue::Uint(bound, _)) => value.cmp(bound),
-        (DynSolValue::Int(value, _), DynSolValue::Int(bound, _)) => value.cmp(bound),
-        _ => return Holds::Unclear("it is no number".to_owned()),
-    };
+    let Some(order) = order(value, bound) else { return Holds::Unclear("it is no number".to_owned()) };
     when(right(order), why)
 }
 
@@ -224,6 +241,11 @@ impl TextTest {
         if let Self::Equals(text) = self {
             return when(text.as_bytes() == bytes.as_ref(), || "it is another text".to_owned());
         }
+        if let Self::Prefix(prefix) = self
+            && !bytes.starts_with(prefix.as_bytes())
+        {
+            return Holds::No("it does not begin as the rule demands".to_owned());
+        }
         if message.asked.as_str().is_none() {
             return Holds::Unclear(
                 "it is not UTF-8, so it is no text that anyone could have read".to_owned(),
@@ -233,12 +255,7 @@ impl TextTest {
         if bytes.len() == 32 {
             return Holds::Unclear("its 32 bytes can be the hash of something else".to_owned());
         }
-        match self {
-            Self::Prefix(prefix) => when(bytes.starts_with(prefix.as_bytes()), || {
-                "it does not begin as the rule demands".to_owned()
-            }),
-            Self::Any | Self::Equals(_) => Holds::Yes,
-        }
+        Holds::Yes
     }
 }
 
@@ -279,11 +296,16 @@ fn when(holds: bool, why: impl FnOnce() -> String) -> Holds {
 
 /// A value as a sentence can hold it: numbers and addresses; what a client could fill with any text is named,
 /// not quoted.
-fn show_value(value: &DynSolValue, unit: Option<&Unit>, facts: &Facts<'_>, chain: u64) -> String {
+pub(in crate::policy) fn show_value(
+    value: &DynSolValue,
+    unit: Option<&Unit>,
+    facts: &Facts<'_>,
+    chain: u64,
+) -> String {
     match (value, unit) {
         (DynSolValue::Uint(number, _), Some(unit)) => show_unit(*number, unit),
         (DynSolValue::Uint(number, _), None) => number.to_string(),
-        (DynSolValue::Int(number, _), _) => show_int(*number),
+        (DynSolValue::Int(number, _), _) => number.to_dec_string(),
         (DynSolValue::Bool(value), _) => value.to_string(),
         (DynSolValue::Address(address), _) => facts.book.name(chain, *address),
         (DynSolValue::FixedBytes(word, size), _) => {
@@ -291,8 +313,4 @@ fn show_value(value: &DynSolValue, unit: Option<&Unit>, facts: &Facts<'_>, chain
         }
         _ => "another value".to_owned(),
     }
-}
-
-fn show_int(number: I256) -> String {
-    number.to_dec_string()
 }

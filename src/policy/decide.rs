@@ -148,7 +148,7 @@ fn no_rule<'a>(facts: &Facts<'_>, allowing: impl Iterator<Item = &'a Rule>) -> D
     let who = format!("client `{}` may not {}", facts.client, facts.describe());
     let nearest = allowing
         .map(|rule| (rule, rule.failures(facts)))
-        .filter(|(_, failures)| !failures.iter().any(|failure| failure.is_about_who()))
+        .filter(|(_, failures)| !failures.iter().any(Failure::is_about_who))
         .min_by_key(|(_, failures)| failures.len());
     match nearest {
         None => Denied::new(DenialCause::NoRule, format!("{who}: no rule allows it")),
@@ -162,8 +162,191 @@ fn no_rule<'a>(facts: &Facts<'_>, allowing: impl Iterator<Item = &'a Rule>) -> D
     }
 }
 
-impl Failure {
-    fn is_about_who(&self) -> bool {
-        matches!(self.condition.as_str(), "clients" | "from")
+#[cfg(test)]
+mod tests {
+    use alloy_dyn_abi::DynSolValue;
+    use alloy_primitives::U256;
+    use proptest::prelude::*;
+    use proptest::sample::{Index as Pick, select};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::tests::{
+        ALICE, BOB, CONTRACTS, USDC, address, call, caller, policy_of, transaction, transfer,
+    };
+    use crate::transaction::Tx;
+
+    /// A rule as it would be written, in parts that a property can change.
+    #[derive(Clone, Debug)]
+    struct Written {
+        allow: bool,
+        clients: &'static str,
+        to: &'static str,
+        call: &'static str,
+        args: &'static str,
+        amount: Option<u64>,
+        value: Option<u64>,
+    }
+
+    impl Written {
+        fn text(&self, id: usize) -> String {
+            let effect = if self.allow { "allow" } else { "deny" };
+            let amount = self.amount.map(|max| format!(", amount = {{ max = {max} }}")).unwrap_or_default();
+            let args = match self.args {
+                "" => String::new(),
+                args => format!("args = {{ {args}{amount} }}\n"),
+            };
+            let value =
+                self.value.map(|max| format!("value = {{ max = \"{max} wei\" }}\n")).unwrap_or_default();
+            format!(
+                "[[rule]]\nid = \"r{id}\"\neffect = \"{effect}\"\nkind = \"transaction\"\nchain = 1\nclients = [{}]\n\
+                 from = [\"treasury\"]\nto = [{}]\ncall = \"{}\"\n{args}{value}\n",
+                self.clients, self.to, self.call,
+            )
+        }
+    }
+
+    fn some_rule(allow: impl Strategy<Value = bool>) -> impl Strategy<Value = Written> {
+        let clients = select(vec!["\"ann\"", "\"trader\"", "\"ben\"", "\"any\"", "\"ann\", \"ben\""]);
+        let signature = "transfer(address to, uint256 amount)";
+        let target = select(vec![
+            ("\"usdc\"", "transfer", "to = [\"alice\", \"bob\"]"),
+            ("\"usdc\"", "transfer", "to = { not = \"bob\" }"),
+            ("\"usdc\"", "transfer", "to = \"any\""),
+            ("\"usdc\"", "approve(address spender, uint256 amount)", "spender = \"any\""),
+            ("\"usdc\"", "any", ""),
+            ("\"usdc\"", "empty", ""),
+            ("\"bob\", \"alice\"", signature, "to = \"any\""),
+            ("\"bob\"", "any", ""),
+            ("\"bob\", \"usdc\"", "empty", ""),
+            ("\"any\"", signature, "to = \"$from\""),
+            ("\"any\"", "any", ""),
+            ("\"create\"", "any", ""),
+        ]);
+        let limit = || prop::option::of(select(vec![0_u64, 10, 1000]));
+        (allow, clients, target, limit(), limit()).prop_map(
+            |(allow, clients, (to, call, args), amount, value)| Written {
+                allow,
+                clients,
+                to,
+                call,
+                args,
+                amount,
+                value,
+            },
+        )
+    }
+
+    fn some_request() -> impl Strategy<Value = (&'static str, Value)> {
+        let amount = || select(vec![0_u64, 10, 500, 1000, 5000]);
+        let data = prop_oneof![
+            (select(vec![ALICE, BOB, crate::policy::tests::TREASURY]), amount())
+                .prop_map(|(to, n)| transfer(to, n)),
+            amount().prop_map(|n| call(
+                "approve(address,uint256)",
+                &[address(ALICE), DynSolValue::Uint(U256::from(n), 256)]
+            )),
+            Just("0x".to_owned()),
+            Just("0x01".to_owned()),
+            Just(format!("{}00", transfer(ALICE, 1))),
+            Just("0xa9059cbb".to_owned()),
+            Just("0xdeadbeef".to_owned()),
+            Just("0xac9650d8".to_owned()),
+        ];
+        let to = select(vec![json!(USDC), json!(ALICE), json!(BOB), Value::Null]);
+        let value = select(vec!["0x0", "0xa", "0x64"]);
+        (select(vec!["ann", "ben"]), to, data, value).prop_map(|(who, to, data, value)| {
+            // Without `to` there must be code.
+            let data = if to.is_null() && data == "0x" { "0x00".to_owned() } else { data };
+            (who, json!({ "to": to, "data": data, "value": value }))
+        })
+    }
+
+    fn load(rules: &[Written]) -> Policy {
+        let texts: Vec<_> = rules.iter().enumerate().map(|(id, rule)| rule.text(id)).collect();
+        policy_of(&[("a.toml", CONTRACTS), ("b.toml", &texts.concat())]).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn judge(policy: &Policy, (who, fields): &(&str, Value)) -> Result<Arc<str>, Denied> {
+        policy.judge::<Tx>(&caller(who), &transaction(fields), Timestamp::from_millis(0))
+    }
+
+    /// With no index, and no order: what the semantics say, by the letter.
+    fn naively(policy: &Policy, (who, fields): &(&str, Value)) -> bool {
+        let (caller, asked) = (caller(who), transaction(fields));
+        let facts = facts::<Tx>(&caller, &asked, &policy.book, Timestamp::from_millis(0));
+        let any = |effect| policy.rules.iter().any(|rule| rule.effect == effect && rule.matches(&facts));
+        !any(Effect::Deny) && policy.refuse_unread(&facts).is_ok() && any(Effect::Allow)
+    }
+
+    proptest! {
+        #[test]
+        fn inv_04_without_an_allow_rule_everything_is_denied(
+            denies in prop::collection::vec(some_rule(Just(false)), 0..6), request in some_request(),
+        ) {
+            prop_assert!(judge(&load(&denies), &request).is_err());
+        }
+
+        #[test]
+        fn inv_04_deny_beats_allow(
+            allows in prop::collection::vec(some_rule(Just(true)), 0..6), deny in some_rule(Just(false)),
+            request in some_request(),
+        ) {
+            let alone = judge(&load(std::slice::from_ref(&deny)), &request).unwrap_err();
+            let all: Vec<_> = allows.into_iter().chain([deny]).collect();
+            let together = judge(&load(&all), &request);
+            if alone.cause == DenialCause::Rule {
+                prop_assert_eq!(together.unwrap_err().cause, DenialCause::Rule);
+            } else {
+                prop_assert!(together.err().is_none_or(|denied| denied.cause != DenialCause::Rule));
+            }
+        }
+
+        #[test]
+        fn inv_04_order_means_nothing_and_the_index_finds_all(
+            rules in prop::collection::vec(some_rule(any::<bool>()), 0..8), request in some_request(), cut in any::<Pick>(),
+        ) {
+            let policy = load(&rules);
+            let expected = judge(&policy, &request);
+            prop_assert_eq!(naively(&policy, &request), expected.is_ok());
+            prop_assert_eq!(judge(&policy, &request), expected.clone(), "the same again");
+
+            let mut texts: Vec<_> = rules.iter().enumerate().map(|(id, rule)| rule.text(id)).collect();
+            texts.reverse();
+            let (one, other) = texts.split_at(cut.index(texts.len().saturating_add(1)));
+            let files = [("a.toml", one.concat()), ("b.toml", CONTRACTS.to_owned()), ("c.toml", other.concat())];
+            let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+            prop_assert_eq!(judge(&policy_of(&files).unwrap(), &request), expected);
+        }
+
+        #[test]
+        fn inv_04_a_deny_more_or_an_allow_less_never_allows_more(
+            rules in prop::collection::vec(some_rule(any::<bool>()), 1..8), deny in some_rule(Just(false)),
+            request in some_request(), at in any::<Pick>(),
+        ) {
+            let before = judge(&load(&rules), &request);
+            let mut more = rules.clone();
+            more.push(deny);
+            prop_assert!(before.is_ok() || judge(&load(&more), &request).is_err());
+            let mut less = rules.clone();
+            let at = at.index(less.len());
+            if less[at].allow {
+                less.remove(at);
+                prop_assert!(before.is_ok() || judge(&load(&less), &request).is_err());
+            }
+        }
+
+        #[test]
+        fn inv_04_a_lower_limit_never_allows_more(
+            rules in prop::collection::vec(some_rule(Just(true)), 1..6), request in some_request(), at in any::<Pick>(),
+        ) {
+            let before = judge(&load(&rules), &request);
+            let mut lower = rules.clone();
+            let at = at.index(lower.len());
+            lower[at].amount = Some(lower[at].amount.map_or(2000, |limit| limit / 2));
+            // An allow rule that says nothing of `value` allows none: there is nothing to lower.
+            lower[at].value = lower[at].value.map(|value| value / 2);
+            prop_assert!(before.is_ok() || judge(&load(&lower), &request).is_err());
+        }
     }
 }

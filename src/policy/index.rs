@@ -93,7 +93,7 @@ fn keys(rule: &Rule) -> Vec<Key> {
                 targets.extend(to.creation.then_some(Target::Creation));
             }
             Condition::Call(Called::Empty) => call = CallKey::Empty,
-            Condition::Call(Called::Function { selector, .. }) => call = CallKey::Function(*selector),
+            Condition::Call(Called::Function(function)) => call = CallKey::Function(function.selector),
             _ => {}
         }
     }

@@ -114,3 +114,48 @@ fn archive(sources: &[Source], world: &World, abis: &BTreeMap<String, String>) -
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::{CONTRACTS, PAY, world};
+
+    #[test]
+    fn a_folder_is_one_policy_with_the_abis_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::create_dir(folder.path().join("tests")).unwrap();
+        std::fs::create_dir(folder.path().join("abis")).unwrap();
+        let artifact = format!(r#"{{"bytecode":"0x00","abi":{}}}"#, built_in("erc20").unwrap());
+        write("abis/Token.json", &artifact);
+        write("contracts.toml", &CONTRACTS.replace("\"erc20\"", "\"abis/Token.json\""));
+        write("pay.toml", PAY);
+        write("tests/cases.toml", "this is no policy");
+        write("notes.txt", "nor is this");
+        let policy = Policy::load(folder.path(), &world()).unwrap();
+        assert_eq!(policy.size(), (1, 0));
+        assert!(policy.text().contains("abis/Token.json\n[{"), "the ABI by its name");
+        assert!(!policy.text().contains("bytecode"), "and nothing but the ABI");
+
+        write("contracts.toml", &CONTRACTS.replace("\"erc20\"", "\"abis/Tokn.json\""));
+        let missing = Policy::load(folder.path(), &world()).unwrap_err();
+        assert_eq!(missing.mistakes[0].line, Some(3));
+        assert!(missing.to_string().contains("abis/Tokn.json: No such file"), "{missing}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_whole_is_no_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Policy::load(&folder.path().join("none"), &world()).is_err());
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, PAY).unwrap();
+        assert!(Policy::load(&file, &world()).is_err(), "a file is no folder");
+        std::fs::write(&file, [0xff, 0xfe]).unwrap();
+        assert!(Policy::load(folder.path(), &world()).unwrap_err().to_string().contains("UTF-8"));
+        let most = usize::try_from(MAX_FILE).unwrap();
+        std::fs::write(&file, "#".repeat(most)).unwrap();
+        assert!(Policy::load(folder.path(), &world()).is_ok());
+        std::fs::write(&file, "#".repeat(most.saturating_add(1))).unwrap();
+        assert!(Policy::load(folder.path(), &world()).unwrap_err().to_string().contains("larger than"));
+    }
+}

@@ -69,9 +69,9 @@ mod tests {
     use super::*;
 
     impl<K: Kind> Permitted<K> {
-        /// For the tests of the stages after this one, which need a permission and no policy.
+        /// A permission without a policy, for the tests of later stages.
         pub(crate) fn for_test(asked: K::Asked, caller: AccountCaller, policy: B256) -> Self {
-            Self::new(asked, caller, Arc::from("test"), policy)
+            Self::new(asked, caller, "test".into(), policy)
         }
     }
 }

@@ -94,8 +94,8 @@ impl<C: Clock + Clone> Rates<C> {
         Self { limiters: rates.into_iter().filter_map(limiter).collect(), clock, charging: Mutex::default() }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Rate> {
-        self.limiters.iter().map(|limiter| &limiter.rate)
+    pub const fn len(&self) -> usize {
+        self.limiters.len()
     }
 
     /// Counts a request that `rule` allows, on every rate that it falls under; or on none.
@@ -226,4 +226,93 @@ impl<C: Clock> fmt::Debug for Rates<C> {
 /// Nothing that holds these locks can panic half-way through a change.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::policy::decide::Policy;
+    use crate::policy::judged::facts;
+    use crate::policy::tests::{ALICE, BOB, CONTRACTS, PAY, caller, policy, transaction, transfer};
+    use crate::transaction::Tx;
+
+    fn rate(id: &str, max: u32, window: u64, per: &[Per]) -> Rate {
+        let window = Duration::from_secs(window);
+        let max = NonZeroU32::new(max).unwrap();
+        Rate { id: id.to_owned(), max, window, per: per.to_vec(), kind: None, conditions: vec![] }
+    }
+
+    fn charge(rates: &Rates<FakeRelativeClock>, who: &str, rule: &str) -> Result<(), Denied> {
+        let policy = Policy::default();
+        let (caller, asked) = (caller(who), transaction(&json!({ "data": transfer(ALICE, 1) })));
+        let facts = facts::<Tx>(&caller, &asked, &policy.book, Timestamp::from_millis(0));
+        rates.charge(&facts, &Arc::from(rule))
+    }
+
+    #[test]
+    fn a_rate_takes_its_number_and_says_when_there_is_room_again() {
+        let clock = FakeRelativeClock::default();
+        let rates = Rates::with_clock(vec![rate("sends", 2, 60, &[Per::Client])], clock.clone());
+        charge(&rates, "ann", "pay").unwrap();
+        charge(&rates, "ann", "pay").unwrap();
+        let denied = charge(&rates, "ann", "pay").unwrap_err();
+        assert_eq!(denied.cause, DenialCause::Rate { retry_after: Duration::from_secs(30) });
+        assert_eq!(denied.rule.as_deref(), Some("sends"));
+        charge(&rates, "ben", "pay").expect("another client has a count of its own");
+        clock.advance(Duration::from_secs(30));
+        charge(&rates, "ann", "pay").unwrap();
+        assert!(charge(&rates, "ann", "pay").is_err());
+    }
+
+    #[test]
+    fn what_one_rate_denies_no_other_counts() {
+        let clock = FakeRelativeClock::default();
+        let both = vec![rate("many", 3, 60, &[]), rate("one-a-rule", 1, 60, &[Per::Rule])];
+        let rates = Rates::with_clock(both, clock);
+        charge(&rates, "ann", "pay").unwrap();
+        for _ in 0..5 {
+            assert_eq!(charge(&rates, "ann", "pay").unwrap_err().rule.as_deref(), Some("one-a-rule"));
+        }
+        charge(&rates, "ann", "swap").unwrap();
+        charge(&rates, "ann", "mint").expect("the five that were denied left room for the third");
+        assert_eq!(charge(&rates, "ann", "burn").unwrap_err().rule.as_deref(), Some("many"));
+    }
+
+    #[test]
+    fn keys_are_bounded_and_stale_ones_are_forgotten() {
+        let clock = FakeRelativeClock::default();
+        let rates = Rates::with_clock(vec![rate("r", 1, 60, &[Per::Rule])], clock.clone());
+        for n in 0..MAX_KEYS {
+            rates.limiters[0].counts.put_back(
+                Scope { rule: Some(n.to_string().into()), ..Scope::default() },
+                Some(Nanos::from(Duration::from_secs(60))),
+            );
+        }
+        let full = charge(&rates, "ann", "new").unwrap_err();
+        assert_eq!(full.cause, DenialCause::Rate { retry_after: FULL });
+        clock.advance(Duration::from_secs(121));
+        charge(&rates, "ann", "new").unwrap();
+        assert_eq!(rates.limiters[0].counts.len(), 1);
+    }
+
+    #[test]
+    fn only_what_is_permitted_is_counted_and_a_second_look_is_not() {
+        let rate = "[[rate]]\nid = \"one\"\nmax = 1\nwindow = \"1h\"\nper = [\"client\"]\n\
+                    match = { kind = \"transaction\", to = [\"usdc\"] }\n";
+        let policy = policy(&format!("{CONTRACTS}{PAY}{rate}")).unwrap();
+        let good = || transaction(&json!({ "data": transfer(ALICE, 1) }));
+        let bad = || transaction(&json!({ "data": transfer(BOB, 1), "value": "0x1" }));
+        let ann = caller("ann");
+        for _ in 0..5 {
+            assert_eq!(policy.decide::<Tx>(&ann, bad()).unwrap_err().cause, DenialCause::NoRule);
+        }
+        policy.decide::<Tx>(&ann, good()).expect("nothing was counted so far");
+        policy.decide_again::<Tx>(&ann, good()).expect("it was counted once");
+        assert!(matches!(policy.decide::<Tx>(&ann, good()).unwrap_err().cause, DenialCause::Rate { .. }));
+        assert_eq!(policy.decide::<Tx>(&ann, bad()).unwrap_err().cause, DenialCause::NoRule);
+    }
 }

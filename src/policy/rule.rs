@@ -46,6 +46,13 @@ pub(in crate::policy) struct Failure {
     pub why: String,
 }
 
+impl Failure {
+    /// Whether the rule is for other clients or accounts, whatever is asked.
+    pub fn is_about_who(&self) -> bool {
+        matches!(self.condition.as_str(), "clients" | "from")
+    }
+}
+
 impl RuleKind {
     pub const ALL: [Self; 2] = [Self::Transaction, Self::Message];
 
@@ -87,7 +94,12 @@ impl Rule {
                 Some(Failure { condition: condition.key(), why })
             }
         };
-        self.conditions.iter().filter_map(failure).collect()
+        let mut failures: Vec<Failure> = self.conditions.iter().filter_map(failure).collect();
+        // Of arguments there is nothing to say where it is another call, or none that can be read.
+        if failures.iter().any(|failure| failure.condition == "call") {
+            failures.retain(|failure| !failure.condition.starts_with("args."));
+        }
+        failures
     }
 
     fn is_for(&self, facts: &Facts<'_>) -> bool {

@@ -66,6 +66,7 @@ pub(super) struct Siwe {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the keys as they are written")]
 pub(super) struct Caps {
     pub max_fee_per_gas: Option<Text>,
     pub max_gas: Option<u64>,

@@ -168,9 +168,8 @@ fn id_of(text: &str) -> Result<Id<'_>, Fault> {
     if let Some(string) = string_of(text) {
         return Ok(Id::Str(string));
     }
-    // `parse` takes a sign, which plain writing has none of. (A leading zero is no JSON.)
-    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| is_plain && *number <= MAX_ID);
+    // JSON has no leading zero and no plus sign, and a `u64` no minus, fraction or exponent.
+    let number = text.parse().ok().filter(|number| *number <= MAX_ID);
     number.map(Id::Number).ok_or(Fault::Id)
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::config::{Client, Limits};
 use crate::methods::{Cause, Refusal};
-use crate::rpc::calls::{Calls, refuse};
+use crate::rpc::calls::{Calls, refuse_body};
 use crate::rpc::envelope::Bounds;
 use crate::rpc::rejection::{Rejection, plain};
 
@@ -44,6 +43,17 @@ struct Inner<S> {
 /// Bytes of answers to reads that one batch may gather: 100 calls for the largest answer would fill the memory.
 const MAX_BATCH_ANSWER: usize = 32 * 1024 * 1024;
 
+/// After that no further call of a batch is begun: the least patient client gives up at ten seconds.
+const BEGIN_WITHIN: Duration = Duration::from_secs(8);
+
+/// How long, and how much, a body that is refused is read and thrown away before that is answered. A connection
+/// closed with bytes unread is reset, and most clients then tell of a broken pipe and not of the reason.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A body up to this size is in the socket's buffers already, or soon: nobody is left writing.
+const UNREAD: usize = 16 * 1024;
+
 impl<S> Rpc<S>
 where
     S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync + 'static,
@@ -53,7 +63,13 @@ where
     pub fn new(service: S, limits: &Limits, hosts: Vec<String>, is_ordered: fn(&str) -> bool) -> Self {
         let bounds = Bounds { max_batch: limits.max_batch, max_depth: limits.max_depth };
         Self(Arc::new(Inner {
-            calls: Calls { service, bounds, is_ordered, max_batch_answer: MAX_BATCH_ANSWER },
+            calls: Calls {
+                service,
+                bounds,
+                is_ordered,
+                max_batch_answer: MAX_BATCH_ANSWER,
+                begin_within: BEGIN_WITHIN,
+            },
             hosts: hosts.into_iter().map(|host| without_port(&host).to_owned()).collect(),
             max_body: limits.max_body,
             body_timeout: limits.body_timeout,
@@ -67,12 +83,9 @@ where
     pub fn connection<B>(
         &self,
         client: Arc<Client>,
-    ) -> impl Service<
-        Request<B>,
-        Response = Response<Full<Bytes>>,
-        Error = Infallible,
-        Future: Future<Output = Result<Response<Full<Bytes>>, Infallible>> + Send,
-    > + Clone
+    ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
     + use<S, B>
     where
         B: HttpBody<Data = Bytes> + Send + 'static,
@@ -101,13 +114,17 @@ where
     {
         let (head, body) = request.into_parts();
         if let Err(rejection) = self.rules(client, &head) {
+            let asks_first = head.headers.contains_key(header::EXPECT);
+            if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
+                let _ = tokio::time::timeout(LINGER, discard(body, LINGER_BYTES)).await;
+            }
             return rejection.response(client, head.version);
         }
         // Taken before the body is read, for bodies are what fills the memory. There is no id to echo then. HTTP
         // 429 or 503 would say it better, but most clients answer those with a storm of repeats.
         let (Ok(_slot), Ok(_slot_of_client)) = (self.in_flight.try_acquire(), slots.try_acquire()) else {
             let busy = Refusal::new(Cause::Busy, "the gateway is busy; nothing was done, ask again later");
-            return answer(head.version, Some(refuse(client, Id::Null, &busy).into()));
+            return answer(Some(refuse_body(client, Id::Null, &busy).into()));
         };
         let _in_flight = InFlight::enter();
         let body = match tokio::time::timeout(self.body_timeout, whole(body, self.max_body)).await {
@@ -115,7 +132,7 @@ where
             Ok(Err(rejection)) => return rejection.response(client, head.version),
             Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
         };
-        answer(head.version, self.calls.answer(client, &body).await)
+        answer(self.calls.answer(client, &body).await)
     }
 
     /// The rules, in the order in which they are asked.
@@ -149,8 +166,7 @@ where
             _ => return Err(Rejection::ContentEncoding),
         }
         // Said before the body is sent; a body that only turns out too large is noticed while it is read.
-        let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        if length.is_some_and(|length| length.parse().map_or(true, |length: usize| length > self.max_body)) {
+        if declared_length(&head.headers).is_some_and(|length| length > self.max_body) {
             return Err(Rejection::TooLarge);
         }
         Ok(())
@@ -207,6 +223,26 @@ where
     Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
 }
 
+/// The Content-Length; hyper has checked that there is one, and that it is a number.
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    Some(length.parse().unwrap_or(usize::MAX))
+}
+
+async fn discard<B>(body: B, max: usize)
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    let mut left = max;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
+}
+
 /// A header stands there twice, or is not ASCII.
 struct Unclear;
 
@@ -248,12 +284,12 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// HTTP 200 with JSON, or 204 where nothing is to be answered. No CORS header, whoever asks.
-fn answer(version: Version, json: Option<Box<str>>) -> Response<Full<Bytes>> {
+fn answer(json: Option<Box<str>>) -> Response<Full<Bytes>> {
     let Some(json) = json else {
-        return plain(version, StatusCode::NO_CONTENT, Bytes::new());
+        return plain(StatusCode::NO_CONTENT, Bytes::new());
     };
     let json = Bytes::from(json.into_string());
-    let mut response = plain(version, StatusCode::OK, json);
+    let mut response = plain(StatusCode::OK, json);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response
@@ -291,8 +327,9 @@ impl<S> std::fmt::Debug for Rpc<S> {
 mod tests {
     use futures_util::stream;
     use http_body_util::StreamBody;
-    use hyper::body::Frame;
-    use hyper_util::rt::TokioIo;
+    use hyper::body::{Frame, Incoming};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use hyper_util::server::conn::auto;
     use jsonrpsee::ResponsePayload;
     use jsonrpsee::core::middleware::{Batch, Notification, Request as Call};
     use serde_json::Value;
@@ -445,9 +482,11 @@ mod tests {
     #[tokio::test]
     async fn the_request_line_of_http_1_names_no_host() {
         for target in ["https://gateway.example:8545/", "http://evil.example/"] {
-            let request = sized(HOST, CALL).replacen("POST / ", &format!("POST {target} "), 1);
-            let answer = raw(&Limits::default(), request.as_bytes()).await;
-            assert!(answer.starts_with("HTTP/1.1 421"), "{target}: {answer}");
+            for host in [HOST, ""] {
+                let request = sized(host, CALL).replacen("POST / ", &format!("POST {target} "), 1);
+                let answer = raw(&Limits::default(), request.as_bytes()).await;
+                assert!(answer.starts_with("HTTP/1.1 421"), "{target}: {answer}");
+            }
         }
     }
 
@@ -472,6 +511,48 @@ mod tests {
             "ours, but two names"
         );
         assert_eq!(status(over_2("https://x@gateway.example:8545/"), &[]).await, 421);
+    }
+
+    /// What the listener asks of a service.
+    fn for_the_listener<S>(service: S) -> S
+    where
+        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        service
+    }
+
+    #[tokio::test]
+    async fn many_requests_share_one_http_2_connection() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let limits = Limits { max_body: 100, ..Limits::default() };
+        let service = for_the_listener(rpc(&limits).connection(client("trader", &[])));
+        tokio::spawn(async move {
+            let _ =
+                auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await;
+        });
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+        tokio::spawn(connection);
+        let ask = |uri: &'static str, body: String| {
+            let mut sender = sender.clone();
+            let request = Request::post(uri).header("content-type", "application/json");
+            async move {
+                let response =
+                    sender.send_request(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
+                let status = response.status().as_u16();
+                (status, response.into_body().collect().await.unwrap().to_bytes())
+            }
+        };
+        let ours = "https://gateway.example:8545/";
+        let (good, foreign, large) = tokio::join!(
+            ask(ours, CALL.to_owned()),
+            ask("https://evil.example/", CALL.to_owned()),
+            ask(ours, " ".repeat(101)),
+        );
+        assert_eq!((good.0, foreign.0, large.0), (200, 421, 413));
+        assert_eq!(good.1, r#"{"jsonrpc":"2.0","id":1,"result":"done"}"#);
+        assert_eq!(ask(ours, CALL.to_owned()).await.0, 200, "the connection outlives what was refused on it");
     }
 
     #[tokio::test]
@@ -576,7 +657,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn inv_12_a_body_that_says_it_is_too_large_is_not_read() {
+    async fn inv_12_a_body_that_says_it_is_too_large_is_not_kept() {
         let limits = Limits { max_body: 100, ..Limits::default() };
         let answer = raw(&limits, post(&format!("{HOST}Content-Length: 101\r\n"), "{}").as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
@@ -584,6 +665,49 @@ mod tests {
         let full = format!("{CALL}{}", " ".repeat(100 - CALL.len()));
         let answer = raw(&limits, sized(HOST, &full).as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// What a client reads that writes all before it reads.
+    async fn after_writing(request: String) -> String {
+        // Over a real socket: closed with bytes unread it would be reset, and the client's writing would fail.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = rpc(&Limits::default()).connection(client("trader", &[]));
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
+        };
+        let sending = async {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.expect("it is taken, and thrown away");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        tokio::join!(server, sending).1
+    }
+
+    #[tokio::test]
+    async fn who_sends_much_that_is_refused_gets_to_read_why() {
+        let much = " ".repeat(10 << 20);
+        for (request, status) in [
+            (sized(HOST, &much), "413"),
+            (sized("Host: evil.example\r\n", &much), "421"),
+            (sized(&format!("{HOST}Origin: https://evil.example\r\n"), &much), "403"),
+        ] {
+            let answer = after_writing(request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_before_sending_too_much_is_not_told_to_go_on() {
+        let headers = format!("{HOST}Expect: 100-continue\r\nContent-Length: 10000000\r\n");
+        let answer = raw(&Limits::default(), post(&headers, "").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        let headers = format!("{HOST}Expect: 100-continue\r\nContent-Length: {}\r\n", CALL.len());
+        let answer = raw(&Limits::default(), post(&headers, CALL).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"), "{answer}");
     }
 
     #[tokio::test]

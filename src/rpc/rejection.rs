@@ -29,7 +29,7 @@ impl Rejection {
         let (status, reason, sentence) = self.row();
         metrics::counter!("chancery_rpc_rejected_total", "reason" => reason).increment(1);
         tracing::info!(client = client.name, status = status.as_u16(), reason, "rejected");
-        let mut response = plain(version, status, Bytes::from_static(sentence.as_bytes()));
+        let mut response = plain(status, Bytes::from_static(sentence.as_bytes()));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         if self == Self::Method {
@@ -89,10 +89,9 @@ impl Rejection {
 }
 
 /// An answer with the headers that every answer has.
-pub fn plain(version: Version, status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+pub fn plain(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    *response.version_mut() = version;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -214,6 +214,8 @@ fn scalar(ty: &DynSolType, word: B256) -> Option<DynSolValue> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "small numbers")]
+
     use super::*;
     use alloy_primitives::hex;
     use proptest::prelude::*;

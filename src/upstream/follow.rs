@@ -99,6 +99,8 @@ async fn settle(
             // Not final yet: the chain may still turn.
             _ => return Ok(()),
         }
+    } else if !recorded.is_ours_to_send() {
+        return Ok(());
     } else {
         let outcome = upstream.broadcast(recorded).await;
         ledger.outcome(recorded.id(), outcome).await

@@ -10,7 +10,11 @@
     reason = "a test may panic, and the kit is part of the tests"
 )]
 
+mod connect;
+mod doctor;
+mod first_steps;
 mod json;
+mod keystore;
 mod kit;
 mod ledger;
 mod policy;

@@ -11,8 +11,10 @@ async fn a_refusal_names_its_rule_and_is_written_down() {
         [[rule]]
         id = "friend-is-on-holiday"
         effect = "deny"
-        to = ["{FRIEND}"]
-        "#
+        kind = "transaction"
+        to = ["{friend}"]
+        "#,
+        friend = with_checksum(FRIEND),
     );
     let gateway = Gateway::with_policy(&policy).await;
     let refused = gateway.client("trader").send(gateway.payment(1)).await.unwrap_err();
@@ -72,7 +74,7 @@ async fn a_folder_without_policies_starts_nothing() {
 #[tokio::test]
 async fn a_misspelt_key_in_the_configuration_is_named_with_its_line() {
     let end = World::new().await.replace("drain =", "drian =").refuses_to_start().await;
-    assert!(end.stderr.contains("chancery.toml:7: unknown field `drian`"), "{}", end.stderr);
+    assert!(end.stderr.contains("chancery.toml:8: unknown field `drian`"), "{}", end.stderr);
     assert_eq!(end.code, Some(1));
 }
 
@@ -92,9 +94,10 @@ async fn arguments_of_a_token_are_judged() {
         from = ["treasury"]
         to = ["coin"]
         call = "transfer"
-        args = {{ to = "{FRIEND}", value = {{ max = "100 COIN" }} }}
+        args = {{ to = "{friend}", amount = {{ max = "100 COIN" }} }}
         execution_fee = {{ max = "0.05 ether" }}
-        "#
+        "#,
+        friend = with_checksum(FRIEND),
     );
     let gateway = Gateway::with_policy(&policy).await;
     let trader = gateway.client("trader");
@@ -124,10 +127,9 @@ async fn arguments_of_a_token_are_judged() {
 async fn the_caps_hold_whatever_a_rule_allows() {
     let generous =
         POLICY.replace("execution_fee = { max = \"0.05 ether\" }", "execution_fee = { max = \"50 ether\" }");
-    for (cap, field, value) in [
-        (r#"max_gas           = 5_000_000"#, "gas", "0x4c4b41"),
-        (r#"max_fee_per_gas   = "500 gwei""#, "maxFeePerGas", "0x746a528801"),
-    ] {
+    for (cap, field, value) in
+        [("max_gas", "gas", "0x4c4b41"), ("max_fee_per_gas", "maxFeePerGas", "0x746a528801")]
+    {
         let gateway = Gateway::with_policy(&generous).await;
         let mut payment = gateway.payment(1);
         payment[field] = json!(value);
@@ -161,10 +163,38 @@ async fn a_rate_is_kept() {
 }
 
 #[tokio::test]
-async fn check_test_and_explain_read_the_same_policy() {
-    let world = World::new().await;
-    let check = world.chancery(&["policy", "check"]).await;
+async fn check_test_explain_and_the_gateway_decide_alike() {
+    let gateway = Gateway::start().await;
+    let check = gateway.chancery(&["policy", "check"]).await;
     assert_eq!(check.code, Some(0), "{check:?}");
+    let cases = gateway.folder().join("policies/tests");
+    std::fs::create_dir_all(&cases).unwrap();
+    let request = gateway.folder().join("request.json");
+
+    for (to, allowed) in [(FRIEND, true), (STRANGER, false)] {
+        let mut payment = gateway.payment(1);
+        payment["to"] = json!(to);
+        let code = if allowed { 0 } else { 3 };
+
+        std::fs::write(&request, payment.to_string()).unwrap();
+        let explain =
+            gateway.chancery(&["policy", "explain", request.to_str().unwrap(), "--client", "trader"]).await;
+        assert_eq!(explain.code, Some(code), "{explain:?}");
+        assert!(explain.stdout.contains("pay-friend"), "{explain:?}");
+
+        let expect = if allowed { "allow" } else { "deny" };
+        for (expect, code) in [(expect, 0), (if allowed { "deny" } else { "allow" }, 3)] {
+            let request = json!([payment]).to_string();
+            let case = format!(
+                "[[case]]\nname = \"a\"\nclient = \"trader\"\nrequest = '''{{\"jsonrpc\":\"2.0\",\"id\":1,\
+                 \"method\":\"eth_sendTransaction\",\"params\":{request}}}'''\nexpect = \"{expect}\"\n"
+            );
+            std::fs::write(cases.join("cases.toml"), case).unwrap();
+            let test = gateway.chancery(&["policy", "test"]).await;
+            assert_eq!(test.code, Some(code), "{expect}: {test:?}");
+        }
+        assert_eq!(gateway.client("trader").send(payment).await.is_ok(), allowed, "{to}");
+    }
 }
 
 #[tokio::test]
@@ -172,4 +202,20 @@ async fn the_example_configuration_is_read() {
     let example = repository().join("deploy/chancery.example.toml");
     let text = std::fs::read_to_string(&example).unwrap();
     chancery::config::Config::parse(&example, &text).unwrap();
+
+    // Every key that may be written stands in it, if only in a comment.
+    let written = std::fs::read_to_string(repository().join("src/config/written.rs")).unwrap();
+    for line in written.lines().filter_map(|line| line.trim().strip_prefix("pub ")) {
+        let Some((key, _)) = line.split_once(':') else { continue };
+        let is_there = |line: &str| {
+            let line = line.trim_start_matches(['#', ' ', '[']);
+            line.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']', '.']))
+        };
+        assert!(text.lines().any(is_there), "`{key}` is not in the example");
+    }
+}
+
+/// An address as policies want it, so that a mistyped one is noticed.
+fn with_checksum(address: &str) -> String {
+    address.parse::<alloy_primitives::Address>().unwrap().to_string()
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
-use crate::kit::{Gateway, STRANGER, World, eventually, softhsm_module, spy_module};
+use crate::kit::{
+    Gateway, PIN, RemoteToken, STRANGER, World, eventually, remote_module, softhsm_module, spy_module,
+};
 
 #[tokio::test]
 async fn inv_01_the_token_is_asked_once_for_what_is_allowed_and_never_for_what_is_refused() {
@@ -43,15 +45,14 @@ async fn inv_07_only_the_worker_has_the_module_and_nobody_shows_the_pin() {
     };
     let contains = |text: &[u8], what: &str| text.windows(what.len()).any(|part| part == what.as_bytes());
     assert!(!contains(&of(gateway.pid(), "maps"), "softhsm"), "the gateway has loaded the module");
-    let pin = gateway.token().pin();
     let [worker] = gateway.workers()[..] else { panic!("{:?}", gateway.workers()) };
     for pid in [gateway.pid(), worker] {
         for file in ["cmdline", "environ"] {
-            assert!(!contains(&of(pid, file), pin), "{file}");
+            assert!(!contains(&of(pid, file), PIN), "{file}");
         }
     }
     for text in [gateway.log(), json!(gateway.audit().await).to_string()] {
-        assert!(!text.contains(pin), "{text}");
+        assert!(!text.contains(PIN), "{text}");
     }
 }
 
@@ -77,7 +78,10 @@ async fn inv_13_a_worker_killed_in_the_middle_loses_nothing() {
         let delay = Duration::from_millis(3 + 7 * round);
         let kill = tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            workers.into_iter().for_each(|worker| drop(kill_process(worker, Signal::KILL)));
+            for worker in workers {
+                // It may be gone already.
+                let _ = kill_process(worker, Signal::KILL);
+            }
         });
         for answer in gateway.send_at_once((1..=6).map(|wei| gateway.payment(wei))).await {
             if let Err(refused) = answer {
@@ -94,20 +98,57 @@ async fn inv_13_a_worker_killed_in_the_middle_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_token_that_hangs_is_given_up_in_time() {
-    let gateway = World::new().await.append("\n[signer]\ndeadline = \"1s\"\n").start().await;
+async fn inv_02_a_signature_that_comes_too_late_is_thrown_away() {
+    let (gateway, remote) = with_remote_token().await;
     let trader = gateway.client("trader");
-    let [worker] = gateway.workers()[..] else { panic!("{:?}", gateway.workers()) };
-    kill_process(worker, Signal::STOP).unwrap();
+    remote.signal(Signal::STOP);
     let answer = tokio::time::timeout(Duration::from_secs(8), trader.send(gateway.payment(1))).await;
     let refused = answer.expect("an answer within 8 s").unwrap_err();
-    assert_eq!((refused.code, &refused.data["code"]), (-32603, &json!("signer_unavailable")));
-    kill_process(worker, Signal::CONT).ok();
+    assert_eq!((refused.code, &refused.data["code"]), (-32603, &json!("signer_unavailable")), "{refused:?}");
+    remote.signal(Signal::CONT);
 
-    // The late signature is worth nothing; the nonce is used by the next one.
+    // The nonce is free, and the payment that was given up is not made.
+    let hash = eventually("a payment", async || trader.send(gateway.payment(2)).await.ok()).await;
+    let mined = gateway.node().transaction(&hash).await;
+    assert_eq!((&mined["nonce"], &mined["value"]), (&json!("0x0"), &json!("0x2")));
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 1);
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn inv_13_a_token_that_hangs_for_good_gets_another_worker() {
+    let (gateway, remote) = with_remote_token().await;
+    let trader = gateway.client("trader");
+    remote.signal(Signal::STOP);
+    // More than may hang at once.
+    for answer in gateway.send_at_once((1..=12).map(|wei| gateway.payment(wei))).await {
+        assert_eq!(answer.unwrap_err().code, -32603);
+    }
+    // The connections that hang stay hung; a new worker gets new ones.
+    let hash = eventually("a payment", async || trader.send(gateway.payment(99)).await.ok()).await;
+    assert_eq!(gateway.node().transaction(&hash).await["nonce"], "0x0");
+}
+
+#[tokio::test]
+async fn inv_13_a_token_that_went_away_is_used_again() {
+    let (gateway, remote) = with_remote_token().await;
+    let trader = gateway.client("trader");
+    remote.vanish().await;
+    let refused = trader.send(gateway.payment(1)).await.unwrap_err();
+    assert_eq!((refused.code, &refused.data["code"]), (-32603, &json!("signer_unavailable")), "{refused:?}");
+    assert!(trader.call("eth_blockNumber", json!([])).await.is_ok(), "reads need no token");
+
+    let _remote = gateway.world.token.serve().await;
     let hash = eventually("a payment", async || trader.send(gateway.payment(2)).await.ok()).await;
     assert_eq!(gateway.node().transaction(&hash).await["nonce"], "0x0");
-    assert_eq!(gateway.node().mined(gateway.treasury()).await, 1);
+}
+
+/// A gateway whose token can hang and go away.
+async fn with_remote_token() -> (Gateway, RemoteToken) {
+    let world = World::new().await;
+    let remote = world.token.serve().await;
+    let world = world.module(&remote_module(), &[("P11_KIT_SERVER_ADDRESS", &remote.address())]);
+    (world.append("\n[signer]\ndeadline = \"1s\"\nmax_stuck = 2\n").start().await, remote)
 }
 
 #[tokio::test]

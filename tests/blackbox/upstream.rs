@@ -16,7 +16,6 @@ async fn inv_13_a_node_that_was_away_is_used_again() {
         Fault::Garbage,
         Fault::Answer(json!({ "neither": "here nor there" })),
         Fault::Flood(1 << 20),
-        Fault::Refuse { code: -32603, message: "internal error" },
     ] {
         gateway.node().fail("*", fault.clone());
         let refused = trader.send(gateway.payment(1)).await.unwrap_err();

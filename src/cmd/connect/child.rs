@@ -12,6 +12,9 @@ use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use crate::cmd::{Failure, HintExt as _};
 
+/// Where tools look for their endpoint. cast and `forge create` read the first, `forge script` the second alone.
+const VARIABLES: [&str; 2] = ["ETH_RPC_URL", "FOUNDRY_ETH_RPC_URL"];
+
 /// Start a tool with `ETH_RPC_URL` set to the local endpoint, stop with it, and exit with its code
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
@@ -54,7 +57,7 @@ impl Run {
         let program = words.next().ok_or_else(|| Failure::new("no command was given"))?;
         let mut child = Command::new(&program)
             .args(words)
-            .env("ETH_RPC_URL", endpoint)
+            .envs(VARIABLES.map(|name| (name, endpoint)))
             .kill_on_drop(true)
             .spawn()
             .hint(program.display(), "is it installed, and on the PATH?")?;

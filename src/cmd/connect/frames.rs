@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(read([large(MAX_VALUE).as_bytes()]).unwrap().len(), 1);
         assert_eq!(read([large(MAX_VALUE + 1).as_bytes()]), Err(Unreadable::TooLarge));
         // Not only once it is whole.
-        let begun = [b"[\"".as_slice(), &[b'x'; MAX_VALUE]].concat();
+        let begun = [b"[\"".as_slice(), &b"x".repeat(MAX_VALUE)].concat();
         assert_eq!(read([begun.as_slice()]), Err(Unreadable::TooLarge));
     }
 

@@ -150,11 +150,14 @@ fn pause(failures: u32) -> Duration {
     PAUSE.0.saturating_mul(doubled).min(PAUSE.1)
 }
 
-/// Whether the gateway said that it did not begin with this request (RFC 9113, 8.7). A GOAWAY does not say that:
-/// the h2 crate reports one also for requests that had been taken when the connection ended.
+/// Whether the gateway said that it did not begin with this request (RFC 9113, 8.7): it refused the stream, or its
+/// GOAWAY was for streams below this one. For a stream that was taken when the connection ended, the h2 crate reports
+/// an I/O error, not the GOAWAY; `inv_10_…` in `tests/blackbox/connect.rs` holds it to that.
 fn was_refused(error: &hyper::Error) -> bool {
     let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    h2.is_some_and(|e| e.is_reset() && e.is_remote() && e.reason() == Some(h2::Reason::REFUSED_STREAM))
+    h2.filter(|error| error.is_remote()).is_some_and(|error| {
+        error.is_go_away() || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 async fn read(response: Response<Incoming>) -> Result<Answer, Trouble> {

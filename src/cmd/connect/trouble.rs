@@ -114,6 +114,9 @@ fn causes(error: &(dyn StdError + 'static)) -> String {
 fn not_trusted(error: &CertificateError) -> String {
     match error {
         CertificateError::UnknownIssuer => "the given CA did not issue it".to_owned(),
+        CertificateError::BadSignature => {
+            "the given CA did not issue it, but one of the same name; was that CA made anew?".to_owned()
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("it is for another server ({error})")
         }
@@ -132,11 +135,15 @@ const fn refused(alert: AlertDescription) -> Option<&'static str> {
         AlertDescription::UnknownCA => "it does not come from the gateway's client CA",
         AlertDescription::CertificateExpired => "it has expired or is not valid yet",
         AlertDescription::CertificateRevoked => "it was revoked",
-        AlertDescription::CertificateUnknown => "it is of no client that the gateway knows",
-        AlertDescription::AccessDenied => "its client may not use this gateway",
+        AlertDescription::CertificateUnknown => {
+            "its name is not to the gateway's rules; `chancery certs inspect` says what they make of it"
+        }
+        AlertDescription::AccessDenied => "no [[client]] of the gateway has its name",
         AlertDescription::UnsupportedCertificate => "it is not a certificate for clients",
         AlertDescription::BadCertificate => "it is malformed or not to the gateway's rules",
-        AlertDescription::DecryptError => "its signature does not verify",
+        AlertDescription::DecryptError => {
+            "its issuer has the name of the gateway's client CA, but another key"
+        }
         _ => return None,
     })
 }

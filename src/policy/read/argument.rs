@@ -10,7 +10,7 @@ use toml::{Spanned, Value};
 use crate::config::units;
 use crate::policy::abi::holds_address;
 use crate::policy::amount::Unit;
-use crate::policy::condition::{ArgumentTest, Condition, Operand};
+use crate::policy::condition::{ArgumentTest, Condition, Operand, order};
 use crate::policy::read::File;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
@@ -173,6 +173,14 @@ impl Reader<'_> {
         }
         if tests.is_empty() {
             return Err("there is no condition in { }; write \"any\" if that is meant".to_owned());
+        }
+        let bound = |wanted: fn(&ArgumentTest) -> Option<&DynSolValue>| tests.iter().find_map(wanted);
+        let least = bound(|test| if let ArgumentTest::Min(value, _) = test { Some(value) } else { None });
+        let most = bound(|test| if let ArgumentTest::Max(value, _) = test { Some(value) } else { None });
+        if let (Some(least), Some(most)) = (least, most)
+            && order(least, most).is_some_and(std::cmp::Ordering::is_gt)
+        {
+            return Err("`min` is more than `max`, so nothing can match".to_owned());
         }
         Ok(tests)
     }

@@ -51,17 +51,17 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
     if let Some(from) = written.from.as_ref().and_then(|list| accounts(file, list, names)) {
         meant.conditions.push(Condition::From(from));
     }
-    let targets = written.to.as_ref().and_then(|list| targets(file, list, names, meant.chain));
-    if let Some(call) = &written.call {
-        call_of(file, call, targets.as_ref(), names, &mut meant);
-    }
-    if let Some(targets) = targets {
+    let targets = written.to.as_ref().map(|list| targets(file, list, names, meant.chain));
+    if let Some(targets) = &targets {
         if !targets.any && !targets.creation {
             meant.targets.clone_from(&targets.addresses);
         }
         if allow || !targets.any {
-            meant.conditions.push(Condition::To(targets));
+            meant.conditions.push(Condition::To(targets.clone()));
         }
+    }
+    if let Some(call) = &written.call {
+        call_of(file, call, targets.as_ref(), names, &mut meant);
     }
     meant
 }
@@ -107,7 +107,7 @@ fn accounts(file: &mut File<'_>, list: &List, names: &Names<'_>) -> Option<Vec<A
     (!any).then_some(found)
 }
 
-fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Option<Targets> {
+fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Targets {
     let mut targets = Targets::default();
     targets.any = each(file, "to", list, |file, name| match name.get_ref().as_str() {
         "create" => targets.creation = true,
@@ -120,7 +120,7 @@ fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u6
             }
         }
     });
-    Some(targets)
+    targets
 }
 
 /// Whether "any" is in the list; the rest is given to `one`.
@@ -162,8 +162,7 @@ fn call_of(
         text => {
             let function = function(text, targets, names, meant.chain);
             if let Some(function) = file.right(&call.span(), function) {
-                let (selector, signature) = (function.selector, function.signature.clone());
-                meant.conditions.push(Condition::Call(Called::Function { selector, signature }));
+                meant.conditions.push(Condition::Call(Called::Function(Arc::clone(&function))));
                 meant.function = Some(function);
             }
         }
@@ -177,8 +176,8 @@ fn function(
     names: &Names<'_>,
     chain: Option<u64>,
 ) -> Result<Arc<Function>, String> {
-    let named = targets.filter(|targets| !targets.any).map_or(&[][..], |targets| &targets.addresses);
-    let contracts: Vec<_> = named.iter().map(|at| (at, names.contract(chain, *at))).collect();
+    let addresses = targets.filter(|targets| !targets.any).map_or(&[][..], |targets| &targets.addresses);
+    let contracts: Vec<_> = addresses.iter().map(|at| (at, names.contract(chain, *at))).collect();
     let is_signature = call.contains('(');
     let mut known: Vec<(&Contract, &Arc<Function>)> = Vec::new();
     for (address, contract) in &contracts {

@@ -85,10 +85,10 @@ pub(super) fn read_caps(file: &mut File<'_>, written: &written::Caps) -> Caps {
         file.right(&text.span(), units::wei(text.get_ref()))
     };
     Caps {
-        max_fee_per_gas: wei(&written.max_fee_per_gas),
-        max_execution_fee: wei(&written.max_execution_fee),
-        max_gas: written.max_gas,
-        max_calldata: written.max_calldata,
+        fee_per_gas: wei(&written.max_fee_per_gas),
+        execution_fee: wei(&written.max_execution_fee),
+        gas: written.max_gas,
+        calldata: written.max_calldata,
     }
 }
 

@@ -13,15 +13,14 @@ pub(super) const SECP256K1: [u8; 7] = [0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x0a]
 /// BIT STRING (68), the compressed point (33, or 35 in DER) or X and Y alone (64). 0x04 begins both an OCTET STRING
 /// and a raw point, so the length decides.
 pub(super) fn address_of(ec_point: &[u8]) -> Option<Address> {
-    let point = match (ec_point.len(), ec_point) {
-        (67, [0x04, 0x41, point @ ..])
-        | (35, [0x04, 0x21, point @ ..])
-        | (68, [0x03, 0x42, 0x00, point @ ..]) => point,
-        (64, xy) => return address_of_point(&[&[0x04], xy].concat()),
-        (65 | 33, point) => point,
-        _ => return None,
-    };
-    address_of_point(point)
+    match ec_point {
+        [0x04, 0x41, point @ ..] if ec_point.len() == 67 => address_of_point(point),
+        [0x04, 0x21, point @ ..] if ec_point.len() == 35 => address_of_point(point),
+        [0x03, 0x42, 0x00, point @ ..] if ec_point.len() == 68 => address_of_point(point),
+        xy if xy.len() == 64 => address_of_point(&[&[0x04], xy].concat()),
+        point if matches!(point.len(), 33 | 65) => address_of_point(point),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -58,9 +58,15 @@ impl Gateway {
         self.visitor(Some(&self.world.authority.client(name)))
     }
 
+    /// Someone at the admin listener's door.
+    pub fn admin_visitor(&self, name: &str) -> Client {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.world.admin_port));
+        Client::new(address, &tls(&self.world.authority, Some(&self.world.authority.client(name)), &TLS13))
+    }
+
     /// Someone with any certificate, or none.
     pub fn visitor(&self, identity: Option<&Identity>) -> Client {
-        Client::new(self.world.address(), tls(&self.world.authority, identity, &TLS13))
+        Client::new(self.world.address(), &tls(&self.world.authority, identity, &TLS13))
     }
 
     /// A GET on the admin listener.
@@ -81,10 +87,6 @@ impl Gateway {
 
     pub const fn node(&self) -> &Node {
         &self.world.node
-    }
-
-    pub const fn token(&self) -> &Token {
-        &self.world.token
     }
 
     pub fn folder(&self) -> &Path {
@@ -142,7 +144,7 @@ impl Gateway {
 
     /// What `audit show --json` has: one row a line.
     pub async fn audit(&self) -> Vec<Value> {
-        let text = self.chancery(&["audit", "show", "--json"]).await.well();
+        let text = self.chancery(&["audit", "show", "--last", "1000", "--json"]).await.well();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -284,7 +286,7 @@ impl World {
     async fn ask_admin(&self, name: &str, path: &str) -> Result<Answer, String> {
         let address = SocketAddr::from(([127, 0, 0, 1], self.admin_port));
         let identity = self.authority.client(name);
-        let client = Client::new(address, tls(&self.authority, Some(&identity), &TLS13));
+        let client = Client::new(address, &tls(&self.authority, Some(&identity), &TLS13));
         let request =
             http::Request::get(format!("https://{address}{path}")).body(http_body_util::Full::default());
         client.request(request.unwrap()).await

@@ -12,14 +12,14 @@ mod token;
 mod tools;
 
 pub use authority::{Authority, tls};
-pub use client::{Client, RpcError, plain, plain_raw};
+pub use client::{Client, plain, plain_raw};
 pub use disk::SmallDisk;
-pub use gateway::{Gateway, World, free_port};
-pub use node::{CHAIN_ID, Node};
-pub use process::{Output, Process, children_of, run};
-pub use recorder::{Call, Fault};
-pub use token::Token;
-pub use tools::{Tool, repository, softhsm_module, spy_module, tool};
+pub use gateway::{Gateway, World};
+pub use node::Node;
+pub use process::{Output, Process, run};
+pub use recorder::Fault;
+pub use token::{PIN, RemoteToken};
+pub use tools::{Tool, remote_module, repository, softhsm_module, spy_module, tool};
 
 use std::time::Duration;
 

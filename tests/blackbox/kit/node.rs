@@ -49,6 +49,8 @@ impl Node {
         let hundred = U256::from(100) * U256::from(10).pow(U256::from(18));
         self.ask("anvil_setBalance", json!([account, hundred])).await;
         self.ask("anvil_impersonateAccount", json!([account])).await;
+        // forge looks at the newest block, which must know of it.
+        self.ask("evm_mine", json!([])).await;
     }
 
     pub async fn balance(&self, account: &str) -> U256 {

@@ -80,13 +80,10 @@ impl Process {
                 sleep(Duration::from_millis(5)).await;
             }
         });
-        match waited.await {
-            Ok(Ok(line)) => Ok(line),
-            Ok(Err(status)) => {
-                Err(Output { code: status.code(), stdout: self.stdout(), stderr: self.stderr() })
-            }
-            Err(_) => panic!("{} does not say `{what}`:\n{}{}", self.name, self.stdout(), self.stderr()),
-        }
+        let said = waited.await.unwrap_or_else(|_| {
+            panic!("{} does not say `{what}`:\n{}{}", self.name, self.stdout(), self.stderr())
+        });
+        said.map_err(|status| Output { code: status.code(), stdout: self.stdout(), stderr: self.stderr() })
     }
 
     /// Sends a signal.

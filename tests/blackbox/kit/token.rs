@@ -3,15 +3,25 @@
 use std::path::{Path, PathBuf};
 
 use alloy_primitives::Address;
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tokio::process::Command;
 
 use super::authority::write_private;
-use super::process::{Output, run};
+use super::eventually;
+use super::process::{Output, Process, run};
 use super::tools::{Tool, softhsm_module, tool};
 
 pub const LABEL: &str = "chancery";
-const PIN: &str = "24681357";
+/// What no log, no variable and no command line may show.
+pub const PIN: &str = "24681357";
+
+/// The token behind a socket, as a stand-in for one on the network: it can hang and go away.
+#[derive(Debug)]
+pub struct RemoteToken {
+    server: Process,
+    socket: PathBuf,
+}
 
 /// A token. Its folder belongs to the world that it was made for.
 #[derive(Debug)]
@@ -54,6 +64,19 @@ impl Token {
         run(&mut command).await
     }
 
+    /// Serves this token on a socket, by `p11-kit server`.
+    pub async fn serve(&self) -> RemoteToken {
+        let socket = self.folder.join("token.sock");
+        drop(std::fs::remove_file(&socket));
+        let mut command = Command::new(tool(Tool::P11Kit));
+        command.args(["server", "--foreground", "--name"]).arg(&socket);
+        command.arg("--provider").arg(softhsm_module()).arg(format!("pkcs11:token={LABEL}"));
+        command.env("SOFTHSM2_CONF", self.configuration());
+        let server = Process::start(&mut command);
+        eventually("the token's socket", async || socket.exists().then_some(())).await;
+        RemoteToken { server, socket }
+    }
+
     /// Its `softhsm2.conf`.
     pub fn configuration(&self) -> PathBuf {
         self.folder.join("softhsm2.conf")
@@ -63,10 +86,6 @@ impl Token {
         self.folder.join("pin")
     }
 
-    pub const fn pin(&self) -> &'static str {
-        PIN
-    }
-
     /// Puts another PIN into the file, not into the token.
     pub fn write_wrong_pin(&self) {
         write_private(&self.pin_file(), "00000000");
@@ -74,5 +93,26 @@ impl Token {
 
     pub fn write_right_pin(&self) {
         write_private(&self.pin_file(), PIN);
+    }
+}
+
+impl RemoteToken {
+    /// What the module needs to know.
+    pub fn address(&self) -> String {
+        format!("unix:path={}", self.socket.display())
+    }
+
+    /// Sends a signal to those who do the server's work, one for each connection.
+    pub fn signal(&self, signal: Signal) {
+        for child in self.server.children() {
+            kill_process(child, signal).unwrap();
+        }
+    }
+
+    /// Is gone, in the middle of everything.
+    pub async fn vanish(self) {
+        self.signal(Signal::KILL);
+        self.server.signal(Signal::KILL);
+        self.server.ends().await;
     }
 }

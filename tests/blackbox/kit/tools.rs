@@ -12,6 +12,8 @@ pub enum Tool {
     /// The Solidity compiler for forge: npm's `solc` behind a small command-line shim.
     Solc,
     SofthsmUtil,
+    /// Serves a module over a socket.
+    P11Kit,
 }
 
 impl Tool {
@@ -22,6 +24,7 @@ impl Tool {
             Self::Forge => "forge",
             Self::Solc => "solc",
             Self::SofthsmUtil => "softhsm2-util",
+            Self::P11Kit => "p11-kit",
         }
     }
 
@@ -33,6 +36,7 @@ impl Tool {
             Self::Forge => "FORGE",
             Self::Solc => "SOLC",
             Self::SofthsmUtil => "SOFTHSM2_UTIL",
+            Self::P11Kit => "P11_KIT",
         }
     }
 }
@@ -73,6 +77,19 @@ pub fn spy_module() -> PathBuf {
             "/usr/lib/aarch64-linux-gnu/pkcs11-spy.so",
             "/usr/lib64/pkcs11-spy.so",
             "/opt/homebrew/lib/pkcs11-spy.so",
+        ],
+    )
+}
+
+/// The module that reaches another one behind `p11-kit server`.
+pub fn remote_module() -> PathBuf {
+    library(
+        "P11_KIT_CLIENT_MODULE",
+        &[
+            "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so",
+            "/usr/lib/aarch64-linux-gnu/pkcs11/p11-kit-client.so",
+            "/usr/lib64/pkcs11/p11-kit-client.so",
+            "/opt/homebrew/lib/pkcs11/p11-kit-client.so",
         ],
     )
 }
