@@ -167,6 +167,7 @@ impl Reserve {
             nonce,
             max_fee: slot.map(|(slot, _)| U128::from(slot.fees.max_per_gas())),
             max_tip: slot.map(|(slot, _)| U128::from(slot.fees.max_priority())),
+            returned: self.purpose == Purpose::Return,
             rule: &self.rule,
             policy: self.policy,
             unsigned,
@@ -178,6 +179,10 @@ impl Reserve {
     }
 
     async fn repeat(self, id: i64, group: &mut Group<'_>) -> Sql<()> {
+        // Once we were asked to send it, we go on sending it, also after a crash.
+        if self.purpose == Purpose::Send {
+            store::adopt(group.db, id).await?;
+        }
         let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
         let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
         group.audit(&body).await?;

@@ -7,7 +7,7 @@ use alloy_primitives::{B256, Bytes, U128, keccak256};
 use crate::identity::RequestId;
 use crate::ledger::audit::{Body, Head, Intent};
 use crate::ledger::replay::Replay;
-use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, POLICY, START, address, sign, sql};
+use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, POLICY, START, address, connect, sign, sql};
 use crate::ledger::{Broken, Entry, Filter, Final, Outcome, RefusalClass, RefusedRow, show, verify};
 
 const UNLOCK: &str = "DROP TRIGGER audit_is_append_only; DROP TRIGGER audit_keeps_every_row;";
@@ -107,8 +107,8 @@ async fn inv_14_every_edit_of_the_tables_is_found() {
         ("UPDATE reservation SET client = 'bob' WHERE id = 3", "client"),
         ("DELETE FROM reservation WHERE id = 2", "lost reservation 2"),
         (
-            "INSERT INTO reservation (kind, state, client, request, account, intent, reserved_at)
-             SELECT kind, 'void', client, request, account, intent, reserved_at FROM reservation WHERE id = 1",
+            "INSERT INTO reservation (kind, state, client, request, account, intent, returned, reserved_at)
+             SELECT kind, 'void', client, request, account, intent, 0, reserved_at FROM reservation WHERE id = 1",
             "that the chain has not",
         ),
         // Cut off so that the chain itself holds: the tables remember.
@@ -212,6 +212,16 @@ async fn inv_12_nobody_writes_more_than_a_bound_into_a_row() {
     assert!(written.body.len() < 10_000, "{}", written.body.len());
 }
 
+#[tokio::test]
+async fn the_chain_is_append_only_for_honest_mistakes_too() {
+    let desk = ledger().await;
+    let mut db = connect(&desk.file).await;
+    for mistake in ["UPDATE audit SET kind = 'x'", "DELETE FROM audit"] {
+        let refused = sqlx::query(mistake).execute(&mut db).await.unwrap_err();
+        assert!(refused.to_string().contains("append-only"), "{refused}");
+    }
+}
+
 /// A chain made by hand, with all its hashes right: what it says must be possible as well.
 struct Forged {
     head: Head,
@@ -244,6 +254,7 @@ impl Forged {
             nonce: Some(nonce),
             max_fee: Some(U128::from(fee)),
             max_tip: Some(U128::from(fee)),
+            returned: false,
             rule: "test",
             policy,
             unsigned: Bytes::new(),

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, address, config, connect, fresh, sign};
-use crate::ledger::{Filter, Ledger, LedgerError, RecordError, ReserveError, show, verify};
+use crate::ledger::{Filter, Ledger, LedgerError, Purpose, RecordError, ReserveError, show, verify};
 
 #[tokio::test]
 async fn inv_01_the_intent_is_on_the_disk_before_the_token_is_asked() {
@@ -83,7 +83,7 @@ async fn inv_13_a_reservation_that_is_dropped_is_voided_whatever_the_clock_does(
 async fn a_claim_that_nobody_waits_for_takes_no_nonce() {
     let desk = Desk::open(PATIENT).await;
     {
-        let mut gone = std::pin::pin!(desk.ledger.reserve(ASK.permitted()));
+        let mut gone = std::pin::pin!(desk.ledger.reserve(ASK.permitted(), Purpose::Send));
         assert!(futures_util::poll!(gone.as_mut()).is_pending());
     }
     assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(0));
@@ -95,7 +95,7 @@ async fn inv_13_whenever_a_task_goes_away_its_nonce_is_soon_free() {
     let desk = Desk::open(PATIENT).await;
     let mut taken = 0;
     for seed in 1..=60_u8 {
-        let claim = desk.ledger.reserve(Ask { seed, ..ASK }.permitted());
+        let claim = desk.ledger.reserve(Ask { seed, ..ASK }.permitted(), Purpose::Send);
         let patience = Duration::from_micros(u64::from(seed) * 100);
         taken += usize::from(tokio::time::timeout(patience, claim).await.is_ok());
     }
@@ -154,7 +154,7 @@ async fn only_its_own_user_can_read_it() {
 async fn who_asks_at_once_shares_a_commit() {
     let desk = Desk::open(PATIENT).await;
     let before = commits(&desk);
-    let claims = (1..=64).map(|seed| desk.ledger.reserve(Ask { seed, ..ASK }.permitted()));
+    let claims = (1..=64).map(|seed| desk.ledger.reserve(Ask { seed, ..ASK }.permitted(), Purpose::Send));
     let claims = join_all(claims).await;
     let records = claims.into_iter().map(|claim| desk.ledger.record(sign(fresh(claim.unwrap()))));
     for recorded in join_all(records).await {

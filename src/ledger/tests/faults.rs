@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, fresh, sign, writer};
 use crate::ledger::writer::{Command, Writer};
-use crate::ledger::{Ledger, LedgerError, RecordError, ReserveError, verify};
+use crate::ledger::{Ledger, LedgerError, Purpose, RecordError, ReserveError, verify};
 
 const FAIL: &str = "CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no more'); END";
 const MEND: &str = "DROP TRIGGER broken";
@@ -34,7 +34,7 @@ async fn a_full_disk_refuses_and_recovers_when_there_is_space_again() {
     let mut refused = None;
     // SQLite finds room in the pages that it has, and then none.
     for seed in 1..99 {
-        let claim = ledger.reserve(Ask { seed, ..ASK }.permitted());
+        let claim = ledger.reserve(Ask { seed, ..ASK }.permitted(), Purpose::Send);
         if let Err(error) = tokio::join!(claim, turn(&mut writer, queue)).0 {
             refused = Some(error);
             break;
@@ -44,11 +44,11 @@ async fn a_full_disk_refuses_and_recovers_when_there_is_space_again() {
     let said = refused.to_string();
     assert!(matches!(refused, ReserveError::Ledger(LedgerError::Unavailable(_))), "{said}");
     assert!(said.contains("full"), "{said}");
-    let again = ledger.reserve(Ask { seed: 100, ..ASK }.permitted());
+    let again = ledger.reserve(Ask { seed: 100, ..ASK }.permitted(), Purpose::Send);
     assert!(tokio::join!(again, turn(&mut writer, queue)).0.is_err(), "it is still full");
 
     limit(&mut writer, pages.saturating_mul(100)).await;
-    let claim = ledger.reserve(Ask { seed: 100, ..ASK }.permitted());
+    let claim = ledger.reserve(Ask { seed: 100, ..ASK }.permitted(), Purpose::Send);
     let claim = tokio::join!(claim, turn(&mut writer, queue)).0.unwrap();
     let recorded = ledger.record(sign(fresh(claim)));
     assert_eq!(tokio::join!(recorded, turn(&mut writer, queue)).0.unwrap().nonce(), Some(0));
@@ -68,7 +68,7 @@ async fn a_write_that_fails_signs_nothing_and_costs_no_nonce() {
     desk.send(ASK).await.unwrap();
     let signing = desk.reserve(Ask { value: 2, ..ASK }).await;
     desk.sql(FAIL).await;
-    let claim = desk.ledger.reserve(Ask { seed: 2, ..ASK }.permitted()).await;
+    let claim = desk.ledger.reserve(Ask { seed: 2, ..ASK }.permitted(), Purpose::Send).await;
     assert!(matches!(claim, Err(ReserveError::Ledger(LedgerError::Unavailable(_)))), "{claim:?}");
     // Signed, but not recorded: it does not leave.
     let recorded = desk.ledger.record(sign(signing)).await;
@@ -104,7 +104,7 @@ async fn a_record_whose_commit_seemed_lost_is_found() {
     let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
     let policy = ledger.activate_policy(ASK.policy, "allow all");
     tokio::join!(policy, turn(&mut writer, &mut queue)).0.unwrap();
-    let claim = tokio::join!(ledger.reserve(ASK.permitted()), turn(&mut writer, &mut queue)).0;
+    let claim = tokio::join!(ledger.reserve(ASK.permitted(), Purpose::Send), turn(&mut writer, &mut queue)).0;
     let signed = sign(fresh(claim.unwrap()));
 
     let lose_the_answer = async {

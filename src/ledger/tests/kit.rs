@@ -15,7 +15,7 @@ use crate::config::{self, Client};
 use crate::identity::{AccountCaller, Caller, RequestId};
 use crate::ledger::handle::prepare;
 use crate::ledger::writer::Writer;
-use crate::ledger::{Claim, Ledger, LedgerError, Recorded, ReserveError, Reserved, Signed};
+use crate::ledger::{Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed};
 use crate::policy::Permitted;
 use crate::transaction::{Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point};
 
@@ -89,7 +89,7 @@ impl Desk {
 
     /// The whole road, but for the policy and the network.
     pub async fn send(&self, ask: Ask) -> Result<Recorded<Tx>, ReserveError> {
-        match self.ledger.reserve(ask.permitted()).await? {
+        match self.ledger.reserve(ask.permitted(), Purpose::Send).await? {
             Claim::Fresh(reserved) => Ok(self.ledger.record(sign(reserved)).await.unwrap()),
             Claim::Known(recorded) => Ok(recorded),
         }
@@ -97,7 +97,7 @@ impl Desk {
 
     /// A reservation that must be new.
     pub async fn reserve(&self, ask: Ask) -> Reserved<Tx> {
-        fresh(self.ledger.reserve(ask.permitted()).await.unwrap())
+        fresh(self.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap())
     }
 
     pub async fn sql(&self, statement: &'static str) {

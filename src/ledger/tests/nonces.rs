@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, address, fresh, known, sign};
-use crate::ledger::{Final, Outcome, RefusalClass, ReserveError, Voided};
+use crate::ledger::{Final, Outcome, Purpose, RefusalClass, ReserveError, Voided};
 
 const REFUSED: RefusalClass = RefusalClass::InsufficientFunds;
 
@@ -66,7 +66,9 @@ async fn a_burst_that_takes_longer_than_a_gap_may_is_taken_all_the_same() {
     let sends = (0..6).rev().map(|nonce| {
         let desk = &desk;
         async move {
-            let reserved = fresh(desk.ledger.reserve(Ask { nonce: Some(nonce), ..ASK }.permitted()).await?);
+            let reserved = fresh(
+                desk.ledger.reserve(Ask { nonce: Some(nonce), ..ASK }.permitted(), Purpose::Send).await?,
+            );
             sleep(Duration::from_millis(450)).await; // a slow token
             desk.ledger.record(sign(reserved)).await.unwrap();
             Ok::<_, ReserveError>(())
@@ -92,7 +94,7 @@ async fn inv_10_the_same_intent_at_an_explicit_nonce_is_signed_once() {
     let desk = Desk::open(PATIENT).await;
     let ask = Ask { nonce: Some(0), ..ASK };
     let reserved = desk.reserve(ask).await;
-    let again = desk.ledger.reserve(Ask { request: 2, ..ask }.permitted());
+    let again = desk.ledger.reserve(Ask { request: 2, ..ask }.permitted(), Purpose::Send);
     let first = async {
         sleep(Duration::from_millis(150)).await;
         desk.ledger.record(sign(reserved)).await.unwrap()
@@ -100,10 +102,10 @@ async fn inv_10_the_same_intent_at_an_explicit_nonce_is_signed_once() {
     let (again, first) = tokio::join!(again, first);
     assert_eq!(known(again.unwrap()).raw(), first.raw(), "while it was being signed");
 
-    let later = known(desk.ledger.reserve(ask.permitted()).await.unwrap());
+    let later = known(desk.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap());
     assert_eq!((later.id(), later.hash(), later.raw()), (first.id(), first.hash(), first.raw()));
     desk.ledger.settled(first.id(), Final::Mined { block: 9, succeeded: true }).await.unwrap();
-    let mined = known(desk.ledger.reserve(Ask { mined: 1, ..ask }.permitted()).await.unwrap());
+    let mined = known(desk.ledger.reserve(Ask { mined: 1, ..ask }.permitted(), Purpose::Send).await.unwrap());
     assert_eq!(mined.raw(), first.raw(), "when it is long final");
 }
 
@@ -116,7 +118,7 @@ async fn a_repeat_takes_the_place_of_what_was_voided() {
         sleep(Duration::from_millis(100)).await;
         desk.ledger.void(reserved.id(), "the token did not answer").await.unwrap()
     };
-    let (again, voided) = tokio::join!(desk.ledger.reserve(ask.permitted()), void);
+    let (again, voided) = tokio::join!(desk.ledger.reserve(ask.permitted(), Purpose::Send), void);
     assert_eq!(voided, Voided::Void);
     assert_eq!(desk.ledger.record(sign(fresh(again.unwrap()))).await.unwrap().nonce(), Some(0));
 }
@@ -232,8 +234,31 @@ async fn inv_12_open_nonces_of_an_account_are_bounded() {
 async fn a_message_takes_no_nonce_and_waits_for_nobody() {
     let desk = Desk::open(PATIENT).await;
     let _signing = desk.reserve(ASK).await;
-    let message = fresh(desk.ledger.reserve(ASK.message("hello")).await.unwrap());
+    let message = fresh(desk.ledger.reserve(ASK.message("hello"), Purpose::Send).await.unwrap());
     let recorded = desk.ledger.record(sign(message)).await.unwrap();
     assert_eq!((recorded.nonce(), recorded.raw().len()), (None, 65));
     assert!(desk.ledger.open_transactions().await.unwrap().is_empty(), "it is not broadcast");
+}
+
+#[tokio::test]
+async fn what_a_client_had_returned_is_the_clients_to_send_until_we_are_asked() {
+    let desk = Desk::open(PATIENT).await;
+    let ask = Ask { nonce: Some(0), ..ASK };
+    let returned = fresh(desk.ledger.reserve(ask.permitted(), Purpose::Return).await.unwrap());
+    assert!(!desk.ledger.record(sign(returned)).await.unwrap().is_ours_to_send());
+    let open = desk.ledger.open_transactions().await.unwrap();
+    assert!(!open[0].is_ours_to_send());
+
+    let asked = known(desk.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap());
+    assert!(asked.is_ours_to_send());
+    let open = desk.ledger.open_transactions().await.unwrap();
+    assert!(open[0].is_ours_to_send(), "durable before it is sent");
+}
+
+#[tokio::test]
+async fn voiding_what_is_recorded_changes_nothing() {
+    let desk = Desk::open(PATIENT).await;
+    let recorded = desk.send(ASK).await.unwrap();
+    assert_eq!(desk.ledger.void(recorded.id(), "a doubt").await.unwrap(), Voided::Recorded);
+    assert_eq!(desk.states().await, ["recorded"]);
 }
