@@ -28,3 +28,24 @@ pub enum RefusalClass {
     ChainId,
     Undecodable,
 }
+
+/// What the chain itself has decided, in a block that cannot be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Final {
+    Mined {
+        block: u64,
+        /// Whether it did what it was to do; a reverted transaction is mined all the same.
+        succeeded: bool,
+    },
+    /// Another transaction at its nonce is final.
+    Replaced,
+}
+
+/// What `void` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voided {
+    /// Nothing was recorded, and from now on nothing can be.
+    Void,
+    /// It was recorded before.
+    Recorded,
+}

@@ -206,3 +206,125 @@ impl Unsigned {
         Sealed { raw: signed.encoded_2718().into(), hash: *signed.tx_hash() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction::{Kind as _, Tx, recover};
+    use k256::ecdsa::SigningKey;
+
+    const FROM: &str = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F";
+
+    fn quote(chain_id: u64) -> Quote {
+        let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 150 };
+        Quote { chain_id, mined: 5, gas: Some(21_000), fees: Some(fees) }
+    }
+
+    fn filled(fields: &str, quote: &Quote) -> Filled {
+        let params = format!(r#"[{{"from":"{FROM}",{fields}}}]"#);
+        Request::parse(Some(&params)).unwrap().fill(quote, None).unwrap()
+    }
+
+    /// Each line made with eth-account, an implementation of its own (RFC 6979, so that bytes can be compared).
+    #[test]
+    fn inv_05_what_is_signed_is_bit_exact() {
+        let to = r#""to":"0x3535353535353535353535353535353535353535""#;
+        let listed = r#""accessList":[{"address":"0x3535353535353535353535353535353535353535","storageKeys""#;
+        let (one, ones) = (format!("{:064x}", 1), "f".repeat(64));
+        for (chain, fields, nonce, raw) in [
+            (
+                1,
+                format!(r#"{to},"gasPrice":"0x4a817c800","gas":"0x5208","value":"0xde0b6b3a7640000""#),
+                9,
+                "0xf86c098504a817c800825208943535353535353535353535353535353535353535880de0b6b3a76400008025a028ef61340bd939bc2195fe537567866003e1a15d3c71ff63e1590620aa636276a067cbe9d8997f761aecb703304b3800ccf555c9f3dc64214b297fb1966a3b6d83",
+            ),
+            (
+                31337,
+                r#""gasPrice":"0x1","gas":"0x186a0","data":"0x6000","input":"0x6000","to":null"#.to_owned(),
+                0,
+                "0xf8508001830186a0808082600082f4f5a0119e9234567604402ba6967465a83f840ffaa48f4cc33800b7de75e4bbdb77f3a04b646f56336683be047b3caa01059ebc5a87980952edc7290979a356889f0609",
+            ),
+            (
+                10,
+                format!(
+                    r#"{to},"type":"0x1","gasPrice":"0x7","gas":"0xc350","input":"0xa9059cbb00",{listed}:["0x{one}","0x{ones}"]}}]"#
+                ),
+                3,
+                "0x01f8c20a030782c3509435353535353535353535353535353535353535358085a9059cbb00f85bf859943535353535353535353535353535353535353535f842a00000000000000000000000000000000000000000000000000000000000000001a0ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff01a08d1a20d0dd7a471bc96cb598ab355589678d526ee1a28a22d36ca01279036fb1a042cbbfd37b14b3e8b6c2d4391e1e6ca75bea2c5832bed920022717556cc4d6b4",
+            ),
+            (
+                31337,
+                format!(
+                    r#"{to},"maxFeePerGas":"0x77359400","maxPriorityFeePerGas":"0x1","gas":"0x5208","value":"0x1","data":"0x""#
+                ),
+                1 << 32,
+                "0x02f86d827a698501000000000184773594008252089435353535353535353535353535353535353535350180c001a08badd1cad1eee3429a12b8baacab39516d6d639e9180b9c0e5318ee15a643d89a06e6a5af3f954ecc415b782ff12b8fcd6f713ce37358705ce3f47b8b7d27c6ced",
+            ),
+            (
+                1,
+                format!(
+                    r#"{to},"type":"0x2","maxFeePerGas":"0x3b9aca00","maxPriorityFeePerGas":"0x3b9aca00","gasLimit":"0xea60","data":"0x00",{listed}:[]}}]"#
+                ),
+                1,
+                "0x02f8810101843b9aca00843b9aca0082ea609435353535353535353535353535353535353535358000d7d6943535353535353535353535353535353535353535c080a08cb0a09d4bbe9e81fba32e031e81a6f55a865a94aeac70a1b9ed289442a363a4a03e3440b1b850276467b7fc7d20c619a9c504aeeb0282ef8b5d050b55c45203e7",
+            ),
+        ] {
+            let unsigned = Tx::assign(filled(&fields, &quote(chain)), Some(nonce));
+            let digest = Tx::digest(&unsigned);
+            let key = SigningKey::from_slice(&[0x46; 32]).unwrap();
+            let (signature, _) = key.sign_prehash_recoverable(digest.as_slice()).unwrap();
+            let proved = recover(digest, &signature.to_bytes().into(), FROM.parse().unwrap()).unwrap();
+            let sealed = Tx::seal(&unsigned, proved);
+            assert_eq!(sealed.raw.to_string(), raw);
+            assert_eq!(sealed.hash, alloy_primitives::keccak256(&sealed.raw));
+        }
+    }
+
+    #[test]
+    fn only_what_the_caller_left_open_is_filled() {
+        let bare = filled(r#""to":"0x3535353535353535353535353535353535353535""#, &quote(1));
+        assert_eq!(bare.fees(), Fees::Dynamic { max_fee_per_gas: 207, max_priority_fee_per_gas: 7 });
+        assert_eq!((bare.gas(), bare.chain_id(), bare.slot().wanted), (21_000, 1, None));
+        assert!(!bare.slot().fees_are_fixed);
+
+        let max = r#""to":"0x3535353535353535353535353535353535353535","maxFeePerGas":"0x3","gas":"0x1","nonce":"0x0""#;
+        let max = filled(max, &quote(1));
+        assert_eq!(max.fees(), Fees::Dynamic { max_fee_per_gas: 3, max_priority_fee_per_gas: 3 });
+        assert_eq!((max.gas(), max.slot().wanted), (1, Some(0)));
+        assert!(max.slot().fees_are_fixed);
+
+        let legacy = r#""to":"0x3535353535353535353535353535353535353535","type":"0x0""#;
+        assert_eq!(filled(legacy, &quote(1)).fees(), Fees::GasPrice(150));
+        assert_eq!(bare.max_execution_fee(), U256::from(21_000_u64 * 207));
+    }
+
+    #[test]
+    fn a_floor_raises_open_fees_and_never_the_callers_own() {
+        let floor = Fees::Dynamic { max_fee_per_gas: 1_000, max_priority_fee_per_gas: 500 };
+        let fill = |fields: &str| {
+            let params = format!(r#"[{{"from":"{FROM}","to":"{FROM}"{fields}}}]"#);
+            Request::parse(Some(&params)).unwrap().fill(&quote(1), Some(&floor)).unwrap().fees()
+        };
+        assert_eq!(fill(""), floor);
+        assert_eq!(fill(r#","type":"0x1""#), Fees::GasPrice(1_000));
+        assert_eq!(fill(r#","gasPrice":"0x1""#), Fees::GasPrice(1));
+    }
+
+    #[test]
+    fn inv_11_another_chain_and_an_incomplete_quote_are_refused() {
+        let request = |fields: &str| {
+            let params = format!(r#"[{{"from":"{FROM}","to":"{FROM}"{fields}}}]"#);
+            Request::parse(Some(&params)).unwrap()
+        };
+        let other = request(r#","chainId":"0x2""#).fill(&quote(1), None);
+        assert_eq!(other, Err(FillError::OtherChain { asked: 2, ours: 1 }));
+        let no_gas = Quote { gas: None, ..quote(1) };
+        assert_eq!(request("").fill(&no_gas, None), Err(FillError::NotQuoted("gas estimate")));
+        let no_fees = Quote { fees: None, ..quote(1) };
+        assert_eq!(request("").fill(&no_fees, None), Err(FillError::NotQuoted("fees")));
+        let legacy_chain = QuotedFees { base_fee: None, max_priority_fee: 0, gas_price: 9 };
+        let old = Quote { fees: Some(legacy_chain), ..quote(1) };
+        assert_eq!(request("").fill(&old, None), Err(FillError::NoBaseFee));
+        assert!(request(r#","type":"0x0""#).fill(&old, None).is_ok());
+    }
+}

@@ -116,6 +116,14 @@ impl Request {
         self.fees.gas_price.is_some() || self.fees.max_fee.is_some() || self.fees.max_priority.is_some()
     }
 
+    /// Whether a fee is left open, so that the node has to be asked.
+    pub fn needs_fees(&self) -> bool {
+        match self.kind {
+            TxType::Eip1559 => self.fees.max_fee.is_none() || self.fees.max_priority.is_none(),
+            _ => self.fees.gas_price.is_none(),
+        }
+    }
+
     /// One canonical form of what was asked; see [`Kind::intent`](crate::transaction::Kind::intent).
     pub fn intent(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(160_usize.saturating_add(self.data.len()));
@@ -361,4 +369,102 @@ fn same<T: PartialEq>(
 fn said(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = r#""from":"0x9d8a62f656a8d1615c1294fd71e9cfb3e4855a4f""#;
+    const TO: &str = r#""to":"0x3535353535353535353535353535353535353535""#;
+
+    fn parse(fields: &str) -> Result<Request, RequestError> {
+        Request::parse(Some(&format!("[{{{A},{fields}}}]")))
+    }
+
+    #[test]
+    fn inv_04_what_is_not_understood_is_refused_by_its_name() {
+        for (fields, said) in [
+            (r#""value":"0x01""#, "`value` has leading zeros"),
+            (r#""value":"""#, "`value` must begin with 0x"),
+            (r#""value":"0x""#, "`value` is empty"),
+            (r#""value":1"#, "`value` must be a string"),
+            (r#""value":"0X1""#, "`value` must begin with 0x"),
+            (r#""nonce":"0x10000000000000000""#, "`nonce` is larger than 64 bits"),
+            (r#""gas":"0x1","gasLimit":"0x2""#, "`gas` and `gasLimit` are both set and not equal"),
+            (r#""data":"0x00","input":"0x01""#, "`data` and `input` are both set and not equal"),
+            (r#""data":"0x0""#, "`data` has an odd number"),
+            (r#""gasPrice":"0x1","maxFeePerGas":"0x1""#, "`gasPrice` and `maxFeePerGas` are both set"),
+            (
+                r#""gasPrice":"0x1","maxPriorityFeePerGas":"0x1""#,
+                "`gasPrice` and `maxPriorityFeePerGas` are both set",
+            ),
+            (r#""maxFeePerGas":"0x1","maxPriorityFeePerGas":"0x2""#, "is higher than `maxFeePerGas`"),
+            (r#""type":"0x2","gasPrice":"0x1""#, "`gasPrice` does not go with transaction type 0x2"),
+            (r#""type":"0x1","maxFeePerGas":"0x1""#, "`maxFeePerGas` does not go with transaction type 0x1"),
+            (r#""type":"0x0","accessList":[]"#, "`accessList` does not go with transaction type 0x0"),
+            (r#""type":"0x3""#, "type 3 (EIP-4844, blobs)"),
+            (r#""blobs":[]"#, "type 3 (EIP-4844, blobs)"),
+            (r#""type":"0x4""#, "type 4 (EIP-7702, delegation)"),
+            (r#""authorizationList":[]"#, "type 4 (EIP-7702, delegation)"),
+            (r#""type":"0x5""#, "is not a transaction type"),
+            (r#""gasprice":"0x1""#, "unknown field `gasprice`"),
+            (r#""TO":"0x3535353535353535353535353535353535353535""#, "unknown field `TO`"),
+            (r#""value":"0x1","value":"0x2""#, "duplicate field `value`"),
+            (r#""accessList":[{"address":"0x35","storageKeys":[]}]"#, "`accessList` must be an address"),
+            (
+                r#""accessList":[{"address":"0x3535353535353535353535353535353535353535","storageKeys":["0x01"]}]"#,
+                "must be 32 bytes",
+            ),
+            (
+                r#""accessList":[{"address":"0x3535353535353535353535353535353535353535","storageKeys":[],"x":1}]"#,
+                "unknown field `x`",
+            ),
+        ] {
+            let error = parse(&format!("{TO},{fields}")).expect_err(fields).to_string();
+            assert!(error.contains(said), "{fields}: {error}");
+        }
+        assert_eq!(parse(r#""value":"0x1""#), Err(RequestError::EmptyCreation));
+        for params in [None, Some("null"), Some("[]"), Some("{}"), Some("[{},{}]")] {
+            assert!(Request::parse(params).is_err(), "{params:?}");
+        }
+        assert_eq!(Request::parse(Some(&format!("[{{{TO}}}]"))), Err(RequestError::NoFrom));
+        assert_eq!(Request::parse(Some("[]")), Err(RequestError::Parameters));
+    }
+
+    /// What the tools really send; see the transcripts that the compatibility suite repeats.
+    #[test]
+    fn every_clients_shape_is_taken() {
+        let viem = parse(r#""to":"0x3535353535353535353535353535353535353535","value":"0x1""#).unwrap();
+        assert_eq!((viem.kind, viem.gas, viem.nonce), (TxType::Eip1559, None, None));
+        let cast = r#""maxFeePerGas":"0x77359401","maxPriorityFeePerGas":"0x1","gas":"0x5208","value":"0x1","input":"0x","data":"0x","nonce":"0x0","chainId":"0x7a69","type":"0x2""#;
+        assert_eq!(parse(&format!("{TO},{cast}")).unwrap().nonce, Some(0));
+        let create = parse(r#""to":null,"data":"0x6000","gasPrice":"0x1","value":null"#).unwrap();
+        assert_eq!((create.to, create.kind), (None, TxType::Legacy));
+        let listed = parse(&format!(r#"{TO},"gasPrice":"0x1","accessList":[]"#)).unwrap();
+        assert_eq!(listed.kind, TxType::Eip2930);
+    }
+
+    #[test]
+    fn the_intent_tells_apart_what_was_set_and_nothing_else() {
+        let base = parse(&format!("{TO},\"data\":\"0x00\"")).unwrap();
+        assert_eq!(
+            parse(&format!("{TO},\"input\":\"0x00\",\"data\":\"0x00\"")).unwrap().intent(),
+            base.intent()
+        );
+        assert_eq!(
+            parse(&format!("{TO},\"data\":\"0x00\",\"value\":\"0x0\"")).unwrap().intent(),
+            base.intent()
+        );
+        for other in [
+            "\"value\":\"0x1\"",
+            "\"nonce\":\"0x0\"",
+            "\"gas\":\"0x0\"",
+            "\"maxFeePerGas\":\"0x0\"",
+            "\"type\":\"0x0\"",
+        ] {
+            let other = parse(&format!("{TO},\"data\":\"0x00\",{other}")).unwrap();
+            assert_ne!(other.intent(), base.intent());
+        }
+    }
 }

@@ -1,0 +1,156 @@
+//! The audit rows, and the chain of hashes that holds them together.
+
+use alloy_primitives::{B256, Bytes, Keccak256};
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::identity::RequestId;
+
+/// A row of the audit chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    pub seq: i64,
+    #[serde(serialize_with = "rfc3339")]
+    pub at: Timestamp,
+    pub kind: String,
+    /// JSON.
+    #[serde(serialize_with = "raw")]
+    pub body: String,
+    pub previous: B256,
+    pub hash: B256,
+}
+
+/// A signature that was asked for and refused.
+#[derive(Clone, Debug)]
+pub struct RefusedRow {
+    pub client: String,
+    pub request: RequestId,
+    pub method: String,
+    pub cause: &'static str,
+    pub rule: Option<String>,
+    pub condition: Option<String>,
+    pub sentence: String,
+    /// The parameters as they came, cut to a bound.
+    pub asked: String,
+}
+
+/// What a row says. The names of fields are what an auditor reads and `export` will keep.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(in crate::ledger) enum Body<'a> {
+    Started { version: &'a str, voided: usize },
+    Stopped {},
+    Policy { policy: B256 },
+    Intent(Box<Intent<'a>>),
+    Signature { reservation: i64, hash: B256, raw: &'a Bytes },
+    Void { reservation: i64, why: &'a str },
+    Outcome { reservation: i64, outcome: &'a str, text: &'a str },
+    Final { reservation: i64, block: Option<u64>, succeeded: Option<bool> },
+    Refusal { client: &'a str, request: String, method: &'a str, cause: &'a str, rule: Option<&'a str>,
+              condition: Option<&'a str>, sentence: &'a str, asked: &'a str },
+}
+
+/// What is going to be signed, for whom and by which rule: durable before the token sees it.
+#[derive(Debug, Serialize)]
+pub(in crate::ledger) struct Intent<'a> {
+    pub reservation: i64,
+    pub request: &'a str,
+    pub client: &'a str,
+    pub person: Option<&'a str>,
+    pub kind: &'a str,
+    pub account: alloy_primitives::Address,
+    pub chain: Option<u64>,
+    pub nonce: Option<u64>,
+    pub rule: &'a str,
+    pub policy: B256,
+    pub unsigned: Bytes,
+    pub digest: B256,
+}
+
+impl Body<'_> {
+    pub(in crate::ledger) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Started { .. } => "started",
+            Self::Stopped {} => "stopped",
+            Self::Policy { .. } => "policy",
+            Self::Intent(_) => "intent",
+            Self::Signature { .. } => "signature",
+            Self::Void { .. } => "void",
+            Self::Outcome { .. } => "outcome",
+            Self::Final { .. } => "final",
+            Self::Refusal { .. } => "refusal",
+        }
+    }
+}
+
+/// The end of the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) struct Head {
+    pub seq: i64,
+    pub hash: B256,
+    pub at: Timestamp,
+}
+
+impl Head {
+    /// Of an empty chain.
+    pub(in crate::ledger) const START: Self =
+        Self { seq: 0, hash: B256::ZERO, at: Timestamp::from_millis(0) };
+
+    /// The row that comes next. Time never runs backwards in the chain, whatever the clock does.
+    pub(in crate::ledger) fn next(&self, now: Timestamp, body: &Body<'_>) -> serde_json::Result<Entry> {
+        let (seq, at) = (self.seq.saturating_add(1), now.max(self.at));
+        let (kind, body) = (body.kind().to_owned(), serde_json::to_string(body)?);
+        let hash = row_hash(seq, at, &kind, &body, self.hash);
+        Ok(Entry { seq, at, kind, body, previous: self.hash, hash })
+    }
+}
+
+impl From<&Entry> for Head {
+    fn from(entry: &Entry) -> Self {
+        Self { seq: entry.seq, hash: entry.hash, at: entry.at }
+    }
+}
+
+impl Entry {
+    /// Whether this row stands unchanged right after `head`.
+    pub(in crate::ledger) fn follows(&self, head: &Head) -> Result<(), &'static str> {
+        if self.seq != head.seq.saturating_add(1) {
+            return Err("the row before it is missing, or rows were reordered");
+        }
+        if self.previous != head.hash {
+            return Err("it does not follow the row before it: the chain was forked or edited there");
+        }
+        if self.at < head.at {
+            return Err("it is older than the row before it");
+        }
+        if self.hash != row_hash(self.seq, self.at, &self.kind, &self.body, self.previous) {
+            return Err("its content was edited");
+        }
+        Ok(())
+    }
+}
+
+/// Keccak-256 over every field, each with its length, so that no two rows have the same bytes.
+fn row_hash(seq: i64, at: Timestamp, kind: &str, body: &str, previous: B256) -> B256 {
+    let mut hasher = Keccak256::new();
+    hasher.update(b"chancery audit row 1");
+    hasher.update(seq.to_be_bytes());
+    hasher.update(at.millis().to_be_bytes());
+    for text in [kind, body] {
+        hasher.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(text);
+    }
+    hasher.update(previous);
+    hasher.finalize()
+}
+
+fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(at)
+}
+
+fn raw<S: serde::Serializer>(body: &str, to: S) -> Result<S::Ok, S::Error> {
+    match serde_json::value::RawValue::from_string(body.to_owned()) {
+        Ok(json) => json.serialize(to),
+        Err(_) => to.serialize_str(body),
+    }
+}

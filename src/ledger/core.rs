@@ -1,0 +1,291 @@
+//! Which nonce a payload gets, or why it gets none. Pure: rows and a claim in, a decision out.
+
+use alloy_primitives::B256;
+
+use crate::transaction::{Fees, Slot};
+
+/// A row of the ledger at one nonce of the account that claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) struct Row {
+    pub id: i64,
+    pub nonce: u64,
+    pub state: State,
+    pub intent: B256,
+    pub fees: Fees,
+}
+
+/// The states of a row that still has a say; void rows have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum State {
+    Reserved,
+    Recorded,
+    Vacant,
+    /// Final, or replaced by another that is.
+    Settled,
+}
+
+/// What becomes of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Decision {
+    Take { nonce: u64 },
+    /// This intent was recorded at this nonce before.
+    Known { id: i64 },
+    /// The same intent, or the nonce below, is at the token right now; ask again when that is settled.
+    WaitForSignature,
+    /// A nonce below is missing; it may be on its way.
+    WaitForGap { expected: u64 },
+    Refuse(Refused),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Refused {
+    Outbid { floor: Fees },
+    Underpriced,
+    NonceTaken,
+    NonceTooLow { mined: u64 },
+    TooManyOpen,
+    /// EIP-2681: a nonce is less than 2^64 - 1; ours also fits a signed 64-bit column.
+    NonceTooHigh,
+}
+
+/// `rows` are this account's on this chain that are not void and whose nonce is open, wanted, or the last settled.
+pub(in crate::ledger) fn decide(rows: &[Row], slot: &Slot, intent: B256, max_open: u32) -> Decision {
+    // A node that lags, or lies, says less than what we know to be settled.
+    let settled = rows.iter().filter(|row| row.state == State::Settled).map(|row| row.nonce.saturating_add(1)).max();
+    let first = slot.mined.max(settled.unwrap_or(0));
+    if let Some(wanted) = slot.wanted
+        && let Some(decision) = repeated(rows, wanted, intent)
+    {
+        return decision;
+    }
+    let open = rows.iter().filter(|row| row.nonce >= first && row.state != State::Settled).count();
+    if open >= usize::try_from(max_open).unwrap_or(usize::MAX) {
+        return Decision::Refuse(Refused::TooManyOpen);
+    }
+    match slot.wanted {
+        Some(wanted) => explicit(rows, slot, wanted, first),
+        None => lowest_vacant(rows, slot, first),
+    }
+}
+
+/// The same intent at the same explicit nonce is the same transaction, however often it is asked for.
+fn repeated(rows: &[Row], wanted: u64, intent: B256) -> Option<Decision> {
+    let same = rows.iter().find(|row| row.nonce == wanted && row.intent == intent)?;
+    Some(match same.state {
+        State::Reserved => Decision::WaitForSignature,
+        State::Recorded | State::Vacant | State::Settled => Decision::Known { id: same.id },
+    })
+}
+
+fn explicit(rows: &[Row], slot: &Slot, wanted: u64, first: u64) -> Decision {
+    if live_at(rows, wanted) || rows.iter().any(|row| row.nonce == wanted && row.state == State::Settled) {
+        return Decision::Refuse(Refused::NonceTaken);
+    }
+    if wanted < first {
+        return Decision::Refuse(Refused::NonceTooLow { mined: first });
+    }
+    // Nothing is sent ahead of a nonce that may never be filled.
+    match missing_below(rows, first, wanted) {
+        Some(expected) if rows.iter().any(|row| row.nonce == expected && row.state == State::Reserved) => {
+            Decision::WaitForSignature
+        }
+        Some(expected) => Decision::WaitForGap { expected },
+        None => take(rows, slot, wanted),
+    }
+}
+
+fn lowest_vacant(rows: &[Row], slot: &Slot, first: u64) -> Decision {
+    // A signature that fails would leave its nonce open below those that come after it; so an account's nonces
+    // are signed one after the other.
+    if rows.iter().any(|row| row.state == State::Reserved) {
+        return Decision::WaitForSignature;
+    }
+    let mut nonce = first;
+    while live_at(rows, nonce) {
+        nonce = nonce.saturating_add(1);
+    }
+    take(rows, slot, nonce)
+}
+
+/// The lowest nonce from `first` and below `wanted` that is not recorded.
+fn missing_below(rows: &[Row], first: u64, wanted: u64) -> Option<u64> {
+    let mut nonce = first;
+    while nonce < wanted {
+        if !rows.iter().any(|row| row.nonce == nonce && row.state == State::Recorded) {
+            return Some(nonce);
+        }
+        nonce = nonce.saturating_add(1);
+    }
+    None
+}
+
+/// Takes a nonce that is not live, if the fees outbid every payload that was ever recorded there.
+fn take(rows: &[Row], slot: &Slot, nonce: u64) -> Decision {
+    if i64::try_from(nonce).is_err() {
+        return Decision::Refuse(Refused::NonceTooHigh);
+    }
+    let vacant = || rows.iter().filter(|row| row.nonce == nonce && row.state == State::Vacant);
+    if vacant().all(|row| slot.fees.outbids(&row.fees)) {
+        return Decision::Take { nonce };
+    }
+    if slot.fees_are_fixed {
+        return Decision::Refuse(Refused::Underpriced);
+    }
+    let floor = vacant().map(|row| row.fees.raised()).reduce(|a, b| b.at_least(&a));
+    floor.map_or(Decision::Take { nonce }, |floor| Decision::Refuse(Refused::Outbid { floor }))
+}
+
+fn live_at(rows: &[Row], nonce: u64) -> bool {
+    rows.iter().any(|row| row.nonce == nonce && matches!(row.state, State::Reserved | State::Recorded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LOW: Fees = Fees::Dynamic { max_fee_per_gas: 100, max_priority_fee_per_gas: 10 };
+    const HIGH: Fees = Fees::Dynamic { max_fee_per_gas: 200, max_priority_fee_per_gas: 20 };
+
+    fn row(nonce: u64, state: State, intent: u8) -> Row {
+        Row { id: i64::from(intent), nonce, state, intent: B256::repeat_byte(intent), fees: LOW }
+    }
+
+    fn slot(wanted: Option<u64>, mined: u64, fees: Fees) -> Slot {
+        Slot { chain: 1, wanted, mined, fees, fees_are_fixed: false }
+    }
+
+    fn ask(rows: &[Row], slot: &Slot, intent: u8) -> Decision {
+        decide(rows, slot, B256::repeat_byte(intent), 8)
+    }
+
+    #[test]
+    fn the_lowest_vacant_nonce_is_taken_first() {
+        assert_eq!(ask(&[], &slot(None, 5, LOW), 1), Decision::Take { nonce: 5 });
+        let rows = [row(5, State::Recorded, 1), row(7, State::Recorded, 2)];
+        assert_eq!(ask(&rows, &slot(None, 5, LOW), 3), Decision::Take { nonce: 6 });
+        assert_eq!(ask(&rows, &slot(None, 0, LOW), 3), Decision::Take { nonce: 0 });
+        let settled = [row(9, State::Settled, 1)];
+        assert_eq!(ask(&settled, &slot(None, 3, LOW), 2), Decision::Take { nonce: 10 }, "the node lags");
+    }
+
+    #[test]
+    fn an_accounts_nonces_are_signed_one_after_the_other() {
+        let rows = [row(5, State::Reserved, 1)];
+        assert_eq!(ask(&rows, &slot(None, 5, LOW), 2), Decision::WaitForSignature);
+        assert_eq!(ask(&rows, &slot(Some(6), 5, LOW), 2), Decision::WaitForSignature);
+    }
+
+    #[test]
+    fn an_explicit_nonce_is_honoured_and_idempotent() {
+        let rows = [row(5, State::Recorded, 1)];
+        assert_eq!(ask(&rows, &slot(Some(6), 5, LOW), 2), Decision::Take { nonce: 6 });
+        assert_eq!(ask(&rows, &slot(Some(7), 5, LOW), 2), Decision::WaitForGap { expected: 6 });
+        assert_eq!(ask(&rows, &slot(Some(5), 5, LOW), 1), Decision::Known { id: 1 });
+        assert_eq!(ask(&rows, &slot(Some(5), 6, LOW), 1), Decision::Known { id: 1 }, "mined meanwhile");
+        assert_eq!(ask(&rows, &slot(Some(5), 5, HIGH), 2), Decision::Refuse(Refused::NonceTaken));
+        assert_eq!(ask(&rows, &slot(Some(4), 5, LOW), 2), Decision::Refuse(Refused::NonceTooLow { mined: 5 }));
+        assert_eq!(ask(&[row(5, State::Reserved, 1)], &slot(Some(5), 5, LOW), 1), Decision::WaitForSignature);
+        let far = slot(Some(u64::MAX), u64::MAX, LOW);
+        assert_eq!(ask(&[], &far, 1), Decision::Refuse(Refused::NonceTooHigh));
+    }
+
+    #[test]
+    fn a_vacant_nonce_goes_to_whoever_outbids_all_that_was_recorded_there() {
+        let rows = [row(5, State::Vacant, 1), Row { fees: HIGH, ..row(5, State::Vacant, 2) }];
+        let floor = HIGH.raised();
+        assert_eq!(ask(&rows, &slot(None, 5, HIGH), 3), Decision::Refuse(Refused::Outbid { floor }));
+        assert_eq!(ask(&rows, &slot(None, 5, floor), 3), Decision::Take { nonce: 5 });
+        let fixed = Slot { fees_are_fixed: true, ..slot(Some(5), 5, HIGH) };
+        assert_eq!(ask(&rows, &fixed, 3), Decision::Refuse(Refused::Underpriced));
+        assert_eq!(ask(&rows, &fixed, 1), Decision::Known { id: 1 }, "its own bytes are sent again");
+    }
+
+    #[test]
+    fn inv_12_the_number_of_open_nonces_is_bounded() {
+        let rows: Vec<Row> = (0..8).map(|n| row(n, State::Recorded, 1)).collect();
+        assert_eq!(ask(&rows, &slot(None, 0, LOW), 2), Decision::Refuse(Refused::TooManyOpen));
+        assert_eq!(ask(&rows, &slot(None, 1, LOW), 2), Decision::Take { nonce: 8 });
+        assert_eq!(ask(&rows, &slot(Some(3), 0, LOW), 1), Decision::Known { id: 1 }, "a repeat opens nothing");
+    }
+
+    fn fees() -> impl Strategy<Value = Fees> {
+        (1_u128..400, 0_u128..50).prop_map(|(max, tip)| Fees::Dynamic {
+            max_fee_per_gas: max,
+            max_priority_fee_per_gas: tip,
+        })
+    }
+
+    /// One step of a life: a claim, or something that happens to a row.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Claim { wanted: Option<u64>, intent: u8, fees: Fees, fixed: bool },
+        Record(usize),
+        Void(usize),
+        Refuse(usize),
+        Mine,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (prop::option::of(0_u64..6), 0_u8..5, fees(), any::<bool>())
+                .prop_map(|(wanted, intent, fees, fixed)| Step::Claim { wanted, intent, fees, fixed }),
+            3 => any::<prop::sample::Index>().prop_map(|i| Step::Record(i.index(64))),
+            1 => any::<prop::sample::Index>().prop_map(|i| Step::Void(i.index(64))),
+            2 => any::<prop::sample::Index>().prop_map(|i| Step::Refuse(i.index(64))),
+            1 => Just(Step::Mine),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+        #[test]
+        fn inv_02_one_payload_is_live_at_a_nonce_and_a_second_only_outbids_a_vacant_one(
+            steps in prop::collection::vec(step(), 1..60),
+        ) {
+            let (mut rows, mut mined): (Vec<Row>, u64) = (Vec::new(), 0);
+            for step in steps {
+                match step {
+                    Step::Claim { wanted, intent, fees, fixed } => {
+                        let slot = Slot { chain: 1, wanted, mined, fees, fees_are_fixed: fixed };
+                        let intent = B256::repeat_byte(intent);
+                        if let Decision::Take { nonce } = decide(&rows, &slot, intent, 8) {
+                            prop_assert!(nonce >= mined, "below what is mined");
+                            prop_assert!(wanted.is_none_or(|wanted| wanted == nonce), "not the nonce that was asked");
+                            prop_assert!(!live_at(&rows, nonce), "two live payloads at {}", nonce);
+                            for below in mined..nonce {
+                                prop_assert!(live_at(&rows, below), "a gap at {} below {}", below, nonce);
+                            }
+                            for other in rows.iter().filter(|row| row.nonce == nonce) {
+                                prop_assert!(fees.outbids(&other.fees), "does not outbid");
+                            }
+                            let id = i64::try_from(rows.len()).unwrap();
+                            rows.push(Row { id, nonce, state: State::Reserved, intent, fees });
+                        }
+                    }
+                    Step::Record(i) => {
+                        if let Some(row) = rows.get_mut(i).filter(|row| row.state == State::Reserved) {
+                            row.state = State::Recorded;
+                        }
+                    }
+                    Step::Void(i) => {
+                        if rows.get(i).is_some_and(|row| row.state == State::Reserved) {
+                            rows.remove(i);
+                        }
+                    }
+                    Step::Refuse(i) => {
+                        if let Some(row) = rows.get_mut(i).filter(|row| row.state == State::Recorded && row.nonce >= mined) {
+                            row.state = State::Vacant;
+                        }
+                    }
+                    Step::Mine => {
+                        if let Some(row) = rows.iter_mut().find(|row| row.nonce == mined && row.state == State::Recorded) {
+                            row.state = State::Settled;
+                            mined += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

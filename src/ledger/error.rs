@@ -1,0 +1,57 @@
+//! Why the ledger says no, or cannot say anything.
+
+use std::path::PathBuf;
+
+use crate::transaction::Fees;
+
+/// The ledger itself is in trouble: nothing is signed until it is not.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("the ledger cannot be written: {0}")]
+    Unavailable(String),
+    #[error("the ledger's queue is full")]
+    Busy,
+    #[error("{0}: another process has this ledger open; one writer at a time")]
+    Locked(PathBuf),
+    #[error("{path}: {why}")]
+    Open { path: PathBuf, why: String },
+    #[error("the ledger's audit chain does not hold: {0}")]
+    Broken(String),
+}
+
+/// Why a permitted payload gets no reservation.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReserveError {
+    /// The nonce is vacant, and what was recorded there must be outbid: fill and judge again with this floor.
+    #[error("the nonce's earlier payload must be outbid")]
+    Outbid { floor: Fees },
+    /// As [`ReserveError::Outbid`], where the client set the fees itself.
+    #[error("replacement transaction underpriced")]
+    Underpriced,
+    #[error("another transaction of this account is signed, or being signed, at nonce {nonce}")]
+    NonceTaken { nonce: u64 },
+    #[error("nonce too low: next nonce {mined}, tx nonce {nonce}")]
+    NonceTooLow { nonce: u64, mined: u64 },
+    #[error("nonce {nonce} leaves a gap: the transaction at nonce {expected} did not come")]
+    Gap { nonce: u64, expected: u64 },
+    #[error("nonce {nonce} is higher than any nonce can be")]
+    NonceTooHigh { nonce: u64 },
+    #[error("this account has {max} unfinished transactions, as many as [ledger] max_open allows")]
+    TooManyOpen { max: u32 },
+    #[error("another transaction of this account is still being signed")]
+    StillSigning,
+    #[error("the policy was replaced while this was judged")]
+    PolicyChanged,
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+/// Why a signature is not recorded, and so never leaves.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It came too late; its nonce may be another's by now.
+    #[error("the reservation was voided before its signature came")]
+    Void,
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}

@@ -1,0 +1,290 @@
+//! The tables in SQLite: reading and writing rows, no decisions.
+
+use std::path::Path;
+
+use alloy_primitives::{Address, B256, Bytes};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+
+use crate::clock::Timestamp;
+use crate::ledger::audit::{Entry, Head};
+use crate::ledger::core::{Row, State};
+use crate::transaction::Fees;
+
+/// What a new row holds.
+#[derive(Debug)]
+pub(in crate::ledger) struct NewRow<'a> {
+    pub kind: &'a str,
+    pub client: &'a str,
+    pub request: &'a str,
+    pub account: Address,
+    /// Chain, nonce and fees, for kinds that use a nonce.
+    pub slot: Option<(u64, u64, Fees)>,
+    pub intent: B256,
+    pub at: Timestamp,
+}
+
+/// What was recorded under an id.
+#[derive(Debug)]
+pub(in crate::ledger) struct Stored {
+    pub id: i64,
+    pub request: String,
+    pub account: Address,
+    pub nonce: Option<u64>,
+    pub raw: Bytes,
+    pub hash: B256,
+}
+
+type Sql<T> = Result<T, sqlx::Error>;
+
+/// Opens for writing, and makes the tables where they are missing.
+pub(in crate::ledger) async fn open(path: &Path) -> Sql<SqliteConnection> {
+    let mut db = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // In WAL mode only FULL survives a loss of power.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .disable_statement_logging()
+        .connect()
+        .await?;
+    sqlx::migrate!("./migrations").run(&mut db).await?;
+    Ok(db)
+}
+
+/// Opens for reading only, as an auditor does while the gateway runs.
+pub(in crate::ledger) async fn open_read_only(path: &Path) -> Sql<SqliteConnection> {
+    SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging().connect().await
+}
+
+pub(in crate::ledger) async fn begin(db: &mut SqliteConnection) -> Sql<()> {
+    sqlx::query("BEGIN IMMEDIATE").execute(db).await.map(drop)
+}
+
+pub(in crate::ledger) async fn commit(db: &mut SqliteConnection) -> Sql<()> {
+    sqlx::query("COMMIT").execute(db).await.map(drop)
+}
+
+/// After an error: SQLite may have rolled back by itself, so a failure here says nothing.
+pub(in crate::ledger) async fn roll_back(db: &mut SqliteConnection) {
+    drop(sqlx::query("ROLLBACK").execute(db).await);
+}
+
+pub(in crate::ledger) async fn close(db: SqliteConnection) -> Sql<()> {
+    db.close().await
+}
+
+/// Where the chain ends by the head row, and the last row itself.
+pub(in crate::ledger) async fn head(db: &mut SqliteConnection) -> Sql<(Head, Option<Entry>)> {
+    let last = sqlx::query("SELECT * FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
+    let last = last.map(|row| entry(&row)).transpose()?;
+    let head = sqlx::query("SELECT seq, hash FROM head").fetch_optional(&mut *db).await?;
+    let at = last.as_ref().map_or(Head::START.at, |last| last.at);
+    let head = match head {
+        Some(row) => Head { seq: row.try_get("seq")?, hash: word(&row, "hash")?, at },
+        None => Head::START,
+    };
+    Ok((head, last))
+}
+
+pub(in crate::ledger) async fn append(db: &mut SqliteConnection, entry: &Entry) -> Sql<()> {
+    sqlx::query("INSERT INTO audit (seq, at, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(entry.seq)
+        .bind(millis(entry.at))
+        .bind(&entry.kind)
+        .bind(&entry.body)
+        .bind(entry.previous.as_slice())
+        .bind(entry.hash.as_slice())
+        .execute(&mut *db)
+        .await?;
+    sqlx::query("INSERT INTO head (one, seq, hash) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
+        .bind(entry.seq)
+        .bind(entry.hash.as_slice())
+        .execute(&mut *db)
+        .await
+        .map(drop)
+}
+
+/// A page of the chain, in order.
+pub(in crate::ledger) async fn entries(db: &mut SqliteConnection, after: i64, count: i64) -> Sql<Vec<Entry>> {
+    let rows = sqlx::query("SELECT * FROM audit WHERE seq > ? ORDER BY seq LIMIT ?").bind(after).bind(count);
+    rows.fetch_all(&mut *db).await?.iter().map(entry).collect()
+}
+
+/// The rows of an account that have a say: open ones, the wanted nonce's, and the last settled.
+pub(in crate::ledger) async fn rows_of(
+    db: &mut SqliteConnection,
+    (chain, account): (u64, Address),
+    (mined, wanted): (u64, Option<u64>),
+) -> Sql<Vec<Row>> {
+    // Settled rows below what is mined say nothing more, but for one at the wanted nonce and the highest.
+    let rows = sqlx::query(
+        "SELECT id, nonce, state, intent, max_fee, max_tip FROM reservation
+         WHERE chain = ?1 AND account = ?2 AND state <> 'void'
+           AND (state IN ('reserved', 'recorded', 'vacant') OR nonce >= ?3 OR nonce = ?4)
+         UNION
+         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip FROM reservation
+         WHERE chain = ?1 AND account = ?2 AND state IN ('final', 'replaced') ORDER BY nonce DESC LIMIT 1)",
+    )
+    .bind(signed(chain))
+    .bind(account.as_slice())
+    .bind(signed(mined))
+    .bind(wanted.map(signed))
+    .fetch_all(&mut *db)
+    .await?;
+    rows.iter().map(claimed_row).collect()
+}
+
+pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_>) -> Sql<i64> {
+    let done = sqlx::query(
+        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, reserved_at)
+         VALUES (?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(new.kind)
+    .bind(new.client)
+    .bind(new.request)
+    .bind(new.account.as_slice())
+    .bind(new.slot.map(|(chain, ..)| signed(chain)))
+    .bind(new.slot.map(|(_, nonce, _)| signed(nonce)))
+    .bind(new.intent.as_slice())
+    .bind(new.slot.map(|(_, _, fees)| fees.max_per_gas().to_be_bytes().to_vec()))
+    .bind(new.slot.map(|(_, _, fees)| fees.max_priority().to_be_bytes().to_vec()))
+    .bind(millis(new.at))
+    .execute(&mut *db)
+    .await?;
+    Ok(done.last_insert_rowid())
+}
+
+/// Moves a row from one state to another; false where it was in none of `from`.
+pub(in crate::ledger) async fn turn(
+    db: &mut SqliteConnection,
+    id: i64,
+    from: &[&str],
+    to: &str,
+) -> Sql<bool> {
+    let Some(state) = state_of(db, id).await? else { return Ok(false) };
+    if !from.contains(&state.as_str()) {
+        return Ok(false);
+    }
+    let done = sqlx::query("UPDATE reservation SET state = ? WHERE id = ? AND state = ?");
+    Ok(done.bind(to).bind(id).bind(state).execute(&mut *db).await?.rows_affected() == 1)
+}
+
+pub(in crate::ledger) async fn state_of(db: &mut SqliteConnection, id: i64) -> Sql<Option<String>> {
+    let row = sqlx::query("SELECT state FROM reservation WHERE id = ?").bind(id).fetch_optional(&mut *db).await?;
+    row.map(|row| row.try_get("state")).transpose()
+}
+
+/// Records a signature under a live reservation; false where it is live no longer.
+pub(in crate::ledger) async fn record(db: &mut SqliteConnection, id: i64, raw: &Bytes, hash: B256) -> Sql<bool> {
+    let done = sqlx::query(
+        "UPDATE reservation SET state = 'recorded', raw = ?, hash = ? WHERE id = ? AND state = 'reserved'",
+    );
+    let done = done.bind(raw.as_ref()).bind(hash.as_slice()).bind(id).execute(&mut *db).await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(in crate::ledger) async fn stored(db: &mut SqliteConnection, id: i64) -> Sql<Option<Stored>> {
+    let row = sqlx::query("SELECT * FROM reservation WHERE id = ? AND raw IS NOT NULL").bind(id);
+    row.fetch_optional(&mut *db).await?.map(|row| stored_row(&row)).transpose()
+}
+
+/// The reservations without a record that are older than `before`.
+pub(in crate::ledger) async fn unrecorded(db: &mut SqliteConnection, before: Timestamp) -> Sql<Vec<i64>> {
+    let rows = sqlx::query("SELECT id FROM reservation WHERE state = 'reserved' AND reserved_at < ?")
+        .bind(millis(before))
+        .fetch_all(&mut *db)
+        .await?;
+    rows.iter().map(|row| row.try_get("id")).collect()
+}
+
+/// The recorded transactions of which the chain has not decided, lowest nonce first.
+pub(in crate::ledger) async fn open_transactions(db: &mut SqliteConnection) -> Sql<Vec<Stored>> {
+    let rows = sqlx::query("SELECT * FROM reservation WHERE state = 'recorded' AND nonce IS NOT NULL ORDER BY account, nonce");
+    rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
+}
+
+/// For each account and chain the nonce after the highest that is live.
+pub(in crate::ledger) async fn next_nonces(db: &mut SqliteConnection) -> Sql<Vec<(u64, Address, u64)>> {
+    let rows = sqlx::query(
+        "SELECT chain, account, MAX(nonce) + 1 AS next FROM reservation
+         WHERE state IN ('reserved', 'recorded', 'final') AND nonce IS NOT NULL GROUP BY chain, account",
+    );
+    let rows = rows.fetch_all(&mut *db).await?;
+    rows.iter().map(|row| Ok((unsigned(row, "chain")?, address(row)?, unsigned(row, "next")?))).collect()
+}
+
+pub(in crate::ledger) async fn archive_policy(db: &mut SqliteConnection, hash: B256, text: &str, at: Timestamp) -> Sql<()> {
+    sqlx::query("INSERT INTO policy (hash, text, first_at) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING")
+        .bind(hash.as_slice())
+        .bind(text)
+        .bind(millis(at))
+        .execute(&mut *db)
+        .await
+        .map(drop)
+}
+
+fn claimed_row(row: &SqliteRow) -> Sql<Row> {
+    let state = match row.try_get::<&str, _>("state")? {
+        "reserved" => State::Reserved,
+        "recorded" => State::Recorded,
+        "vacant" => State::Vacant,
+        _ => State::Settled,
+    };
+    let fee = |name: &str| -> Sql<u128> {
+        let bytes: &[u8] = row.try_get(name)?;
+        Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
+    };
+    let fees =
+        Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? };
+    Ok(Row { id: row.try_get("id")?, nonce: unsigned(row, "nonce")?, state, intent: word(row, "intent")?, fees })
+}
+
+fn stored_row(row: &SqliteRow) -> Sql<Stored> {
+    let nonce: Option<i64> = row.try_get("nonce")?;
+    Ok(Stored {
+        id: row.try_get("id")?,
+        request: row.try_get("request")?,
+        account: address(row)?,
+        nonce: nonce.map(u64::try_from).transpose().map_err(malformed)?,
+        raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),
+        hash: word(row, "hash")?,
+    })
+}
+
+fn entry(row: &SqliteRow) -> Sql<Entry> {
+    Ok(Entry {
+        seq: row.try_get("seq")?,
+        at: Timestamp::from_millis(unsigned(row, "at")?),
+        kind: row.try_get("kind")?,
+        body: row.try_get("body")?,
+        previous: word(row, "previous")?,
+        hash: word(row, "hash")?,
+    })
+}
+
+fn word(row: &SqliteRow, name: &str) -> Sql<B256> {
+    B256::try_from(row.try_get::<&[u8], _>(name)?).map_err(malformed)
+}
+
+fn address(row: &SqliteRow) -> Sql<Address> {
+    Address::try_from(row.try_get::<&[u8], _>("account")?).map_err(malformed)
+}
+
+fn unsigned(row: &SqliteRow, name: &str) -> Sql<u64> {
+    u64::try_from(row.try_get::<i64, _>(name)?).map_err(malformed)
+}
+
+/// Chains and nonces are checked to fit before they come here; a time does for 292 million years.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn millis(at: Timestamp) -> i64 {
+    signed(at.millis())
+}
+
+fn malformed<E: std::error::Error + Send + Sync + 'static>(error: E) -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(error))
+}

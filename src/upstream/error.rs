@@ -1,0 +1,39 @@
+//! Why the node could not answer. No sentence here holds more of its URL than scheme and host.
+
+use serde_json::value::RawValue;
+
+/// What went wrong between us and the node.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum UpstreamError {
+    #[error("the node cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("the node did not answer in time")]
+    Timeout,
+    #[error("the node is on chain {found}, the configuration pins chain {ours}; it is not used")]
+    OtherChain { found: u64, ours: u64 },
+    #[error("the node's answer makes no sense: {0}")]
+    Garbage(String),
+    #[error("the node's answer is larger than the {0} bytes that [chain] max_answer allows")]
+    TooLarge(usize),
+    /// The node refused to estimate or quote; its own words.
+    #[error("{message}")]
+    Node { code: i32, message: String, data: Option<Box<RawValue>> },
+}
+
+impl UpstreamError {
+    pub(super) fn garbage(why: impl std::fmt::Display) -> Self {
+        Self::Garbage(why.to_string())
+    }
+
+    /// For metrics: a fixed set.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Unreachable(_) => "unreachable",
+            Self::Timeout => "timeout",
+            Self::OtherChain { .. } => "other_chain",
+            Self::Garbage(_) => "garbage",
+            Self::TooLarge(_) => "too_large",
+            Self::Node { .. } => "node",
+        }
+    }
+}
