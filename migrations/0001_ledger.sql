@@ -20,6 +20,9 @@ CREATE TABLE reservation (
     reserved_at INTEGER NOT NULL, -- ms since 1970
     raw         BLOB,
     hash        BLOB,
+    -- 1: returned to the client and not sent by us, until we are asked to send it
+    returned    INTEGER NOT NULL,
+    outcome     TEXT, -- what a node said of it last
     CHECK ((chain IS NULL) = (nonce IS NULL)),
     CHECK ((state IN ('recorded', 'vacant', 'final', 'replaced')) = (raw IS NOT NULL)),
     CHECK ((raw IS NULL) = (hash IS NULL))
@@ -29,7 +32,8 @@ CREATE TABLE reservation (
 CREATE UNIQUE INDEX one_live_payload_per_nonce ON reservation (chain, account, nonce)
     WHERE state IN ('reserved', 'recorded', 'final');
 CREATE INDEX by_nonce ON reservation (chain, account, nonce) WHERE state <> 'void';
-CREATE INDEX unsettled ON reservation (state) WHERE state IN ('reserved', 'recorded');
+CREATE INDEX unrecorded ON reservation (id) WHERE state = 'reserved';
+CREATE INDEX unsettled ON reservation (account, nonce) WHERE state = 'recorded';
 
 -- Append-only, each row's hash over its content and the hash before it.
 CREATE TABLE audit (
@@ -59,3 +63,9 @@ CREATE TABLE policy (
     text     TEXT NOT NULL,
     first_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Written to learn whether writing is possible; means nothing.
+CREATE TABLE probe (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    at  INTEGER NOT NULL
+) STRICT;

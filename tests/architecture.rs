@@ -15,7 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &["secret", "transaction"]),
     // the path of a request: each takes what the one before it made
     ("listener", &["clock", "config", "identity", "metrics"]),
-    ("identity", &["config"]),
+    ("identity", &["clock", "config"]),
     ("rpc", &["clock", "config", "identity", "methods", "metrics"]),
     ("methods", &["clock", "identity", "ledger", "metrics", "policy", "signer", "transaction", "upstream"]),
     ("transaction", &[]),

@@ -1,13 +1,60 @@
-//! `chancery doctor`.
+//! `chancery doctor`: tries each thing that can be wrong, in the order in which `serve` needs it, with its fix.
+//!
+//! It changes nothing: the ledger is not opened, the port is let go of again. But the tokens are logged in to, as
+//! `serve` would: a PIN that is refused here is latched here.
 
+mod certificates;
+mod files;
+mod finding;
+mod services;
+
+use tokio::runtime;
+
+use crate::clock::Clock;
+use crate::cmd::doctor::finding::{Finding, State};
 use crate::cmd::{Context, Done, Success};
+use crate::config::Config;
 
 /// Try each thing that can be wrong, in order, with its fix
 #[derive(Debug, clap::Args)]
 pub struct Doctor {}
 
 impl Doctor {
-    pub fn run(self, _context: &Context) -> Done {
-        Ok(Success::Done)
+    pub fn run(self, context: &Context) -> Done {
+        let clock = Clock::system();
+        let mut failed = 0_usize;
+        let mut tell = |findings: Vec<Finding>| -> anyhow::Result<()> {
+            for finding in findings {
+                failed = failed.saturating_add(usize::from(finding.state == State::Failed));
+                context.print(&finding, &finding)?;
+            }
+            Ok(())
+        };
+        match Config::load(context.config()) {
+            Err(error) => tell(vec![Finding::failed(
+                "configuration",
+                error,
+                "`deploy/chancery.example.toml` explains every key",
+            )])?,
+            Ok(config) => {
+                tell(vec![Finding::ok("configuration", config.file.display())])?;
+                tell(certificates::check(&config, &clock))?;
+                tell(files::secrets(&config))?;
+                tell(files::people(&config))?;
+                tell(files::policy(&config))?;
+                tell(files::ledger(&config))?;
+                let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+                tell(runtime.block_on(services::tokens(&config)))?;
+                tell(runtime.block_on(services::node(&config, clock)))?;
+                tell(services::ports(&config))?;
+                runtime.shutdown_background();
+            }
+        }
+        if failed == 0 {
+            context.say("nothing stands in the way of `chancery serve`");
+            return Ok(Success::Done);
+        }
+        context.say(format_args!("{failed} to fix"));
+        Ok(Success::Denied)
     }
 }

@@ -23,6 +23,8 @@ pub enum Success {
     Done,
     /// The answer is no: a policy that denies, a chain that does not verify, a check that found something.
     Denied,
+    /// The exit code of a program that was run (`connect … run`).
+    Code(u8),
 }
 
 /// A failure with what to do about it.
@@ -80,6 +82,7 @@ impl Context {
         match done {
             Ok(Success::Done) => ExitCode::SUCCESS,
             Ok(Success::Denied) => ExitCode::from(3),
+            Ok(Success::Code(code)) => ExitCode::from(code),
             Err(error) => {
                 self.say(format_args!("error: {error:#}"));
                 if let Some(hint) = error.downcast_ref::<Failure>().and_then(|f| f.hint.as_ref()) {

@@ -1,13 +1,35 @@
-//! `chancery policy`.
+//! `chancery policy`: is it well written, does it do what was meant, and why does it decide as it does.
 
-use crate::cmd::{Context, Done, Success};
+mod case;
+mod check;
+mod explain;
+mod test;
+mod world;
+
+use clap::Subcommand;
+
+use crate::cmd::{Context, Done};
 
 /// Check, test and explain a policy
 #[derive(Debug, clap::Args)]
-pub struct Policy {}
+pub struct Policy {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Check(check::Check),
+    Test(test::Test),
+    Explain(explain::Explain),
+}
 
 impl Policy {
-    pub fn run(self, _context: &Context) -> Done {
-        Ok(Success::Done)
+    pub fn run(self, context: &Context) -> Done {
+        match self.verb {
+            Verb::Check(verb) => verb.run(context),
+            Verb::Test(verb) => verb.run(context),
+            Verb::Explain(verb) => verb.run(context),
+        }
     }
 }

@@ -1,13 +1,159 @@
-//! `chancery serve`.
+//! `chancery serve`: reads everything, starts every stage in the order of the path, and ends them in reverse.
 
-use crate::cmd::{Context, Done, Success};
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{Admin, Health};
+use crate::clock::Clock;
+use crate::cmd::{Context, Done, HintExt as _, Success};
+use crate::config::{Client, Config};
+use crate::identity::{Directory, Person};
+use crate::ledger::Ledger;
+use crate::listener::{Connection, Entrance, Listener, Tls};
+use crate::methods::{self, App, Service};
+use crate::metrics::Exposition;
+use crate::policy::{Policy, World};
+use crate::rpc::Rpc;
+use crate::signer::Signer;
+use crate::upstream::{self, Upstream};
 
 /// Run the gateway
 #[derive(Debug, clap::Args)]
-pub struct Serve {}
+pub struct Serve {
+    /// What to log: a level, or a filter such as `chancery=debug,warn`
+    #[arg(long, env = "CHANCERY_LOG", default_value = "info")]
+    log: String,
+}
 
 impl Serve {
-    pub fn run(self, _context: &Context) -> Done {
-        Ok(Success::Done)
+    pub fn run(self, context: &Context) -> Done {
+        start_log(&self.log, context.json())?;
+        let config = Config::load(context.config())?;
+        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(context, config))
     }
+}
+
+async fn serve(context: &Context, config: Config) -> Done {
+    let clock = Clock::system();
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let metrics = Exposition::install()?;
+
+    // What can be wrong in files is found before anything is started.
+    let directory = Arc::new(Directory::new(&config));
+    let gateway_tls = Tls::load(&config.gateway, Arc::clone(&directory), Entrance::Clients)?;
+    let admin_tls = Tls::load(&config.gateway, directory, Entrance::Everyone)?;
+    let policy = Arc::new(Policy::load(&config.policies, &World::new(&config))?);
+
+    let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
+        "the ledger cannot be opened",
+        "is another `chancery serve` running on it, and can its folder be written?",
+    )?;
+    ledger.activate_policy(policy.hash(), policy.text()).await?;
+    let signer = Signer::start(&config, std::env::current_exe()?).await?;
+    let upstream = Upstream::new(&config.chain, clock.clone())?;
+
+    let app = Arc::new(App {
+        policy,
+        ledger: ledger.clone(),
+        signer: signer.clone(),
+        upstream: upstream.clone(),
+        chain_id: config.chain.id,
+        tasks: tasks.clone(),
+    });
+    let rpc = Rpc::new(Service::new(app), &config.limits, config.gateway.hosts.clone(), methods::is_ordered);
+    let gateway = Listener::bind(config.gateway.listen, gateway_tls, &config.limits, clock.clone()).await?;
+    let admin = match &config.admin {
+        Some(admin) => {
+            let health = Health::new(ledger.clone(), signer.clone(), upstream.clone());
+            let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
+            Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone())))
+        }
+        None => None,
+    };
+
+    let listening = json!({
+        "event": "listening",
+        "gateway": gateway.local_addr().to_string(),
+        "admin": admin.as_ref().map(|(listener, _)| listener.local_addr().to_string()),
+    });
+    context.print(&listening, format_args!("listening on https://{}", gateway.local_addr()))?;
+
+    let background = [
+        tokio::spawn(metrics.upkeep()),
+        tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),
+    ];
+    tokio::spawn(stop_on_signal(stop.clone()));
+
+    let drain = config.gateway.drain;
+    let on_gateway = gateway.run(
+        move |connection| rpc.connection(client_of(&connection.person)),
+        drain,
+        stop.clone().cancelled_owned(),
+    );
+    let on_admin = async {
+        if let Some((listener, admin)) = admin {
+            let service = move |connection: &Connection| admin.connection(&connection.person);
+            listener.run(service, drain, stop.clone().cancelled_owned()).await;
+        }
+    };
+    tokio::join!(on_gateway, on_admin);
+
+    // What was begun for a client is finished, whether or not the client waited.
+    tasks.close();
+    if tokio::time::timeout(drain, tasks.wait()).await.is_err() {
+        tracing::warn!("some signing tasks did not end in time; the ledger settles them at the next start");
+    }
+    for task in background {
+        task.abort();
+    }
+    signer.stop().await;
+    ledger.close().await;
+    context.say("stopped");
+    Ok(Success::Done)
+}
+
+/// The gateway's handshake lets clients in only; an operator that came in all the same has no account.
+fn client_of(person: &Person) -> Arc<Client> {
+    match person {
+        Person::Client(client) => Arc::clone(client),
+        Person::Operator(operator) => Arc::new(Client {
+            name: operator.name.clone(),
+            identity: operator.identity.clone(),
+            role: None,
+            person: Some(operator.person.clone()),
+            accounts: Vec::new(),
+            origins: Vec::new(),
+        }),
+    }
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be received; stop with SIGKILL only, which the ledger survives");
+        return;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("stopping: no new connections; open requests are finished");
+    stop.cancel();
+}
+
+fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .hint("--log", "write a level (info), or a filter such as chancery=debug,warn")?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+    Ok(())
 }

@@ -79,6 +79,11 @@ impl RequestId {
         Ok(Self(u128::from_be_bytes(bytes)))
     }
 
+    /// Reads a name back that was written by `Display`; an unreadable one is the name 0, which no request has.
+    pub fn parse(text: &str) -> Self {
+        Self(u128::from_str_radix(text, 16).unwrap_or(0))
+    }
+
     /// For tests and tools that need the same name twice.
     pub const fn from_number(number: u128) -> Self {
         Self(number)

@@ -3,15 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use alloy_primitives::Address;
-
 use crate::config::{Client, Config, Operator};
 
 /// Everyone who may connect.
 #[derive(Debug, Default)]
 pub struct Directory {
     people: HashMap<String, Person>,
-    ours: Vec<Address>,
 }
 
 /// Whose certificate it is.
@@ -25,23 +22,18 @@ pub enum Person {
 
 impl Directory {
     pub fn new(config: &Config) -> Self {
-        let clients =
-            config.clients.iter().map(|c| (c.identity.clone(), Person::Client(Arc::new(c.clone()))));
-        let operators =
-            config.operators.iter().map(|o| (o.identity.clone(), Person::Operator(Arc::new(o.clone()))));
-        Self {
-            people: clients.chain(operators).collect(),
-            ours: config.accounts.iter().map(|account| account.address).collect(),
-        }
+        Self::of(config.clients.clone(), config.operators.clone())
+    }
+
+    /// The directory of these people; their identities are unique, which the configuration has checked.
+    pub fn of(clients: Vec<Client>, operators: Vec<Operator>) -> Self {
+        let clients = clients.into_iter().map(|c| (c.identity.clone(), Person::Client(Arc::new(c))));
+        let operators = operators.into_iter().map(|o| (o.identity.clone(), Person::Operator(Arc::new(o))));
+        Self { people: clients.chain(operators).collect() }
     }
 
     /// The one whose certificate carries exactly this name; no wildcards, no patterns, no case folding.
     pub fn find(&self, identity: &str) -> Option<&Person> {
         self.people.get(identity)
-    }
-
-    /// Every account that has a key here, whoever may use it.
-    pub fn accounts(&self) -> &[Address] {
-        &self.ours
     }
 }

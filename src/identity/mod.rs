@@ -1,7 +1,9 @@
 //! Who is calling: a client certificate's one name, the client it belongs to, and the accounts that it may use.
 
 mod caller;
+mod certificate;
 mod directory;
 
 pub use caller::{AccountCaller, Caller, NotAvailable, RequestId};
+pub use certificate::{Certificate, CertificateError};
 pub use directory::{Directory, Person};

@@ -1,10 +1,13 @@
 //! The audit rows, and the chain of hashes that holds them together.
 
-use alloy_primitives::{B256, Bytes, Keccak256};
+use alloy_primitives::{Address, B256, Bytes, Keccak256, U128};
 use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::identity::RequestId;
+
+/// The longest text that a caller or a node can have written into a row.
+const MAX_TEXT: usize = 4096;
 
 /// A row of the audit chain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,16 +41,50 @@ pub struct RefusedRow {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(in crate::ledger) enum Body<'a> {
-    Started { version: &'a str, voided: usize },
+    Started {
+        version: &'a str,
+        voided: usize,
+    },
     Stopped {},
-    Policy { policy: B256 },
+    Policy {
+        policy: B256,
+    },
     Intent(Box<Intent<'a>>),
-    Signature { reservation: i64, hash: B256, raw: &'a Bytes },
-    Void { reservation: i64, why: &'a str },
-    Outcome { reservation: i64, outcome: &'a str, text: &'a str },
-    Final { reservation: i64, block: Option<u64>, succeeded: Option<bool> },
-    Refusal { client: &'a str, request: String, method: &'a str, cause: &'a str, rule: Option<&'a str>,
-              condition: Option<&'a str>, sentence: &'a str, asked: &'a str },
+    Signature {
+        reservation: i64,
+        hash: B256,
+        raw: &'a Bytes,
+    },
+    /// The same intent was asked for again, and got the same bytes.
+    Repeat {
+        reservation: i64,
+        request: &'a str,
+        client: &'a str,
+    },
+    Void {
+        reservation: i64,
+        why: &'a str,
+    },
+    Outcome {
+        reservation: i64,
+        outcome: &'a str,
+        text: &'a str,
+    },
+    Final {
+        reservation: i64,
+        block: Option<u64>,
+        succeeded: Option<bool>,
+    },
+    Refusal {
+        client: &'a str,
+        request: &'a str,
+        method: &'a str,
+        cause: &'a str,
+        rule: Option<&'a str>,
+        condition: Option<&'a str>,
+        sentence: &'a str,
+        asked: &'a str,
+    },
 }
 
 /// What is going to be signed, for whom and by which rule: durable before the token sees it.
@@ -58,13 +95,31 @@ pub(in crate::ledger) struct Intent<'a> {
     pub client: &'a str,
     pub person: Option<&'a str>,
     pub kind: &'a str,
-    pub account: alloy_primitives::Address,
+    pub account: Address,
     pub chain: Option<u64>,
     pub nonce: Option<u64>,
+    /// Wei for a unit of gas.
+    pub max_fee: Option<U128>,
+    pub max_tip: Option<U128>,
     pub rule: &'a str,
     pub policy: B256,
     pub unsigned: Bytes,
     pub digest: B256,
+}
+
+impl RefusedRow {
+    pub(in crate::ledger) fn body<'a>(&'a self, request: &'a str) -> Body<'a> {
+        Body::Refusal {
+            client: &self.client,
+            request,
+            method: cut(&self.method),
+            cause: self.cause,
+            rule: self.rule.as_deref(),
+            condition: self.condition.as_deref().map(cut),
+            sentence: cut(&self.sentence),
+            asked: cut(&self.asked),
+        }
+    }
 }
 
 impl Body<'_> {
@@ -75,6 +130,7 @@ impl Body<'_> {
             Self::Policy { .. } => "policy",
             Self::Intent(_) => "intent",
             Self::Signature { .. } => "signature",
+            Self::Repeat { .. } => "repeat",
             Self::Void { .. } => "void",
             Self::Outcome { .. } => "outcome",
             Self::Final { .. } => "final",
@@ -123,11 +179,21 @@ impl Entry {
         if self.at < head.at {
             return Err("it is older than the row before it");
         }
-        if self.hash != row_hash(self.seq, self.at, &self.kind, &self.body, self.previous) {
+        if !self.is_whole() {
             return Err("its content was edited");
         }
         Ok(())
     }
+
+    /// Whether its content is what its hash was made over.
+    pub(in crate::ledger) fn is_whole(&self) -> bool {
+        self.hash == row_hash(self.seq, self.at, &self.kind, &self.body, self.previous)
+    }
+}
+
+/// Cuts at a bound, so that nobody fills the disk with one row.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default()
 }
 
 /// Keccak-256 over every field, each with its length, so that no two rows have the same bytes.
@@ -144,6 +210,7 @@ fn row_hash(seq: i64, at: Timestamp, kind: &str, body: &str, previous: B256) -> 
     hasher.finalize()
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(at)
 }

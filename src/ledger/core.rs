@@ -1,5 +1,7 @@
 //! Which nonce a payload gets, or why it gets none. Pure: rows and a claim in, a decision out.
 
+use std::collections::BTreeSet;
+
 use alloy_primitives::B256;
 
 use crate::transaction::{Fees, Slot};
@@ -20,69 +22,93 @@ pub(in crate::ledger) enum State {
     Reserved,
     Recorded,
     Vacant,
-    /// Final, or replaced by another that is.
-    Settled,
+    Final,
+    /// Another payload at its nonce is final.
+    Replaced,
 }
 
 /// What becomes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum Decision {
-    Take { nonce: u64 },
+    Take {
+        nonce: u64,
+    },
     /// This intent was recorded at this nonce before.
-    Known { id: i64 },
+    Known {
+        id: i64,
+    },
     /// The same intent, or the nonce below, is at the token right now; ask again when that is settled.
     WaitForSignature,
     /// A nonce below is missing; it may be on its way.
-    WaitForGap { expected: u64 },
+    WaitForGap {
+        expected: u64,
+    },
     Refuse(Refused),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum Refused {
-    Outbid { floor: Fees },
+    Outbid {
+        floor: Fees,
+    },
     Underpriced,
     NonceTaken,
-    NonceTooLow { mined: u64 },
+    NonceTooLow {
+        mined: u64,
+    },
     TooManyOpen,
     /// EIP-2681: a nonce is less than 2^64 - 1; ours also fits a signed 64-bit column.
     NonceTooHigh,
 }
 
-/// `rows` are this account's on this chain that are not void and whose nonce is open, wanted, or the last settled.
+/// `rows` are this account's on this chain that are not void: those from the highest settled nonce on or from the
+/// mined count on, whichever is higher, and those at the wanted nonce.
 pub(in crate::ledger) fn decide(rows: &[Row], slot: &Slot, intent: B256, max_open: u32) -> Decision {
-    // A node that lags, or lies, says less than what we know to be settled.
-    let settled = rows.iter().filter(|row| row.state == State::Settled).map(|row| row.nonce.saturating_add(1)).max();
-    let first = slot.mined.max(settled.unwrap_or(0));
-    if let Some(wanted) = slot.wanted
-        && let Some(decision) = repeated(rows, wanted, intent)
-    {
-        return decision;
-    }
-    let open = rows.iter().filter(|row| row.nonce >= first && row.state != State::Settled).count();
-    if open >= usize::try_from(max_open).unwrap_or(usize::MAX) {
-        return Decision::Refuse(Refused::TooManyOpen);
-    }
+    let first = first_open(rows, slot.mined);
     match slot.wanted {
-        Some(wanted) => explicit(rows, slot, wanted, first),
-        None => lowest_vacant(rows, slot, first),
+        Some(wanted) => {
+            repeated(rows, wanted, intent).unwrap_or_else(|| explicit(rows, slot, (wanted, first), max_open))
+        }
+        None => lowest_vacant(rows, slot, first, max_open),
     }
+}
+
+/// The nonce that an account's next transaction without a nonce of its own would get.
+pub(in crate::ledger) fn next(rows: &[Row], mined: u64) -> u64 {
+    lowest_free(rows, first_open(rows, mined))
+}
+
+/// The lowest nonce that can still be used. A node that lags, or lies, says less than what is known to be settled.
+fn first_open(rows: &[Row], mined: u64) -> u64 {
+    let settled = rows.iter().filter(|row| row.is_settled()).map(|row| row.nonce.saturating_add(1));
+    settled.fold(mined, u64::max)
 }
 
 /// The same intent at the same explicit nonce is the same transaction, however often it is asked for.
 fn repeated(rows: &[Row], wanted: u64, intent: B256) -> Option<Decision> {
-    let same = rows.iter().find(|row| row.nonce == wanted && row.intent == intent)?;
-    Some(match same.state {
-        State::Reserved => Decision::WaitForSignature,
-        State::Recorded | State::Vacant | State::Settled => Decision::Known { id: same.id },
-    })
+    let same =
+        |state| rows.iter().find(|row| row.nonce == wanted && row.intent == intent && row.state == state);
+    if same(State::Reserved).is_some() {
+        return Some(Decision::WaitForSignature);
+    }
+    let known = same(State::Recorded).or_else(|| same(State::Final));
+    // What a node refused is sent again, unless its nonce went to another payload meanwhile.
+    let known = known.or_else(|| same(State::Vacant).filter(|_| !is_taken(rows, wanted)));
+    known.map(|row| Decision::Known { id: row.id })
 }
 
-fn explicit(rows: &[Row], slot: &Slot, wanted: u64, first: u64) -> Decision {
-    if live_at(rows, wanted) || rows.iter().any(|row| row.nonce == wanted && row.state == State::Settled) {
+fn explicit(rows: &[Row], slot: &Slot, (wanted, first): (u64, u64), max_open: u32) -> Decision {
+    if i64::try_from(wanted).is_err() {
+        return Decision::Refuse(Refused::NonceTooHigh);
+    }
+    if is_taken(rows, wanted) {
         return Decision::Refuse(Refused::NonceTaken);
     }
     if wanted < first {
         return Decision::Refuse(Refused::NonceTooLow { mined: first });
+    }
+    if opens_too_many(rows, first, wanted, max_open) {
+        return Decision::Refuse(Refused::TooManyOpen);
     }
     // Nothing is sent ahead of a nonce that may never be filled.
     match missing_below(rows, first, wanted) {
@@ -94,17 +120,36 @@ fn explicit(rows: &[Row], slot: &Slot, wanted: u64, first: u64) -> Decision {
     }
 }
 
-fn lowest_vacant(rows: &[Row], slot: &Slot, first: u64) -> Decision {
+fn lowest_vacant(rows: &[Row], slot: &Slot, first: u64, max_open: u32) -> Decision {
+    let nonce = lowest_free(rows, first);
+    if i64::try_from(nonce).is_err() {
+        return Decision::Refuse(Refused::NonceTooHigh);
+    }
+    if opens_too_many(rows, first, nonce, max_open) {
+        return Decision::Refuse(Refused::TooManyOpen);
+    }
     // A signature that fails would leave its nonce open below those that come after it; so an account's nonces
     // are signed one after the other.
     if rows.iter().any(|row| row.state == State::Reserved) {
         return Decision::WaitForSignature;
     }
+    take(rows, slot, nonce)
+}
+
+/// Whether `nonce` would be one open nonce more than an account may have. A refused payload keeps its nonce open,
+/// and another payload at that nonce opens none.
+fn opens_too_many(rows: &[Row], first: u64, nonce: u64, max_open: u32) -> bool {
+    let open = rows.iter().filter(|row| row.nonce >= first && !row.is_settled()).map(|row| row.nonce);
+    let open: BTreeSet<u64> = open.collect();
+    !open.contains(&nonce) && open.len() >= usize::try_from(max_open).unwrap_or(usize::MAX)
+}
+
+fn lowest_free(rows: &[Row], first: u64) -> u64 {
     let mut nonce = first;
-    while live_at(rows, nonce) {
+    while is_live(rows, nonce) {
         nonce = nonce.saturating_add(1);
     }
-    take(rows, slot, nonce)
+    nonce
 }
 
 /// The lowest nonce from `first` and below `wanted` that is not recorded.
@@ -119,24 +164,31 @@ fn missing_below(rows: &[Row], first: u64, wanted: u64) -> Option<u64> {
     None
 }
 
-/// Takes a nonce that is not live, if the fees outbid every payload that was ever recorded there.
+/// Takes a nonce that is free, if the fees outbid every payload that was ever recorded there.
 fn take(rows: &[Row], slot: &Slot, nonce: u64) -> Decision {
-    if i64::try_from(nonce).is_err() {
-        return Decision::Refuse(Refused::NonceTooHigh);
-    }
-    let vacant = || rows.iter().filter(|row| row.nonce == nonce && row.state == State::Vacant);
-    if vacant().all(|row| slot.fees.outbids(&row.fees)) {
+    let refused = || rows.iter().filter(|row| row.nonce == nonce && row.state == State::Vacant);
+    if refused().all(|row| slot.fees.outbids(&row.fees)) {
         return Decision::Take { nonce };
     }
     if slot.fees_are_fixed {
         return Decision::Refuse(Refused::Underpriced);
     }
-    let floor = vacant().map(|row| row.fees.raised()).reduce(|a, b| b.at_least(&a));
+    let floor = refused().map(|row| row.fees.raised()).reduce(|a, b| b.at_least(&a));
     floor.map_or(Decision::Take { nonce }, |floor| Decision::Refuse(Refused::Outbid { floor }))
 }
 
-fn live_at(rows: &[Row], nonce: u64) -> bool {
+fn is_live(rows: &[Row], nonce: u64) -> bool {
     rows.iter().any(|row| row.nonce == nonce && matches!(row.state, State::Reserved | State::Recorded))
+}
+
+fn is_taken(rows: &[Row], nonce: u64) -> bool {
+    is_live(rows, nonce) || rows.iter().any(|row| row.nonce == nonce && row.is_settled())
+}
+
+impl Row {
+    const fn is_settled(&self) -> bool {
+        matches!(self.state, State::Final | State::Replaced)
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +217,7 @@ mod tests {
         let rows = [row(5, State::Recorded, 1), row(7, State::Recorded, 2)];
         assert_eq!(ask(&rows, &slot(None, 5, LOW), 3), Decision::Take { nonce: 6 });
         assert_eq!(ask(&rows, &slot(None, 0, LOW), 3), Decision::Take { nonce: 0 });
-        let settled = [row(9, State::Settled, 1)];
+        let settled = [row(9, State::Final, 1)];
         assert_eq!(ask(&settled, &slot(None, 3, LOW), 2), Decision::Take { nonce: 10 }, "the node lags");
     }
 
@@ -184,10 +236,16 @@ mod tests {
         assert_eq!(ask(&rows, &slot(Some(5), 5, LOW), 1), Decision::Known { id: 1 });
         assert_eq!(ask(&rows, &slot(Some(5), 6, LOW), 1), Decision::Known { id: 1 }, "mined meanwhile");
         assert_eq!(ask(&rows, &slot(Some(5), 5, HIGH), 2), Decision::Refuse(Refused::NonceTaken));
-        assert_eq!(ask(&rows, &slot(Some(4), 5, LOW), 2), Decision::Refuse(Refused::NonceTooLow { mined: 5 }));
+        assert_eq!(
+            ask(&rows, &slot(Some(4), 5, LOW), 2),
+            Decision::Refuse(Refused::NonceTooLow { mined: 5 })
+        );
         assert_eq!(ask(&[row(5, State::Reserved, 1)], &slot(Some(5), 5, LOW), 1), Decision::WaitForSignature);
-        let far = slot(Some(u64::MAX), u64::MAX, LOW);
-        assert_eq!(ask(&[], &far, 1), Decision::Refuse(Refused::NonceTooHigh));
+        for mined in [0, u64::MAX] {
+            let far = slot(Some(u64::MAX), mined, LOW);
+            assert_eq!(ask(&[], &far, 1), Decision::Refuse(Refused::NonceTooHigh));
+        }
+        assert_eq!(ask(&[], &slot(None, u64::MAX, LOW), 1), Decision::Refuse(Refused::NonceTooHigh));
     }
 
     #[test]
@@ -202,18 +260,40 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_whose_nonce_went_to_another_is_not_sent_again() {
+        let fixed = slot(Some(5), 5, LOW);
+        for (other, mined) in [(State::Reserved, 5), (State::Recorded, 5), (State::Final, 6)] {
+            let rows = [row(5, State::Vacant, 1), Row { fees: HIGH, ..row(5, other, 2) }];
+            let fixed = Slot { mined, ..fixed };
+            assert_eq!(ask(&rows, &fixed, 1), Decision::Refuse(Refused::NonceTaken), "{other:?}");
+        }
+        let rows = [row(5, State::Replaced, 1), row(5, State::Final, 2)];
+        assert_eq!(ask(&rows, &fixed, 1), Decision::Refuse(Refused::NonceTaken));
+        assert_eq!(ask(&rows, &fixed, 2), Decision::Known { id: 2 });
+    }
+
+    #[test]
     fn inv_12_the_number_of_open_nonces_is_bounded() {
         let rows: Vec<Row> = (0..8).map(|n| row(n, State::Recorded, 1)).collect();
         assert_eq!(ask(&rows, &slot(None, 0, LOW), 2), Decision::Refuse(Refused::TooManyOpen));
         assert_eq!(ask(&rows, &slot(None, 1, LOW), 2), Decision::Take { nonce: 8 });
-        assert_eq!(ask(&rows, &slot(Some(3), 0, LOW), 1), Decision::Known { id: 1 }, "a repeat opens nothing");
+        assert_eq!(
+            ask(&rows, &slot(Some(3), 0, LOW), 1),
+            Decision::Known { id: 1 },
+            "a repeat opens nothing"
+        );
+        assert_eq!(ask(&rows, &slot(Some(9), 0, LOW), 2), Decision::Refuse(Refused::TooManyOpen), "at once");
+        // Many refused payloads at one nonce are one open nonce, and it can be taken again.
+        let refused: Vec<Row> = (0..20).map(|i| row(3, State::Vacant, i)).collect();
+        assert_eq!(ask(&refused, &slot(None, 3, HIGH), 99), Decision::Take { nonce: 3 });
+        let full: Vec<Row> =
+            (0..8).map(|n| row(n, if n == 3 { State::Vacant } else { State::Recorded }, 1)).collect();
+        assert_eq!(ask(&full, &slot(None, 0, HIGH), 99), Decision::Take { nonce: 3 });
     }
 
     fn fees() -> impl Strategy<Value = Fees> {
-        (1_u128..400, 0_u128..50).prop_map(|(max, tip)| Fees::Dynamic {
-            max_fee_per_gas: max,
-            max_priority_fee_per_gas: tip,
-        })
+        (1_u128..400, 0_u128..50)
+            .prop_map(|(max, tip)| Fees::Dynamic { max_fee_per_gas: max, max_priority_fee_per_gas: tip })
     }
 
     /// One step of a life: a claim, or something that happens to a row.
@@ -252,9 +332,9 @@ mod tests {
                         if let Decision::Take { nonce } = decide(&rows, &slot, intent, 8) {
                             prop_assert!(nonce >= mined, "below what is mined");
                             prop_assert!(wanted.is_none_or(|wanted| wanted == nonce), "not the nonce that was asked");
-                            prop_assert!(!live_at(&rows, nonce), "two live payloads at {}", nonce);
+                            prop_assert!(!is_live(&rows, nonce), "two live payloads at {}", nonce);
                             for below in mined..nonce {
-                                prop_assert!(live_at(&rows, below), "a gap at {} below {}", below, nonce);
+                                prop_assert!(is_live(&rows, below), "a gap at {} below {}", below, nonce);
                             }
                             for other in rows.iter().filter(|row| row.nonce == nonce) {
                                 prop_assert!(fees.outbids(&other.fees), "does not outbid");
@@ -280,8 +360,8 @@ mod tests {
                     }
                     Step::Mine => {
                         if let Some(row) = rows.iter_mut().find(|row| row.nonce == mined && row.state == State::Recorded) {
-                            row.state = State::Settled;
-                            mined += 1;
+                            row.state = State::Final;
+                            mined = mined.saturating_add(1);
                         }
                     }
                 }

@@ -1,15 +1,20 @@
 //! May it be signed *now*: nonces, idempotency and audit, in one durable commit before the token is asked and
 //! one before anything leaves.
 //!
-//! `core.rs` decides and is pure; `store.rs` is the tables; `writer.rs` is the one task that writes them.
+//! `core.rs` decides and is pure; `claims.rs` holds what waits for a decision; `writer.rs` is the one task that
+//! writes, `apply.rs` what it writes, `store.rs` the tables; `replay.rs` lives the audit chain through again, and is pure.
 //!
 //! **Invariant:** nothing but this module makes a `Reserved` or a `Recorded`, and only after its commit.
 
+mod apply;
 mod audit;
+mod claims;
 mod core;
 mod error;
 mod handle;
 mod outcome;
+mod reader;
+mod replay;
 mod reserved;
 mod store;
 mod verify;
@@ -17,7 +22,7 @@ mod writer;
 
 pub use audit::{Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
-pub use handle::Ledger;
+pub use handle::{Ledger, in_use};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
-pub use reserved::{Claim, Recorded, ReservationId, Reserved, Signed};
+pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
 pub use verify::{Broken, Filter, Verified, show, verify};

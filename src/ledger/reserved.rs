@@ -9,6 +9,15 @@ use crate::transaction::{Kind, NotOurs, Sealed, recover};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReservationId(pub(in crate::ledger) i64);
 
+/// What a signature is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// We send it, and go on sending it until the chain has decided.
+    Send,
+    /// The client gets it and sends it, or does not.
+    Return,
+}
+
 /// What `reserve` found.
 #[derive(Debug)]
 pub enum Claim<K: Kind> {
@@ -24,6 +33,8 @@ pub struct Reserved<K: Kind> {
     id: ReservationId,
     request: RequestId,
     from: Address,
+    nonce: Option<u64>,
+    purpose: Purpose,
     unsigned: K::Unsigned,
 }
 
@@ -42,6 +53,7 @@ pub struct Recorded<K: Kind> {
     request: RequestId,
     from: Address,
     nonce: Option<u64>,
+    purpose: Purpose,
     sealed: Sealed,
     kind: std::marker::PhantomData<fn() -> K>,
 }
@@ -51,9 +63,11 @@ impl<K: Kind> Reserved<K> {
         id: ReservationId,
         request: RequestId,
         from: Address,
+        nonce: Option<u64>,
+        purpose: Purpose,
         unsigned: K::Unsigned,
     ) -> Self {
-        Self { id, request, from, unsigned }
+        Self { id, request, from, nonce, purpose, unsigned }
     }
 
     pub const fn id(&self) -> ReservationId {
@@ -91,9 +105,9 @@ impl<K: Kind> Signed<K> {
         &self.sealed
     }
 
-    pub(in crate::ledger) fn into_recorded(self, nonce: Option<u64>) -> Recorded<K> {
-        let Self { reserved: Reserved { id, request, from, .. }, sealed } = self;
-        Recorded::new(id, request, from, nonce, sealed)
+    pub(in crate::ledger) fn into_recorded(self) -> Recorded<K> {
+        let Self { reserved: Reserved { id, request, from, nonce, purpose, .. }, sealed } = self;
+        Recorded::new(id, request, from, nonce, purpose, sealed)
     }
 }
 
@@ -103,9 +117,10 @@ impl<K: Kind> Recorded<K> {
         request: RequestId,
         from: Address,
         nonce: Option<u64>,
+        purpose: Purpose,
         sealed: Sealed,
     ) -> Self {
-        Self { id, request, from, nonce, sealed, kind: std::marker::PhantomData }
+        Self { id, request, from, nonce, purpose, sealed, kind: std::marker::PhantomData }
     }
 
     pub const fn id(&self) -> ReservationId {
@@ -122,6 +137,11 @@ impl<K: Kind> Recorded<K> {
 
     pub const fn nonce(&self) -> Option<u64> {
         self.nonce
+    }
+
+    /// Whether it is ours to send; what a client asked to have returned is the client's.
+    pub fn is_ours_to_send(&self) -> bool {
+        self.purpose == Purpose::Send
     }
 
     /// A transaction's EIP-2718 bytes, or a message's signature.

@@ -21,6 +21,7 @@ pub(in crate::ledger) struct NewRow<'a> {
     /// Chain, nonce and fees, for kinds that use a nonce.
     pub slot: Option<(u64, u64, Fees)>,
     pub intent: B256,
+    pub returned: bool,
     pub at: Timestamp,
 }
 
@@ -31,6 +32,7 @@ pub(in crate::ledger) struct Stored {
     pub request: String,
     pub account: Address,
     pub nonce: Option<u64>,
+    pub returned: bool,
     pub raw: Bytes,
     pub hash: B256,
 }
@@ -39,23 +41,22 @@ type Sql<T> = Result<T, sqlx::Error>;
 
 /// Opens for writing, and makes the tables where they are missing.
 pub(in crate::ledger) async fn open(path: &Path) -> Sql<SqliteConnection> {
-    let mut db = SqliteConnectOptions::new()
+    let mut db = connect(path).await?;
+    sqlx::migrate!("./migrations").run(&mut db).await?;
+    Ok(db)
+}
+
+/// Opens for writing.
+pub(in crate::ledger) async fn connect(path: &Path) -> Sql<SqliteConnection> {
+    SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         // In WAL mode only FULL survives a loss of power.
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .disable_statement_logging()
         .connect()
-        .await?;
-    sqlx::migrate!("./migrations").run(&mut db).await?;
-    Ok(db)
-}
-
-/// Opens for reading only, as an auditor does while the gateway runs.
-pub(in crate::ledger) async fn open_read_only(path: &Path) -> Sql<SqliteConnection> {
-    SqliteConnectOptions::new().filename(path).read_only(true).disable_statement_logging().connect().await
+        .await
 }
 
 pub(in crate::ledger) async fn begin(db: &mut SqliteConnection) -> Sql<()> {
@@ -106,26 +107,26 @@ pub(in crate::ledger) async fn append(db: &mut SqliteConnection, entry: &Entry) 
         .map(drop)
 }
 
-/// A page of the chain, in order.
-pub(in crate::ledger) async fn entries(db: &mut SqliteConnection, after: i64, count: i64) -> Sql<Vec<Entry>> {
-    let rows = sqlx::query("SELECT * FROM audit WHERE seq > ? ORDER BY seq LIMIT ?").bind(after).bind(count);
-    rows.fetch_all(&mut *db).await?.iter().map(entry).collect()
-}
-
-/// The rows of an account that have a say: open ones, the wanted nonce's, and the last settled.
+/// The rows of an account that have a say: those from the last settled nonce or the mined count on, whichever is
+/// higher, and the wanted nonce's. Both halves are ranges of one index, however long the history is.
 pub(in crate::ledger) async fn rows_of(
     db: &mut SqliteConnection,
     (chain, account): (u64, Address),
     (mined, wanted): (u64, Option<u64>),
 ) -> Sql<Vec<Row>> {
-    // Settled rows below what is mined say nothing more, but for one at the wanted nonce and the highest.
     let rows = sqlx::query(
         "SELECT id, nonce, state, intent, max_fee, max_tip FROM reservation
-         WHERE chain = ?1 AND account = ?2 AND state <> 'void'
-           AND (state IN ('reserved', 'recorded', 'vacant') OR nonce >= ?3 OR nonce = ?4)
+         WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND nonce >= max(?3, coalesce(
+             (SELECT nonce FROM reservation
+              WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND state IN ('final', 'replaced')
+              ORDER BY nonce DESC LIMIT 1), 0))
+         UNION
+         SELECT id, nonce, state, intent, max_fee, max_tip FROM reservation
+         WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND nonce = ?4
          UNION
          SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip FROM reservation
-         WHERE chain = ?1 AND account = ?2 AND state IN ('final', 'replaced') ORDER BY nonce DESC LIMIT 1)",
+         WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND state IN ('final', 'replaced')
+         ORDER BY nonce DESC LIMIT 1)",
     )
     .bind(signed(chain))
     .bind(account.as_slice())
@@ -136,10 +137,24 @@ pub(in crate::ledger) async fn rows_of(
     rows.iter().map(claimed_row).collect()
 }
 
+/// The other payloads at a payload's nonce of which the chain has not decided, with their states.
+pub(in crate::ledger) async fn rivals(db: &mut SqliteConnection, id: i64) -> Sql<Vec<(i64, String)>> {
+    let rows = sqlx::query(
+        "SELECT other.id, other.state FROM reservation AS this JOIN reservation AS other
+         ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
+         WHERE this.id = ?1 AND other.id <> ?1 AND other.state <> 'void'
+           AND other.state IN ('reserved', 'recorded', 'vacant')",
+    )
+    .bind(id)
+    .fetch_all(&mut *db)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("state")?))).collect()
+}
+
 pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_>) -> Sql<i64> {
     let done = sqlx::query(
-        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, reserved_at)
-         VALUES (?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at)
+         VALUES (?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(new.kind)
     .bind(new.client)
@@ -150,6 +165,7 @@ pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_
     .bind(new.intent.as_slice())
     .bind(new.slot.map(|(_, _, fees)| fees.max_per_gas().to_be_bytes().to_vec()))
     .bind(new.slot.map(|(_, _, fees)| fees.max_priority().to_be_bytes().to_vec()))
+    .bind(new.returned)
     .bind(millis(new.at))
     .execute(&mut *db)
     .await?;
@@ -172,12 +188,18 @@ pub(in crate::ledger) async fn turn(
 }
 
 pub(in crate::ledger) async fn state_of(db: &mut SqliteConnection, id: i64) -> Sql<Option<String>> {
-    let row = sqlx::query("SELECT state FROM reservation WHERE id = ?").bind(id).fetch_optional(&mut *db).await?;
+    let row =
+        sqlx::query("SELECT state FROM reservation WHERE id = ?").bind(id).fetch_optional(&mut *db).await?;
     row.map(|row| row.try_get("state")).transpose()
 }
 
 /// Records a signature under a live reservation; false where it is live no longer.
-pub(in crate::ledger) async fn record(db: &mut SqliteConnection, id: i64, raw: &Bytes, hash: B256) -> Sql<bool> {
+pub(in crate::ledger) async fn record(
+    db: &mut SqliteConnection,
+    id: i64,
+    raw: &Bytes,
+    hash: B256,
+) -> Sql<bool> {
     let done = sqlx::query(
         "UPDATE reservation SET state = 'recorded', raw = ?, hash = ? WHERE id = ? AND state = 'reserved'",
     );
@@ -190,32 +212,56 @@ pub(in crate::ledger) async fn stored(db: &mut SqliteConnection, id: i64) -> Sql
     row.fetch_optional(&mut *db).await?.map(|row| stored_row(&row)).transpose()
 }
 
-/// The reservations without a record that are older than `before`.
-pub(in crate::ledger) async fn unrecorded(db: &mut SqliteConnection, before: Timestamp) -> Sql<Vec<i64>> {
-    let rows = sqlx::query("SELECT id FROM reservation WHERE state = 'reserved' AND reserved_at < ?")
-        .bind(millis(before))
-        .fetch_all(&mut *db)
-        .await?;
-    rows.iter().map(|row| row.try_get("id")).collect()
+/// The reservations without a record, oldest first.
+pub(in crate::ledger) async fn unrecorded(db: &mut SqliteConnection) -> Sql<Vec<i64>> {
+    let rows = sqlx::query("SELECT id FROM reservation WHERE state = 'reserved' ORDER BY id");
+    rows.fetch_all(&mut *db).await?.iter().map(|row| row.try_get("id")).collect()
 }
 
 /// The recorded transactions of which the chain has not decided, lowest nonce first.
 pub(in crate::ledger) async fn open_transactions(db: &mut SqliteConnection) -> Sql<Vec<Stored>> {
-    let rows = sqlx::query("SELECT * FROM reservation WHERE state = 'recorded' AND nonce IS NOT NULL ORDER BY account, nonce");
+    let rows = sqlx::query(
+        "SELECT * FROM reservation WHERE state = 'recorded' AND nonce IS NOT NULL ORDER BY account, nonce",
+    );
     rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
 }
 
-/// For each account and chain the nonce after the highest that is live.
-pub(in crate::ledger) async fn next_nonces(db: &mut SqliteConnection) -> Sql<Vec<(u64, Address, u64)>> {
-    let rows = sqlx::query(
-        "SELECT chain, account, MAX(nonce) + 1 AS next FROM reservation
-         WHERE state IN ('reserved', 'recorded', 'final') AND nonce IS NOT NULL GROUP BY chain, account",
+/// Makes a refused payload live again, unless its nonce went to another; false where nothing changed.
+pub(in crate::ledger) async fn revive(db: &mut SqliteConnection, id: i64) -> Sql<bool> {
+    let done = sqlx::query(
+        "UPDATE reservation SET state = 'recorded' WHERE id = ?1 AND state = 'vacant' AND NOT EXISTS (
+         SELECT 1 FROM reservation AS other JOIN reservation AS this ON this.id = ?1
+         WHERE other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
+           AND other.state IN ('reserved', 'recorded', 'final', 'replaced'))",
     );
-    let rows = rows.fetch_all(&mut *db).await?;
-    rows.iter().map(|row| Ok((unsigned(row, "chain")?, address(row)?, unsigned(row, "next")?))).collect()
+    Ok(done.bind(id).execute(&mut *db).await?.rows_affected() == 1)
 }
 
-pub(in crate::ledger) async fn archive_policy(db: &mut SqliteConnection, hash: B256, text: &str, at: Timestamp) -> Sql<()> {
+/// Notes what a node said last; false where that is what it said before.
+pub(in crate::ledger) async fn note(db: &mut SqliteConnection, id: i64, outcome: &str) -> Sql<bool> {
+    let done = sqlx::query(
+        "UPDATE reservation SET outcome = ?1, returned = 0 WHERE id = ?2 AND raw IS NOT NULL AND outcome IS NOT ?1",
+    );
+    Ok(done.bind(outcome).bind(id).execute(&mut *db).await?.rows_affected() == 1)
+}
+
+/// Writes a page to the disk. What it holds must change, or SQLite would leave the page as it is.
+pub(in crate::ledger) async fn probe(db: &mut SqliteConnection, at: Timestamp) -> Sql<()> {
+    sqlx::query(
+        "INSERT INTO probe (one, at) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET at = max(at + 1, ?1)",
+    )
+    .bind(millis(at))
+    .execute(&mut *db)
+    .await
+    .map(drop)
+}
+
+pub(in crate::ledger) async fn archive_policy(
+    db: &mut SqliteConnection,
+    hash: B256,
+    text: &str,
+    at: Timestamp,
+) -> Sql<()> {
     sqlx::query("INSERT INTO policy (hash, text, first_at) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING")
         .bind(hash.as_slice())
         .bind(text)
@@ -230,15 +276,21 @@ fn claimed_row(row: &SqliteRow) -> Sql<Row> {
         "reserved" => State::Reserved,
         "recorded" => State::Recorded,
         "vacant" => State::Vacant,
-        _ => State::Settled,
+        "final" => State::Final,
+        _ => State::Replaced,
     };
     let fee = |name: &str| -> Sql<u128> {
         let bytes: &[u8] = row.try_get(name)?;
         Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
     };
-    let fees =
-        Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? };
-    Ok(Row { id: row.try_get("id")?, nonce: unsigned(row, "nonce")?, state, intent: word(row, "intent")?, fees })
+    let fees = Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? };
+    Ok(Row {
+        id: row.try_get("id")?,
+        nonce: unsigned(row, "nonce")?,
+        state,
+        intent: word(row, "intent")?,
+        fees,
+    })
 }
 
 fn stored_row(row: &SqliteRow) -> Sql<Stored> {
@@ -248,12 +300,13 @@ fn stored_row(row: &SqliteRow) -> Sql<Stored> {
         request: row.try_get("request")?,
         account: address(row)?,
         nonce: nonce.map(u64::try_from).transpose().map_err(malformed)?,
+        returned: row.try_get("returned")?,
         raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),
         hash: word(row, "hash")?,
     })
 }
 
-fn entry(row: &SqliteRow) -> Sql<Entry> {
+pub(in crate::ledger) fn entry(row: &SqliteRow) -> Sql<Entry> {
     Ok(Entry {
         seq: row.try_get("seq")?,
         at: Timestamp::from_millis(unsigned(row, "at")?),
@@ -264,11 +317,11 @@ fn entry(row: &SqliteRow) -> Sql<Entry> {
     })
 }
 
-fn word(row: &SqliteRow, name: &str) -> Sql<B256> {
+pub(in crate::ledger) fn word(row: &SqliteRow, name: &str) -> Sql<B256> {
     B256::try_from(row.try_get::<&[u8], _>(name)?).map_err(malformed)
 }
 
-fn address(row: &SqliteRow) -> Sql<Address> {
+pub(in crate::ledger) fn address(row: &SqliteRow) -> Sql<Address> {
     Address::try_from(row.try_get::<&[u8], _>("account")?).map_err(malformed)
 }
 
@@ -285,6 +338,6 @@ fn millis(at: Timestamp) -> i64 {
     signed(at.millis())
 }
 
-fn malformed<E: std::error::Error + Send + Sync + 'static>(error: E) -> sqlx::Error {
+pub(in crate::ledger) fn malformed<E: std::error::Error + Send + Sync + 'static>(error: E) -> sqlx::Error {
     sqlx::Error::Decode(Box::new(error))
 }

@@ -1,5 +1,22 @@
 //! What each call does, one file a method, and the one table in which a refusal becomes an answer.
+//!
+//! Start with `send_transaction.rs`: it is the whole product.
 
+mod accounts;
+mod app;
+mod causes;
+mod chain;
+mod forward;
+mod personal_sign;
 mod refusal;
+mod road;
+mod send_transaction;
+mod service;
+mod sign_transaction;
+mod table;
+mod transaction_count;
 
-pub use refusal::{Cause, Refusal, TABLE};
+pub use app::App;
+pub use refusal::{Cause, Refusal, Row, TABLE};
+pub use service::Service;
+pub use table::{Method, is_ordered};

@@ -32,6 +32,7 @@ pub enum Cause {
     LedgerUnavailable,
     NodeUnavailable,
     Busy,
+    AnswerTooLarge,
     Internal,
 }
 
@@ -154,6 +155,12 @@ pub const TABLE: &[Row] = &[
         "The node is down, on another chain, or gives no usable answer. Nothing was sent.",
     ),
     row(Cause::Busy, -32603, "busy", "A queue is full. Nothing was signed."),
+    row(
+        Cause::AnswerTooLarge,
+        -32008,
+        "answer_too_large",
+        "The answers to the batch are too large together. What signed in it is answered all the same.",
+    ),
     row(Cause::Internal, -32603, "internal", "A fault of Chancery; the request id finds it in the log."),
 ];
 
@@ -185,6 +192,19 @@ struct Data<'a> {
 impl Refusal {
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
         Self { cause, message: message.into(), rule: None, condition: None, retry_after: None }
+    }
+
+    /// A fault of our own, of which the log says more than the caller may know.
+    pub fn internal() -> Self {
+        Self::new(Cause::Internal, "internal fault; nothing is lost, the request id finds it in the log")
+    }
+
+    /// The conditions kept changing while the request was judged.
+    pub fn unsettled() -> Self {
+        Self::new(
+            Cause::Busy,
+            "the policy or the nonce's price changed while this was judged; nothing was signed",
+        )
     }
 
     /// The rule that said so, if one did.
@@ -244,5 +264,77 @@ impl Cause {
     /// The stable name, as in `data.code`, metrics and audit rows.
     pub fn name(self) -> &'static str {
         self.row().name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_one_in_the_documentation() {
+        let documented: Vec<_> = include_str!("../../docs/errors.md")
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect::<Vec<_>>())
+            .collect();
+        let here: Vec<_> = TABLE
+            .iter()
+            .map(|row| (format!("`{}`", row.name), row.code.to_string(), row.meaning.to_owned()))
+            .collect();
+        assert_eq!(documented.len(), here.len(), "docs/errors.md has a row too few or too many");
+        for (documented, (name, code, meaning)) in documented.iter().zip(&here) {
+            assert_eq!(documented, &[name, code, meaning]);
+        }
+    }
+
+    #[test]
+    fn every_cause_has_one_row_and_every_row_a_name_of_its_own() {
+        for row in TABLE {
+            assert_eq!(row.cause.row().name, row.name);
+            assert_eq!(TABLE.iter().filter(|other| other.name == row.name).count(), 1, "{}", row.name);
+            assert_eq!(TABLE.iter().filter(|other| other.cause == row.cause).count(), 1, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn you_may_not_and_we_could_not_never_share_a_code() {
+        let denied =
+            [Cause::AccountNotAvailable, Cause::TransactionDenied, Cause::MessageDenied, Cause::NodeRefused];
+        let failed = [
+            Cause::SignerUnavailable,
+            Cause::LedgerUnavailable,
+            Cause::NodeUnavailable,
+            Cause::Busy,
+            Cause::Internal,
+            Cause::RateLimited,
+        ];
+        for denied in denied {
+            assert!(failed.iter().all(|failed| failed.row().code != denied.row().code), "{denied:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_caller_may_know() {
+        let refusal = Refusal::new(Cause::TransactionDenied, "no")
+            .by_rule(Some("pay".to_owned()), Some("value".to_owned()))
+            .retry_after(Duration::from_millis(1500));
+        let error = serde_json::to_value(refusal.to_error(Some(RequestId::from_number(7)))).unwrap();
+        assert_eq!(
+            error,
+            serde_json::json!({
+                "code": -32003,
+                "message": "no",
+                "data": {
+                    "code": "transaction_denied",
+                    "rule": "pay",
+                    "condition": "value",
+                    "retry_after": 2,
+                    "request_id": format!("{:032x}", 7),
+                },
+            })
+        );
+        let bare = serde_json::to_value(Refusal::new(Cause::Busy, "later").to_error(None)).unwrap();
+        assert_eq!(bare, serde_json::json!({"code": -32603, "message": "later", "data": {"code": "busy"}}));
     }
 }

@@ -63,3 +63,15 @@ impl<K: Kind> Permitted<K> {
         self.policy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl<K: Kind> Permitted<K> {
+        /// A permission without a policy, for the tests of later stages.
+        pub(crate) fn for_test(asked: K::Asked, caller: AccountCaller, policy: B256) -> Self {
+            Self::new(asked, caller, "test".into(), policy)
+        }
+    }
+}

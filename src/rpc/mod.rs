@@ -1,1 +1,10 @@
-//! rpc.
+//! How it is asked: HTTP by its rules, one strict scan of the body, and the calls in it handed on one by one.
+
+mod calls;
+mod envelope;
+mod http;
+mod rejection;
+mod scan;
+
+pub use envelope::{Body, BodyError, Bounds, Entry, EntryError, Envelope, Fault};
+pub use http::Rpc;

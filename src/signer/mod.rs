@@ -1,1 +1,196 @@
-//! signer.
+//! The signature: PKCS#11 in a process of its own, one for each token, watched and started anew.
+//!
+//! **Invariant:** this process never holds a PIN nor a PKCS#11 handle; only `worker/` names `cryptoki`, and
+//! `worker/` runs in `chancery signer-worker` alone. The worker is a blind signer for whoever owns the socket.
+//!
+//! **Invariant:** what comes back from a worker is 64 bytes of no standing; `Reserved::seal` makes a `Signed` of
+//! them, or refuses.
+
+mod latch;
+mod link;
+mod protocol;
+mod worker;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, keccak256};
+
+use crate::config::{Account, Config, KeySource};
+use crate::ledger::{Reserved, Signed};
+use crate::transaction::{Kind, recover};
+
+pub use latch::{path as latch_path, unlatch};
+pub use link::TokenState;
+pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
+pub use worker::run as run_worker;
+
+use link::Link;
+use protocol::{KeySetting, Settings, SourceSetting};
+
+/// Every account's key, wherever it is. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Signer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    links: Vec<Link>,
+    /// Account to link and the key's number there.
+    routes: HashMap<Address, (usize, u16)>,
+    deadline: Duration,
+}
+
+/// What is known of one token.
+#[derive(Clone, Debug)]
+pub struct TokenStatus {
+    pub token: String,
+    pub state: TokenState,
+}
+
+/// Why `serve` may not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub(in crate::signer) String);
+
+/// Why there is no signature. Nothing left the process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    #[error("the token did not sign in time; nothing was sent")]
+    Timeout,
+    #[error("token {token} has as many requests as it can take")]
+    Busy { token: String },
+    #[error("token {token} is not available: {why}")]
+    Down { token: String, why: String },
+    #[error("token {token} refused to sign: {why}")]
+    Refused { token: String, why: String },
+    #[error("token {token} answered with a signature of another key; it is not used")]
+    BadSignature { token: String },
+    #[error("no token has a key for account {0}")]
+    NoKey(Address),
+}
+
+impl Signer {
+    /// Starts a worker for each token and waits until each has shown what it holds, or that it is not there.
+    ///
+    /// A token that is down is tried again and again; one that is there and holds another key than the
+    /// configuration pins ends the start.
+    pub async fn start(config: &Config, executable: PathBuf) -> Result<Self, StartError> {
+        let state = config.ledger.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let (mut links, mut routes) = (Vec::new(), HashMap::new());
+        for settings in settings_of(config, &state) {
+            for key in &settings.keys {
+                routes.insert(key.address, (links.len(), key.number));
+            }
+            links.push(Link::start(settings, executable.clone()));
+        }
+        for link in &links {
+            link.first_answer().await?;
+        }
+        Ok(Self(Arc::new(Inner { links, routes, deadline: config.signer.deadline })))
+    }
+
+    /// Has the account's key sign, and proves that it did.
+    pub async fn sign<K: Kind>(&self, reserved: Reserved<K>) -> Result<Signed<K>, SignError> {
+        let (token, raw) = self.raw(reserved.from(), reserved.digest()).await?;
+        reserved.seal(&raw).map_err(|error| {
+            tracing::error!(%token, %error, "ALARM: a token signed with a key that is not the account's");
+            metrics::counter!("chancery_bad_signatures_total").increment(1);
+            SignError::BadSignature { token }
+        })
+    }
+
+    /// Signs a value that can be no transaction and no message, to see that the key is there and works.
+    pub async fn probe(&self, account: Address) -> Result<(), SignError> {
+        let digest = probe_digest();
+        let (token, raw) = self.raw(account, digest).await?;
+        recover(digest, &raw, account).map(drop).map_err(|_| SignError::BadSignature { token })
+    }
+
+    pub fn readiness(&self) -> Vec<TokenStatus> {
+        let status = |link: &Link| TokenStatus { token: link.name().to_owned(), state: link.state() };
+        self.0.links.iter().map(status).collect()
+    }
+
+    /// Ends the workers.
+    pub async fn stop(&self) {
+        for link in &self.0.links {
+            link.stop().await;
+        }
+    }
+
+    async fn raw(&self, account: Address, digest: B256) -> Result<(String, [u8; 64]), SignError> {
+        let (link, key) = self.0.routes.get(&account).copied().ok_or(SignError::NoKey(account))?;
+        let link = self.0.links.get(link).ok_or(SignError::NoKey(account))?;
+        Ok((link.name().to_owned(), link.sign(key, digest, self.0.deadline).await?))
+    }
+}
+
+/// What each worker is told: a token with its keys, or all keystore files together.
+fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
+    let keys = |wanted: &dyn Fn(&Account) -> Option<String>| -> Vec<KeySetting> {
+        let ours = config.accounts.iter().filter_map(|account| Some((wanted(account)?, account.address)));
+        ours.zip(0..).map(|((label, address), number)| KeySetting { number, label, address }).collect()
+    };
+    let tokens = config.tokens.iter().map(|token| Settings {
+        name: token.name.clone(),
+        keys: keys(&|account| match &account.key {
+            KeySource::Token { token: name, label } if *name == token.name => Some(label.clone()),
+            _ => None,
+        }),
+        source: SourceSetting::Token {
+            module: token.module.clone(),
+            label: token.label.clone(),
+            serial: token.serial.clone(),
+            pin_file: token.pin_file.clone(),
+            latch: latch::path(state, &token.name),
+            sessions: token.sessions,
+        },
+        environment: token.environment.clone(),
+        hang_limit_ms: u64::try_from(config.signer.deadline.as_millis()).unwrap_or(u64::MAX),
+        max_stuck: config.signer.max_stuck,
+    });
+    let mut all: Vec<Settings> = tokens.collect();
+    let files: Vec<_> = config
+        .accounts
+        .iter()
+        .filter_map(|account| match &account.key {
+            KeySource::Keystore { file, password_file } => Some((file.clone(), password_file.clone())),
+            KeySource::Token { .. } => None,
+        })
+        .collect();
+    if !files.is_empty() {
+        tracing::warn!(
+            accounts = files.len(),
+            "SOFTWARE KEYS: these accounts' keys are in files, not in a token; for laptops only"
+        );
+        all.push(Settings {
+            name: "software".to_owned(),
+            keys: keys(&|account| {
+                matches!(account.key, KeySource::Keystore { .. }).then(|| account.name.clone())
+            }),
+            source: SourceSetting::Keystores { files },
+            environment: std::collections::BTreeMap::new(),
+            hang_limit_ms: u64::try_from(config.signer.deadline.as_millis()).unwrap_or(u64::MAX),
+            max_stuck: config.signer.max_stuck,
+        });
+    }
+    all
+}
+
+/// No transaction (its digest is a Keccak-256 of RLP) and no message (EIP-191) hashes to this but by a collision.
+/// Randomness keeps two probes apart; where the system has none left, a fixed probe does as well.
+fn probe_digest() -> B256 {
+    let mut value = *b"chancery probe\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let (_, random) = value.split_at_mut(14);
+    let _ = getrandom::fill(random);
+    keccak256(value)
+}
+
+impl fmt::Display for TokenStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.token, self.state)
+    }
+}

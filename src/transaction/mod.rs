@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing here does I/O, reads a clock or knows who is asking.
 
+pub mod calldata;
 mod fill;
 mod kind;
 mod message;

@@ -40,12 +40,15 @@ fn some<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Box<RawValue
 impl Answer {
     /// Reads one answer to the call with this id.
     pub(super) fn read(body: &[u8], id: u64) -> Result<Self, UpstreamError> {
-        let written: Written = serde_json::from_slice(body).map_err(|_| UpstreamError::garbage("not JSON-RPC"))?;
+        let written: Written =
+            serde_json::from_slice(body).map_err(|_| UpstreamError::garbage("not JSON-RPC"))?;
         match (written.result, written.error) {
             // A node that cannot read the request answers with id null; it is an answer all the same.
             (None, Some(error)) if written.id.is_none_or(|found| found == id) => Ok(Self::Error(error)),
             (Some(result), None) if written.id == Some(id) => Ok(Self::Result(result)),
-            (Some(_), Some(_)) | (None, None) => Err(UpstreamError::garbage("neither result nor error, or both")),
+            (Some(_), Some(_)) | (None, None) => {
+                Err(UpstreamError::garbage("neither result nor error, or both"))
+            }
             _ => Err(UpstreamError::garbage("the id is not the one that was asked")),
         }
     }
@@ -54,20 +57,24 @@ impl Answer {
     pub(super) fn ok(self) -> Result<Box<RawValue>, UpstreamError> {
         match self {
             Self::Result(result) => Ok(result),
-            Self::Error(NodeError { code, message, data }) => Err(UpstreamError::Node { code, message, data }),
+            Self::Error(NodeError { code, message, data }) => {
+                Err(UpstreamError::Node { code, message, data })
+            }
         }
     }
 
     /// A result that is a QUANTITY.
     pub(super) fn number<T: TryFrom<U256>>(self) -> Result<T, UpstreamError> {
         let result = self.ok()?;
-        let text: &str = serde_json::from_str(result.get()).map_err(|_| UpstreamError::garbage("not a QUANTITY"))?;
+        let text: &str =
+            serde_json::from_str(result.get()).map_err(|_| UpstreamError::garbage("not a QUANTITY"))?;
         read_number(text)
     }
 
     /// A result of a known shape.
     pub(super) fn shape<T: serde::de::DeserializeOwned>(self) -> Result<T, UpstreamError> {
-        serde_json::from_str(self.ok()?.get()).map_err(|e| UpstreamError::garbage(format_args!("unexpected shape: {e}")))
+        serde_json::from_str(self.ok()?.get())
+            .map_err(|e| UpstreamError::garbage(format_args!("unexpected shape: {e}")))
     }
 }
 

@@ -25,7 +25,7 @@ impl Upstream {
             },
             Ok(Answer::Error(error)) => self.judge(&error.message, recorded.hash()).await,
             Err(error) => {
-                self.unpin().await;
+                self.unpin();
                 Outcome::Unknown { text: error.to_string() }
             }
         };

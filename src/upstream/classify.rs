@@ -18,7 +18,8 @@ pub(super) enum Verdict {
 /// What geth would have said; `None` keeps the node's own text.
 type Words = Option<&'static str>;
 
-const KNOWN: &[&str] = &["already known", "known transaction", "already imported", "alreadyknown", "same hash"];
+const KNOWN: &[&str] =
+    &["already known", "known transaction", "already imported", "alreadyknown", "same hash"];
 
 const REFUSED: &[(RefusalClass, Words, &[&str])] = &[
     (RefusalClass::NonceTooLow, Some("nonce too low"), &["nonce too low", "oldnonce"]),
@@ -35,7 +36,12 @@ const REFUSED: &[(RefusalClass, Words, &[&str])] = &[
     (
         RefusalClass::IntrinsicGas,
         Some("intrinsic gas too low"),
-        &["intrinsic gas too low", "intrinsic gas exceeds gas limit", "intrinsicgas", "insufficient gas for floor data"],
+        &[
+            "intrinsic gas too low",
+            "intrinsic gas exceeds gas limit",
+            "intrinsicgas",
+            "insufficient gas for floor data",
+        ],
     ),
     (
         RefusalClass::GasLimit,
@@ -99,7 +105,10 @@ mod tests {
     #[test]
     fn every_nodes_text_is_understood() {
         for (class, texts) in [
-            (NonceTooLow, &["nonce too low: next nonce 5, tx nonce 4", "Nonce too low", "OldNonce, Current nonce: 5"][..]),
+            (
+                NonceTooLow,
+                &["nonce too low: next nonce 5, tx nonce 4", "Nonce too low", "OldNonce, Current nonce: 5"][..],
+            ),
             (
                 ReplacementUnderpriced,
                 &[

@@ -53,7 +53,9 @@ impl Client {
         tcp.set_connect_timeout(Some(chain.timeout));
         let https = HttpsConnectorBuilder::new()
             .with_native_roots()
-            .map_err(|e| UpstreamError::Unreachable(format!("the system's CA certificates cannot be read: {e}")))?
+            .map_err(|e| {
+                UpstreamError::Unreachable(format!("the system's CA certificates cannot be read: {e}"))
+            })?
             .https_or_http()
             .enable_http1()
             .enable_http2()
@@ -73,13 +75,21 @@ impl Client {
     }
 
     /// A call of our own.
-    pub(super) async fn ask(&self, method: &str, params: Option<serde_json::Value>) -> Result<Answer, UpstreamError> {
+    pub(super) async fn ask(
+        &self,
+        method: &str,
+        params: Option<serde_json::Value>,
+    ) -> Result<Answer, UpstreamError> {
         let params = params.unwrap_or_else(|| serde_json::Value::Array(Vec::new()));
         let params = serde_json::value::to_raw_value(&params).map_err(UpstreamError::garbage)?;
         self.call(method, Some(&params)).await
     }
 
-    pub(super) async fn call(&self, method: &str, params: Option<&RawValue>) -> Result<Answer, UpstreamError> {
+    pub(super) async fn call(
+        &self,
+        method: &str,
+        params: Option<&RawValue>,
+    ) -> Result<Answer, UpstreamError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let none = RawValue::from_string("[]".to_owned()).map_err(UpstreamError::garbage)?;
         let call = Call { jsonrpc: "2.0", id, method, params: params.unwrap_or(&none) };
@@ -100,7 +110,8 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(AUTHORIZATION, authorization.clone());
         }
-        let response = self.http.request(request).await.map_err(|e| UpstreamError::Unreachable(root_of(&e)))?;
+        let response =
+            self.http.request(request).await.map_err(|e| UpstreamError::Unreachable(root_of(&e)))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), self.max_answer).collect().await.map_err(|e| {
             if e.is::<LengthLimitError>() {

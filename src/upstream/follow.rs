@@ -66,13 +66,13 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError
     let mut counts: Vec<(Address, u64)> = Vec::new();
     for recorded in &open {
         let from = recorded.from();
-        let mined = match counts.iter().find(|(account, _)| *account == from) {
-            Some((_, mined)) => *mined,
-            None => {
-                let mined = upstream.mined_at_latest(from).await?;
-                counts.push((from, mined));
-                mined
-            }
+        let known = counts.iter().find(|(account, _)| *account == from).map(|(_, mined)| *mined);
+        let mined = if let Some(mined) = known {
+            mined
+        } else {
+            let mined = upstream.mined_at_latest(from).await?;
+            counts.push((from, mined));
+            mined
         };
         settle(upstream, ledger, recorded, mined, finalized).await?;
     }
@@ -91,13 +91,16 @@ async fn settle(
             Some((block, succeeded)) if block <= finalized => {
                 ledger.settled(recorded.id(), Final::Mined { block, succeeded }).await
             }
-            // Mined and not final yet: the chain may still turn.
-            Some(_) => return Ok(()),
-            None if upstream.mined_at(recorded.from(), finalized).await? > recorded.nonce().unwrap_or(u64::MAX) => {
+            None if upstream.mined_at(recorded.from(), finalized).await?
+                > recorded.nonce().unwrap_or(u64::MAX) =>
+            {
                 ledger.settled(recorded.id(), Final::Replaced).await
             }
-            None => return Ok(()),
+            // Not final yet: the chain may still turn.
+            _ => return Ok(()),
         }
+    } else if !recorded.is_ours_to_send() {
+        return Ok(());
     } else {
         let outcome = upstream.broadcast(recorded).await;
         ledger.outcome(recorded.id(), outcome).await

@@ -1,7 +1,5 @@
 //! Is the node there, and on our chain?
 
-use std::fmt::Display;
-
 use crate::upstream::{Upstream, UpstreamError};
 
 /// The node as it answers now.
@@ -32,6 +30,6 @@ impl Upstream {
 impl Health {
     /// What is wrong with it; `None` where nothing is.
     pub fn trouble(&self) -> Option<String> {
-        self.head.as_ref().err().map(Display::to_string)
+        self.head.as_ref().err().map(ToString::to_string)
     }
 }

@@ -11,10 +11,9 @@ mod follow;
 mod health;
 mod quote;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::value::RawValue;
-use tokio::sync::Mutex;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Chain;
@@ -36,7 +35,8 @@ struct Inner {
     chain_id: u64,
     finality: u64,
     clock: Clock,
-    /// When the node last said that it is on the pinned chain; one asks at a time.
+    /// When the node last said that it is on the pinned chain. Never held while it is asked: a node that hangs
+    /// must not make its callers wait for each other.
     on_chain: Mutex<Option<Timestamp>>,
 }
 
@@ -62,22 +62,25 @@ impl Upstream {
 
     /// Whether the node is on the pinned chain; asked again when the last answer is too old.
     async fn pinned(&self) -> Result<(), UpstreamError> {
-        let mut checked = self.0.on_chain.lock().await;
         let now = self.0.clock.now();
-        if checked.is_some_and(|at| now.since(at) < CHAIN_ID_HOLDS && at <= now) {
+        if self.checked().is_some_and(|at| now.since(at) < CHAIN_ID_HOLDS && at <= now) {
             return Ok(());
         }
-        *checked = None;
+        self.unpin();
         let found: u64 = self.0.client.ask("eth_chainId", None).await?.number()?;
         if found != self.0.chain_id {
             return Err(UpstreamError::OtherChain { found, ours: self.0.chain_id });
         }
-        *checked = Some(now);
+        *self.0.on_chain.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         Ok(())
     }
 
+    fn checked(&self) -> Option<Timestamp> {
+        *self.0.on_chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets that the node was on the right chain: after a failure it is asked again.
-    async fn unpin(&self) {
-        *self.0.on_chain.lock().await = None;
+    fn unpin(&self) {
+        *self.0.on_chain.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

@@ -59,7 +59,9 @@ impl Upstream {
         };
         let max_priority_fee = match tip.number() {
             Ok(tip) => tip,
-            Err(UpstreamError::Node { .. }) => base_fee.map_or(0, |base: u128| u128::saturating_sub(gas_price, base)),
+            Err(UpstreamError::Node { .. }) => {
+                base_fee.map_or(0, |base: u128| u128::saturating_sub(gas_price, base))
+            }
             Err(error) => return Err(error),
         };
         Ok(Some(QuotedFees { base_fee, max_priority_fee, gas_price }))

@@ -1,1 +1,24 @@
-//! x
+//! Black-box tests: the program as built, against a real token (SoftHSM2), a real node (anvil) and real tools.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test may panic, and the kit is part of the tests"
+)]
+
+mod connect;
+mod doctor;
+mod first_steps;
+mod json;
+mod kit;
+mod ledger;
+mod policy;
+mod tls;
+mod token;
+mod tools;
+mod transaction;
+mod upstream;

@@ -1,0 +1,305 @@
+//! The other side of `scripts/bench`: a static node, clients that ask as fast as they are answered, and a bare loop
+//! of `C_Sign`. Not part of the program; it prints one line of JSON for each measurement.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a tool for measuring may stop where it stands, and says what it found"
+)]
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alloy_primitives::keccak256;
+use bytes::Bytes;
+use clap::Parser;
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::mechanism::Mechanism;
+use cryptoki::object::{Attribute, ObjectClass};
+use cryptoki::session::UserType;
+use cryptoki::types::AuthPin;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::SendRequest;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+
+#[derive(Parser)]
+enum Load {
+    /// A node that answers at once: every transaction is mined and final as soon as it comes
+    Node { address: SocketAddr },
+    /// Calls of one method over so many connections, for so many seconds
+    Call {
+        #[command(flatten)]
+        to: To,
+        #[arg(long)]
+        body: String,
+        #[arg(long, default_value_t = 16)]
+        connections: usize,
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+    /// Opens so many connections, asks once on each, says so, and holds them for a while
+    Hold {
+        #[command(flatten)]
+        to: To,
+        #[arg(long, default_value_t = 1000)]
+        connections: usize,
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+    /// `C_Sign` in a bare loop, by so many sessions
+    Sign {
+        #[arg(long)]
+        module: PathBuf,
+        #[arg(long)]
+        pin_file: PathBuf,
+        #[arg(long, default_value_t = 4)]
+        sessions: usize,
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+}
+
+/// Where, and as whom.
+#[derive(Clone, clap::Args)]
+struct To {
+    address: SocketAddr,
+    #[arg(long)]
+    ca: PathBuf,
+    #[arg(long)]
+    cert: PathBuf,
+    #[arg(long)]
+    key: PathBuf,
+}
+
+/// How long each call took, in microseconds, of one that got what it wanted and those that did not.
+#[derive(Default)]
+struct Measured {
+    took: Vec<u64>,
+    failed: u64,
+}
+
+#[tokio::main]
+async fn main() {
+    match Load::parse() {
+        Load::Node { address } => node(address).await,
+        Load::Call { to, body, connections, seconds } => call(&to, body, connections, seconds).await,
+        Load::Hold { to, connections, seconds } => hold(&to, connections, seconds).await,
+        Load::Sign { module, pin_file, sessions, seconds } => sign(&module, &pin_file, sessions, seconds),
+    }
+}
+
+async fn call(to: &To, body: String, connections: usize, seconds: u64) {
+    let tls = to.tls();
+    let body = Bytes::from(body);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut running = Vec::new();
+    for _ in 0..connections {
+        let (mut connection, host, body) = (to.connect(&tls).await, to.address.to_string(), body.clone());
+        running.push(tokio::spawn(async move {
+            let mut measured = Measured::default();
+            while Instant::now() < until {
+                let start = Instant::now();
+                let answer = ask(&mut connection, &host, body.clone()).await;
+                if answer.get("result").is_some() {
+                    measured.took.push(u64::try_from(start.elapsed().as_micros()).unwrap());
+                } else {
+                    measured.failed += 1;
+                }
+            }
+            measured
+        }));
+    }
+    let mut all = Measured::default();
+    for one in running {
+        let one = one.await.unwrap();
+        all.took.extend(one.took);
+        all.failed += one.failed;
+    }
+    all.print(seconds);
+}
+
+async fn hold(to: &To, connections: usize, seconds: u64) {
+    let tls = to.tls();
+    let host = to.address.to_string();
+    let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}"#);
+    let mut held = Vec::new();
+    for _ in 0..connections {
+        let mut connection = to.connect(&tls).await;
+        ask(&mut connection, &host, body.clone()).await;
+        held.push(connection);
+    }
+    println!("{}", json!({ "held": held.len() }));
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn sign(module: &Path, pin_file: &Path, sessions: usize, seconds: u64) {
+    let module = Pkcs11::new(module).unwrap();
+    module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+    let slot = module.get_slots_with_initialized_token().unwrap()[0];
+    let pin = AuthPin::new(std::fs::read_to_string(pin_file).unwrap().trim().to_owned().into());
+    let login = module.open_ro_session(slot).unwrap();
+    login.login(UserType::User, Some(&pin)).unwrap();
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let measured = Mutex::new(Measured::default());
+    std::thread::scope(|scope| {
+        for _ in 0..sessions {
+            scope.spawn(|| {
+                let session = module.open_ro_session(slot).unwrap();
+                let key = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY)]).unwrap()[0];
+                let mut took = Vec::new();
+                while Instant::now() < until {
+                    let start = Instant::now();
+                    session.sign(&Mechanism::Ecdsa, key, &[7; 32]).unwrap();
+                    took.push(u64::try_from(start.elapsed().as_micros()).unwrap());
+                }
+                measured.lock().unwrap().took.extend(took);
+            });
+        }
+    });
+    measured.into_inner().unwrap().print(seconds);
+}
+
+impl Measured {
+    fn print(mut self, seconds: u64) {
+        self.took.sort_unstable();
+        let at = |percent: usize| self.took.get(self.took.len() * percent / 100).copied().unwrap_or_default();
+        let per_second = self.took.len() as f64 / seconds as f64;
+        println!(
+            "{}",
+            json!({
+                "per_second": per_second.round(), "p50_us": at(50), "p99_us": at(99), "count": self.took.len(),
+                "failed": self.failed,
+            })
+        );
+    }
+}
+
+impl To {
+    fn tls(&self) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&self.ca).unwrap()).unwrap();
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_client_auth_cert(
+                vec![CertificateDer::from_pem_file(&self.cert).unwrap()],
+                PrivateKeyDer::from_pem_file(&self.key).unwrap(),
+            )
+            .unwrap();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    async fn connect(&self, tls: &TlsConnector) -> SendRequest<Full<Bytes>> {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let stream = tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+}
+
+async fn ask(connection: &mut SendRequest<Full<Bytes>>, host: &str, body: Bytes) -> Value {
+    let request = Request::post("/")
+        .header("host", host)
+        .header("content-type", "application/json")
+        .body(Full::new(body))
+        .unwrap();
+    connection.ready().await.unwrap();
+    let answer = connection.send_request(request).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&body).unwrap_or_default()
+}
+
+/// What the static node remembers.
+#[derive(Default)]
+struct Chain {
+    mined: AtomicU64,
+    hashes: Mutex<HashMap<String, u64>>,
+}
+
+async fn node(address: SocketAddr) {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let chain = Arc::new(Chain::default());
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let chain = Arc::clone(&chain);
+        tokio::spawn(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let chain = Arc::clone(&chain);
+                async move {
+                    let body = request.into_body().collect().await.unwrap().to_bytes();
+                    let call: Value = serde_json::from_slice(&body).unwrap();
+                    let answer = json!({ "jsonrpc": "2.0", "id": call["id"], "result": chain.result(&call) });
+                    let response = Response::builder().header("content-type", "application/json");
+                    Ok::<_, Infallible>(response.body(Full::new(Bytes::from(answer.to_string()))).unwrap())
+                }
+            });
+            drop(
+                hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await,
+            );
+        });
+    }
+}
+
+impl Chain {
+    fn result(&self, call: &Value) -> Value {
+        let params = &call["params"];
+        match call["method"].as_str().unwrap_or_default() {
+            "eth_chainId" => json!("0x7a69"),
+            "eth_blockNumber" => json!("0x1000000"),
+            "eth_estimateGas" => json!("0x5208"),
+            "eth_gasPrice" => json!("0x77359400"),
+            "eth_maxPriorityFeePerGas" => json!("0x1"),
+            "eth_getBalance" => json!("0x56bc75e2d63100000"),
+            "eth_feeHistory" => {
+                json!({ "oldestBlock": "0x1", "baseFeePerGas": ["0x3b9aca00", "0x3b9aca00"], "gasUsedRatio": [0.5] })
+            }
+            "eth_getBlockByNumber" => json!({ "number": "0x1000000" }),
+            "eth_getTransactionCount" => json!(format!("{:#x}", self.mined.load(Ordering::SeqCst))),
+            "eth_getTransactionReceipt" => {
+                let hash = params[0].as_str().unwrap_or_default();
+                let known = self.hashes.lock().unwrap().contains_key(hash);
+                if known {
+                    json!({ "blockNumber": "0x1", "transactionHash": hash, "status": "0x1" })
+                } else {
+                    Value::Null
+                }
+            }
+            "eth_sendRawTransaction" => {
+                let raw: alloy_primitives::Bytes = serde_json::from_value(params[0].clone()).unwrap();
+                let hash = keccak256(raw).to_string();
+                let mut hashes = self.hashes.lock().unwrap();
+                let count = u64::try_from(hashes.len()).unwrap();
+                if hashes.insert(hash.clone(), count).is_none() {
+                    self.mined.fetch_add(1, Ordering::SeqCst);
+                }
+                json!(hash)
+            }
+            _ => Value::Null,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Can it do its work right now: sign, write, and speak with the right chain? Each with its reason.
+
+use serde::Serialize;
+
+use crate::ledger::Ledger;
+use crate::signer::{Signer, TokenState};
+use crate::upstream::Upstream;
+
+/// What health is read from.
+#[derive(Clone, Debug)]
+pub struct Health {
+    ledger: Ledger,
+    signer: Signer,
+    upstream: Upstream,
+}
+
+/// One thing that must work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub name: String,
+    /// Why it does not; `None` where it does.
+    pub trouble: Option<String>,
+}
+
+impl Health {
+    pub const fn new(ledger: Ledger, signer: Signer, upstream: Upstream) -> Self {
+        Self { ledger, signer, upstream }
+    }
+
+    pub async fn checks(&self) -> Vec<Check> {
+        let (ledger, node) = tokio::join!(self.ledger.ready(), self.upstream.health());
+        let mut checks = vec![
+            Check { name: "ledger".to_owned(), trouble: ledger.err().map(|e| e.to_string()) },
+            Check { name: "node".to_owned(), trouble: node.trouble() },
+        ];
+        checks.extend(self.signer.readiness().into_iter().map(|token| Check {
+            name: format!("token {}", token.token),
+            trouble: match token.state {
+                TokenState::Ready { .. } => None,
+                other => Some(other.to_string()),
+            },
+        }));
+        checks
+    }
+}

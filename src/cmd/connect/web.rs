@@ -1,0 +1,275 @@
+//! The loopback port: HTTP for tools that know no unix sockets, and for nobody else. Web pages are refused.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::cmd::HintExt as _;
+use crate::cmd::connect::frames::MAX_VALUE;
+use crate::cmd::connect::gateway::Gateway;
+use crate::cmd::connect::ipc;
+use crate::cmd::connect::token::Token;
+
+const MAX_CONNECTIONS: usize = 256;
+const MAX_HEADER: usize = 16 * 1024;
+const HEADER_DEADLINE: Duration = Duration::from_secs(10);
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A port on 127.0.0.1, and the same on `::1` where it is to be had.
+#[derive(Debug)]
+pub struct Web {
+    listeners: Vec<TcpListener>,
+    door: Door,
+}
+
+/// What a request must bring to be let in.
+#[derive(Clone, Debug)]
+struct Door {
+    port: u16,
+    token: Token,
+}
+
+/// A request that is not let in: plain HTTP, as no JSON-RPC client sends such.
+type Refusal = (StatusCode, &'static str);
+
+impl Web {
+    /// `port` 0 takes a free one.
+    pub async fn bind(port: u16, token: Token) -> Result<Self> {
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
+            .await
+            .hint(format_args!("127.0.0.1:{port}"), "give another port with `--http PORT`")?;
+        let port = first.local_addr()?.port();
+        let second = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await;
+        Ok(Self { listeners: std::iter::once(first).chain(second).collect(), door: Door { port, token } })
+    }
+
+    /// The URL that tools are given. It holds the token.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/{}", self.door.port, self.door.token.expose())
+    }
+
+    /// Serves tools until `stop`; requests that were begun are answered.
+    pub async fn serve(self, gateway: Arc<Gateway>, stop: CancellationToken) {
+        let door = Arc::new(self.door);
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let tools = TaskTracker::new();
+        for listener in self.listeners {
+            let (door, gateway, stop) = (door.clone(), gateway.clone(), stop.clone());
+            tools.spawn(accept(listener, door, gateway, places.clone(), tools.clone(), stop));
+        }
+        tools.close();
+        tools.wait().await;
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    door: Arc<Door>,
+    gateway: Arc<Gateway>,
+    places: Arc<Semaphore>,
+    tools: TaskTracker,
+    stop: CancellationToken,
+) {
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Out of file descriptors: some will come free.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (door, gateway, stop) = (door.clone(), gateway.clone(), stop.clone());
+        tools.spawn(async move {
+            // Tools send small requests and wait for each; a failure only makes that slower.
+            drop(stream.set_nodelay(true));
+            let service = service_fn(|request| answer(request, &door, &gateway));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_DEADLINE)
+                .max_buf_size(MAX_HEADER)
+                .serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            // How a tool ends its connection is its own affair.
+            tokio::select! {
+                ended = connection.as_mut() => drop(ended),
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    drop(connection.await);
+                }
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    door: &Door,
+    gateway: &Gateway,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = door.admit(&head) {
+        return Ok(refused(refusal));
+    }
+    let body = match whole(body).await {
+        Ok(body) => body,
+        Err(refusal) => return Ok(refused(refusal)),
+    };
+    let mut response = match ipc::answer(gateway, body).await {
+        Some(answer) => Response::new(Full::new(answer)),
+        None => Response::new(Full::default()),
+    };
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+impl Door {
+    /// Who does not write our address as host was led here by a name (DNS rebinding); who has an origin is a page.
+    fn admit(&self, head: &request::Parts) -> Result<(), Refusal> {
+        let is_ours = |host: &str| {
+            let name = host.strip_suffix(&format!(":{}", self.port));
+            name.is_some_and(|name| {
+                ["127.0.0.1", "localhost", "[::1]"].iter().any(|our| name.eq_ignore_ascii_case(our))
+            })
+        };
+        let absolute = head.uri.authority().is_none_or(|authority| is_ours(authority.as_str()));
+        if !absolute || !only(&head.headers, HOST).is_some_and(is_ours) {
+            return Err((StatusCode::MISDIRECTED_REQUEST, "this is 127.0.0.1, and no other host\n"));
+        }
+        if head.headers.contains_key(ORIGIN) {
+            return Err((StatusCode::FORBIDDEN, "web pages may not use this endpoint\n"));
+        }
+        if !self.token.is(head.uri.path().strip_prefix('/').unwrap_or_default()) {
+            return Err((
+                StatusCode::NOT_FOUND,
+                "the path is not the token that `chancery connect` printed\n",
+            ));
+        }
+        if head.method != Method::POST {
+            return Err((StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST\n"));
+        }
+        let json = |value: &str| {
+            value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        };
+        if !only(&head.headers, CONTENT_TYPE).is_some_and(json) {
+            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json\n"));
+        }
+        Ok(())
+    }
+}
+
+/// The one value of a header; `None` if there is none, or more than one.
+fn only(headers: &HeaderMap, name: http::HeaderName) -> Option<&str> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    if values.next().is_some() { None } else { first.to_str().ok() }
+}
+
+/// The whole body, within its bounds.
+async fn whole(body: Incoming) -> Result<Bytes, Refusal> {
+    const TOO_LARGE: Refusal = (StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 2 MiB\n");
+    let bound = u64::try_from(MAX_VALUE).unwrap_or(u64::MAX);
+    if body.size_hint().lower() > bound {
+        return Err(TOO_LARGE);
+    }
+    match timeout(BODY_DEADLINE, Limited::new(body, MAX_VALUE).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(TOO_LARGE),
+        Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the body broke off\n")),
+        Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the body did not come in time\n")),
+    }
+}
+
+fn refused((status, text): Refusal) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: (&str, &str) = ("content-type", "application/json");
+    const HOME: (&str, &str) = ("host", "127.0.0.1:8547");
+
+    /// The status that `door` answers, 200 for being let in. `{}` in the path is the token.
+    fn knock(door: &Door, method: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut request = Request::builder().method(method).uri(path.replace("{}", door.token.expose()));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        door.admit(&head).map_or_else(|(status, _)| status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn only_a_local_tool_that_knows_the_token_is_let_in() {
+        let door = Door { port: 8547, token: Token::random().unwrap() };
+        let other = Token::random().unwrap().expose().to_owned();
+        let host = |host| [("host", host), JSON];
+        for (status, method, path, headers) in [
+            (200, "POST", "/{}", &[HOME, JSON][..]),
+            (200, "POST", "/{}", &host("localhost:8547")),
+            (200, "POST", "/{}", &host("LocalHost:8547")),
+            (200, "POST", "/{}", &host("[::1]:8547")),
+            (200, "POST", "http://127.0.0.1:8547/{}", &[HOME, JSON]),
+            (200, "POST", "/{}", &[HOME, ("content-type", "Application/JSON; charset=utf-8")]),
+            // another host, or none, or two
+            (421, "POST", "/{}", &host("evil.example:8547")),
+            (421, "POST", "/{}", &host("127.0.0.1")),
+            (421, "POST", "/{}", &host("127.0.0.1:8548")),
+            (421, "POST", "/{}", &host("127.0.0.1:8547.evil.example")),
+            (421, "POST", "/{}", &host("127.0.0.1.evil.example:8547")),
+            (421, "POST", "/{}", &host("user@127.0.0.1:8547")),
+            (421, "POST", "/{}", &host("")),
+            (421, "POST", "/{}", &[JSON]),
+            (421, "POST", "/{}", &[HOME, HOME, JSON]),
+            (421, "POST", "http://evil.example:8547/{}", &[HOME, JSON]),
+            // a page
+            (403, "POST", "/{}", &[HOME, JSON, ("origin", "https://evil.example")]),
+            (403, "POST", "/{}", &[HOME, JSON, ("origin", "null")]),
+            (403, "POST", "/{}", &[HOME, JSON, ("origin", "http://127.0.0.1:8547")]),
+            (403, "OPTIONS", "/{}", &[HOME, ("origin", "https://evil.example")]),
+            // not the token
+            (404, "POST", "/", &[HOME, JSON]),
+            (404, "POST", "//{}", &[HOME, JSON]),
+            (404, "POST", "/{}/", &[HOME, JSON]),
+            (404, "POST", "/{}x", &[HOME, JSON]),
+            (404, "POST", &format!("/{other}"), &[HOME, JSON]),
+            (404, "GET", "/", &[HOME]),
+            // not JSON-RPC
+            (405, "GET", "/{}", &[HOME]),
+            (405, "PUT", "/{}", &[HOME, JSON]),
+            (415, "POST", "/{}", &[HOME]),
+            (415, "POST", "/{}", &[HOME, ("content-type", "text/plain")]),
+            (415, "POST", "/{}", &[HOME, ("content-type", "text/plain; application/json")]),
+            (415, "POST", "/{}", &[HOME, JSON, JSON]),
+        ] {
+            assert_eq!(knock(&door, method, path, headers), status, "{method} {path} {headers:?}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The node, the port and the tokens: what is tried by doing what `serve` would do.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::cmd::doctor::finding::Finding;
+use crate::config::{Config, KeySource};
+use crate::ledger;
+use crate::signer::{SignError, Signer, TokenState};
+use crate::upstream::{Upstream, UpstreamError};
+
+/// Whether each token is there with the keys that the configuration pins, and each key signs.
+pub async fn tokens(config: &Config) -> Vec<Finding> {
+    if config.tokens.is_empty() && config.accounts.is_empty() {
+        return Vec::new();
+    }
+    let started = match std::env::current_exe() {
+        Ok(executable) => Signer::start(config, executable).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let signer = match started {
+        Ok(signer) => signer,
+        Err(why) => {
+            let fix = "`chancery keys list` shows what the token holds; [[account]] must say the same";
+            return vec![Finding::failed("token", why, fix)];
+        }
+    };
+    let mut findings: Vec<_> = signer
+        .readiness()
+        .iter()
+        .map(|status| {
+            let what = status.to_string();
+            match &status.state {
+                TokenState::Ready { .. } => Finding::ok("token", what),
+                TokenState::PinLatched(_) => {
+                    let fix = format!("correct the PIN, then `chancery keys unlatch {}`", status.token);
+                    Finding::failed("token", what, fix)
+                }
+                TokenState::Mismatch(_) => {
+                    Finding::failed("token", what, "`chancery keys list` shows what the token holds")
+                }
+                TokenState::Starting | TokenState::Down(_) => {
+                    let fix = "are `module`, `label` and `environment` right, and the token connected?";
+                    Finding::failed("token", what, fix)
+                }
+            }
+        })
+        .collect();
+    for account in &config.accounts {
+        let since = Instant::now();
+        let what = format!("{} {}", account.name, account.address);
+        match signer.probe(account.address).await {
+            Ok(()) => {
+                let took = since.elapsed().as_millis();
+                findings.push(Finding::ok("key", format_args!("{what}: it signs, in {took} ms")));
+            }
+            // Said above, of its token.
+            Err(SignError::Down { .. }) if matches!(account.key, KeySource::Token { .. }) => {}
+            Err(error) => {
+                findings.push(Finding::failed("key", format_args!("{what}: {error}"), "look at the token"));
+            }
+        }
+    }
+    signer.stop().await;
+    findings
+}
+
+/// Whether the node answers, and is on our chain.
+pub async fn node(config: &Config, clock: Clock) -> Vec<Finding> {
+    let node = &config.chain.node;
+    let head = match Upstream::new(&config.chain, clock) {
+        Ok(upstream) => upstream.health().await.head,
+        Err(error) => Err(error),
+    };
+    vec![match head {
+        Ok(block) => Finding::ok("node", format_args!("{node}: chain {}, at block {block}", config.chain.id)),
+        Err(error @ UpstreamError::OtherChain { .. }) => {
+            Finding::failed("node", format_args!("{node}: {error}"), "correct `id` or `node` of [chain]")
+        }
+        Err(error) => Finding::failed(
+            "node",
+            format_args!("{node}: {error}"),
+            "is it running, and does it serve JSON-RPC at this URL?",
+        ),
+    }]
+}
+
+/// Whether the ports are free, or this gateway is already there.
+pub fn ports(config: &Config) -> Vec<Finding> {
+    // A gateway that runs has the ledger open.
+    let running = ledger::in_use(&config.ledger.path).unwrap_or(false);
+    let admin = config.admin.iter().map(|admin| ("admin", admin.listen));
+    std::iter::once(("listen", config.gateway.listen))
+        .chain(admin)
+        .map(|(c, at)| port(c, at, running))
+        .collect()
+}
+
+fn port(check: &'static str, at: SocketAddr, running: bool) -> Finding {
+    match TcpListener::bind(at) {
+        Ok(_) if running => {
+            let what = format!("{at}: free, but a gateway has this ledger open");
+            Finding::warning(check, what, "does it run with another configuration?")
+        }
+        Ok(_) => Finding::ok(check, format_args!("{at}: free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && running => {
+            Finding::ok(check, format_args!("{at}: the gateway is running"))
+        }
+        Err(error) => {
+            let fix = match error.kind() {
+                io::ErrorKind::AddrInUse => "another program listens there: stop it, or change `listen`",
+                io::ErrorKind::PermissionDenied => {
+                    "take a port of 1024 or above, or give CAP_NET_BIND_SERVICE"
+                }
+                io::ErrorKind::AddrNotAvailable => "this machine does not have that address: change `listen`",
+                _ => "change `listen`",
+            };
+            Finding::failed(check, format_args!("{at}: {error}"), fix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmd::doctor::finding::State;
+
+    #[test]
+    fn a_port_is_free_or_ours() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = taken.local_addr().unwrap();
+        assert_eq!(port("listen", at, true).state, State::Ok);
+        assert_eq!(port("listen", at, false).state, State::Failed);
+        drop(taken);
+        assert_eq!(port("listen", at, false).state, State::Ok);
+        assert_eq!(port("listen", at, true).state, State::Warning);
+        assert_eq!(port("listen", "192.0.2.1:1".parse().unwrap(), false).state, State::Failed);
+    }
+}

@@ -1,0 +1,193 @@
+//! A request as a test case or `explain` gives it, made into what a policy judges.
+
+use std::sync::Arc;
+
+use alloy_dyn_abi::{DynSolType, DynSolValue};
+use alloy_json_abi::Function;
+use alloy_primitives::{Address, Bytes, U256, hex};
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+use crate::config::units;
+use crate::identity::{AccountCaller, Caller, RequestId};
+use crate::policy::{Denied, Explanation, Policy, World};
+use crate::transaction::{Filled, Message, Quote, QuotedFees, Request, Text, Tx};
+
+/// What would be signed.
+#[derive(Debug)]
+pub(super) enum Asked {
+    Transaction(Box<Filled>),
+    Message(Text),
+}
+
+/// What a node would have quoted: 100,000 gas, a base fee of 10 gwei and a priority fee of 1 gwei.
+const GAS: u64 = 100_000;
+const GWEI: u128 = 1_000_000_000;
+
+impl Asked {
+    /// A JSON-RPC request, its parameters, or a transaction object.
+    pub fn of_json(json: &Value, world: &World) -> Result<Self, String> {
+        let method = json.get("method").and_then(Value::as_str);
+        let params = json.get("params").unwrap_or(json);
+        let params = if params.is_array() { params.clone() } else { Value::Array(vec![params.clone()]) };
+        let is_text = params.get(0).is_some_and(Value::is_string);
+        match method {
+            Some("personal_sign") => Self::message(&params),
+            None if is_text => Self::message(&params),
+            None | Some("eth_sendTransaction" | "eth_signTransaction" | "eth_sendTransactionSync") => {
+                Self::transaction(&params, world)
+            }
+            Some(other) => Err(format!("`{other}` asks for no signature that a policy judges")),
+        }
+    }
+
+    fn transaction(params: &Value, world: &World) -> Result<Self, String> {
+        let request = Request::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
+        let fees = QuotedFees { base_fee: Some(10 * GWEI), max_priority_fee: GWEI, gas_price: 11 * GWEI };
+        let quote = Quote { chain_id: world.chain, mined: 0, gas: Some(GAS), fees: Some(fees) };
+        let filled = request.fill(&quote, None).map_err(|e| e.to_string())?;
+        Ok(Self::Transaction(Box::new(filled)))
+    }
+
+    fn message(params: &Value) -> Result<Self, String> {
+        Text::parse(Some(&params.to_string())).map(Self::Message).map_err(|e| e.to_string())
+    }
+
+    pub fn from(&self) -> Address {
+        match self {
+            Self::Transaction(filled) => filled.from(),
+            Self::Message(text) => text.from(),
+        }
+    }
+
+    pub fn judge(&self, policy: &Policy, caller: &AccountCaller, now: Timestamp) -> Result<Arc<str>, Denied> {
+        match self {
+            Self::Transaction(filled) => policy.judge::<Tx>(caller, filled, now),
+            Self::Message(text) => policy.judge::<Message>(caller, text, now),
+        }
+    }
+
+    pub fn explain(&self, policy: &Policy, caller: &AccountCaller, now: Timestamp) -> Explanation {
+        match self {
+            Self::Transaction(filled) => policy.explain::<Tx>(caller, filled, now),
+            Self::Message(text) => policy.explain::<Message>(caller, text, now),
+        }
+    }
+}
+
+/// The client by its name, as it would ask for an account.
+pub(super) fn caller(world: &World, name: &str, account: Address) -> Result<AccountCaller, String> {
+    let client = world.clients.iter().find(|client| client.name == name);
+    let client = client.ok_or_else(|| {
+        let known: Vec<_> = world.clients.iter().map(|client| client.name.as_str()).collect();
+        format!("there is no client named `{name}`; there are: {}", known.join(", "))
+    })?;
+    let caller = Caller::new(Arc::new(client.clone()), RequestId::from_number(0));
+    caller.for_account(account).map_err(|e| e.to_string())
+}
+
+/// Puts addresses for names, QUANTITYs for amounts, and calldata for `call` and `args` into a transaction that
+/// was written for people to read.
+pub(super) fn plain(written: &Map<String, Value>, policy: &Policy, world: &World) -> Result<Value, String> {
+    let mut plain = Map::new();
+    for (key, value) in written {
+        let value = match (key.as_str(), value) {
+            ("call" | "args", _) => continue,
+            ("from" | "to", Value::String(name)) => Value::String(named(name, policy)),
+            ("value" | "maxFeePerGas" | "maxPriorityFeePerGas" | "gasPrice", Value::String(text))
+                if !text.starts_with("0x") =>
+            {
+                let wei = units::wei(text).map_err(|e| format!("{key}: {e}"))?;
+                Value::String(format!("0x{wei:x}"))
+            }
+            ("gas" | "nonce" | "chainId", Value::Number(number)) => {
+                let number = number.as_u64().ok_or_else(|| format!("{key}: {number} is no number here"))?;
+                Value::String(format!("0x{number:x}"))
+            }
+            (_, value) => value.clone(),
+        };
+        plain.insert(key.clone(), value);
+    }
+    if let Some(call) = written.get("call") {
+        let signature = call.as_str().ok_or("`call` must be a signature")?;
+        let args = match written.get("args") {
+            None => &[][..],
+            Some(Value::Array(args)) => args.as_slice(),
+            Some(_) => return Err("`args` must be a list".to_owned()),
+        };
+        let to = plain.get("to").and_then(Value::as_str).and_then(|to| to.parse().ok());
+        let data = encode(signature, args, to, policy, world)?;
+        if plain.insert("data".to_owned(), Value::String(data)).is_some() {
+            return Err("write either `call` or `data`".to_owned());
+        }
+    }
+    Ok(Value::Object(plain))
+}
+
+fn encode(
+    signature: &str,
+    args: &[Value],
+    to: Option<Address>,
+    policy: &Policy,
+    world: &World,
+) -> Result<String, String> {
+    let function = Function::parse(signature).map_err(|e| format!("`{signature}`: {e}"))?;
+    if function.inputs.len() != args.len() {
+        return Err(format!("`{signature}` takes {} arguments, not {}", function.inputs.len(), args.len()));
+    }
+    let mut values = Vec::new();
+    for (input, arg) in function.inputs.iter().zip(args) {
+        let ty = DynSolType::parse(&input.selector_type()).map_err(|e| e.to_string())?;
+        let text = match arg {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        values.push(value(&ty, &text, to, policy, world)?);
+    }
+    let encoded = DynSolValue::Tuple(values).abi_encode_sequence().unwrap_or_default();
+    Ok(hex::encode_prefixed([function.selector().as_slice(), &encoded].concat()))
+}
+
+fn value(
+    ty: &DynSolType,
+    text: &str,
+    to: Option<Address>,
+    policy: &Policy,
+    world: &World,
+) -> Result<DynSolValue, String> {
+    let text = match ty {
+        DynSolType::Address => named(text, policy),
+        DynSolType::Uint(_) => match text.split_once(' ') {
+            Some((number, symbol)) => amount(number, symbol, to, policy, world)?.to_string(),
+            None => text.replace('_', ""),
+        },
+        _ => text.to_owned(),
+    };
+    ty.coerce_str(&text).map_err(|e| format!("`{text}` is no {ty}: {e}"))
+}
+
+/// An amount of the token that is called, or of ether.
+fn amount(
+    number: &str,
+    symbol: &str,
+    to: Option<Address>,
+    policy: &Policy,
+    world: &World,
+) -> Result<U256, String> {
+    let unit = to.and_then(|to| policy.unit_of(world.chain, to));
+    match unit {
+        Some((known, decimals)) if known == symbol => units::decimal(number, decimals),
+        _ => units::wei(&format!("{number} {symbol}")),
+    }
+    .map_err(|e| e.to_string())
+}
+
+fn named(name: &str, policy: &Policy) -> String {
+    policy.address_of(name).map_or_else(|| name.to_owned(), |address| address.to_string())
+}
+
+/// The parameters of `personal_sign`.
+pub(super) fn message(text: &str, account: Address) -> Value {
+    let bytes = Bytes::copy_from_slice(text.as_bytes());
+    Value::Array(vec![Value::String(bytes.to_string()), Value::String(account.to_string())])
+}

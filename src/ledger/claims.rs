@@ -1,0 +1,206 @@
+//! A claim to be signed: tried at once, parked while it must wait, refused when it waited enough.
+
+use std::fmt;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Bytes, U128};
+use tokio::time::Instant;
+
+use crate::ledger::audit::{Body, Intent};
+use crate::ledger::core::{Decision, Refused, decide};
+use crate::ledger::store::{self, NewRow, Stored};
+use crate::ledger::writer::{Group, Reply, Rules};
+use crate::ledger::{LedgerError, Purpose, ReserveError};
+use crate::transaction::Slot;
+
+/// How long an explicit nonce waits for those below it: tools fire a burst in any order.
+const GAP: Duration = Duration::from_secs(2);
+
+/// What the writer needs to know of a `Permitted`, whatever its kind.
+pub(in crate::ledger) struct Reserve {
+    pub kind: &'static str,
+    pub client: String,
+    pub person: Option<String>,
+    pub request: String,
+    pub account: Address,
+    pub slot: Option<Slot>,
+    pub intent: B256,
+    pub rule: String,
+    pub policy: B256,
+    pub purpose: Purpose,
+    /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
+    pub assign: Box<dyn Fn(Option<u64>) -> (Bytes, B256) + Send>,
+    pub reply: Reply<Result<Claimed, ReserveError>>,
+    /// How long it may wait for another's signature.
+    pub patience: Duration,
+}
+
+/// What a claim came to.
+#[derive(Debug)]
+pub(in crate::ledger) enum Claimed {
+    Fresh { id: i64, nonce: Option<u64> },
+    Known(Stored),
+}
+
+/// A claim that waits for its turn, for a signature, or for a lower nonce.
+#[derive(Debug)]
+pub(in crate::ledger) struct Parked {
+    reserve: Reserve,
+    since: Instant,
+    /// The missing nonce below, and since when it is that one: while a burst makes progress, nothing is missing.
+    gap: Option<(u64, Instant)>,
+    /// What it is told when it waited enough.
+    last: ReserveError,
+}
+
+/// What trying a claim came to.
+#[derive(Debug)]
+pub(in crate::ledger) enum Attempt {
+    /// It got its nonce; its account's other claims wait for its signature.
+    Taken,
+    Answered,
+    Waits(Box<Parked>),
+}
+
+type Sql<T> = Result<T, sqlx::Error>;
+
+impl Parked {
+    pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
+        Self { reserve: *reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
+    }
+
+    /// The account and chain whose nonces it waits for, where any nonce will do.
+    pub(in crate::ledger) fn queue(&self) -> Option<(u64, Address)> {
+        let slot = self.reserve.slot.filter(|slot| slot.wanted.is_none());
+        slot.map(|slot| (slot.chain, self.reserve.account))
+    }
+
+    /// Explicit nonces from the lowest on, then those that take any nonce, in the order in which they came.
+    pub(in crate::ledger) fn turn(&self) -> (bool, u64) {
+        let wanted = self.reserve.slot.and_then(|slot| slot.wanted);
+        (wanted.is_none(), wanted.unwrap_or(0))
+    }
+
+    /// Whether nobody waits for it any more.
+    pub(in crate::ledger) fn is_abandoned(&self) -> bool {
+        self.reserve.reply.is_closed()
+    }
+
+    pub(in crate::ledger) fn is_expired(&self, now: Instant) -> bool {
+        let gone = |since: Instant, limit| now.saturating_duration_since(since) >= limit;
+        gone(self.since, self.reserve.patience) || self.gap.is_some_and(|(_, since)| gone(since, GAP))
+    }
+
+    pub(in crate::ledger) fn give_up(self, group: &mut Group<'_>) {
+        group.answer(self.reserve.reply, Err(self.last));
+    }
+
+    /// Refuses at once, where the ledger is in trouble.
+    pub(in crate::ledger) fn refuse(self, error: LedgerError) {
+        drop(self.reserve.reply.send(Err(error.into())));
+    }
+
+    pub(in crate::ledger) async fn attempt(mut self, group: &mut Group<'_>, rules: &Rules) -> Sql<Attempt> {
+        if rules.policy != Some(self.reserve.policy) {
+            group.answer(self.reserve.reply, Err(ReserveError::PolicyChanged));
+            return Ok(Attempt::Answered);
+        }
+        let Some(slot) = self.reserve.slot else {
+            self.reserve.take(None, group).await?;
+            return Ok(Attempt::Taken);
+        };
+        let account = (slot.chain, self.reserve.account);
+        let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted)).await?;
+        match decide(&rows, &slot, self.reserve.intent, rules.max_open) {
+            Decision::Take { nonce } => {
+                self.reserve.take(Some((slot, nonce)), group).await?;
+                return Ok(Attempt::Taken);
+            }
+            Decision::Known { id } => {
+                self.reserve.repeat(id, group).await?;
+                return Ok(Attempt::Answered);
+            }
+            Decision::Refuse(refused) => {
+                let nonce = slot.wanted.unwrap_or(slot.mined);
+                group.answer(self.reserve.reply, Err(refused.into_error(nonce, rules.max_open)));
+                return Ok(Attempt::Answered);
+            }
+            Decision::WaitForSignature => {
+                self.gap = None;
+                self.last = ReserveError::StillSigning;
+            }
+            Decision::WaitForGap { expected } => {
+                if self.gap.is_none_or(|(missing, _)| missing != expected) {
+                    self.gap = Some((expected, Instant::now()));
+                }
+                self.last = ReserveError::Gap { nonce: slot.wanted.unwrap_or(slot.mined), expected };
+            }
+        }
+        Ok(Attempt::Waits(Box::new(self)))
+    }
+}
+
+impl Reserve {
+    /// The audit intent stands in the same commit as the nonce, before the token is asked.
+    async fn take(self, slot: Option<(Slot, u64)>, group: &mut Group<'_>) -> Sql<()> {
+        let nonce = slot.map(|(_, nonce)| nonce);
+        let row = NewRow {
+            kind: self.kind,
+            client: &self.client,
+            request: &self.request,
+            account: self.account,
+            slot: slot.map(|(slot, nonce)| (slot.chain, nonce, slot.fees)),
+            intent: self.intent,
+            returned: self.purpose == Purpose::Return,
+            at: group.now,
+        };
+        let id = store::insert(group.db, &row).await?;
+        let (unsigned, digest) = (self.assign)(nonce);
+        let intent = Intent {
+            reservation: id,
+            request: &self.request,
+            client: &self.client,
+            person: self.person.as_deref(),
+            kind: self.kind,
+            account: self.account,
+            chain: slot.map(|(slot, _)| slot.chain),
+            nonce,
+            max_fee: slot.map(|(slot, _)| U128::from(slot.fees.max_per_gas())),
+            max_tip: slot.map(|(slot, _)| U128::from(slot.fees.max_priority())),
+            rule: &self.rule,
+            policy: self.policy,
+            unsigned,
+            digest,
+        };
+        group.audit(&Body::Intent(Box::new(intent))).await?;
+        group.reserved(id, nonce, self.reply);
+        Ok(())
+    }
+
+    async fn repeat(self, id: i64, group: &mut Group<'_>) -> Sql<()> {
+        let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
+        group.audit(&body).await?;
+        group.answer(self.reply, Ok(Claimed::Known(known)));
+        Ok(())
+    }
+}
+
+impl Refused {
+    fn into_error(self, nonce: u64, max: u32) -> ReserveError {
+        match self {
+            Self::Outbid { floor } => ReserveError::Outbid { floor },
+            Self::Underpriced => ReserveError::Underpriced,
+            Self::NonceTaken => ReserveError::NonceTaken { nonce },
+            Self::NonceTooLow { mined } => ReserveError::NonceTooLow { nonce, mined },
+            Self::NonceTooHigh => ReserveError::NonceTooHigh { nonce },
+            Self::TooManyOpen => ReserveError::TooManyOpen { max },
+        }
+    }
+}
+
+impl fmt::Debug for Reserve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reserve({} {} {:?})", self.kind, self.account, self.slot)
+    }
+}

@@ -1,0 +1,242 @@
+//! The audit chain lived through again: what each row may follow, and what the tables must hold at its end. Pure.
+
+use std::collections::HashMap;
+
+use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
+use serde::Deserialize;
+
+use crate::ledger::audit::{Entry, Head};
+use crate::ledger::reader::Reservation;
+use crate::transaction::Fees;
+
+/// Everything that the chain has said so far.
+#[derive(Debug)]
+pub(in crate::ledger) struct Replay {
+    pub head: Head,
+    pub intents: usize,
+    pub signatures: usize,
+    policy: Option<B256>,
+    rows: HashMap<i64, Lived>,
+    at_nonce: HashMap<(u64, Address, u64), Vec<i64>>,
+}
+
+/// A reservation, as the chain tells it.
+#[derive(Debug)]
+struct Lived {
+    /// The row of its intent.
+    seq: i64,
+    intent: Intent,
+    state: &'static str,
+    /// The hash of what was signed, and of the bytes that could leave.
+    signed: Option<(B256, B256)>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Intent {
+    reservation: i64,
+    client: String,
+    kind: String,
+    account: Address,
+    chain: Option<u64>,
+    nonce: Option<u64>,
+    max_fee: Option<U128>,
+    max_tip: Option<U128>,
+    policy: B256,
+}
+
+#[derive(Deserialize)]
+struct Signature {
+    reservation: i64,
+    hash: B256,
+    raw: Bytes,
+}
+
+#[derive(Deserialize)]
+struct Outcome {
+    reservation: i64,
+    outcome: String,
+}
+
+#[derive(Deserialize)]
+struct Final {
+    reservation: i64,
+    block: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct About {
+    reservation: i64,
+}
+
+#[derive(Deserialize)]
+struct Policy {
+    policy: B256,
+}
+
+type Step = Result<(), String>;
+
+impl Replay {
+    pub(in crate::ledger) fn new() -> Self {
+        Self {
+            head: Head::START,
+            intents: 0,
+            signatures: 0,
+            policy: None,
+            rows: HashMap::new(),
+            at_nonce: HashMap::new(),
+        }
+    }
+
+    /// The next row: that it stands where it was written, and that it could have been written then.
+    pub(in crate::ledger) fn step(&mut self, entry: &Entry) -> Step {
+        entry.follows(&self.head)?;
+        self.head = Head::from(entry);
+        match entry.kind.as_str() {
+            "started" => self.start(),
+            "policy" => {
+                self.policy = Some(read::<Policy>(entry)?.policy);
+                Ok(())
+            }
+            "intent" => self.intent(entry.seq, read(entry)?),
+            "signature" => self.sign(&read(entry)?),
+            "void" => {
+                let id = read::<About>(entry)?.reservation;
+                self.turn(id, &["reserved"], "void")
+            }
+            "outcome" => self.outcome(&read(entry)?),
+            "final" => {
+                let Final { reservation, block } = read(entry)?;
+                let to = if block.is_some() { "final" } else { "replaced" };
+                self.turn(reservation, &["recorded", "vacant"], to)
+            }
+            "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
+            "refusal" | "stopped" => Ok(()),
+            other => Err(format!("it is of an unknown kind, {other}")),
+        }
+    }
+
+    /// What a table's row says is what the chain says; else the chain's row to look at, and what is wrong.
+    pub(in crate::ledger) fn compare(&mut self, row: &Reservation) -> Result<(), (i64, String)> {
+        let id = row.id;
+        let Some(Lived { seq, intent, state, signed }) = self.rows.remove(&id) else {
+            return Err((self.head.seq, format!("the table has a reservation {id} that the chain has not")));
+        };
+        let wrong = |what: &str| Err((seq, format!("the table has another {what} for reservation {id}")));
+        if (&row.kind, &row.client, row.account) != (&intent.kind, &intent.client, intent.account) {
+            return wrong("kind, client or account");
+        }
+        if (row.chain, row.nonce) != (intent.chain, intent.nonce) {
+            return wrong("nonce");
+        }
+        if row.state != state {
+            return Err((
+                seq,
+                format!("the table has reservation {id} as {}, the chain as {state}", row.state),
+            ));
+        }
+        if row.hash.zip(row.raw.as_ref().map(keccak256)) != signed {
+            return wrong("signature");
+        }
+        Ok(())
+    }
+
+    /// After all rows of the table were compared: whether the chain knows of more.
+    pub(in crate::ledger) fn left(&self) -> Result<(), (i64, String)> {
+        let first = self.rows.values().min_by_key(|row| row.seq);
+        first.map_or(Ok(()), |row| {
+            Err((row.seq, format!("the table has lost reservation {}", row.intent.reservation)))
+        })
+    }
+
+    fn start(&mut self) -> Step {
+        self.policy = None;
+        match self.rows.values().find(|row| row.state == "reserved") {
+            Some(row) => Err(format!("it does not void reservation {}", row.intent.reservation)),
+            None => Ok(()),
+        }
+    }
+
+    fn intent(&mut self, seq: i64, intent: Intent) -> Step {
+        self.intents = self.intents.saturating_add(1);
+        let id = intent.reservation;
+        if self.policy != Some(intent.policy) {
+            return Err(format!("reservation {id} was judged by a policy that was not in force"));
+        }
+        if self.rows.contains_key(&id) {
+            return Err(format!("reservation {id} has two intents"));
+        }
+        if let (Some(chain), Some(nonce)) = (intent.chain, intent.nonce) {
+            let place = (chain, intent.account, nonce);
+            for other in self.at_nonce.get(&place).into_iter().flatten() {
+                let Some(other) = self.rows.get(other) else { continue };
+                if matches!(other.state, "reserved" | "recorded" | "final") {
+                    return Err(format!("nonce {nonce} was given away twice, also to reservation {id}"));
+                }
+                if other.signed.is_some() && !intent.fees().outbids(&other.intent.fees()) {
+                    return Err(format!(
+                        "reservation {id} does not outbid what was recorded at nonce {nonce}"
+                    ));
+                }
+            }
+            self.at_nonce.entry(place).or_default().push(id);
+        }
+        self.rows.insert(id, Lived { seq, intent, state: "reserved", signed: None });
+        Ok(())
+    }
+
+    fn sign(&mut self, signature: &Signature) -> Step {
+        self.signatures = self.signatures.saturating_add(1);
+        self.turn(signature.reservation, &["reserved"], "recorded")?;
+        self.row(signature.reservation)?.signed = Some((signature.hash, keccak256(&signature.raw)));
+        Ok(())
+    }
+
+    fn outcome(&mut self, said: &Outcome) -> Step {
+        let state = self.row(said.reservation)?.state;
+        match (said.outcome.as_str(), state) {
+            (_, "reserved" | "void") => Err(format!("reservation {} was never sent", said.reservation)),
+            ("refused", "recorded") => self.turn(said.reservation, &["recorded"], "vacant"),
+            ("accepted" | "known", "vacant") if !self.has_rival(said.reservation) => {
+                self.turn(said.reservation, &["vacant"], "recorded")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether another payload has this one's nonce by now.
+    fn has_rival(&self, id: i64) -> bool {
+        let place = self
+            .rows
+            .get(&id)
+            .and_then(|row| Some((row.intent.chain?, row.intent.account, row.intent.nonce?)));
+        let others = place.and_then(|place| self.at_nonce.get(&place)).into_iter().flatten();
+        others
+            .filter(|other| **other != id)
+            .filter_map(|other| self.rows.get(other))
+            .any(|other| matches!(other.state, "reserved" | "recorded" | "final" | "replaced"))
+    }
+
+    fn turn(&mut self, id: i64, from: &[&str], to: &'static str) -> Step {
+        let row = self.row(id)?;
+        if !from.contains(&row.state) {
+            return Err(format!("reservation {id} was {}, and cannot become {to}", row.state));
+        }
+        row.state = to;
+        Ok(())
+    }
+
+    fn row(&mut self, id: i64) -> Result<&mut Lived, String> {
+        self.rows.get_mut(&id).ok_or_else(|| format!("reservation {id} has no intent before it"))
+    }
+}
+
+impl Intent {
+    fn fees(&self) -> Fees {
+        let fee = |fee: Option<U128>| fee.unwrap_or_default().to();
+        Fees::Dynamic { max_fee_per_gas: fee(self.max_fee), max_priority_fee_per_gas: fee(self.max_tip) }
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(entry: &'a Entry) -> Result<T, String> {
+    serde_json::from_str(&entry.body).map_err(|error| format!("it is no row of kind {}: {error}", entry.kind))
+}

@@ -1,0 +1,352 @@
+//! The one task that writes: takes what is queued, does it in one transaction, and answers after the commit.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Bytes};
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config;
+use crate::ledger::apply::{apply, retry, void};
+use crate::ledger::audit::{Body, Head};
+use crate::ledger::claims::{Claimed, Parked, Reserve};
+use crate::ledger::store::{self, Stored};
+use crate::ledger::{Final, LedgerError, Outcome, RecordError, RefusedRow, ReserveError, Voided};
+
+/// How many commands one commit takes at most.
+const GROUP: usize = 256;
+
+/// How often the writer looks for reservations whose signature did not come, and for claims that waited enough.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// How long a writer that failed leaves its own upkeep alone.
+const REST: Duration = Duration::from_secs(1);
+
+pub(in crate::ledger) type Reply<T> = oneshot::Sender<T>;
+
+/// What the writer can be asked for.
+#[derive(Debug)]
+pub(in crate::ledger) enum Command {
+    Reserve(Box<Reserve>),
+    Record {
+        id: i64,
+        raw: Bytes,
+        hash: B256,
+        reply: Reply<Result<(), RecordError>>,
+    },
+    Void {
+        id: i64,
+        why: String,
+        reply: Reply<Result<Voided, LedgerError>>,
+    },
+    Outcome {
+        id: i64,
+        outcome: Outcome,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Settled {
+        id: i64,
+        last: Final,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Refused {
+        row: Box<RefusedRow>,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Policy {
+        hash: B256,
+        text: String,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Open {
+        reply: Reply<Result<Vec<Stored>, LedgerError>>,
+    },
+    Next {
+        chain: u64,
+        account: Address,
+        mined: u64,
+        reply: Reply<Result<u64, LedgerError>>,
+    },
+    /// Writes nothing but proves that it could: takes the write lock and commits.
+    Ready {
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Close {
+        reply: Reply<()>,
+    },
+}
+
+/// An answer that waits for the commit. Names the reservation that nobody was there to take.
+type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<i64> + Send>;
+
+pub(in crate::ledger) struct Writer {
+    db: SqliteConnection,
+    path: PathBuf,
+    clock: Clock,
+    /// From a reservation to its record; past it the reservation is void.
+    deadline: Duration,
+    /// `None` after a failed commit: read again before anything is written.
+    head: Option<Head>,
+    rules: Rules,
+    /// Claims that wait for a signature or a lower nonce.
+    parked: Vec<Parked>,
+    /// The reservations that may still be recorded, and when each is void. By the monotonic clock: a wall clock
+    /// that steps back must not keep a nonce.
+    live: BTreeMap<i64, Instant>,
+    /// After a failure: when the writer tries again by itself. A command is tried at once.
+    rest_until: Option<Instant>,
+    /// One writer at a time: held until the file is closed; the kernel lets go of it when the process dies.
+    lock: File,
+}
+
+/// What a claim is held against inside its commit.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct Rules {
+    /// The policy in force; a claim that was judged by another is judged again.
+    pub policy: Option<B256>,
+    pub max_open: u32,
+}
+
+/// One transaction in the making.
+pub(in crate::ledger) struct Group<'a> {
+    pub db: &'a mut SqliteConnection,
+    pub now: Timestamp,
+    head: Head,
+    answers: Vec<Answer>,
+    /// The reservations that it makes, and those that can be recorded no longer.
+    opened: Vec<i64>,
+    pub closed: Vec<i64>,
+}
+
+type Sql<T> = Result<T, sqlx::Error>;
+
+impl Group<'_> {
+    pub(in crate::ledger) async fn audit(&mut self, body: &Body<'_>) -> Sql<()> {
+        let entry = self.head.next(self.now, body).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
+        store::append(self.db, &entry).await?;
+        self.head = Head::from(&entry);
+        Ok(())
+    }
+
+    /// Answers after the commit; where it fails, with its failure.
+    pub(in crate::ledger) fn answer<T: Send + 'static, E: From<LedgerError> + Send + 'static>(
+        &mut self,
+        reply: Reply<Result<T, E>>,
+        value: Result<T, E>,
+    ) {
+        self.answers.push(Box::new(move |committed| {
+            drop(reply.send(committed.map_err(E::from).and(value)));
+            None
+        }));
+    }
+
+    /// Hands a reservation over after the commit; one that nobody takes is void at once.
+    pub(in crate::ledger) fn reserved(
+        &mut self,
+        id: i64,
+        nonce: Option<u64>,
+        reply: Reply<Result<Claimed, ReserveError>>,
+    ) {
+        self.opened.push(id);
+        self.answers.push(Box::new(move |committed| {
+            let claimed = committed.map(|()| Claimed::Fresh { id, nonce });
+            reply.send(claimed.map_err(ReserveError::from)).is_err().then_some(id)
+        }));
+    }
+}
+
+impl Writer {
+    pub(in crate::ledger) async fn start(
+        config: &config::Ledger,
+        lock: File,
+        clock: Clock,
+        deadline: Duration,
+    ) -> Result<Self, LedgerError> {
+        let path = config.path.clone();
+        let open = store::open(&path).await;
+        let mut db = open
+            .map_err(|error| LedgerError::Open { path: path.clone(), why: unavailable(error).to_string() })?;
+        let (head, last) = store::head(&mut db).await.map_err(unavailable)?;
+        match last {
+            Some(last) if (last.seq, last.hash) == (head.seq, head.hash) && last.is_whole() => {}
+            None if head == Head::START => {}
+            _ => return Err(LedgerError::Broken("its end is not as it was written".to_owned())),
+        }
+        let mut writer = Self {
+            db,
+            path,
+            clock,
+            deadline,
+            head: Some(head),
+            rules: Rules { policy: None, max_open: config.max_open },
+            parked: Vec::new(),
+            live: BTreeMap::new(),
+            rest_until: None,
+            lock,
+        };
+        writer.restart().await.map_err(unavailable)?;
+        Ok(writer)
+    }
+
+    /// Nothing that was reserved before a restart can be signed any more: its task is gone.
+    async fn restart(&mut self) -> Sql<()> {
+        let orphans = store::unrecorded(&mut self.db).await?;
+        let mut group = begin(&mut self.db, &self.path, &self.clock, self.head).await?;
+        for id in &orphans {
+            void(&mut group, *id, "the process ended before the signature came").await?;
+        }
+        group.audit(&Body::Started { version: env!("CARGO_PKG_VERSION"), voided: orphans.len() }).await?;
+        store::commit(group.db).await?;
+        self.head = Some(group.head);
+        Ok(())
+    }
+
+    /// Runs until it is closed or nobody can ask any more.
+    pub(in crate::ledger) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut batch = Vec::with_capacity(GROUP);
+        let mut closing = None;
+        while closing.is_none() {
+            // A quiet ledger still voids what was never signed.
+            let received = if self.parked.is_empty() && self.live.is_empty() {
+                commands.recv_many(&mut batch, GROUP).await
+            } else {
+                timeout(SWEEP, commands.recv_many(&mut batch, GROUP)).await.unwrap_or(1)
+            };
+            if received == 0 {
+                break;
+            }
+            let mut work = Vec::with_capacity(batch.len());
+            for command in batch.drain(..) {
+                match command {
+                    Command::Close { reply } => closing = Some(reply),
+                    other => work.push(other),
+                }
+            }
+            self.group(work, closing.is_some()).await;
+        }
+        if let Err(error) = store::close(self.db).await {
+            tracing::warn!(%error, "the ledger's file was not closed in order; nothing is lost");
+        }
+        drop(self.lock);
+        if let Some(reply) = closing {
+            // Whoever asked may have stopped waiting.
+            let _ = reply.send(());
+        }
+    }
+
+    pub(in crate::ledger) async fn group(&mut self, work: Vec<Command>, closing: bool) {
+        let now = Instant::now();
+        let waits = |parked: &Parked| parked.is_expired(now) || parked.is_abandoned();
+        let is_due = self.live.values().any(|until| *until <= now) || self.parked.iter().any(waits);
+        let rests = self.rest_until.is_some_and(|until| now < until);
+        if work.is_empty() && !closing && (rests || !is_due) {
+            return;
+        }
+        let mut answers = Vec::new();
+        let committed = self.transaction(work, closing, &mut answers).await;
+        let committed = committed.map_err(|error| {
+            tracing::error!(%error, "the ledger could not be written; nothing is signed meanwhile");
+            metrics::counter!("chancery_ledger_failures_total").increment(1);
+            unavailable(error)
+        });
+        self.rest_until = committed.is_err().then(|| after(now, REST));
+        if let Err(error) = &committed {
+            store::roll_back(&mut self.db).await;
+            self.head = None;
+            for waits in self.parked.drain(..) {
+                waits.refuse(error.clone());
+            }
+        }
+        for answer in answers {
+            if let Some(nobodys) = answer(committed.clone())
+                && let Some(until) = self.live.get_mut(&nobodys)
+            {
+                *until = now;
+            }
+        }
+    }
+
+    /// All of `work` is done, or nothing is.
+    async fn transaction(&mut self, work: Vec<Command>, closing: bool, answers: &mut Vec<Answer>) -> Sql<()> {
+        let mut waiting = std::mem::take(&mut self.parked);
+        let (mut rules, now) = (self.rules, Instant::now());
+        let mut group = begin(&mut self.db, &self.path, &self.clock, self.head).await?;
+        if self.head.is_none() {
+            // A reservation whose commit seemed to fail and did not: nobody was told of it, so nobody signs it.
+            for id in store::unrecorded(group.db).await? {
+                self.live.entry(id).or_insert(now);
+            }
+        }
+        let due = self.live.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
+        let done = all(&mut group, (due, work, closing), &mut rules, &mut waiting).await;
+        answers.append(&mut group.answers);
+        self.parked = waiting;
+        done?;
+        self.head = Some(group.head);
+        self.rules = rules;
+        let until = after(Instant::now(), self.deadline);
+        self.live.extend(group.opened.iter().map(|id| (*id, until)));
+        for id in &group.closed {
+            self.live.remove(id);
+        }
+        Ok(())
+    }
+}
+
+async fn all(
+    group: &mut Group<'_>,
+    (due, work, closing): (Vec<i64>, Vec<Command>, bool),
+    rules: &mut Rules,
+    waiting: &mut Vec<Parked>,
+) -> Sql<()> {
+    for id in due {
+        void(group, id, "no signature came in time").await?;
+        // Also where it turns out to be recorded: it need not be looked at again.
+        group.closed.push(id);
+    }
+    for command in work {
+        apply(group, command, rules, waiting).await?;
+    }
+    retry(group, rules, waiting).await?;
+    if closing {
+        group.audit(&Body::Stopped {}).await?;
+    }
+    store::commit(group.db).await
+}
+
+/// Begins a transaction, on a new connection where the old one cannot any more.
+async fn begin<'a>(
+    db: &'a mut SqliteConnection,
+    path: &Path,
+    clock: &Clock,
+    head: Option<Head>,
+) -> Sql<Group<'a>> {
+    if store::begin(db).await.is_err() {
+        *db = store::connect(path).await?;
+        store::begin(db).await?;
+    }
+    let head = match head {
+        Some(head) => head,
+        None => store::head(db).await?.0,
+    };
+    // Time never runs backwards in the ledger.
+    let now = clock.now().max(head.at);
+    Ok(Group { db, now, head, answers: Vec::new(), opened: Vec::new(), closed: Vec::new() })
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
+    LedgerError::Unavailable(match &error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    })
+}
+
+fn after(now: Instant, wait: Duration) -> Instant {
+    now.checked_add(wait).unwrap_or(now)
+}

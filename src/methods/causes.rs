@@ -1,0 +1,105 @@
+//! From each stage's error to its row of the table.
+
+use crate::identity::NotAvailable;
+use crate::ledger::{LedgerError, RecordError, ReserveError};
+use crate::methods::{Cause, Refusal};
+use crate::policy::{DenialCause, Denied};
+use crate::signer::SignError;
+use crate::transaction::{FillError, MessageError, RequestError};
+use crate::upstream::UpstreamError;
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        Self::new(Cause::InvalidParams, error.to_string())
+    }
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        Self::new(Cause::InvalidParams, error.to_string())
+    }
+}
+
+impl From<FillError> for Refusal {
+    fn from(error: FillError) -> Self {
+        let cause = match error {
+            FillError::OtherChain { .. } | FillError::NoBaseFee => Cause::InvalidParams,
+            FillError::NotQuoted(_) => Cause::NodeUnavailable,
+        };
+        Self::new(cause, error.to_string())
+    }
+}
+
+impl From<NotAvailable> for Refusal {
+    fn from(error: NotAvailable) -> Self {
+        Self::new(Cause::AccountNotAvailable, error.to_string())
+    }
+}
+
+impl Refusal {
+    /// A denial of the policy; `denied` is the row for this kind of payload.
+    pub(super) fn denied(error: Denied, denied: Cause) -> Self {
+        let (sentence, rule, condition) = (error.to_string(), error.rule, error.condition);
+        match error.cause {
+            DenialCause::Rate { retry_after } => {
+                Self::new(Cause::RateLimited, sentence).retry_after(retry_after)
+            }
+            _ => Self::new(denied, sentence),
+        }
+        .by_rule(rule, condition)
+    }
+}
+
+impl From<ReserveError> for Refusal {
+    fn from(error: ReserveError) -> Self {
+        let cause = match &error {
+            ReserveError::Ledger(error) => return Self::from(error.clone()),
+            ReserveError::Underpriced => Cause::Underpriced,
+            ReserveError::NonceTaken { .. } => Cause::NonceTaken,
+            ReserveError::NonceTooLow { .. } => Cause::NonceTooLow,
+            ReserveError::NonceTooHigh { .. } => Cause::InvalidParams,
+            ReserveError::Gap { .. } => Cause::NonceGap,
+            ReserveError::TooManyOpen { .. } => Cause::TooManyOpen,
+            // Both are answered before they come here, by judging once more.
+            ReserveError::Outbid { .. } | ReserveError::PolicyChanged | ReserveError::StillSigning => {
+                Cause::Busy
+            }
+        };
+        Self::new(cause, error.to_string())
+    }
+}
+
+impl From<RecordError> for Refusal {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Ledger(error) => error.into(),
+            late @ RecordError::Void => Self::new(Cause::SignerUnavailable, late.to_string()),
+        }
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        let cause = if matches!(error, LedgerError::Busy) { Cause::Busy } else { Cause::LedgerUnavailable };
+        Self::new(cause, error.to_string())
+    }
+}
+
+impl From<SignError> for Refusal {
+    fn from(error: SignError) -> Self {
+        let cause =
+            if matches!(error, SignError::Busy { .. }) { Cause::Busy } else { Cause::SignerUnavailable };
+        Self::new(cause, error.to_string())
+    }
+}
+
+impl From<UpstreamError> for Refusal {
+    fn from(error: UpstreamError) -> Self {
+        let cause = match &error {
+            // The node's own word on this very transaction: it would revert, or the account cannot pay.
+            UpstreamError::Node { .. } => Cause::NodeRefused,
+            _ => Cause::NodeUnavailable,
+        };
+        Self::new(cause, error.to_string())
+    }
+}

@@ -1,0 +1,140 @@
+//! The part of the road that every signature takes, from a permission to a record.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::identity::AccountCaller;
+use crate::ledger::{Claim, Purpose, Recorded, ReserveError};
+use crate::methods::{App, Cause, Refusal};
+use crate::policy::Judged;
+use crate::policy::Permitted;
+use crate::transaction::{Fees, Kind};
+
+/// How long a client may wait for its answer in all: viem gives up after 10 s, and its user sends again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// Why a permitted payload was not recorded.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// Its nonce was given up to a payload that paid more: to be filled with at least this, and judged again.
+    Outbid(Fees),
+    /// The policy was replaced meanwhile: to be judged again.
+    PolicyChanged,
+    Refused(Refusal),
+}
+
+/// One judgement of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Round {
+    /// It was permitted before, and counted against the rates then.
+    again: bool,
+    /// Fees that the caller left open are at least these.
+    pub floor: Option<Fees>,
+}
+
+impl Round {
+    /// Asks the policy; `no` is the row of the table for a denial of this kind.
+    pub(super) fn decide<K: Judged>(
+        self,
+        app: &App,
+        caller: &AccountCaller,
+        asked: K::Asked,
+        no: Cause,
+    ) -> Result<Permitted<K>, Refusal> {
+        let decided = if self.again {
+            app.policy.decide_again(caller, asked)
+        } else {
+            app.policy.decide(caller, asked)
+        };
+        decided.map_err(|denied| Refusal::denied(denied, no))
+    }
+}
+
+/// When the client must have its answer.
+pub(super) fn answer_by() -> Instant {
+    let now = Instant::now();
+    now.checked_add(ANSWER_WITHIN).unwrap_or(now)
+}
+
+/// Waits for a stage no longer than the client does.
+pub(super) async fn in_time<T, E: Into<Refusal>>(
+    answer_by: Instant,
+    stage: impl Future<Output = Result<T, E>>,
+    late: Cause,
+) -> Result<T, Refusal> {
+    match timeout_at(answer_by, stage).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(_) => Err(Refusal::new(late, "no answer in time; nothing was signed")),
+    }
+}
+
+/// Judges, and has `run` do the rest in a task of its own, which a client that hangs up no longer stops.
+///
+/// Judged again with higher fees where a vacant nonce demands them, and again where the policy was replaced
+/// between the decision and the reservation; both together end after a few rounds.
+pub(super) async fn travel<K, T, R>(
+    app: &Arc<App>,
+    judge: impl Fn(Round) -> Result<Permitted<K>, Refusal>,
+    run: impl Fn(Arc<App>, Permitted<K>) -> R,
+) -> Result<T, Refusal>
+where
+    K: Kind,
+    T: Send + 'static,
+    R: Future<Output = Result<T, Stop>> + Send + 'static,
+{
+    let mut round = Round { again: false, floor: None };
+    for _ in 0..3 {
+        let permitted = judge(round)?;
+        round.again = true;
+        match app.tasks.spawn(run(Arc::clone(app), permitted)).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(Stop::Refused(refusal))) => return Err(refusal),
+            Ok(Err(Stop::PolicyChanged)) => {}
+            Ok(Err(Stop::Outbid(fees))) => round.floor = Some(fees),
+            Err(error) => {
+                tracing::error!(%error, "a signing task ended without an answer");
+                return Err(Refusal::internal());
+            }
+        }
+    }
+    Err(Refusal::unsettled())
+}
+
+/// Reserves, signs and records: two durable commits, and one call of the token between them.
+///
+/// What is signed and not recorded never leaves: on any failure the reservation is voided at once, and where
+/// even that fails (or this process dies) the ledger voids it by itself.
+pub(super) async fn record<K: Kind>(
+    app: &App,
+    permitted: Permitted<K>,
+    purpose: Purpose,
+    answer_by: Instant,
+) -> Result<Recorded<K>, Stop> {
+    // A claim that is given up here is dropped by the ledger, or voided if it was just granted.
+    let reserved = match timeout_at(answer_by, app.ledger.reserve(permitted, purpose)).await {
+        Ok(Ok(Claim::Fresh(reserved))) => reserved,
+        Ok(Ok(Claim::Known(recorded))) => return Ok(recorded),
+        Ok(Err(ReserveError::Outbid { floor })) => return Err(Stop::Outbid(floor)),
+        Ok(Err(ReserveError::PolicyChanged)) => return Err(Stop::PolicyChanged),
+        Ok(Err(error)) => return Err(Stop::Refused(error.into())),
+        Err(_) => {
+            let why = "other transactions of this account are still being signed; nothing was signed";
+            return Err(Stop::Refused(Refusal::new(Cause::Busy, why)));
+        }
+    };
+    let id = reserved.id();
+    let refusal: Refusal = match timeout_at(answer_by, app.signer.sign(reserved)).await {
+        Ok(Ok(signed)) => {
+            return app.ledger.record(signed).await.map_err(|error| Stop::Refused(error.into()));
+        }
+        Ok(Err(error)) => error.into(),
+        Err(_) => Refusal::new(Cause::SignerUnavailable, "the token did not sign in time; nothing was sent"),
+    };
+    if let Err(error) = app.ledger.void(id, &refusal.to_string()).await {
+        tracing::warn!(%error, "a reservation stays until the ledger voids it by itself");
+    }
+    Err(Stop::Refused(refusal))
+}

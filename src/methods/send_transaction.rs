@@ -1,0 +1,57 @@
+//! `eth_sendTransaction`: the whole product, a stage a line.
+
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+use tokio::time::{Instant, timeout_at};
+
+use crate::identity::Caller;
+use crate::ledger::{Outcome, Purpose, Recorded};
+use crate::methods::road::{self, Round, Stop};
+use crate::methods::{App, Cause, Refusal};
+use crate::policy::Permitted;
+use crate::transaction::{Request, Tx};
+
+/// Answers the transaction's hash.
+pub(super) async fn send_transaction(
+    app: &Arc<App>,
+    caller: &Caller,
+    params: Option<&str>,
+) -> Result<B256, Refusal> {
+    let answer_by = road::answer_by();
+    // Strict: what is not understood is refused.
+    let request = Request::parse(params)?;
+    // May this client use this account at all?
+    let caller = caller.for_account(request.from())?;
+    // Mined count, gas and fees: asked of the node, not trusted; the policy's caps stand above them.
+    let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
+    let judge = |round: Round| {
+        // Pure, and never a field that the caller set.
+        let filled = request.clone().fill(&quote, round.floor.as_ref())?;
+        // Permitted, or the rule that said no.
+        round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
+    };
+    road::travel(app, judge, |app, permitted| send(app, permitted, answer_by)).await
+}
+
+/// From here on the work goes on whether or not the client still waits.
+async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Result<B256, Stop> {
+    // Nonce and audit intent in one commit; the token; the raw bytes in another: now it may leave.
+    let recorded = road::record(&app, permitted, Purpose::Send, answer_by).await?;
+    let hash = recorded.hash();
+    let broadcast = app.tasks.spawn(broadcast(Arc::clone(&app), recorded));
+    // After the record the answer is the hash, or a node's definite refusal, never "try again".
+    match timeout_at(answer_by, broadcast).await {
+        Ok(Ok(Outcome::Refused { text, .. })) => Err(Stop::Refused(Refusal::new(Cause::NodeRefused, text))),
+        _ => Ok(hash),
+    }
+}
+
+async fn broadcast(app: Arc<App>, recorded: Recorded<Tx>) -> Outcome {
+    let outcome = app.upstream.broadcast(&recorded).await;
+    if let Err(error) = app.ledger.outcome(recorded.id(), outcome.clone()).await {
+        // The raw bytes are durable, and sent again until the chain has decided; so is the outcome asked again.
+        tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
+    }
+    outcome
+}

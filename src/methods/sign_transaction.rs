@@ -1,0 +1,35 @@
+//! `eth_signTransaction`: the same road as a send, up to the record. A signed transaction can be sent by anyone
+//! who has it, so it is judged, reserved and recorded all the same.
+
+use std::sync::Arc;
+
+use alloy_primitives::Bytes;
+use tokio::time::Instant;
+
+use crate::identity::Caller;
+use crate::ledger::Purpose;
+use crate::methods::road::{self, Round, Stop};
+use crate::methods::{App, Cause, Refusal};
+use crate::policy::Permitted;
+use crate::transaction::{Request, Tx};
+
+/// Answers the signed transaction's EIP-2718 bytes.
+pub(super) async fn sign_transaction(
+    app: &Arc<App>,
+    caller: &Caller,
+    params: Option<&str>,
+) -> Result<Bytes, Refusal> {
+    let answer_by = road::answer_by();
+    let request = Request::parse(params)?;
+    let caller = caller.for_account(request.from())?;
+    let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
+    let judge = |round: Round| {
+        let filled = request.clone().fill(&quote, round.floor.as_ref())?;
+        round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
+    };
+    road::travel(app, judge, |app, permitted| sign(app, permitted, answer_by)).await
+}
+
+async fn sign(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Result<Bytes, Stop> {
+    Ok(road::record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
+}

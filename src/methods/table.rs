@@ -1,0 +1,157 @@
+//! Every method there is. What is not listed is refused and never forwarded.
+
+/// What is done with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    // Answered here.
+    Accounts,
+    Coinbase,
+    ChainId,
+    NetVersion,
+    ClientVersion,
+    // Signed here.
+    SendTransaction,
+    SignTransaction,
+    PersonalSign,
+    // Asked of the node.
+    TransactionCount,
+    Forward(&'static str),
+}
+
+/// Methods that the node answers as they are: the standard reads.
+const READS: &[&str] = &[
+    "eth_blobBaseFee",
+    "eth_blockNumber",
+    "eth_call",
+    "eth_config",
+    "eth_createAccessList",
+    "eth_estimateGas",
+    "eth_feeHistory",
+    "eth_fillTransaction",
+    "eth_gasPrice",
+    "eth_getBalance",
+    "eth_getBlockByHash",
+    "eth_getBlockByNumber",
+    "eth_getBlockReceipts",
+    "eth_getBlockTransactionCountByHash",
+    "eth_getBlockTransactionCountByNumber",
+    "eth_getCode",
+    "eth_getFilterChanges",
+    "eth_getFilterLogs",
+    "eth_getLogs",
+    "eth_getProof",
+    "eth_getStorageAt",
+    "eth_getTransactionByBlockHashAndIndex",
+    "eth_getTransactionByBlockNumberAndIndex",
+    "eth_getTransactionByHash",
+    "eth_getTransactionReceipt",
+    "eth_getUncleByBlockHashAndIndex",
+    "eth_getUncleByBlockNumberAndIndex",
+    "eth_getUncleCountByBlockHash",
+    "eth_getUncleCountByBlockNumber",
+    "eth_maxPriorityFeePerGas",
+    "eth_newBlockFilter",
+    "eth_newFilter",
+    "eth_newPendingTransactionFilter",
+    "eth_protocolVersion",
+    "eth_simulateV1",
+    "eth_syncing",
+    "eth_uninstallFilter",
+    "net_listening",
+    "net_peerCount",
+    "web3_sha3",
+];
+
+impl Method {
+    /// Exact match on the decoded name.
+    pub fn find(name: &str) -> Option<Self> {
+        Some(match name {
+            "eth_accounts" | "eth_requestAccounts" => Self::Accounts,
+            "eth_coinbase" => Self::Coinbase,
+            "eth_chainId" => Self::ChainId,
+            "net_version" => Self::NetVersion,
+            "web3_clientVersion" => Self::ClientVersion,
+            "eth_sendTransaction" => Self::SendTransaction,
+            "eth_signTransaction" => Self::SignTransaction,
+            "personal_sign" => Self::PersonalSign,
+            "eth_getTransactionCount" => Self::TransactionCount,
+            read => Self::Forward(READS.iter().find(|known| **known == read)?),
+        })
+    }
+
+    /// Its name, the same for its aliases: a label for metrics, which are to have no more of them than there are
+    /// methods.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Accounts => "eth_accounts",
+            Self::Coinbase => "eth_coinbase",
+            Self::ChainId => "eth_chainId",
+            Self::NetVersion => "net_version",
+            Self::ClientVersion => "web3_clientVersion",
+            Self::SendTransaction => "eth_sendTransaction",
+            Self::SignTransaction => "eth_signTransaction",
+            Self::PersonalSign => "personal_sign",
+            Self::TransactionCount => "eth_getTransactionCount",
+            Self::Forward(name) => name,
+        }
+    }
+
+    /// Whether it asks a key for a signature.
+    pub const fn signs(self) -> bool {
+        matches!(self, Self::SendTransaction | Self::SignTransaction | Self::PersonalSign)
+    }
+}
+
+/// Whether calls of this method in one batch are done one after the other, in their order: two sends without
+/// nonces must get them in the order in which they stand.
+pub fn is_ordered(method: &str) -> bool {
+    Method::find(method).is_some_and(Method::signs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_04_what_is_not_listed_does_not_exist() {
+        for name in [
+            "",
+            "ETH_ACCOUNTS",
+            "eth_accounts ",
+            "eth_sendTransactio",
+            "eth_sendRawTransaction",
+            "eth_sign",
+            "eth_resend",
+            "eth_subscribe",
+            "wallet_sendTransaction",
+            "personal_unlockAccount",
+            "personal_sendTransaction",
+            "anvil_nodeInfo",
+            "anvil_impersonateAccount",
+            "hardhat_metadata",
+            "evm_mine",
+            "engine_newPayloadV4",
+            "admin_addPeer",
+            "debug_traceTransaction",
+            "miner_start",
+            "txpool_content",
+        ] {
+            assert_eq!(Method::find(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_reads_are_sorted_and_none_of_them_signs() {
+        assert!(READS.is_sorted());
+        for name in READS {
+            assert_eq!(Method::find(name), Some(Method::Forward(name)));
+            assert!(!is_ordered(name));
+        }
+        for name in
+            ["eth_accounts", "eth_coinbase", "eth_chainId", "personal_sign", "eth_getTransactionCount"]
+        {
+            assert_eq!(Method::find(name).unwrap().label(), name);
+        }
+        assert!(is_ordered("eth_sendTransaction"));
+    }
+}

@@ -1,0 +1,251 @@
+//! Contract interfaces: the functions that calldata is read by, from a JSON ABI or a signature.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alloy_dyn_abi::{DynSolType, Specifier as _};
+use alloy_json_abi::JsonAbi;
+use alloy_primitives::Selector;
+use serde::Deserialize;
+
+use crate::transaction::calldata::is_decodable;
+
+/// The ABI of every ERC-20 token; named `erc20` in a policy.
+const ERC20: &str = include_str!("../../abis/erc20.json");
+
+/// No function that anyone calls comes near these; a text that goes beyond is not worth a stack.
+const MAX_SIGNATURE: usize = 4096;
+const MAX_NESTING: usize = 256;
+
+/// The functions of a contract, by selector.
+#[derive(Debug, Default)]
+pub(in crate::policy) struct Abi {
+    functions: BTreeMap<Selector, Arc<Function>>,
+    json: String,
+}
+
+/// A function and what it is called with.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::policy) struct Function {
+    pub name: String,
+    /// The canonical form, such as `transfer(address,uint256)`.
+    pub signature: String,
+    pub selector: Selector,
+    /// Empty where the ABI gives a parameter no name.
+    pub names: Vec<String>,
+    pub types: Vec<DynSolType>,
+}
+
+/// Why an ABI or a signature cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::policy) enum AbiError {
+    #[error("it is no JSON ABI, and no Foundry or Hardhat artifact with an `abi`: {0}")]
+    Json(String),
+    #[error("`{0}` is no function signature; write for example \"transfer(address,uint256)\"")]
+    Signature(String),
+    #[error("`{0}` has a type that is not known, nested too deeply, or without size")]
+    Type(String),
+    #[error("`{0}` and `{1}` have the same selector")]
+    Collision(String, String),
+    #[error("it has no function `{0}`; it has {1}")]
+    NoFunction(String, String),
+    #[error("it has several functions named `{0}`; write one of {1}")]
+    Overloaded(String, String),
+}
+
+/// The text of an ABI that is built in.
+pub(in crate::policy) fn built_in(name: &str) -> Option<&'static str> {
+    (name == "erc20").then_some(ERC20)
+}
+
+impl Abi {
+    /// A JSON ABI as an array, or the artifact of Foundry or Hardhat that holds one.
+    pub fn parse(json: &str) -> Result<Self, AbiError> {
+        // The artifact's bytecode, which may be unlinked, is of no interest.
+        #[derive(Deserialize)]
+        struct Artifact {
+            abi: JsonAbi,
+        }
+        let wrong = |e: serde_json::Error| AbiError::Json(e.to_string());
+        let abi: JsonAbi = if json.trim_start().starts_with('[') {
+            serde_json::from_str(json).map_err(wrong)?
+        } else {
+            serde_json::from_str::<Artifact>(json).map_err(wrong)?.abi
+        };
+        let mut functions = BTreeMap::<Selector, Arc<Function>>::new();
+        for function in abi.functions() {
+            let function = Arc::new(Function::of(function)?);
+            if let Some(other) = functions.insert(function.selector, Arc::clone(&function))
+                && other.signature != function.signature
+            {
+                return Err(AbiError::Collision(other.signature.clone(), function.signature.clone()));
+            }
+        }
+        let json = serde_json::to_string(&abi).map_err(wrong)?;
+        Ok(Self { functions, json })
+    }
+
+    /// The ABI alone, in one canonical form; what else the file held is not part of the policy.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    pub fn by_selector(&self, selector: Selector) -> Option<&Arc<Function>> {
+        self.functions.get(&selector)
+    }
+
+    /// By name, if it is unambiguous, or by full signature.
+    pub fn find(&self, call: &str) -> Result<&Arc<Function>, AbiError> {
+        let list = |of: &[&Arc<Function>]| {
+            of.iter().map(|function| format!("`{}`", function.signature)).collect::<Vec<_>>().join(", ")
+        };
+        let signature = if call.contains('(') { Some(Function::parse(call)?) } else { None };
+        let named: Vec<_> = match &signature {
+            Some(wanted) => self.by_selector(wanted.selector).into_iter().collect(),
+            None => self.functions.values().filter(|function| function.name == call).collect(),
+        };
+        match named.as_slice() {
+            [one] => Ok(one),
+            [] => {
+                let all: Vec<_> = self.functions.values().collect();
+                Err(AbiError::NoFunction(call.to_owned(), list(&all)))
+            }
+            several => Err(AbiError::Overloaded(call.to_owned(), list(several))),
+        }
+    }
+}
+
+impl Function {
+    /// From a signature; its parameters may be named: `transfer(address to, uint256 amount)`.
+    pub fn parse(signature: &str) -> Result<Self, AbiError> {
+        // The parser recurses.
+        let depth = signature.matches('(').count().saturating_add(signature.matches('[').count());
+        if signature.len() > MAX_SIGNATURE || depth > MAX_NESTING {
+            return Err(AbiError::Type(signature.chars().take(80).collect()));
+        }
+        let parsed = alloy_json_abi::Function::parse(signature)
+            .map_err(|_| AbiError::Signature(signature.to_owned()))?;
+        Self::of(&parsed)
+    }
+
+    fn of(function: &alloy_json_abi::Function) -> Result<Self, AbiError> {
+        let signature = function.signature();
+        if signature.len() > MAX_SIGNATURE || signature.matches('[').count() > MAX_NESTING {
+            return Err(AbiError::Type(signature.chars().take(80).collect()));
+        }
+        let types = function.inputs.iter().map(|input| input.resolve().ok().filter(is_decodable));
+        let types: Option<Vec<DynSolType>> = types.collect();
+        let types = types.ok_or_else(|| AbiError::Type(signature.clone()))?;
+        Ok(Self {
+            name: function.name.clone(),
+            selector: function.selector(),
+            names: function.inputs.iter().map(|input| input.name.clone()).collect(),
+            types,
+            signature,
+        })
+    }
+
+    /// The signature with the names of its parameters, as a mistake or a report shows it.
+    pub fn describe(&self) -> String {
+        let one = |(ty, name): (&DynSolType, &String)| {
+            format!("{} {name}", ty.sol_type_name()).trim_end().to_owned()
+        };
+        let parameters: Vec<_> = self.types.iter().zip(&self.names).map(one).collect();
+        format!("{}({})", self.name, parameters.join(", "))
+    }
+
+    /// The position of a parameter by its name or, counted from 0, its number.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        let named = self.names.iter().position(|known| known == name && !name.is_empty());
+        named.or_else(|| {
+            name.parse().ok().filter(|at: &usize| *at < self.types.len() && at.to_string() == name)
+        })
+    }
+
+    /// What a parameter is called in a policy.
+    pub fn label(&self, at: usize) -> String {
+        match self.names.get(at) {
+            Some(name) if !name.is_empty() => name.clone(),
+            _ => at.to_string(),
+        }
+    }
+}
+
+/// Whether an address can stand anywhere in a value of this type.
+pub(in crate::policy) fn holds_address(ty: &DynSolType) -> bool {
+    match ty {
+        // A function value is an address and a selector.
+        DynSolType::Address | DynSolType::Function => true,
+        DynSolType::Array(item) | DynSolType::FixedArray(item, _) => holds_address(item),
+        DynSolType::Tuple(items) => items.iter().any(holds_address),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_a_foundry_and_a_hardhat_artifact_are_read() {
+        let array = ERC20;
+        let foundry = format!(r#"{{"abi":{array},"bytecode":{{"object":"0x__$aa$__"}},"id":3}}"#);
+        let hardhat = format!(r#"{{"_format":"hh-sol-artifact-1","abi":{array},"bytecode":"0x"}}"#);
+        for json in [array, &foundry, &hardhat] {
+            let abi = Abi::parse(json).unwrap();
+            let transfer = abi.find("transfer").unwrap();
+            assert_eq!(transfer.signature, "transfer(address,uint256)");
+            assert_eq!(transfer.selector, [0xa9, 0x05, 0x9c, 0xbb]);
+            assert_eq!(abi.find("transfer(address to, uint256 value)").unwrap(), transfer);
+        }
+        assert!(matches!(Abi::parse("{}"), Err(AbiError::Json(_))));
+    }
+
+    #[test]
+    fn an_overloaded_name_and_a_missing_one_say_what_there_is() {
+        let json = r#"[
+            {"type":"function","name":"f","inputs":[{"name":"a","type":"address"}],"outputs":[],"stateMutability":"view"},
+            {"type":"function","name":"f","inputs":[],"outputs":[],"stateMutability":"view"}]"#;
+        let abi = Abi::parse(json).unwrap();
+        let both = abi.find("f").unwrap_err().to_string();
+        assert!(both.contains("`f()`") && both.contains("`f(address)`"), "{both}");
+        assert_eq!(abi.find("f()").unwrap().types, []);
+        assert!(abi.find("g").unwrap_err().to_string().contains("it has no function `g`"));
+    }
+
+    #[test]
+    fn a_text_that_is_no_signature_is_refused_without_recursion() {
+        for text in [format!("f{}", "(".repeat(100_000)), format!("f(uint8{})", "[]".repeat(100_000))] {
+            assert!(matches!(Function::parse(&text), Err(AbiError::Type(_))));
+        }
+        let deep = format!(
+            r#"[{{"type":"function","name":"f","inputs":[{{"name":"a","type":"uint8{}"}}],"outputs":[],"stateMutability":"view"}}]"#,
+            "[]".repeat(100_000)
+        );
+        assert!(matches!(Abi::parse(&deep), Err(AbiError::Type(_) | AbiError::Json(_))));
+    }
+
+    #[test]
+    fn a_parameter_has_a_name_or_a_number() {
+        let function = Function::parse("f(address to, uint256)").unwrap();
+        assert_eq!(function.signature, "f(address,uint256)");
+        assert_eq!((function.position("to"), function.position("1")), (Some(0), Some(1)));
+        assert_eq!(
+            (function.position(""), function.position("2"), function.position("01")),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn an_address_is_found_at_any_depth() {
+        for (text, holds) in [
+            ("address", true),
+            ("(uint8,(bool,address[3])[])", true),
+            ("function", true),
+            ("bytes", false),
+            ("(uint8,string)[]", false),
+        ] {
+            assert_eq!(holds_address(&DynSolType::parse(text).unwrap()), holds, "{text}");
+        }
+    }
+}

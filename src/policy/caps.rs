@@ -1,0 +1,50 @@
+//! `[caps]`: what no transaction may go beyond, whatever the rules say. A node's quote is not trusted.
+
+use alloy_primitives::U256;
+
+use crate::policy::amount::show_wei;
+use crate::policy::denied::{DenialCause, Denied};
+use crate::policy::facts::{Facts, TransactionFacts};
+
+/// A missing cap is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::policy) struct Caps {
+    /// In wei for a unit of gas.
+    pub fee_per_gas: Option<U256>,
+    pub gas: Option<u64>,
+    /// In wei: gas limit times fee.
+    pub execution_fee: Option<U256>,
+    /// In bytes.
+    pub calldata: Option<u64>,
+}
+
+impl Caps {
+    pub fn check(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Result<(), Denied> {
+        let asked = transaction.asked;
+        let hold = |key: &str, what: &str, is: U256, cap: Option<U256>, show: fn(U256) -> String| match cap {
+            Some(cap) if is > cap => {
+                let sentence = format!(
+                    "client `{}` may not {}: it has {what} {}, and the policy's cap `{key}` is {}",
+                    facts.client,
+                    facts.describe(),
+                    show(is),
+                    show(cap),
+                );
+                Err(Denied {
+                    condition: Some(format!("caps.{key}")),
+                    ..Denied::new(DenialCause::Cap, sentence)
+                })
+            }
+            _ => Ok(()),
+        };
+        let count = |number: U256| number.to_string();
+        let per_gas = U256::from(asked.fees().max_per_gas());
+        let fee = asked.max_execution_fee();
+        let bytes = U256::from(asked.data().len());
+        let (max_gas, max_bytes) = (self.gas.map(U256::from), self.calldata.map(U256::from));
+        hold("max_fee_per_gas", "a fee per gas of", per_gas, self.fee_per_gas, show_wei)?;
+        hold("max_gas", "a gas allowance of", U256::from(asked.gas()), max_gas, count)?;
+        hold("max_execution_fee", "an execution fee of up to", fee, self.execution_fee, show_wei)?;
+        hold("max_calldata", "as bytes of calldata", bytes, max_bytes, count)
+    }
+}

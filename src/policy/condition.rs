@@ -1,0 +1,316 @@
+//! The conditions of rules: each looks at one thing, and says in a sentence why it does not hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_dyn_abi::DynSolValue;
+use alloy_primitives::{Address, U256};
+
+use crate::policy::abi::Function;
+use crate::policy::amount::{Range, Unit, show_unit, show_wei};
+use crate::policy::facts::{Call, Facts, MessageFacts, Subject, TransactionFacts};
+use crate::policy::siwe::SiweError;
+use crate::transaction::calldata::CalldataError;
+
+/// One condition. Several values in a list are alternatives.
+#[derive(Debug, PartialEq)]
+pub(in crate::policy) enum Condition {
+    Chain(u64),
+    /// Names of clients, or of roles.
+    Clients(Vec<String>),
+    From(Vec<Address>),
+    To(Targets),
+    Call(Called),
+    Argument {
+        function: Arc<Function>,
+        at: usize,
+        test: ArgumentTest,
+    },
+    Value(Range),
+    ExecutionFee(Range),
+    Text(TextTest),
+    Siwe(SiweTest),
+}
+
+/// `to`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::policy) struct Targets {
+    /// Any address; never a creation.
+    pub any: bool,
+    pub creation: bool,
+    pub addresses: Vec<Address>,
+}
+
+/// `call`
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Called {
+    Empty,
+    Function(Arc<Function>),
+}
+
+/// A test of one argument.
+#[derive(Debug, PartialEq)]
+pub(in crate::policy) enum ArgumentTest {
+    OneOf(Vec<Operand>, Option<Unit>),
+    NoneOf(Vec<Operand>, Option<Unit>),
+    Min(DynSolValue, Option<Unit>),
+    Max(DynSolValue, Option<Unit>),
+}
+
+/// What an argument is compared with.
+#[derive(Debug, PartialEq)]
+pub(in crate::policy) enum Operand {
+    /// `$from`: the account that signs.
+    From,
+    Value(DynSolValue),
+}
+
+/// `text`
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::policy) enum TextTest {
+    Any,
+    Prefix(String),
+    Equals(String),
+}
+
+/// `siwe`
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::policy) struct SiweTest {
+    pub domains: Vec<String>,
+    pub chain: Option<u64>,
+    pub expires_within: Option<Duration>,
+}
+
+/// Whether a condition holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Holds {
+    Yes,
+    No(String),
+    /// The payload cannot be read well enough to say.
+    Unclear(String),
+}
+
+impl Condition {
+    /// The key of the rule that this is written under.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Chain(_) => "chain".to_owned(),
+            Self::Clients(_) => "clients".to_owned(),
+            Self::From(_) => "from".to_owned(),
+            Self::To(_) => "to".to_owned(),
+            Self::Call(_) => "call".to_owned(),
+            Self::Argument { function, at, .. } => format!("args.{}", function.label(*at)),
+            Self::Value(_) => "value".to_owned(),
+            Self::ExecutionFee(_) => "execution_fee".to_owned(),
+            Self::Text(_) => "text".to_owned(),
+            Self::Siwe(_) => "siwe".to_owned(),
+        }
+    }
+
+    pub fn test(&self, facts: &Facts<'_>) -> Holds {
+        match (self, &facts.subject) {
+            (Self::Clients(names), _) => {
+                let found =
+                    names.iter().any(|name| name == facts.client || Some(name.as_str()) == facts.role);
+                when(found, || format!("client `{}` is not among those of the rule", facts.client))
+            }
+            (Self::From(accounts), _) => when(accounts.contains(&facts.account), || {
+                format!("account {} is not among those of the rule", facts.book.account(facts.account))
+            }),
+            (Self::Chain(chain), Subject::Transaction(transaction)) => {
+                let is = transaction.asked.chain_id();
+                when(is == *chain, || format!("the chain is {is}, the rule is for chain {chain}"))
+            }
+            (Self::To(targets), Subject::Transaction(transaction)) => targets.test(transaction, facts),
+            (Self::Call(called), Subject::Transaction(transaction)) => called.test(transaction),
+            (Self::Argument { function, at, test }, Subject::Transaction(transaction)) => {
+                argument(transaction, function, *at, test, facts)
+            }
+            (Self::Value(range), Subject::Transaction(transaction)) => {
+                amount("value", transaction.asked.value(), range)
+            }
+            (Self::ExecutionFee(range), Subject::Transaction(transaction)) => amount(
+                "the most it can cost to execute (gas limit times fee)",
+                transaction.asked.max_execution_fee(),
+                range,
+            ),
+            (Self::Text(test), Subject::Message(message)) => test.test(message),
+            (Self::Siwe(test), Subject::Message(message)) => test.test(message, facts),
+            // Reading a policy keeps conditions of one kind out of rules of another.
+            _ => Holds::Unclear(format!("`{}` is for another kind of payload", self.key())),
+        }
+    }
+}
+
+impl Targets {
+    fn test(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Holds {
+        match transaction.asked.to() {
+            None => when(self.creation, || "it creates a contract, which the rule does not name".to_owned()),
+            Some(to) => when(self.any || self.addresses.contains(&to), || {
+                let name = facts.book.name(transaction.asked.chain_id(), to);
+                format!("the target is {name}, which is not among those of the rule")
+            }),
+        }
+    }
+}
+
+impl Called {
+    fn test(&self, transaction: &TransactionFacts<'_>) -> Holds {
+        match (self, transaction.call) {
+            (Self::Empty, call) => when(call == Call::Empty, || "there is calldata".to_owned()),
+            (Self::Function(function), Call::Function(is, _)) if is == function.selector => {
+                // Also where no condition looks at the arguments: calldata that is not exactly this call may be
+                // anything to the contract.
+                match transaction.arguments(function).as_ref() {
+                    Ok(_) => Holds::Yes,
+                    Err(why) => Holds::Unclear(inexact(function, why)),
+                }
+            }
+            (Self::Function(function), _) => Holds::No(format!("it is no call of {}", function.signature)),
+        }
+    }
+}
+
+fn argument(
+    transaction: &TransactionFacts<'_>,
+    function: &Arc<Function>,
+    at: usize,
+    test: &ArgumentTest,
+    facts: &Facts<'_>,
+) -> Holds {
+    let arguments = transaction.arguments(function);
+    let value = match arguments.as_ref() {
+        Ok(values) => values.get(at),
+        Err(why) => return Holds::Unclear(inexact(function, why)),
+    };
+    let Some(value) = value else { return Holds::Unclear("there is no such argument".to_owned()) };
+    let equal = |operand: &Operand| match operand {
+        Operand::From => *value == DynSolValue::Address(facts.account),
+        Operand::Value(wanted) => value == wanted,
+    };
+    let chain = transaction.asked.chain_id();
+    let show = |value: &DynSolValue, unit: &Option<Unit>| show_value(value, unit.as_ref(), facts, chain);
+    match test {
+        ArgumentTest::OneOf(operands, unit) => when(operands.iter().any(equal), || {
+            format!("it is {}, which is not what the rule names", show(value, unit))
+        }),
+        ArgumentTest::NoneOf(operands, unit) => when(!operands.iter().any(equal), || {
+            format!("it is {}, which the rule excludes", show(value, unit))
+        }),
+        ArgumentTest::Min(least, unit) => compared(value, least, std::cmp::Ordering::is_ge, || {
+            format!("it is {}, and must be at least {}", show(value, unit), show(least, unit))
+        }),
+        ArgumentTest::Max(most, unit) => compared(value, most, std::cmp::Ordering::is_le, || {
+            format!("it is {}, and may be at most {}", show(value, unit), show(most, unit))
+        }),
+    }
+}
+
+fn inexact(function: &Function, why: &CalldataError) -> String {
+    format!("the calldata is no exact encoding of {}: {why}", function.signature)
+}
+
+/// How two numbers of one type compare.
+pub(in crate::policy) fn order(one: &DynSolValue, other: &DynSolValue) -> Option<std::cmp::Ordering> {
+    match (one, other) {
+        (DynSolValue::Uint(one, _), DynSolValue::Uint(other, _)) => Some(one.cmp(other)),
+        (DynSolValue::Int(one, _), DynSolValue::Int(other, _)) => Some(one.cmp(other)),
+        _ => None,
+    }
+}
+
+fn compared(
+    value: &DynSolValue,
+    bound: &DynSolValue,
+    right: impl Fn(std::cmp::Ordering) -> bool,
+    why: impl FnOnce() -> String,
+) -> Holds {
+    let Some(order) = order(value, bound) else { return Holds::Unclear("it is no number".to_owned()) };
+    when(right(order), why)
+}
+
+fn amount(what: &str, is: U256, range: &Range) -> Holds {
+    when(range.contains(is), || {
+        format!("{what} is {}, and must be {}", show_wei(is), range.describe(show_wei))
+    })
+}
+
+impl TextTest {
+    fn test(&self, message: &MessageFacts<'_>) -> Holds {
+        let bytes = message.asked.bytes();
+        if let Self::Equals(text) = self {
+            return when(text.as_bytes() == bytes.as_ref(), || "it is another text".to_owned());
+        }
+        if let Self::Prefix(prefix) = self
+            && !bytes.starts_with(prefix.as_bytes())
+        {
+            return Holds::No("it does not begin as the rule demands".to_owned());
+        }
+        if message.asked.as_str().is_none() {
+            return Holds::Unclear(
+                "it is not UTF-8, so it is no text that anyone could have read".to_owned(),
+            );
+        }
+        // Safe and others take a signature over 32 bytes for the approval of the transaction with that hash.
+        if bytes.len() == 32 {
+            return Holds::Unclear("its 32 bytes can be the hash of something else".to_owned());
+        }
+        Holds::Yes
+    }
+}
+
+impl SiweTest {
+    fn test(&self, message: &MessageFacts<'_>, facts: &Facts<'_>) -> Holds {
+        let siwe = match message.siwe() {
+            Ok(siwe) => siwe,
+            Err(SiweError::NotSiwe) => return Holds::No("it is no sign-in message (EIP-4361)".to_owned()),
+            Err(why) => {
+                return Holds::Unclear(format!("it is no well-formed sign-in message (EIP-4361): {why}"));
+            }
+        };
+        if siwe.address != facts.account {
+            return Holds::Unclear("it is a sign-in of another account".to_owned());
+        }
+        if !self.domains.is_empty() && !self.domains.iter().any(|domain| domain == siwe.domain) {
+            return Holds::No("it signs in to another domain".to_owned());
+        }
+        if let Some(chain) = self.chain
+            && chain != siwe.chain
+        {
+            return Holds::No(format!("it signs in on chain {}, the rule is for chain {chain}", siwe.chain));
+        }
+        let Some(within) = self.expires_within else { return Holds::Yes };
+        match siwe.expires {
+            None => Holds::No("it never expires".to_owned()),
+            Some(expires) if expires <= facts.now => Holds::No("it has expired".to_owned()),
+            Some(expires) => when(expires.since(facts.now) <= within, || {
+                format!("it expires at {expires}, later than {} s from now", within.as_secs())
+            }),
+        }
+    }
+}
+
+fn when(holds: bool, why: impl FnOnce() -> String) -> Holds {
+    if holds { Holds::Yes } else { Holds::No(why()) }
+}
+
+/// A value as a sentence can hold it: numbers and addresses; what a client could fill with any text is named,
+/// not quoted.
+pub(in crate::policy) fn show_value(
+    value: &DynSolValue,
+    unit: Option<&Unit>,
+    facts: &Facts<'_>,
+    chain: u64,
+) -> String {
+    match (value, unit) {
+        (DynSolValue::Uint(number, _), Some(unit)) => show_unit(*number, unit),
+        (DynSolValue::Uint(number, _), None) => number.to_string(),
+        (DynSolValue::Int(number, _), _) => number.to_dec_string(),
+        (DynSolValue::Bool(value), _) => value.to_string(),
+        (DynSolValue::Address(address), _) => facts.book.name(chain, *address),
+        (DynSolValue::FixedBytes(word, size), _) => {
+            alloy_primitives::hex::encode_prefixed(word.get(..*size).unwrap_or_default())
+        }
+        _ => "another value".to_owned(),
+    }
+}

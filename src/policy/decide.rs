@@ -1,0 +1,352 @@
+//! The decision: deny beats allow, order means nothing, and what no rule allows is denied.
+
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+
+use crate::clock::{Clock, Timestamp};
+use crate::identity::AccountCaller;
+use crate::policy::caps::Caps;
+use crate::policy::denied::{DenialCause, Denied};
+use crate::policy::facts::{Book, Call, Facts, Subject};
+use crate::policy::index::{Index, of_effect};
+use crate::policy::judged::{Judged, facts};
+use crate::policy::permitted::Permitted;
+use crate::policy::rate::Rates;
+use crate::policy::rule::{Effect, Failure, Rule};
+use crate::policy::wrapper::Wrappers;
+
+/// All files of a policy folder, read and checked. The default has no rule, and denies everything.
+#[derive(Debug)]
+pub struct Policy {
+    /// By id, so that which rule is named does not depend on the order in which they are written.
+    pub(in crate::policy) rules: Vec<Rule>,
+    pub(in crate::policy) index: Index,
+    pub(in crate::policy) caps: Caps,
+    pub(in crate::policy) rates: Rates,
+    pub(in crate::policy) book: Book,
+    pub(in crate::policy) wrappers: Wrappers,
+    pub(in crate::policy) hash: B256,
+    pub(in crate::policy) text: String,
+    pub(in crate::policy) clock: Clock,
+}
+
+impl Policy {
+    /// Decides, and counts what it permits on its rates.
+    pub fn decide<K: Judged>(&self, caller: &AccountCaller, asked: K::Asked) -> Result<Permitted<K>, Denied> {
+        self.permit(caller, asked, true)
+    }
+
+    /// Decides anew about a request that was permitted and counted before, and had to change or to wait (its
+    /// fees had to rise; the policy was replaced): the rates do not count it again.
+    pub fn decide_again<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: K::Asked,
+    ) -> Result<Permitted<K>, Denied> {
+        self.permit(caller, asked, false)
+    }
+
+    /// The rule that allows it, or the refusal. Pure: the same policy, caller, payload and time give the same
+    /// answer, and nothing is counted.
+    pub fn judge<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: &K::Asked,
+        now: Timestamp,
+    ) -> Result<Arc<str>, Denied> {
+        same_account::<K>(caller, asked)?;
+        self.verdict(&facts::<K>(caller, asked, &self.book, now))
+    }
+
+    /// Names this policy: the hash of [`Policy::text`].
+    pub const fn hash(&self) -> B256 {
+        self.hash
+    }
+
+    /// Everything that was read, in one text: the accounts, every file and every ABI by name.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Takes the time from another clock than the machine's. (Rates go by the machine's monotonic clock.)
+    #[must_use]
+    pub fn with_clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    fn permit<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: K::Asked,
+        count: bool,
+    ) -> Result<Permitted<K>, Denied> {
+        same_account::<K>(caller, &asked)?;
+        let facts = facts::<K>(caller, &asked, &self.book, self.clock.now());
+        let rule = self.verdict(&facts)?;
+        if count {
+            self.rates.charge(&facts, &rule)?;
+        }
+        drop(facts);
+        Ok(Permitted::new(asked, caller.clone(), rule, self.hash))
+    }
+
+    pub(in crate::policy) fn verdict(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
+        let candidates = self.index.candidates(&facts.subject);
+        if let Some(rule) = of_effect(&self.rules, &candidates, Effect::Deny).find(|rule| rule.matches(facts))
+        {
+            let sentence =
+                format!("rule `{}` forbids client `{}` to {}", rule.id, facts.client, facts.describe());
+            return Err(Denied::new(DenialCause::Rule, sentence).by(&rule.id, None));
+        }
+        self.refuse_unread(facts)?;
+        let Some(rule) = of_effect(&self.rules, &candidates, Effect::Allow).find(|rule| rule.matches(facts))
+        else {
+            return Err(no_rule(facts, of_effect(&self.rules, &candidates, Effect::Allow)));
+        };
+        if let Subject::Transaction(transaction) = &facts.subject {
+            self.caps.check(transaction, facts)?;
+        }
+        Ok(Arc::clone(&rule.id))
+    }
+
+    /// What nobody can judge is refused before any allow rule is asked.
+    fn refuse_unread(&self, facts: &Facts<'_>) -> Result<(), Denied> {
+        let Subject::Transaction(transaction) = &facts.subject else { return Ok(()) };
+        let refused = |why: &str| format!("client `{}` may not {}: {why}", facts.client, facts.describe());
+        if let Call::Function(selector, _) = transaction.call
+            && let Some(signature) = self.wrappers.find(selector)
+        {
+            let why = format!(
+                "{signature} carries other calls inside it, which this version does not judge; send them one by one"
+            );
+            return Err(Denied::new(DenialCause::Wrapper, refused(&why)));
+        }
+        match transaction.undecodable() {
+            Some(why) => Err(Denied::new(DenialCause::Undecodable, refused(&why))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The payload must be from the very account for which the caller was admitted.
+fn same_account<K: Judged>(caller: &AccountCaller, asked: &K::Asked) -> Result<(), Denied> {
+    if K::from(asked) == caller.account() {
+        return Ok(());
+    }
+    let sentence = format!(
+        "client `{}` asked for account {}, and the payload is from another",
+        caller.client().name,
+        caller.account()
+    );
+    Err(Denied::new(DenialCause::Account, sentence))
+}
+
+/// Names the allow rule that came nearest, among those that are for this client and this account: whom other
+/// rules are for is nobody else's business.
+fn no_rule<'a>(facts: &Facts<'_>, allowing: impl Iterator<Item = &'a Rule>) -> Denied {
+    let who = format!("client `{}` may not {}", facts.client, facts.describe());
+    let nearest = allowing
+        .map(|rule| (rule, rule.failures(facts)))
+        .filter(|(_, failures)| !failures.iter().any(Failure::is_about_who))
+        .min_by_key(|(_, failures)| failures.len());
+    match nearest {
+        None => Denied::new(DenialCause::NoRule, format!("{who}: no rule allows it")),
+        Some((rule, failures)) => {
+            let whys = failures.iter().map(|failure| format!("`{}`: {}", failure.condition, failure.why));
+            let whys = whys.collect::<Vec<_>>().join("; ");
+            let sentence = format!("{who}: rule `{}` comes nearest, but {whys}", rule.id);
+            let condition = failures.first().map(|failure| failure.condition.as_str());
+            Denied::new(DenialCause::NoRule, sentence).by(&rule.id, condition)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_dyn_abi::DynSolValue;
+    use alloy_primitives::U256;
+    use proptest::prelude::*;
+    use proptest::sample::{Index as Pick, select};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::tests::{
+        ALICE, BOB, CONTRACTS, USDC, address, call, caller, policy_of, transaction, transfer,
+    };
+    use crate::transaction::Tx;
+
+    /// A rule as it would be written, in parts that a property can change.
+    #[derive(Clone, Debug)]
+    struct Written {
+        allow: bool,
+        clients: &'static str,
+        to: &'static str,
+        call: &'static str,
+        args: &'static str,
+        amount: Option<u64>,
+        value: Option<u64>,
+    }
+
+    impl Written {
+        fn text(&self, id: usize) -> String {
+            let effect = if self.allow { "allow" } else { "deny" };
+            let amount = self.amount.map(|max| format!(", amount = {{ max = {max} }}")).unwrap_or_default();
+            let args = match self.args {
+                "" => String::new(),
+                args => format!("args = {{ {args}{amount} }}\n"),
+            };
+            let value =
+                self.value.map(|max| format!("value = {{ max = \"{max} wei\" }}\n")).unwrap_or_default();
+            format!(
+                "[[rule]]\nid = \"r{id}\"\neffect = \"{effect}\"\nkind = \"transaction\"\nchain = 1\nclients = [{}]\n\
+                 from = [\"treasury\"]\nto = [{}]\ncall = \"{}\"\n{args}{value}\n",
+                self.clients, self.to, self.call,
+            )
+        }
+    }
+
+    fn some_rule(allow: impl Strategy<Value = bool>) -> impl Strategy<Value = Written> {
+        let clients = select(vec!["\"ann\"", "\"trader\"", "\"ben\"", "\"any\"", "\"ann\", \"ben\""]);
+        let signature = "transfer(address to, uint256 amount)";
+        let target = select(vec![
+            ("\"usdc\"", "transfer", "to = [\"alice\", \"bob\"]"),
+            ("\"usdc\"", "transfer", "to = { not = \"bob\" }"),
+            ("\"usdc\"", "transfer", "to = \"any\""),
+            ("\"usdc\"", "approve(address spender, uint256 amount)", "spender = \"any\""),
+            ("\"usdc\"", "any", ""),
+            ("\"usdc\"", "empty", ""),
+            ("\"bob\", \"alice\"", signature, "to = \"any\""),
+            ("\"bob\"", "any", ""),
+            ("\"bob\", \"usdc\"", "empty", ""),
+            ("\"any\"", signature, "to = \"$from\""),
+            ("\"any\"", "any", ""),
+            ("\"create\"", "any", ""),
+        ]);
+        let limit = || prop::option::of(select(vec![0_u64, 10, 1000]));
+        (allow, clients, target, limit(), limit()).prop_map(
+            |(allow, clients, (to, call, args), amount, value)| Written {
+                allow,
+                clients,
+                to,
+                call,
+                args,
+                amount,
+                value,
+            },
+        )
+    }
+
+    fn some_request() -> impl Strategy<Value = (&'static str, Value)> {
+        let amount = || select(vec![0_u64, 10, 500, 1000, 5000]);
+        let data = prop_oneof![
+            (select(vec![ALICE, BOB, crate::policy::tests::TREASURY]), amount())
+                .prop_map(|(to, n)| transfer(to, n)),
+            amount().prop_map(|n| call(
+                "approve(address,uint256)",
+                &[address(ALICE), DynSolValue::Uint(U256::from(n), 256)]
+            )),
+            Just("0x".to_owned()),
+            Just("0x01".to_owned()),
+            Just(format!("{}00", transfer(ALICE, 1))),
+            Just("0xa9059cbb".to_owned()),
+            Just("0xdeadbeef".to_owned()),
+            Just("0xac9650d8".to_owned()),
+        ];
+        let to = select(vec![json!(USDC), json!(ALICE), json!(BOB), Value::Null]);
+        let value = select(vec!["0x0", "0xa", "0x64"]);
+        (select(vec!["ann", "ben"]), to, data, value).prop_map(|(who, to, data, value)| {
+            // Without `to` there must be code.
+            let data = if to.is_null() && data == "0x" { "0x00".to_owned() } else { data };
+            (who, json!({ "to": to, "data": data, "value": value }))
+        })
+    }
+
+    fn load(rules: &[Written]) -> Policy {
+        let texts: Vec<_> = rules.iter().enumerate().map(|(id, rule)| rule.text(id)).collect();
+        policy_of(&[("a.toml", CONTRACTS), ("b.toml", &texts.concat())]).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn judge(policy: &Policy, (who, fields): &(&str, Value)) -> Result<Arc<str>, Denied> {
+        policy.judge::<Tx>(&caller(who), &transaction(fields), Timestamp::from_millis(0))
+    }
+
+    /// With no index, and no order: what the semantics say, by the letter.
+    fn naively(policy: &Policy, (who, fields): &(&str, Value)) -> bool {
+        let (caller, asked) = (caller(who), transaction(fields));
+        let facts = facts::<Tx>(&caller, &asked, &policy.book, Timestamp::from_millis(0));
+        let any = |effect| policy.rules.iter().any(|rule| rule.effect == effect && rule.matches(&facts));
+        !any(Effect::Deny) && policy.refuse_unread(&facts).is_ok() && any(Effect::Allow)
+    }
+
+    proptest! {
+        #[test]
+        fn inv_04_without_an_allow_rule_everything_is_denied(
+            denies in prop::collection::vec(some_rule(Just(false)), 0..6), request in some_request(),
+        ) {
+            prop_assert!(judge(&load(&denies), &request).is_err());
+        }
+
+        #[test]
+        fn inv_04_deny_beats_allow(
+            allows in prop::collection::vec(some_rule(Just(true)), 0..6), deny in some_rule(Just(false)),
+            request in some_request(),
+        ) {
+            let alone = judge(&load(std::slice::from_ref(&deny)), &request).unwrap_err();
+            let all: Vec<_> = allows.into_iter().chain([deny]).collect();
+            let together = judge(&load(&all), &request);
+            if alone.cause == DenialCause::Rule {
+                prop_assert_eq!(together.unwrap_err().cause, DenialCause::Rule);
+            } else {
+                prop_assert!(together.err().is_none_or(|denied| denied.cause != DenialCause::Rule));
+            }
+        }
+
+        #[test]
+        fn inv_04_order_means_nothing_and_the_index_finds_all(
+            rules in prop::collection::vec(some_rule(any::<bool>()), 0..8), request in some_request(), cut in any::<Pick>(),
+        ) {
+            let policy = load(&rules);
+            let expected = judge(&policy, &request);
+            prop_assert_eq!(naively(&policy, &request), expected.is_ok());
+            prop_assert_eq!(judge(&policy, &request), expected.clone(), "the same again");
+
+            let mut texts: Vec<_> = rules.iter().enumerate().map(|(id, rule)| rule.text(id)).collect();
+            texts.reverse();
+            let (one, other) = texts.split_at(cut.index(texts.len().saturating_add(1)));
+            let files = [("a.toml", one.concat()), ("b.toml", CONTRACTS.to_owned()), ("c.toml", other.concat())];
+            let files = files.each_ref().map(|(name, text)| (*name, text.as_str()));
+            prop_assert_eq!(judge(&policy_of(&files).unwrap(), &request), expected);
+        }
+
+        #[test]
+        fn inv_04_a_deny_more_or_an_allow_less_never_allows_more(
+            rules in prop::collection::vec(some_rule(any::<bool>()), 1..8), deny in some_rule(Just(false)),
+            request in some_request(), at in any::<Pick>(),
+        ) {
+            let before = judge(&load(&rules), &request);
+            let mut more = rules.clone();
+            more.push(deny);
+            prop_assert!(before.is_ok() || judge(&load(&more), &request).is_err());
+            let mut less = rules.clone();
+            let at = at.index(less.len());
+            if less[at].allow {
+                less.remove(at);
+                prop_assert!(before.is_ok() || judge(&load(&less), &request).is_err());
+            }
+        }
+
+        #[test]
+        fn inv_04_a_lower_limit_never_allows_more(
+            rules in prop::collection::vec(some_rule(Just(true)), 1..6), request in some_request(), at in any::<Pick>(),
+        ) {
+            let before = judge(&load(&rules), &request);
+            let mut lower = rules.clone();
+            let at = at.index(lower.len());
+            lower[at].amount = Some(lower[at].amount.map_or(2000, |limit| limit / 2));
+            // An allow rule that says nothing of `value` allows none: there is nothing to lower.
+            lower[at].value = lower[at].value.map(|value| value / 2);
+            prop_assert!(before.is_ok() || judge(&load(&lower), &request).is_err());
+        }
+    }
+}

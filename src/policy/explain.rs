@@ -1,0 +1,125 @@
+//! Why a decision is as it is: every rule that is for this client and account, and what kept it from matching.
+
+use alloy_primitives::Address;
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::identity::AccountCaller;
+use crate::policy::condition::show_value;
+use crate::policy::decide::Policy;
+use crate::policy::denied::Denied;
+use crate::policy::facts::{Call, Facts, Subject};
+use crate::policy::judged::{Judged, facts};
+use crate::policy::rule::{Effect, Failure, Rule};
+
+/// A decision taken apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// What the payload was read as.
+    pub asked: String,
+    /// The arguments of the call by name, where the contract's ABI is known.
+    pub arguments: Vec<(String, String)>,
+    pub allowed: bool,
+    /// The rule that allows or forbids it, or comes nearest.
+    pub rule: Option<String>,
+    /// The refusal as the client reads it.
+    pub sentence: Option<String>,
+    /// Rules for this client and account: those that match first, then by the number of failed conditions.
+    pub rules: Vec<RuleReport>,
+    /// How many rules are for other clients, accounts or kinds of payload.
+    pub others: usize,
+}
+
+/// How one rule sees the payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleReport {
+    pub rule: String,
+    pub effect: &'static str,
+    pub file: String,
+    pub line: usize,
+    pub matches: bool,
+    /// Each condition that does not hold, and why.
+    pub failures: Vec<(String, String)>,
+}
+
+impl Policy {
+    /// Takes a decision apart. Rates are not looked at.
+    pub fn explain<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: &K::Asked,
+        now: Timestamp,
+    ) -> Explanation {
+        let decision = self.judge::<K>(caller, asked, now);
+        let facts = facts::<K>(caller, asked, &self.book, now);
+        // Every rule is asked, not only those that the index finds.
+        let judged: Vec<_> = self.rules.iter().map(|rule| (rule, rule.failures(&facts))).collect();
+        let about = |failures: &[Failure]| {
+            !failures.iter().any(|failure| failure.is_about_who() || failure.condition == "kind")
+        };
+        let mut rules: Vec<_> = judged.iter().filter(|(_, failures)| about(failures)).collect();
+        rules.sort_by_key(|(_, failures)| failures.len());
+        Explanation {
+            asked: facts.describe(),
+            arguments: arguments(&facts),
+            allowed: decision.is_ok(),
+            rule: match &decision {
+                Ok(rule) => Some(rule.to_string()),
+                Err(denied) => denied.rule.clone(),
+            },
+            sentence: decision.err().map(|denied: Denied| denied.sentence),
+            others: judged.len().saturating_sub(rules.len()),
+            rules: rules.into_iter().map(|(rule, failures)| report(rule, failures)).collect(),
+        }
+    }
+
+    /// The address that a label of `[contracts]` or an account's name means.
+    pub fn address_of(&self, name: &str) -> Option<Address> {
+        let contract = self.book.contracts.values().find(|contract| contract.label == name);
+        let account = || self.book.accounts.iter().find(|(_, known)| *known == name).map(|(at, _)| *at);
+        contract.map(|contract| contract.address).or_else(account)
+    }
+
+    /// The symbol and decimals of the token at an address.
+    pub fn unit_of(&self, chain: u64, address: Address) -> Option<(&str, u8)> {
+        let unit = self.book.contracts.get(&(chain, address))?.unit.as_ref()?;
+        Some((&unit.symbol, unit.decimals))
+    }
+
+    /// How many rules and rates there are.
+    pub const fn size(&self) -> (usize, usize) {
+        (self.rules.len(), self.rates.len())
+    }
+}
+
+fn report(rule: &Rule, failures: &[Failure]) -> RuleReport {
+    RuleReport {
+        rule: rule.id.to_string(),
+        effect: match rule.effect {
+            Effect::Allow => "allow",
+            Effect::Deny => "deny",
+        },
+        file: rule.place.file.display().to_string(),
+        line: rule.place.line,
+        matches: failures.is_empty(),
+        failures: failures.iter().map(|failure| (failure.condition.clone(), failure.why.clone())).collect(),
+    }
+}
+
+fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
+    let Subject::Transaction(transaction) = &facts.subject else { return Vec::new() };
+    let Call::Function(selector, _) = transaction.call else { return Vec::new() };
+    let contract = transaction.contract;
+    let Some(function) = contract.and_then(|contract| contract.abi.as_ref()?.by_selector(selector)) else {
+        return Vec::new();
+    };
+    let chain = transaction.asked.chain_id();
+    match transaction.arguments(function).as_ref() {
+        Ok(values) => values
+            .iter()
+            .enumerate()
+            .map(|(at, value)| (function.label(at), show_value(value, None, facts, chain)))
+            .collect(),
+        Err(_) => Vec::new(),
+    }
+}

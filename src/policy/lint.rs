@@ -1,0 +1,337 @@
+//! What is no mistake and yet worth a second look: rules that allow more than they seem to, or nothing at all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use alloy_dyn_abi::DynSolType;
+use alloy_primitives::U256;
+use serde::Serialize;
+
+use crate::policy::abi::holds_address;
+use crate::policy::amount::Range;
+use crate::policy::condition::{ArgumentTest, Called, Condition, TextTest};
+use crate::policy::decide::Policy;
+use crate::policy::facts::Contract;
+use crate::policy::rule::{Effect, Rule, RuleKind};
+use crate::policy::world::World;
+
+/// Something worth a second look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    pub file: Option<PathBuf>,
+    pub line: Option<usize>,
+    pub what: String,
+}
+
+impl std::fmt::Display for Warning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let (Some(file), Some(line)) = (&self.file, self.line) {
+            write!(f, "{}:{line}: ", file.display())?;
+        }
+        write!(f, "{}", self.what)
+    }
+}
+
+impl Policy {
+    /// What `chancery policy check` warns of.
+    pub fn warnings(&self, world: &World) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        let mut about = |rule: Option<&Rule>, what: String| {
+            let place = rule.map(|rule| rule.place.clone());
+            let (file, line) = place.map(|place| (place.file, place.line)).unzip();
+            let what = rule.map_or(what.clone(), |rule| format!("rule `{}`: {what}", rule.id));
+            warnings.push(Warning { file, line, what });
+        };
+        if !self.rules.iter().any(|rule| rule.effect == Effect::Allow) {
+            about(None, "no rule allows anything: every signature is denied".to_owned());
+        }
+        let has_transactions = self.rules.iter().any(|rule| rule.kind == Some(RuleKind::Transaction));
+        if has_transactions && self.caps.execution_fee.is_none() {
+            about(
+                None,
+                "[caps] has no max_execution_fee: a node that lies about fees is bound by the rules only"
+                    .to_owned(),
+            );
+        }
+        for rule in &self.rules {
+            for what in self.never(rule, world) {
+                about(Some(rule), what);
+            }
+            if rule.effect == Effect::Allow {
+                for what in self.wide(rule) {
+                    about(Some(rule), what);
+                }
+            }
+        }
+        warnings
+    }
+
+    /// Why the rule can never match.
+    fn never(&self, rule: &Rule, world: &World) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut clients = None;
+        let mut accounts = None;
+        for condition in &rule.conditions {
+            match condition {
+                Condition::Chain(chain) if *chain != world.chain => {
+                    found.push(format!(
+                        "it is for chain {chain}, and this gateway is for chain {}",
+                        world.chain
+                    ));
+                }
+                Condition::Clients(names) => {
+                    for name in names.iter().filter(|name| is_ambiguous(world, name)) {
+                        found.push(format!(
+                            "`{name}` is both a client and the role of another; both are meant"
+                        ));
+                    }
+                    clients = Some(names);
+                }
+                Condition::From(from) => accounts = Some(from),
+                Condition::Call(Called::Function(function))
+                    if rule.effect == Effect::Allow && self.wrappers.find(function.selector).is_some() =>
+                {
+                    let signature = &function.signature;
+                    found.push(format!("{signature} carries other calls, and is refused always"));
+                }
+                _ => {}
+            }
+        }
+        if let (Some(clients), Some(accounts)) = (clients, accounts) {
+            let may = world.clients.iter().any(|client| {
+                let named = clients.contains(&client.name);
+                let in_role = client.role.as_ref().is_some_and(|role| clients.contains(role));
+                (named || in_role) && client.accounts.iter().any(|account| accounts.contains(account))
+            });
+            if !may {
+                found.push("none of its clients may use any of its accounts, so it never matches".to_owned());
+            }
+        }
+        if rule.effect == Effect::Allow {
+            let denies = |other: &&Rule| {
+                other.effect == Effect::Deny
+                    && other.kind.is_none_or(|kind| Some(kind) == rule.kind)
+                    && other
+                        .conditions
+                        .iter()
+                        .all(|deny| rule.conditions.iter().any(|allow| covers(deny, allow)))
+            };
+            if let Some(other) = self.rules.iter().find(denies) {
+                found.push(format!("rule `{}` denies all that it allows", other.id));
+            }
+        }
+        found
+    }
+
+    /// What an allow rule leaves open.
+    fn wide(&self, rule: &Rule) -> Vec<String> {
+        let has = |wanted: fn(&Condition) -> bool| rule.conditions.iter().any(wanted);
+        let mut open = Vec::new();
+        let mut any = |open_is: bool, what: &str| {
+            if open_is {
+                open.push(what.to_owned());
+            }
+        };
+        any(!has(|c| matches!(c, Condition::Clients(_))), "`clients` is \"any\"");
+        any(
+            !has(|c| matches!(c, Condition::From(_))),
+            "`from` is \"any\": every account that a client may use",
+        );
+        if rule.kind == Some(RuleKind::Message) {
+            any(
+                has(|c| matches!(c, Condition::Text(TextTest::Any))),
+                "`text` is \"any\": every text is signed",
+            );
+            any(
+                has(|c| matches!(c, Condition::Siwe(siwe) if siwe.expires_within.is_none())),
+                "`siwe` has no expires_within: a sign-in that never expires is signed",
+            );
+            return open;
+        }
+        any(has(|c| matches!(c, Condition::To(to) if to.any)), "`to` is \"any\"");
+        let creates =
+            has(|c| matches!(c, Condition::To(to) if to.creation && to.addresses.is_empty() && !to.any));
+        any(
+            !creates && !has(|c| matches!(c, Condition::Call(_))),
+            "`call` is \"any\": calldata is not judged",
+        );
+        any(!has(|c| matches!(c, Condition::Value(_))), "`value` is \"any\"");
+        any(has(|c| matches!(c, Condition::Value(range) if range.max.is_none())), "`value` has no max");
+        any(
+            has(|c| *c == Condition::Call(Called::Empty))
+                && has(|c| *c == Condition::Value(Range::exactly(U256::ZERO))),
+            "it allows nothing to be sent with nothing: state `value`",
+        );
+        any(
+            !has(|c| matches!(c, Condition::ExecutionFee(_))) && self.caps.execution_fee.is_none(),
+            "neither `execution_fee` nor [caps] bounds what it costs to execute",
+        );
+        open.extend(self.open_arguments(rule));
+        open
+    }
+
+    fn open_arguments(&self, rule: &Rule) -> Vec<String> {
+        let selector = rule.conditions.iter().find_map(|condition| match condition {
+            Condition::Call(Called::Function(function)) => Some(function.selector),
+            _ => None,
+        });
+        let targets = rule.conditions.iter().find_map(|condition| match condition {
+            Condition::To(to) => Some(to.addresses.as_slice()),
+            _ => None,
+        });
+        let Some(selector) = selector else { return Vec::new() };
+        let mut contracts = targets
+            .into_iter()
+            .flatten()
+            .filter_map(|at| self.book.contracts.values().find(|contract| contract.address == *at));
+        let known = |contract| -> Option<_> {
+            let contract: &Arc<Contract> = contract;
+            Some((contract, contract.abi.as_ref()?.by_selector(selector)?))
+        };
+        let Some((contract, function)) = contracts.find_map(known) else { return Vec::new() };
+        let mut open = Vec::new();
+        for (at, ty) in function.types.iter().enumerate() {
+            let tests: Vec<_> = rule
+                .conditions
+                .iter()
+                .filter_map(|condition| match condition {
+                    Condition::Argument { at: of, test, .. } if *of == at => Some(test),
+                    _ => None,
+                })
+                .collect();
+            let label = function.label(at);
+            if holds_address(ty) && tests.is_empty() {
+                open.push(format!("`args.{label}` is \"any\" address"));
+            }
+            let bounded =
+                tests.iter().any(|test| matches!(test, ArgumentTest::OneOf(..) | ArgumentTest::Max(..)));
+            if *ty == DynSolType::Uint(256) && contract.unit.is_some() && !bounded {
+                open.push(format!("`args.{label}` has no max"));
+            }
+            let bare = |test: &&&ArgumentTest| match test {
+                ArgumentTest::Max(value, None) => {
+                    !value.as_uint().is_some_and(|(number, _)| number.is_zero())
+                }
+                _ => false,
+            };
+            if let (Some(unit), Some(_)) = (&contract.unit, tests.iter().find(bare)) {
+                open.push(format!(
+                    "`args.{label}` is a bare number; write it in {} if it is an amount",
+                    unit.symbol
+                ));
+            }
+        }
+        open
+    }
+}
+
+/// Whether whatever the one condition lets through, the other does too.
+fn covers(wide: &Condition, narrow: &Condition) -> bool {
+    match (wide, narrow) {
+        (Condition::Clients(wide), Condition::Clients(narrow)) => {
+            narrow.iter().all(|name| wide.contains(name))
+        }
+        (Condition::From(wide), Condition::From(narrow)) => {
+            narrow.iter().all(|account| wide.contains(account))
+        }
+        (Condition::To(wide), Condition::To(narrow)) => {
+            (wide.any || !narrow.any)
+                && (wide.creation || !narrow.creation)
+                && (wide.any || narrow.addresses.iter().all(|address| wide.addresses.contains(address)))
+        }
+        (Condition::Call(Called::Function(wide)), Condition::Call(Called::Function(narrow))) => {
+            wide.selector == narrow.selector
+        }
+        (wide, narrow) => wide == narrow,
+    }
+}
+
+fn is_ambiguous(world: &World, name: &str) -> bool {
+    let client = world.clients.iter().any(|client| client.name == name);
+    let role_of_another =
+        world.clients.iter().any(|client| client.name != name && client.role.as_deref() == Some(name));
+    client && role_of_another
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::tests::{CONTRACTS, PAY, policy, world};
+
+    const CAPS: &str = "[caps]\nmax_execution_fee = \"1 ether\"\n";
+
+    fn warnings(text: &str) -> Vec<String> {
+        let policy = policy(&format!("{CONTRACTS}{text}")).unwrap_or_else(|e| panic!("{e}"));
+        policy.warnings(&world()).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_narrow_policy_has_no_warnings() {
+        assert_eq!(warnings(&format!("{PAY}{CAPS}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_left_open_is_said_with_its_line() {
+        let any = "[\"any\"]";
+        for (right, wrong, what) in [
+            ("[\"trader\"]", any, "`clients` is \"any\""),
+            ("[\"treasury\"]", any, "`from` is \"any\""),
+            (
+                "to      = [\"usdc\"]\ncall    = \"transfer\"\nargs",
+                "to = [\"any\"]\ncall = \"any\"\n# args",
+                "`to` is \"any\"",
+            ),
+            ("call    = \"transfer\"\nargs", "call = \"any\"\n# args", "`call` is \"any\""),
+            ("execution_fee", "value = \"any\" #", "`value` is \"any\""),
+            ("execution_fee", "value = { min = 0 } #", "`value` has no max"),
+            ("[\"alice\", \"bob\"]", "\"any\"", "`args.to` is \"any\" address"),
+            (", amount = { max = \"1_000 USDC\" }", "", "`args.amount` has no max"),
+            ("\"1_000 USDC\"", "1000", "`args.amount` is a bare number"),
+            ("call    = \"transfer\"\nargs", "call = \"empty\"\n# args", "nothing to be sent with nothing"),
+        ] {
+            assert!(PAY.contains(right), "{right}");
+            let found = warnings(&format!("{}{CAPS}", PAY.replacen(right, wrong, 1)));
+            assert!(found.iter().any(|said| said.contains(what)), "{wrong}: {found:?}");
+            assert!(
+                found.iter().all(|said| said.starts_with("policies/policy.toml:8: rule `pay`: ")),
+                "{found:?}"
+            );
+        }
+        let no_caps = warnings(&PAY.replace("execution_fee", "# execution_fee"));
+        assert_eq!(no_caps.len(), 2, "{no_caps:?}");
+        assert!(no_caps[0].starts_with("[caps] has no max_execution_fee"), "{no_caps:?}");
+    }
+
+    #[test]
+    fn what_can_never_match_is_said() {
+        assert!(warnings("")[0].contains("no rule allows anything"));
+        for (more, what) in [
+            (
+                "[[rule]]\nid = \"d\"\neffect = \"deny\"\nkind = \"transaction\"\ncall = \"transfer(address,uint256)\"\n",
+                "rule `d` denies all",
+            ),
+            ("[[rule]]\nid = \"d\"\neffect = \"deny\"\nfrom = [\"treasury\"]\n", "rule `d` denies all"),
+            (
+                "[[rule]]\nid = \"d\"\neffect = \"deny\"\nkind = \"transaction\"\nchain = 5\n",
+                "it is for chain 5",
+            ),
+            (
+                "[[rule]]\nid = \"w\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n\
+                 to = [\"bob\"]\ncall = \"multicall(bytes[])\"\n",
+                "carries other calls",
+            ),
+        ] {
+            let found = warnings(&format!("{PAY}{CAPS}{more}"));
+            assert!(found.iter().any(|said| said.contains(what)), "{more}: {found:?}");
+        }
+        let narrow = "[[rule]]\nid = \"d\"\neffect = \"deny\"\nkind = \"transaction\"\nfrom = [\"treasury\"]\nvalue = { min = \"1 wei\" }\n";
+        assert_eq!(warnings(&format!("{PAY}{CAPS}{narrow}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_rule_whose_clients_have_none_of_its_accounts_is_said() {
+        let policy = policy(&format!("{CONTRACTS}{PAY}{CAPS}")).unwrap();
+        let mut world = world();
+        world.clients[0].accounts.clear();
+        assert!(policy.warnings(&world)[0].what.contains("none of its clients"));
+    }
+}

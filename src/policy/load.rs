@@ -1,0 +1,161 @@
+//! From a folder to a policy: which files are read, and the one text that they are archived as.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use alloy_primitives::keccak256;
+
+use crate::config::ConfigError;
+use crate::policy::abi::built_in;
+use crate::policy::decide::Policy;
+use crate::policy::error::PolicyError;
+use crate::policy::read;
+use crate::policy::world::World;
+
+const MAX_FILES: usize = 256;
+const MAX_FILE: u64 = 1024 * 1024;
+/// Artifacts carry bytecode and metadata, which is left out when they are archived.
+const MAX_ABI: u64 = 8 * 1024 * 1024;
+
+/// A file of the folder.
+#[derive(Clone, Debug)]
+pub(in crate::policy) struct Source {
+    /// As the archive names it.
+    pub name: String,
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl Policy {
+    /// Reads every `*.toml` of the folder as one policy; folders in it are not looked at.
+    pub fn load(directory: &Path, world: &World) -> Result<Self, PolicyError> {
+        let sources = sources(directory)?;
+        Self::of_sources(&sources, world, |name| read_abi(directory, name))
+    }
+
+    /// Reads a policy from the texts of its files; `abi_text` gives the text of an ABI by name.
+    pub(in crate::policy) fn of_sources(
+        sources: &[Source],
+        world: &World,
+        abi_text: impl Fn(&str) -> Result<String, String>,
+    ) -> Result<Self, PolicyError> {
+        let policy = read::policy(sources, world, abi_text)?;
+        let text = archive(sources, world, &policy.abis);
+        Ok(Self { hash: keccak256(text.as_bytes()), text, ..policy.policy })
+    }
+}
+
+fn sources(directory: &Path) -> Result<Vec<Source>, PolicyError> {
+    let unreadable = |e: std::io::Error| {
+        ConfigError::new(directory, format_args!("{e}; it must be a folder of policy files"))
+    };
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") && !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    if paths.len() > MAX_FILES {
+        return Err(ConfigError::new(directory, format_args!("more than {MAX_FILES} policy files")).into());
+    }
+    paths.sort();
+    let mut sources = Vec::new();
+    let mut mistakes = Vec::new();
+    for path in paths {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        match read_bounded(&path, MAX_FILE) {
+            Ok(text) => sources.push(Source { name, path, text }),
+            Err(why) => mistakes.push(ConfigError::new(&path, why)),
+        }
+    }
+    if mistakes.is_empty() { Ok(sources) } else { Err(PolicyError { mistakes }) }
+}
+
+fn read_abi(directory: &Path, name: &str) -> Result<String, String> {
+    if let Some(text) = built_in(name) {
+        return Ok(text.to_owned());
+    }
+    let path = directory.join(name);
+    read_bounded(&path, MAX_ABI).map_err(|why| {
+        format!(
+            "{}: {why}; `abi` is \"erc20\" or a JSON file by its path from the policy folder",
+            path.display()
+        )
+    })
+}
+
+fn read_bounded(path: &Path, most: u64) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
+    let mut text = String::new();
+    file.take(most.saturating_add(1)).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    if u64::try_from(text.len()).map_or(true, |length| length > most) {
+        return Err(format!("the file is larger than {most} bytes"));
+    }
+    Ok(text)
+}
+
+/// What a decision depends on besides the caller: chain, accounts, files, ABIs. Each part is preceded by its
+/// length, so that no text of one can pass for another.
+fn archive(sources: &[Source], world: &World, abis: &BTreeMap<String, String>) -> String {
+    let mut text = format!("chancery policy 1\nchain {}\n", world.chain);
+    // Writing to a string does not fail.
+    let mut put = |line: std::fmt::Arguments<'_>| text.write_fmt(line).unwrap_or_default();
+    for (name, address) in &world.accounts {
+        put(format_args!("account {name} {address}\n"));
+    }
+    for source in sources {
+        put(format_args!("file {} {}\n{}\n", source.text.len(), source.name, source.text));
+    }
+    for (name, json) in abis {
+        put(format_args!("abi {} {name}\n{json}\n", json.len()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::{CONTRACTS, PAY, world};
+
+    #[test]
+    fn a_folder_is_one_policy_with_the_abis_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::create_dir(folder.path().join("tests")).unwrap();
+        std::fs::create_dir(folder.path().join("abis")).unwrap();
+        let artifact = format!(r#"{{"bytecode":"0x00","abi":{}}}"#, built_in("erc20").unwrap());
+        write("abis/Token.json", &artifact);
+        write("contracts.toml", &CONTRACTS.replace("\"erc20\"", "\"abis/Token.json\""));
+        write("pay.toml", PAY);
+        write("tests/cases.toml", "this is no policy");
+        write("notes.txt", "nor is this");
+        let policy = Policy::load(folder.path(), &world()).unwrap();
+        assert_eq!(policy.size(), (1, 0));
+        assert!(policy.text().contains("abis/Token.json\n[{"), "the ABI by its name");
+        assert!(!policy.text().contains("bytecode"), "and nothing but the ABI");
+
+        write("contracts.toml", &CONTRACTS.replace("\"erc20\"", "\"abis/Tokn.json\""));
+        let missing = Policy::load(folder.path(), &world()).unwrap_err();
+        assert_eq!(missing.mistakes[0].line, Some(3));
+        assert!(missing.to_string().contains("abis/Tokn.json: No such file"), "{missing}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_read_whole_is_no_policy() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Policy::load(&folder.path().join("none"), &world()).is_err());
+        let file = folder.path().join("p.toml");
+        std::fs::write(&file, PAY).unwrap();
+        assert!(Policy::load(&file, &world()).is_err(), "a file is no folder");
+        std::fs::write(&file, [0xff, 0xfe]).unwrap();
+        assert!(Policy::load(folder.path(), &world()).unwrap_err().to_string().contains("UTF-8"));
+        let most = usize::try_from(MAX_FILE).unwrap();
+        std::fs::write(&file, "#".repeat(most)).unwrap();
+        assert!(Policy::load(folder.path(), &world()).is_ok());
+        std::fs::write(&file, "#".repeat(most.saturating_add(1))).unwrap();
+        assert!(Policy::load(folder.path(), &world()).unwrap_err().to_string().contains("larger than"));
+    }
+}

@@ -1,0 +1,318 @@
+//! `[[rate]]`: how often something may be asked of this process. Apart from the decision, which is pure.
+//!
+//! A strict count over all replicas is a budget; a rate only slows down. It takes `max` requests at once and then
+//! one each `window / max`. What is denied, by the policy or by another rate, is not counted.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::StateStore;
+use governor::state::keyed::ShrinkableKeyedStateStore;
+use governor::{Quota, RateLimiter};
+
+use crate::policy::condition::{Condition, Holds};
+use crate::policy::denied::{DenialCause, Denied};
+use crate::policy::facts::{Facts, Subject};
+use crate::policy::rule::RuleKind;
+
+/// How many keys one rate remembers. Keys that are as good as new are forgotten first; over it a new key waits.
+const MAX_KEYS: usize = 65_536;
+
+/// One `[[rate]]` as it is meant.
+#[derive(Debug)]
+pub(in crate::policy) struct Rate {
+    pub id: String,
+    pub max: NonZeroU32,
+    pub window: Duration,
+    pub per: Vec<Per>,
+    pub kind: Option<RuleKind>,
+    pub conditions: Vec<Condition>,
+}
+
+/// What is counted apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Per {
+    Client,
+    From,
+    To,
+    Rule,
+}
+
+/// Whose count it is; a part that is not counted apart is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::policy) struct Scope {
+    client: Option<String>,
+    from: Option<Address>,
+    to: Option<Address>,
+    rule: Option<Arc<str>>,
+}
+
+/// All rates of a policy, and what was counted for them.
+pub(in crate::policy) struct Rates<C: Clock = MonotonicClock> {
+    limiters: Vec<Limiter<C>>,
+    clock: C,
+    /// Held while all rates of one request are charged, so that it is all of them or none.
+    charging: Mutex<()>,
+}
+
+struct Limiter<C: Clock> {
+    rate: Rate,
+    governor: RateLimiter<Scope, Counts, C, NoOpMiddleware<C::Instant>>,
+    /// The governor's own, to look at and to put back.
+    counts: Counts,
+}
+
+/// Governor's state, from which a charge can be taken back.
+#[derive(Clone, Debug, Default)]
+struct Counts(Arc<Mutex<HashMap<Scope, Nanos>>>);
+
+/// How long to wait where the table is full of keys in use.
+const FULL: Duration = Duration::from_secs(1);
+
+impl Rates {
+    pub fn new(rates: Vec<Rate>) -> Self {
+        Self::with_clock(rates, MonotonicClock)
+    }
+}
+
+impl<C: Clock + Clone> Rates<C> {
+    fn with_clock(rates: Vec<Rate>, clock: C) -> Self {
+        let limiter = |rate: Rate| {
+            let counts = Counts::default();
+            let step = rate.window.checked_div(rate.max.get())?;
+            let quota = Quota::with_period(step)?.allow_burst(rate.max);
+            Some(Limiter { rate, governor: RateLimiter::new(quota, counts.clone(), clock.clone()), counts })
+        };
+        // A window of no time, the one thing a quota cannot be made of, is refused when the policy is read.
+        Self { limiters: rates.into_iter().filter_map(limiter).collect(), clock, charging: Mutex::default() }
+    }
+
+    pub const fn len(&self) -> usize {
+        self.limiters.len()
+    }
+
+    /// Counts a request that `rule` allows, on every rate that it falls under; or on none.
+    pub fn charge(&self, facts: &Facts<'_>, rule: &Arc<str>) -> Result<(), Denied> {
+        if self.limiters.is_empty() {
+            return Ok(());
+        }
+        let _charging = lock(&self.charging);
+        let mut charged = Vec::new();
+        for limiter in self.limiters.iter().filter(|limiter| limiter.rate.covers(facts)) {
+            let scope = limiter.rate.scope(facts, rule);
+            let before = limiter.counts.of(&scope);
+            if let Err(retry_after) = limiter.charge(&scope, &self.clock) {
+                for (counts, scope, before) in charged {
+                    Counts::put_back(counts, scope, before);
+                }
+                return Err(limiter.rate.denied(facts, retry_after));
+            }
+            charged.push((&limiter.counts, scope, before));
+        }
+        Ok(())
+    }
+}
+
+impl<C: Clock> Limiter<C> {
+    fn charge(&self, scope: &Scope, clock: &C) -> Result<(), Duration> {
+        if self.counts.is_full_for(scope) {
+            self.governor.retain_recent();
+            if self.counts.is_full_for(scope) {
+                return Err(FULL);
+            }
+        }
+        self.governor.check_key(scope).map_err(|until| until.wait_time_from(clock.now()))
+    }
+}
+
+impl Rate {
+    fn covers(&self, facts: &Facts<'_>) -> bool {
+        // What cannot be read was refused before; if not, it counts.
+        self.kind.is_none_or(|kind| kind == RuleKind::of(&facts.subject))
+            && self.conditions.iter().all(|condition| !matches!(condition.test(facts), Holds::No(_)))
+    }
+
+    fn scope(&self, facts: &Facts<'_>, rule: &Arc<str>) -> Scope {
+        let mut scope = Scope::default();
+        for per in &self.per {
+            match per {
+                Per::Client => scope.client = Some(facts.client.to_owned()),
+                Per::From => scope.from = Some(facts.account),
+                Per::Rule => scope.rule = Some(Arc::clone(rule)),
+                Per::To => {
+                    if let Subject::Transaction(transaction) = &facts.subject {
+                        scope.to = transaction.asked.to();
+                    }
+                }
+            }
+        }
+        scope
+    }
+
+    fn denied(&self, facts: &Facts<'_>, retry_after: Duration) -> Denied {
+        let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
+        let sentence = format!(
+            "client `{}` may {}, but has used up rate `{}` ({} in {} s); nothing was signed, try again in {seconds} s",
+            facts.client,
+            facts.describe(),
+            self.id,
+            self.max,
+            self.window.as_secs_f64(),
+        );
+        Denied::new(DenialCause::Rate { retry_after }, sentence).by(&self.id, None)
+    }
+}
+
+impl Counts {
+    fn of(&self, scope: &Scope) -> Option<Nanos> {
+        lock(&self.0).get(scope).copied()
+    }
+
+    fn is_full_for(&self, scope: &Scope) -> bool {
+        let counts = lock(&self.0);
+        counts.len() >= MAX_KEYS && !counts.contains_key(scope)
+    }
+
+    fn put_back(&self, scope: Scope, before: Option<Nanos>) {
+        let mut counts = lock(&self.0);
+        match before {
+            Some(before) => counts.insert(scope, before),
+            None => counts.remove(&scope),
+        };
+    }
+}
+
+impl StateStore for Counts {
+    type Key = Scope;
+
+    fn measure_and_replace<T, F, E>(&self, key: &Scope, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let mut counts = lock(&self.0);
+        let (done, after) = f(counts.get(key).copied())?;
+        counts.insert(key.clone(), after);
+        Ok(done)
+    }
+}
+
+impl ShrinkableKeyedStateStore<Scope> for Counts {
+    fn retain_recent(&self, drop_below: Nanos) {
+        lock(&self.0).retain(|_, at| *at > drop_below);
+    }
+
+    fn len(&self) -> usize {
+        lock(&self.0).len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<C: Clock> fmt::Debug for Rates<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.limiters.iter().map(|limiter| &limiter.rate)).finish()
+    }
+}
+
+/// Nothing that holds these locks can panic half-way through a change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::policy::decide::Policy;
+    use crate::policy::judged::facts;
+    use crate::policy::tests::{ALICE, BOB, CONTRACTS, PAY, caller, policy, transaction, transfer};
+    use crate::transaction::Tx;
+
+    fn rate(id: &str, max: u32, window: u64, per: &[Per]) -> Rate {
+        let window = Duration::from_secs(window);
+        let max = NonZeroU32::new(max).unwrap();
+        Rate { id: id.to_owned(), max, window, per: per.to_vec(), kind: None, conditions: vec![] }
+    }
+
+    fn charge(rates: &Rates<FakeRelativeClock>, who: &str, rule: &str) -> Result<(), Denied> {
+        let policy = Policy::default();
+        let (caller, asked) = (caller(who), transaction(&json!({ "data": transfer(ALICE, 1) })));
+        let facts = facts::<Tx>(&caller, &asked, &policy.book, Timestamp::from_millis(0));
+        rates.charge(&facts, &Arc::from(rule))
+    }
+
+    #[test]
+    fn a_rate_takes_its_number_and_says_when_there_is_room_again() {
+        let clock = FakeRelativeClock::default();
+        let rates = Rates::with_clock(vec![rate("sends", 2, 60, &[Per::Client])], clock.clone());
+        charge(&rates, "ann", "pay").unwrap();
+        charge(&rates, "ann", "pay").unwrap();
+        let denied = charge(&rates, "ann", "pay").unwrap_err();
+        assert_eq!(denied.cause, DenialCause::Rate { retry_after: Duration::from_secs(30) });
+        assert_eq!(denied.rule.as_deref(), Some("sends"));
+        charge(&rates, "ben", "pay").expect("another client has a count of its own");
+        clock.advance(Duration::from_secs(30));
+        charge(&rates, "ann", "pay").unwrap();
+        assert!(charge(&rates, "ann", "pay").is_err());
+    }
+
+    #[test]
+    fn what_one_rate_denies_no_other_counts() {
+        let clock = FakeRelativeClock::default();
+        let both = vec![rate("many", 3, 60, &[]), rate("one-a-rule", 1, 60, &[Per::Rule])];
+        let rates = Rates::with_clock(both, clock);
+        charge(&rates, "ann", "pay").unwrap();
+        for _ in 0..5 {
+            assert_eq!(charge(&rates, "ann", "pay").unwrap_err().rule.as_deref(), Some("one-a-rule"));
+        }
+        charge(&rates, "ann", "swap").unwrap();
+        charge(&rates, "ann", "mint").expect("the five that were denied left room for the third");
+        assert_eq!(charge(&rates, "ann", "burn").unwrap_err().rule.as_deref(), Some("many"));
+    }
+
+    #[test]
+    fn keys_are_bounded_and_stale_ones_are_forgotten() {
+        let clock = FakeRelativeClock::default();
+        let rates = Rates::with_clock(vec![rate("r", 1, 60, &[Per::Rule])], clock.clone());
+        for n in 0..MAX_KEYS {
+            rates.limiters[0].counts.put_back(
+                Scope { rule: Some(n.to_string().into()), ..Scope::default() },
+                Some(Nanos::from(Duration::from_secs(60))),
+            );
+        }
+        let full = charge(&rates, "ann", "new").unwrap_err();
+        assert_eq!(full.cause, DenialCause::Rate { retry_after: FULL });
+        clock.advance(Duration::from_secs(121));
+        charge(&rates, "ann", "new").unwrap();
+        assert_eq!(rates.limiters[0].counts.len(), 1);
+    }
+
+    #[test]
+    fn only_what_is_permitted_is_counted_and_a_second_look_is_not() {
+        let rate = "[[rate]]\nid = \"one\"\nmax = 1\nwindow = \"1h\"\nper = [\"client\"]\n\
+                    match = { kind = \"transaction\", to = [\"usdc\"] }\n";
+        let policy = policy(&format!("{CONTRACTS}{PAY}{rate}")).unwrap();
+        let good = || transaction(&json!({ "data": transfer(ALICE, 1) }));
+        let bad = || transaction(&json!({ "data": transfer(BOB, 1), "value": "0x1" }));
+        let ann = caller("ann");
+        for _ in 0..5 {
+            assert_eq!(policy.decide::<Tx>(&ann, bad()).unwrap_err().cause, DenialCause::NoRule);
+        }
+        policy.decide::<Tx>(&ann, good()).expect("nothing was counted so far");
+        policy.decide_again::<Tx>(&ann, good()).expect("it was counted once");
+        assert!(matches!(policy.decide::<Tx>(&ann, good()).unwrap_err().cause, DenialCause::Rate { .. }));
+        assert_eq!(policy.decide::<Tx>(&ann, bad()).unwrap_err().cause, DenialCause::NoRule);
+    }
+}

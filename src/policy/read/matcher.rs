@@ -1,0 +1,228 @@
+//! The matchers that rules and rates share: kind, chain, clients, from, to, call.
+
+use std::sync::Arc;
+
+use alloy_primitives::Address;
+
+use crate::policy::abi::{Abi, Function};
+use crate::policy::condition::{Called, Condition, Targets};
+use crate::policy::facts::Contract;
+use crate::policy::read::File;
+use crate::policy::read::names::Names;
+use crate::policy::rule::RuleKind;
+use crate::policy::written::{List, Match, Text};
+
+/// What matchers mean.
+#[derive(Default)]
+pub(super) struct Matchers {
+    pub kind: Option<RuleKind>,
+    pub chain: Option<u64>,
+    pub conditions: Vec<Condition>,
+    /// The addresses that `to` names, where it names nothing else.
+    pub targets: Vec<Address>,
+    /// The function that `call` names.
+    pub function: Option<Arc<Function>>,
+    /// Whether `call` allows calldata that is not decoded.
+    pub opaque: bool,
+}
+
+/// `allow`: "any" stands for every address, but not for a creation, which is a permission of its own.
+pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allow: bool) -> Matchers {
+    let mut meant = Matchers { kind: kind(file, written.kind.as_ref()), ..Matchers::default() };
+    let transaction_only = [
+        ("chain", written.chain.as_ref().map(toml::Spanned::span)),
+        ("to", written.to.as_ref().map(toml::Spanned::span)),
+        ("call", written.call.as_ref().map(toml::Spanned::span)),
+    ];
+    if meant.kind != Some(RuleKind::Transaction) {
+        for (key, span) in transaction_only {
+            if let Some(span) = span {
+                file.wrong(&span, format_args!("`{key}` goes with kind = \"transaction\" only"));
+            }
+        }
+    }
+    if let Some(chain) = &written.chain {
+        meant.chain = Some(*chain.get_ref());
+        meant.conditions.push(Condition::Chain(*chain.get_ref()));
+    }
+    if let Some(clients) = written.clients.as_ref().and_then(|list| named(file, list, names)) {
+        meant.conditions.push(Condition::Clients(clients));
+    }
+    if let Some(from) = written.from.as_ref().and_then(|list| accounts(file, list, names)) {
+        meant.conditions.push(Condition::From(from));
+    }
+    let targets = written.to.as_ref().map(|list| targets(file, list, names, meant.chain));
+    if let Some(targets) = &targets {
+        if !targets.any && !targets.creation {
+            meant.targets.clone_from(&targets.addresses);
+        }
+        if allow || !targets.any {
+            meant.conditions.push(Condition::To(targets.clone()));
+        }
+    }
+    if let Some(call) = &written.call {
+        call_of(file, call, targets.as_ref(), names, &mut meant);
+    }
+    meant
+}
+
+fn kind(file: &mut File<'_>, written: Option<&Text>) -> Option<RuleKind> {
+    let written = written?;
+    match written.get_ref().as_str() {
+        "transaction" => return Some(RuleKind::Transaction),
+        "message" => return Some(RuleKind::Message),
+        known @ ("typed_data" | "presigned" | "authorization") => file.wrong(
+            &written.span(),
+            format_args!("kind \"{known}\" is not read by this version, which signs nothing of it"),
+        ),
+        other => file.wrong(
+            &written.span(),
+            format_args!("`{other}` is not a kind; expected \"transaction\" or \"message\""),
+        ),
+    }
+    None
+}
+
+/// `None` is any.
+fn named(file: &mut File<'_>, list: &List, names: &Names<'_>) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    let any = each(file, "clients", list, |file, name| {
+        if names.world.knows_client(name.get_ref()) {
+            found.push(name.get_ref().clone());
+        } else {
+            let what = format!("there is no client, and no role of a client, named `{}`", name.get_ref());
+            file.wrong(&name.span(), what);
+        }
+    });
+    (!any).then_some(found)
+}
+
+/// `None` is any.
+fn accounts(file: &mut File<'_>, list: &List, names: &Names<'_>) -> Option<Vec<Address>> {
+    let mut found = Vec::new();
+    let any = each(file, "from", list, |file, name| match names.world.accounts.get(name.get_ref()) {
+        Some(account) => found.push(*account),
+        None => file.wrong(&name.span(), format_args!("there is no account named `{}`", name.get_ref())),
+    });
+    (!any).then_some(found)
+}
+
+fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Targets {
+    let mut targets = Targets::default();
+    targets.any = each(file, "to", list, |file, name| match name.get_ref().as_str() {
+        "create" => targets.creation = true,
+        "$created" => file.wrong(&name.span(), "`$created` is not read by this version; name the contract"),
+        _ => {
+            if let Some(address) = names.address(file, name, chain)
+                && !targets.addresses.contains(&address)
+            {
+                targets.addresses.push(address);
+            }
+        }
+    });
+    targets
+}
+
+/// Whether "any" is in the list; the rest is given to `one`.
+fn each<'l>(
+    file: &mut File<'_>,
+    key: &str,
+    list: &'l List,
+    mut one: impl FnMut(&mut File<'_>, &'l Text),
+) -> bool {
+    if list.get_ref().is_empty() {
+        file.wrong(&list.span(), format_args!("`{key}` names nobody, so nothing can match"));
+    }
+    let mut any = false;
+    for name in list.get_ref() {
+        if name.get_ref() == "any" {
+            any = true;
+        } else {
+            one(file, name);
+        }
+    }
+    any
+}
+
+fn call_of(
+    file: &mut File<'_>,
+    call: &Text,
+    targets: Option<&Targets>,
+    names: &Names<'_>,
+    meant: &mut Matchers,
+) {
+    let creates = targets.is_some_and(|targets| targets.creation);
+    if creates && call.get_ref() != "any" {
+        file.wrong(&call.span(), "what `to = [\"create\"]` runs is code, not a call: write call = \"any\"");
+        return;
+    }
+    match call.get_ref().as_str() {
+        "any" => meant.opaque = true,
+        "empty" => meant.conditions.push(Condition::Call(Called::Empty)),
+        text => {
+            let function = function(text, targets, names, meant.chain);
+            if let Some(function) = file.right(&call.span(), function) {
+                meant.conditions.push(Condition::Call(Called::Function(Arc::clone(&function))));
+                meant.function = Some(function);
+            }
+        }
+    }
+}
+
+/// The one function that `call` means for every target.
+fn function(
+    call: &str,
+    targets: Option<&Targets>,
+    names: &Names<'_>,
+    chain: Option<u64>,
+) -> Result<Arc<Function>, String> {
+    let addresses = targets.filter(|targets| !targets.any).map_or(&[][..], |targets| &targets.addresses);
+    let contracts: Vec<_> = addresses.iter().map(|at| (at, names.contract(chain, *at))).collect();
+    let is_signature = call.contains('(');
+    let mut known: Vec<(&Contract, &Arc<Function>)> = Vec::new();
+    for (address, contract) in &contracts {
+        match contract.and_then(|contract| Some((contract, contract.abi.as_ref()?))) {
+            Some((contract, abi)) => known.push((contract, lookup(contract, abi, call)?)),
+            None if is_signature => {}
+            None => {
+                return Err(format!(
+                    "{} has no ABI, so `{call}` must be a full signature, such as \"transfer(address,uint256)\"",
+                    names.book.name(chain.unwrap_or(names.world.chain), **address)
+                ));
+            }
+        }
+    }
+    if !is_signature && known.is_empty() {
+        return Err(format!(
+            "without contracts in `to`, `{call}` must be \"any\", \"empty\", or a full signature such as \"transfer(address,uint256)\""
+        ));
+    }
+    if let [(one, function), rest @ ..] = known.as_slice() {
+        for (other, same) in rest {
+            if same.signature != function.signature || same.names != function.names {
+                return Err(format!(
+                    "`{call}` is not the same in `{}` ({}) and `{}` ({}); write a rule for each",
+                    one.label,
+                    function.describe(),
+                    other.label,
+                    same.describe()
+                ));
+            }
+        }
+    }
+    if is_signature {
+        let written = Function::parse(call).map_err(|e| e.to_string())?;
+        // Names that are written in the rule hold; else those of the ABI.
+        if written.names.iter().any(|name| !name.is_empty()) || known.is_empty() {
+            return Ok(Arc::new(written));
+        }
+    }
+    known
+        .first()
+        .map(|(_, function)| Arc::clone(function))
+        .ok_or_else(|| format!("`{call}` names no function"))
+}
+
+fn lookup<'a>(contract: &Contract, abi: &'a Abi, call: &str) -> Result<&'a Arc<Function>, String> {
+    abi.find(call).map_err(|e| format!("the ABI of `{}`: {e}", contract.label))
+}

@@ -1,0 +1,307 @@
+//! From policy files as written to a policy as meant: every mistake is found, and named with its line.
+
+mod argument;
+mod contract;
+mod matcher;
+mod names;
+mod rule;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::Range;
+use std::path::Path;
+
+use alloy_primitives::B256;
+
+use crate::clock::Clock;
+use crate::config::{ConfigError, position};
+use crate::policy::caps::Caps;
+use crate::policy::decide::Policy;
+use crate::policy::error::PolicyError;
+use crate::policy::index::Index;
+use crate::policy::load::Source;
+use crate::policy::rate::Rates;
+use crate::policy::rule::Place;
+use crate::policy::world::World;
+use crate::policy::wrapper::Wrappers;
+use crate::policy::written;
+
+use names::Names;
+
+/// A policy, but for the text of its archive.
+pub(in crate::policy) struct Read {
+    pub policy: Policy,
+    /// The ABIs that were used, by name.
+    pub abis: BTreeMap<String, String>,
+}
+
+pub(in crate::policy) fn policy(
+    sources: &[Source],
+    world: &World,
+    abi_text: impl Fn(&str) -> Result<String, String>,
+) -> Result<Read, PolicyError> {
+    let mut mistakes = Vec::new();
+    let mut files = Vec::new();
+    for source in sources {
+        match toml::from_str::<written::File>(&source.text) {
+            Ok(written) => files.push((File::of(source), written)),
+            Err(e) => mistakes.push(ConfigError::of_toml(&source.path, &source.text, &e)),
+        }
+    }
+    let mut names = Names::new(world);
+    for (file, written) in &mut files {
+        contract::read(file, &written.contracts, &mut names, &abi_text);
+    }
+    let mut rules = Vec::new();
+    let mut rates = Vec::new();
+    let mut caps = None;
+    for (file, written) in &mut files {
+        rules.extend(written.rule.iter().filter_map(|written| rule::read(file, written, &mut names)));
+        rates.extend(written.rate.iter().filter_map(|written| rule::read_rate(file, written, &mut names)));
+        if let Some(written) = &written.caps {
+            if caps.is_some() {
+                file.wrong(&written.span(), "there are [caps] already; they stand once for all files");
+            }
+            caps = Some(rule::read_caps(file, written.get_ref()));
+        }
+        if let Some(budget) = &written.budget {
+            file.wrong(&budget.span(), "`budget` is not read by this version; bound each call by its arguments, `value` and `execution_fee`, and its number by [[rate]]");
+        }
+    }
+    mistakes.extend(files.into_iter().flat_map(|(file, _)| file.mistakes));
+    if !mistakes.is_empty() {
+        mistakes.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        return Err(PolicyError { mistakes });
+    }
+    rules.sort_by(|a, b| a.id.cmp(&b.id));
+    rates.sort_by(|a, b| a.id.cmp(&b.id));
+    let abis = names.take_abis();
+    let policy = Policy {
+        index: Index::new(&rules),
+        rules,
+        caps: caps.unwrap_or_default(),
+        rates: Rates::new(rates),
+        book: names.into_book(),
+        wrappers: Wrappers::known(),
+        hash: B256::ZERO,
+        text: String::new(),
+        clock: Clock::system(),
+    };
+    Ok(Read { policy, abis })
+}
+
+/// The file that is being read, and the mistakes found in it.
+struct File<'a> {
+    path: &'a Path,
+    text: &'a str,
+    mistakes: Vec<ConfigError>,
+}
+
+impl<'a> File<'a> {
+    fn of(source: &'a Source) -> Self {
+        Self { path: &source.path, text: &source.text, mistakes: Vec::new() }
+    }
+
+    fn wrong(&mut self, span: &Range<usize>, what: impl Display) {
+        self.mistakes.push(ConfigError::at(self.path, self.text, span, what));
+    }
+
+    /// The value, or its mistake.
+    fn right<T, E: Display>(&mut self, span: &Range<usize>, read: Result<T, E>) -> Option<T> {
+        read.map_err(|e| self.wrong(span, e)).ok()
+    }
+
+    fn place(&self, span: &Range<usize>) -> Place {
+        Place { file: self.path.to_owned(), line: position(self.text, span.start) }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            index: Index::default(),
+            caps: Caps::default(),
+            rates: Rates::new(Vec::new()),
+            book: crate::policy::facts::Book::default(),
+            wrappers: Wrappers::known(),
+            hash: B256::ZERO,
+            text: String::new(),
+            clock: Clock::system(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::tests::{CONTRACTS, PAY, policy, policy_of};
+
+    /// The lines and sentences of all mistakes.
+    fn mistakes(text: &str) -> Vec<(usize, String)> {
+        let error = policy(text).err().map(|e| e.mistakes).unwrap_or_default();
+        error.into_iter().map(|mistake| (mistake.line.unwrap_or(0), mistake.what)).collect()
+    }
+
+    #[test]
+    fn each_mistake_in_a_rule_is_named_with_its_line() {
+        // Lines: [contracts] is 2, usdc 3, alice 4, bob 5; [[rule]] 7, id 8, effect 9, kind 10, chain 11,
+        // clients 12, from 13, to 14, call 15, args 16, execution_fee 17.
+        let good = format!("{CONTRACTS}{PAY}");
+        assert_eq!(mistakes(&good), []);
+        for (right, wrong, line, what) in [
+            ("[[rule]]", "[[rules]]", 7, "unknown field `rules`"),
+            ("call    =", "cal     =", 15, "unknown field `cal`"),
+            ("\"pay\"", "\"pay me\"", 8, "an id has"),
+            ("\"allow\"", "\"needs_approval\"", 9, "nobody to ask yet"),
+            ("\"allow\"", "\"permit\"", 9, "expected \"allow\" or \"deny\""),
+            ("\"transaction\"", "\"typed_data\"", 10, "is not read by this version"),
+            ("\"transaction\"", "\"presigned\"", 10, "is not read by this version"),
+            ("\"transaction\"", "\"authorization\"", 10, "is not read by this version"),
+            ("\"transaction\"", "\"tx\"", 10, "`tx` is not a kind"),
+            ("kind    = \"transaction\"\n", "", 8, "missing: `kind`"),
+            ("chain   = 1\n", "", 8, "missing: `chain`"),
+            ("clients = [\"trader\"]\n", "", 8, "missing: `clients`"),
+            ("from    = [\"treasury\"]\n", "", 8, "missing: `from`"),
+            ("to      = [\"usdc\"]\n", "", 8, "missing: `to`"),
+            ("call    = \"transfer\"\n", "", 8, "missing: `call`"),
+            ("chain   = 1", "chain   = \"1\"", 11, "invalid type"),
+            ("chain   = 1", "chain   = 10", 14, "`usdc` is on chain 1, the rule is for chain 10"),
+            ("[\"trader\"]", "[\"tradr\"]", 12, "no role of a client, named `tradr`"),
+            ("[\"trader\"]", "[]", 12, "names nobody"),
+            ("[\"treasury\"]", "[\"tresury\"]", 13, "there is no account named `tresury`"),
+            ("[\"usdc\"]", "[\"usdt\"]", 14, "no contract or account named `usdt`; known are `alice`"),
+            ("[\"usdc\"]", "[\"$created\"]", 14, "`$created` is not read"),
+            ("[\"usdc\"]", "[\"0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48\"]", 14, "has no EIP-55 checksum"),
+            ("[\"usdc\"]", "[\"usdc\", \"create\"]", 15, "write call = \"any\""),
+            ("[\"usdc\"]", "[\"usdc\", \"alice\"]", 15, "has no ABI, so `transfer` must be a full signature"),
+            ("[\"usdc\"]", "[\"any\"]", 15, "or a full signature"),
+            ("\"transfer\"", "\"transfr\"", 15, "it has no function `transfr`; it has `"),
+            ("\"transfer\"", "\"mint(address)\"", 15, "it has no function `mint(address)`"),
+            ("\"transfer\"", "\"transfer(\"", 15, "is no function signature"),
+            ("\"transfer\"", "\"any\"", 16, "`args` needs a `call`"),
+            (
+                "to = [\"alice\", \"bob\"], ",
+                "",
+                16,
+                "`to` of transfer(address to, uint256 amount) is missing",
+            ),
+            ("to = [\"alice\"", "whom = [\"alice\"", 16, "has no parameter `whom`"),
+            ("to = [\"alice\"", "0 = \"bob\", to = [\"alice\"", 16, "twice, by name and number"),
+            ("[\"alice\", \"bob\"]", "17", 16, "17 is no address"),
+            ("[\"alice\", \"bob\"]", "[\"alice\", \"any\"]", 16, "\"any\" stands alone"),
+            ("[\"alice\", \"bob\"]", "[]", 16, "the list is empty"),
+            ("[\"alice\", \"bob\"]", "{ max = \"bob\" }", 16, "has no order"),
+            ("[\"alice\", \"bob\"]", "\"$client\"", 16, "`$client` is not read here"),
+            ("\"1_000 USDC\"", "\"1_000 USDT\"", 16, "an amount in USDT needs its token pinned"),
+            ("\"1_000 USDC\"", "\"1_000 ether\"", 16, "write the amount in USDC"),
+            ("\"1_000 USDC\"", "\"0.0000001 USDC\"", 16, "more than 6 decimals"),
+            ("\"1_000 USDC\"", "-1", 16, "does not fit into uint256"),
+            ("\"1_000 USDC\"", "\"1,000\"", 16, "is not a number"),
+            ("max = \"1_000", "most = \"1_000", 16, "`most` is not a condition"),
+            ("max = \"1_000 USDC\"", "max = 1, min = 2", 16, "`min` is more than `max`"),
+            ("max = \"0.05 ether\"", "max = \"0.05\"", 17, "has no unit"),
+            ("max = \"0.05 ether\"", "max = \"0.05 eth\"", 17, "`eth` is not a unit"),
+            ("max = \"0.05 ether\"", "max = 5", 17, "only 0 may be bare"),
+            ("max = \"0.05 ether\"", "max = 0, min = \"1 wei\"", 17, "`min` is more than `max`"),
+            ("max = \"0.05 ether\"", "", 17, "write { min"),
+            ("execution_fee = {", "text = \"any\" # {", 17, "`text` goes with kind = \"message\" only"),
+            ("execution_fee = {", "hours = \"always\" # {", 17, "`hours` is not read by this version"),
+            ("abi = \"erc20\"", "abi = \"erc-20\"", 3, "no such ABI"),
+            ("decimals = 6, ", "", 3, "`symbol` needs `decimals`"),
+            ("symbol = \"USDC\"", "symbol = \"ether\"", 3, "a meaning of its own"),
+            (
+                "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+                "0x70997970C51812dc3A010C7d01b50e0d17dc79c8",
+                4,
+                "checksum",
+            ),
+            ("bob   =", "any   =", 5, "`any` has a meaning of its own"),
+            ("bob   =", "treasury =", 5, "is the name of an account"),
+            (
+                "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+                "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+                5,
+                "is this address already",
+            ),
+        ] {
+            assert!(good.contains(right), "{right}");
+            let found = mistakes(&good.replacen(right, wrong, 1));
+            assert!(
+                found.iter().any(|(at, said)| *at == line && said.contains(what)),
+                "{wrong}: {line} {what}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_overflow_is_a_mistake_and_not_another_number() {
+        let huge = "9".repeat(78);
+        let text = format!("{CONTRACTS}{PAY}").replace("1_000 USDC", &format!("{huge} USDC"));
+        assert!(mistakes(&text)[0].1.contains("256 bits"), "{:?}", mistakes(&text));
+        let small = format!("{CONTRACTS}{PAY}")
+            .replace("\"transfer\"", "\"f(address to, uint8 amount)\"")
+            .replace("[\"usdc\"]", "[\"alice\"]")
+            .replace("\"1_000 USDC\"", "256");
+        assert!(mistakes(&small)[0].1.contains("does not fit into uint8"), "{:?}", mistakes(&small));
+    }
+
+    #[test]
+    fn every_mistake_of_every_file_is_reported_at_once() {
+        let a = format!("{CONTRACTS}{PAY}").replace("\"transfer\"", "\"transfr\"");
+        let b = PAY.replace("[\"trader\"]", "[\"nobody\"]").replace("0.05 ether", "5 eth");
+        let error = policy_of(&[("a.toml", &a), ("b.toml", &b)]).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().collect();
+        assert_eq!(lines.len(), 4, "{error}");
+        for (line, expected) in lines.iter().zip([
+            "policies/a.toml:15: the ABI of `usdc`: it has no function `transfr`",
+            "policies/b.toml:3: the id `pay` stands there twice",
+            "policies/b.toml:7: there is no client",
+            "policies/b.toml:12: `eth` is not a unit",
+        ]) {
+            assert!(line.starts_with(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn messages_rates_and_caps_have_mistakes_too() {
+        let message = "[[rule]]\nid = \"m\"\neffect = \"allow\"\nkind = \"message\"\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n";
+        for (line, what) in [
+            ("", "missing: `siwe` or `text`"),
+            ("text = { prefix = \"\" }", "every text begins with nothing"),
+            ("text = { suffix = \"x\" }", "write text ="),
+            ("siwe = { domain = [\"a.example\"] }", "must state `domain` and `chain_id`"),
+            ("siwe = { domain = [\"https://a.example\"], chain_id = 1 }", "a domain is a host"),
+            (
+                "siwe = { domain = [\"a.example\"], chain_id = 1, expires_within = \"1 week\" }",
+                "is not a unit",
+            ),
+            ("text = \"any\"\nsiwe = { domain = [\"a.example\"], chain_id = 1 }", "do not go together"),
+            ("text = \"any\"\nto = [\"any\"]", "`to` goes with kind = \"transaction\" only"),
+            ("text = \"any\"\nvalue = 0", "`value` goes with kind = \"transaction\" only"),
+        ] {
+            let found = mistakes(&format!("{message}{line}\n"));
+            assert!(found.iter().any(|(_, said)| said.contains(what)), "{line}: {found:?}");
+        }
+        for (text, line, what) in [
+            ("[caps]\nmax_gas = \"5\"\n", 2, "invalid type"),
+            ("[caps]\nmax_fee_per_gas = \"5\"\n", 2, "has no unit"),
+            ("[caps]\nmax_fee = \"5 gwei\"\n", 2, "unknown field `max_fee`"),
+            ("[[rate]]\nid = \"r\"\nmax = 0\nwindow = \"1s\"\n", 3, "`max` is at least 1"),
+            ("[[rate]]\nid = \"r\"\nmax = 9\nwindow = \"0s\"\n", 4, "too short"),
+            ("[[rate]]\nid = \"r\"\nmax = 9\nwindow = \"1s\"\nper = [\"ip\"]\n", 5, "`ip`: expected"),
+            (
+                "[[rate]]\nid = \"r\"\nmax = 9\nwindow = \"1s\"\nmatch = { to = [\"any\"] }\n",
+                5,
+                "`to` goes with",
+            ),
+            ("[[budget]]\nid = \"b\"\n", 1, "`budget` is not read by this version"),
+            ("[[rule]]\nid = \"d\"\neffect = \"deny\"\nto = [\"any\"]\n", 4, "`to` goes with"),
+        ] {
+            let found = mistakes(text);
+            assert!(found.iter().any(|(at, said)| *at == line && said.contains(what)), "{text}: {found:?}");
+        }
+        let twice = policy_of(&[("a.toml", "[caps]\nmax_gas = 1\n"), ("b.toml", "\n[caps]\nmax_gas = 2\n")]);
+        assert!(twice.unwrap_err().to_string().starts_with("policies/b.toml:2: there are [caps] already"));
+    }
+}

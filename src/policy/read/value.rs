@@ -1,0 +1,60 @@
+//! Values of a rule that are bounds or texts: `value`, `execution_fee`, `text`.
+
+use alloy_primitives::U256;
+use toml::Value;
+
+use crate::config::units;
+use crate::policy::amount::Range;
+use crate::policy::condition::TextTest;
+
+/// `"any"`, an amount that it must be, or `{ min, max }`; `None` is any.
+pub(super) fn bounds(value: &Value) -> Result<Option<Range>, String> {
+    match value {
+        Value::String(text) if text == "any" => Ok(None),
+        Value::Table(table) => {
+            let mut range = Range::default();
+            for (key, value) in table {
+                let end = match key.as_str() {
+                    "min" => &mut range.min,
+                    "max" => &mut range.max,
+                    other => return Err(format!("`{other}` is not a bound; write {{ min = …, max = … }}")),
+                };
+                *end = Some(wei(value)?);
+            }
+            if range == Range::default() {
+                return Err("write { min = …, max = … }, or \"any\"".to_owned());
+            }
+            if range.is_empty() {
+                return Err("`min` is more than `max`, so nothing can match".to_owned());
+            }
+            Ok(Some(range))
+        }
+        value => wei(value).map(|exactly| Some(Range::exactly(exactly))),
+    }
+}
+
+/// An amount of the chain's own coin.
+fn wei(value: &Value) -> Result<U256, String> {
+    match value {
+        Value::String(text) => units::wei(text).map_err(|e| e.to_string()),
+        Value::Integer(0) => Ok(U256::ZERO),
+        _ => Err("an amount is text with its unit, such as \"0.05 ether\" (only 0 may be bare)".to_owned()),
+    }
+}
+
+/// `"any"`, `{ prefix = "…" }` or `{ equals = "…" }`
+pub(super) fn text(value: &Value) -> Result<TextTest, String> {
+    let wrong = || Err("write text = { prefix = \"…\" }, { equals = \"…\" } or \"any\"".to_owned());
+    match value {
+        Value::String(text) if text == "any" => Ok(TextTest::Any),
+        Value::Table(table) => match (table.get("prefix"), table.get("equals"), table.len()) {
+            (Some(Value::String(prefix)), None, 1) if prefix.is_empty() => {
+                Err("every text begins with nothing: write \"any\" if that is meant".to_owned())
+            }
+            (Some(Value::String(prefix)), None, 1) => Ok(TextTest::Prefix(prefix.clone())),
+            (None, Some(Value::String(text)), 1) => Ok(TextTest::Equals(text.clone())),
+            _ => wrong(),
+        },
+        _ => wrong(),
+    }
+}

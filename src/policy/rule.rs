@@ -1,0 +1,108 @@
+//! A rule as it is meant: an effect, and the conditions that must all hold for it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::policy::condition::{Condition, Holds};
+use crate::policy::facts::{Facts, Subject};
+
+/// One `[[rule]]`.
+#[derive(Debug)]
+pub(in crate::policy) struct Rule {
+    pub id: Arc<str>,
+    pub effect: Effect,
+    /// `None` only in deny rules that say nothing of it: every kind.
+    pub kind: Option<RuleKind>,
+    /// What the rule does not say is either no condition (deny) or was filled in when it was read (allow).
+    pub conditions: Vec<Condition>,
+    pub place: Place,
+}
+
+/// Where a rule is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::policy) struct Place {
+    pub file: PathBuf,
+    pub line: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::policy) enum Effect {
+    Allow,
+    Deny,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::policy) enum RuleKind {
+    Transaction,
+    Message,
+}
+
+/// A condition that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::policy) struct Failure {
+    /// The key of the rule, such as `args.amount`.
+    pub condition: String,
+    /// What is so, and what would have to be.
+    pub why: String,
+}
+
+impl Failure {
+    /// Whether the rule is for other clients or accounts, whatever is asked.
+    pub fn is_about_who(&self) -> bool {
+        matches!(self.condition.as_str(), "clients" | "from")
+    }
+}
+
+impl RuleKind {
+    pub const ALL: [Self; 2] = [Self::Transaction, Self::Message];
+
+    /// As `kind` is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::Message => "message",
+        }
+    }
+
+    pub const fn of(subject: &Subject<'_>) -> Self {
+        match subject {
+            Subject::Transaction(_) => Self::Transaction,
+            Subject::Message(_) => Self::Message,
+        }
+    }
+}
+
+impl Rule {
+    /// Deny beats doubt: a deny rule matches what it cannot read, an allow rule does not.
+    pub fn matches(&self, facts: &Facts<'_>) -> bool {
+        self.is_for(facts)
+            && self.conditions.iter().all(|condition| match (condition.test(facts), self.effect) {
+                (Holds::Yes, _) | (Holds::Unclear(_), Effect::Deny) => true,
+                (Holds::No(_), _) | (Holds::Unclear(_), Effect::Allow) => false,
+            })
+    }
+
+    /// Every condition that keeps the rule from matching.
+    pub fn failures(&self, facts: &Facts<'_>) -> Vec<Failure> {
+        if !self.is_for(facts) {
+            let why = "the rule is for another kind of payload".to_owned();
+            return vec![Failure { condition: "kind".to_owned(), why }];
+        }
+        let failure = |condition: &Condition| match (condition.test(facts), self.effect) {
+            (Holds::Yes, _) | (Holds::Unclear(_), Effect::Deny) => None,
+            (Holds::No(why), _) | (Holds::Unclear(why), Effect::Allow) => {
+                Some(Failure { condition: condition.key(), why })
+            }
+        };
+        let mut failures: Vec<Failure> = self.conditions.iter().filter_map(failure).collect();
+        // Of arguments there is nothing to say where it is another call, or none that can be read.
+        if failures.iter().any(|failure| failure.condition == "call") {
+            failures.retain(|failure| !failure.condition.starts_with("args."));
+        }
+        failures
+    }
+
+    fn is_for(&self, facts: &Facts<'_>) -> bool {
+        self.kind.is_none_or(|kind| kind == RuleKind::of(&facts.subject))
+    }
+}

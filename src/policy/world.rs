@@ -1,0 +1,34 @@
+//! What policy files may refer to: the chain, the accounts and the clients of the configuration.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::Address;
+
+use crate::config::{Client, Config};
+
+/// The names that a policy is read against. A policy is loaded anew whenever one of them changes.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The chain that the configuration pins.
+    pub chain: u64,
+    /// Accounts that have a key here, by name.
+    pub accounts: BTreeMap<String, Address>,
+    pub clients: Vec<Client>,
+}
+
+impl World {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            chain: config.chain.id,
+            accounts: config.accounts.iter().map(|account| (account.name.clone(), account.address)).collect(),
+            clients: config.clients.clone(),
+        }
+    }
+
+    /// Whether a client has this name, or this role.
+    pub fn knows_client(&self, name_or_role: &str) -> bool {
+        self.clients.iter().any(|client| {
+            client.name == name_or_role || client.role.as_ref().is_some_and(|role| role == name_or_role)
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Policy files as they are written: every key that may stand in them, and no other.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::{Spanned, Value};
+
+pub(super) type Text = Spanned<String>;
+pub(super) type List = Spanned<Vec<Text>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub contracts: BTreeMap<Text, Contract>,
+    #[serde(default)]
+    pub rule: Vec<Rule>,
+    pub caps: Option<Spanned<Caps>>,
+    #[serde(default)]
+    pub rate: Vec<Rate>,
+    /// Known, so that the refusal can say that it comes later.
+    pub budget: Option<Spanned<Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Contract {
+    pub chain: Spanned<u64>,
+    pub address: Text,
+    pub abi: Option<Text>,
+    pub decimals: Option<Spanned<u8>>,
+    pub symbol: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rule {
+    pub id: Text,
+    pub effect: Text,
+    pub kind: Option<Text>,
+    pub chain: Option<Spanned<u64>>,
+    pub clients: Option<List>,
+    pub from: Option<List>,
+    pub to: Option<List>,
+    pub call: Option<Text>,
+    pub args: Option<Spanned<BTreeMap<Text, Spanned<Value>>>>,
+    pub value: Option<Spanned<Value>>,
+    pub execution_fee: Option<Spanned<Value>>,
+    pub text: Option<Spanned<Value>>,
+    pub siwe: Option<Spanned<Siwe>>,
+    // Known, so that the refusal can say that they come later.
+    pub hours: Option<Spanned<Value>>,
+    pub outcome: Option<Spanned<Value>>,
+    pub primary_type: Option<Spanned<Value>>,
+    pub fields: Option<Spanned<Value>>,
+    pub replace: Option<Spanned<Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Siwe {
+    pub domain: Option<List>,
+    pub chain_id: Option<u64>,
+    pub expires_within: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the keys as they are written")]
+pub(super) struct Caps {
+    pub max_fee_per_gas: Option<Text>,
+    pub max_gas: Option<u64>,
+    pub max_execution_fee: Option<Text>,
+    pub max_calldata: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rate {
+    pub id: Text,
+    pub max: Spanned<u32>,
+    pub window: Text,
+    #[serde(default)]
+    pub per: Vec<Text>,
+    pub r#match: Option<Match>,
+}
+
+/// A rule's matchers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Match {
+    pub kind: Option<Text>,
+    pub chain: Option<Spanned<u64>>,
+    pub clients: Option<List>,
+    pub from: Option<List>,
+    pub to: Option<List>,
+    pub call: Option<Text>,
+}

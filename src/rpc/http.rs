@@ -1,0 +1,799 @@
+//! How a request must look before its body is read: one function of rules, then the bounds, then the body.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body as HttpBody;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
+use hyper::service::{Service, service_fn};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use jsonrpsee::MethodResponse;
+use jsonrpsee::core::middleware::RpcServiceT;
+use jsonrpsee::types::Id;
+use tokio::sync::Semaphore;
+
+use crate::config::{Client, Limits};
+use crate::methods::{Cause, Refusal};
+use crate::rpc::calls::{Calls, refuse_body};
+use crate::rpc::envelope::Bounds;
+use crate::rpc::rejection::{Rejection, plain};
+
+/// JSON-RPC over HTTP in front of a service. Cheap to clone.
+pub struct Rpc<S>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    calls: Calls<S>,
+    /// Without the port 443.
+    hosts: Vec<String>,
+    max_body: usize,
+    body_timeout: Duration,
+    in_flight: Arc<Semaphore>,
+    max_in_flight_per_client: usize,
+    /// By the client's name: all its connections share one. Clients come from the configuration, so it is small.
+    per_client: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// Bytes of answers to reads that one batch may gather: 100 calls for the largest answer would fill the memory.
+const MAX_BATCH_ANSWER: usize = 32 * 1024 * 1024;
+
+/// After that no further call of a batch is begun: the least patient client gives up at ten seconds.
+const BEGIN_WITHIN: Duration = Duration::from_secs(8);
+
+/// How long, and how much, a body that is refused is read and thrown away before that is answered. A connection
+/// closed with bytes unread is reset, and most clients then tell of a broken pipe and not of the reason.
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+
+/// A body up to this size is in the socket's buffers already, or soon: nobody is left writing.
+const UNREAD: usize = 16 * 1024;
+
+impl<S> Rpc<S>
+where
+    S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync + 'static,
+{
+    /// `hosts`: the names that are ours, with port where it is not 443. `is_ordered`: whether calls of a method
+    /// keep their order within a batch.
+    pub fn new(service: S, limits: &Limits, hosts: Vec<String>, is_ordered: fn(&str) -> bool) -> Self {
+        let bounds = Bounds { max_batch: limits.max_batch, max_depth: limits.max_depth };
+        Self(Arc::new(Inner {
+            calls: Calls {
+                service,
+                bounds,
+                is_ordered,
+                max_batch_answer: MAX_BATCH_ANSWER,
+                begin_within: BEGIN_WITHIN,
+            },
+            hosts: hosts.into_iter().map(|host| without_port(&host).to_owned()).collect(),
+            max_body: limits.max_body,
+            body_timeout: limits.body_timeout,
+            in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            max_in_flight_per_client: limits.max_in_flight_per_client,
+            per_client: Mutex::default(),
+        }))
+    }
+
+    /// The service of one connection of `client`.
+    pub fn connection<B>(
+        &self,
+        client: Arc<Client>,
+    ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>
+    + Clone
+    + Send
+    + use<S, B>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+    {
+        let inner = self.0.clone();
+        let slots = inner.slots_of(&client);
+        service_fn(move |request: Request<B>| {
+            let (inner, client, slots) = (inner.clone(), client.clone(), slots.clone());
+            async move { Ok(inner.respond(&client, &slots, request).await) }
+        })
+    }
+}
+
+impl<S> Inner<S>
+where
+    S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync + 'static,
+{
+    async fn respond<B>(
+        &self,
+        client: &Arc<Client>,
+        slots: &Semaphore,
+        request: Request<B>,
+    ) -> Response<Full<Bytes>>
+    where
+        B: HttpBody<Data = Bytes> + Send,
+    {
+        let (head, body) = request.into_parts();
+        if let Err(rejection) = self.rules(client, &head) {
+            let asks_first = head.headers.contains_key(header::EXPECT);
+            if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
+                let _ = tokio::time::timeout(LINGER, discard(body, LINGER_BYTES)).await;
+            }
+            return rejection.response(client, head.version);
+        }
+        // Taken before the body is read, for bodies are what fills the memory. There is no id to echo then. HTTP
+        // 429 or 503 would say it better, but most clients answer those with a storm of repeats.
+        let (Ok(_slot), Ok(_slot_of_client)) = (self.in_flight.try_acquire(), slots.try_acquire()) else {
+            let busy = Refusal::new(Cause::Busy, "the gateway is busy; nothing was done, ask again later");
+            return answer(Some(refuse_body(client, Id::Null, &busy).into()));
+        };
+        let _in_flight = InFlight::enter();
+        let body = match tokio::time::timeout(self.body_timeout, whole(body, self.max_body)).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(rejection)) => return rejection.response(client, head.version),
+            Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
+        };
+        answer(self.calls.answer(client, &body).await)
+    }
+
+    /// The rules, in the order in which they are asked.
+    fn rules(&self, client: &Client, head: &Parts) -> Result<(), Rejection> {
+        // Where a body ends must not be open to opinion: hyper drops a Content-Length beside Transfer-Encoding
+        // before we see it, and what one side takes for a body is the next request to the other.
+        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            return Err(Rejection::TransferEncoding);
+        }
+        // A page whose own name is rebound to our address still sends its own name.
+        if !self.is_for_us(head) {
+            return Err(Rejection::Host);
+        }
+        if head.method != Method::POST {
+            return Err(Rejection::Method);
+        }
+        if head.uri.path_and_query().is_none_or(|path| path != "/") {
+            return Err(Rejection::Path);
+        }
+        // Only browsers send Origin, and they attach the user's certificate for any page that asks.
+        if !head.headers.get_all(header::ORIGIN).iter().all(|origin| is_welcome(client, origin)) {
+            return Err(Rejection::Origin);
+        }
+        // What a page can send without being asked first (forms, beacons, `no-cors`) is never of this type.
+        if !is_json(&head.headers) {
+            return Err(Rejection::ContentType);
+        }
+        match only(&head.headers, &header::CONTENT_ENCODING) {
+            Ok(None) => {}
+            Ok(Some(coding)) if coding.eq_ignore_ascii_case("identity") => {}
+            _ => return Err(Rejection::ContentEncoding),
+        }
+        // Said before the body is sent; a body that only turns out too large is noticed while it is read.
+        if declared_length(&head.headers).is_some_and(|length| length > self.max_body) {
+            return Err(Rejection::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// One name and no other, and it is ours. HTTP/2 may say it as `:authority`, as `Host`, or as both alike.
+    fn is_for_us(&self, head: &Parts) -> bool {
+        let Ok(host) = only(&head.headers, &header::HOST) else {
+            return false;
+        };
+        let authority = head.uri.authority().map(Authority::as_str);
+        let name = match (host, authority) {
+            (Some(host), None) => host,
+            (None, Some(authority)) if head.version == Version::HTTP_2 => authority,
+            (Some(host), Some(authority)) if head.version == Version::HTTP_2 && host == authority => host,
+            // Also the absolute form of HTTP/1.1, which names a host in the request line.
+            _ => return false,
+        };
+        self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(without_port(name)))
+    }
+
+    fn slots_of(&self, client: &Client) -> Arc<Semaphore> {
+        let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Semaphore::new(self.max_in_flight_per_client));
+        per_client.entry(client.name.clone()).or_insert_with(new).clone()
+    }
+}
+
+/// The body, if it is not larger than `max`. One that came in one piece is not copied.
+async fn whole<B>(body: B, max: usize) -> Result<Bytes, Rejection>
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    let mut whole = Bytes::new();
+    let mut gathered = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Rejection::Broken)?.into_data() else {
+            continue;
+        };
+        let length = whole.len().max(gathered.len());
+        if data.len() > max.saturating_sub(length) {
+            return Err(Rejection::TooLarge);
+        }
+        if length == 0 {
+            whole = data;
+            continue;
+        }
+        if gathered.is_empty() {
+            gathered.extend_from_slice(&whole);
+        }
+        gathered.extend_from_slice(&data);
+    }
+    Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
+}
+
+/// The Content-Length; hyper has checked that there is one, and that it is a number.
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
+    Some(length.parse().unwrap_or(usize::MAX))
+}
+
+async fn discard<B>(body: B, max: usize)
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let mut body = pin!(body);
+    let mut left = max;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// A header stands there twice, or is not ASCII.
+struct Unclear;
+
+/// The only value of a header, if it is there.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Unclear> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Unclear);
+    }
+    first.map(|value| value.to_str().map_err(|_| Unclear)).transpose()
+}
+
+fn without_port(host: &str) -> &str {
+    host.strip_suffix(":443").unwrap_or(host)
+}
+
+fn is_welcome(client: &Client, origin: &HeaderValue) -> bool {
+    // Firefox gives an extension another name in each installation.
+    let is_extension = origin.as_bytes().starts_with(b"moz-extension://");
+    client.origins.iter().any(|listed| {
+        listed.as_bytes() == origin.as_bytes() || (listed == "moz-extension://*" && is_extension)
+    })
+}
+
+/// `application/json`, with no parameter but a charset of UTF-8.
+fn is_json(headers: &HeaderMap) -> bool {
+    let Ok(Some(value)) = only(headers, &header::CONTENT_TYPE) else {
+        return false;
+    };
+    let mut parts = value.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    is_json
+        && parts.all(|parameter| {
+            parameter.split_once('=').is_some_and(|(name, value)| {
+                name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+            })
+        })
+}
+
+/// HTTP 200 with JSON, or 204 where nothing is to be answered. No CORS header, whoever asks.
+fn answer(json: Option<Box<str>>) -> Response<Full<Bytes>> {
+    let Some(json) = json else {
+        return plain(StatusCode::NO_CONTENT, Bytes::new());
+    };
+    let json = Bytes::from(json.into_string());
+    let mut response = plain(StatusCode::OK, json);
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// Counted in `chancery_rpc_in_flight` from its making to its drop, also when the client hangs up.
+struct InFlight;
+
+impl InFlight {
+    fn enter() -> Self {
+        metrics::gauge!("chancery_rpc_in_flight").increment(1);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!("chancery_rpc_in_flight").decrement(1);
+    }
+}
+
+impl<S> Clone for Rpc<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> std::fmt::Debug for Rpc<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rpc").field("hosts", &self.0.hosts).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::{Frame, Incoming};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use hyper_util::server::conn::auto;
+    use jsonrpsee::ResponsePayload;
+    use jsonrpsee::core::middleware::{Batch, Notification, Request as Call};
+    use serde_json::Value;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    const CALL: &str = r#"{"jsonrpc":"2.0","id":1,"method":"echo","params":[]}"#;
+
+    /// Answers `wait` when it is told to, and everything else at once.
+    #[derive(Clone, Default)]
+    struct Answering {
+        began: Arc<Notify>,
+        go_on: Arc<Notify>,
+    }
+
+    impl RpcServiceT for Answering {
+        type MethodResponse = MethodResponse;
+        type NotificationResponse = ();
+        type BatchResponse = ();
+
+        fn call<'a>(&self, request: Call<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+            let this = self.clone();
+            async move {
+                if request.method == "wait" {
+                    this.began.notify_one();
+                    this.go_on.notified().await;
+                }
+                MethodResponse::response(request.id, ResponsePayload::success("done"), usize::MAX)
+            }
+        }
+
+        fn batch<'a>(&self, _: Batch<'a>) -> impl Future<Output = ()> + Send + 'a {
+            std::future::ready(())
+        }
+
+        fn notification<'a>(&self, _: Notification<'a>) -> impl Future<Output = ()> + Send + 'a {
+            std::future::ready(())
+        }
+    }
+
+    fn client(name: &str, origins: &[&str]) -> Arc<Client> {
+        Arc::new(Client {
+            name: name.to_owned(),
+            identity: format!("{name}.example"),
+            role: None,
+            person: None,
+            accounts: Vec::new(),
+            origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+        })
+    }
+
+    fn rpc(limits: &Limits) -> Rpc<Answering> {
+        let hosts = vec!["gateway.example:8545".to_owned(), "gateway.example:443".to_owned()];
+        Rpc::new(Answering::default(), limits, hosts, |_| false)
+    }
+
+    /// A request that is answered, to be spoilt in one place.
+    fn good() -> http::request::Builder {
+        Request::post("/").header("host", "gateway.example:8545").header("content-type", "application/json")
+    }
+
+    async fn ask(
+        rpc: &Rpc<Answering>,
+        client: Arc<Client>,
+        request: Request<Full<Bytes>>,
+    ) -> Response<Full<Bytes>> {
+        let Ok(response) = rpc.connection(client).call(request).await;
+        response
+    }
+
+    async fn status(request: http::request::Builder, origins: &[&str]) -> u16 {
+        let request = request.body(Full::from(CALL)).unwrap();
+        let response = ask(&rpc(&Limits::default()), client("trader", origins), request).await;
+        assert!(!response.headers().keys().any(|name| name.as_str().starts_with("access-control-")));
+        assert!(!response.headers().contains_key("retry-after"));
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        response.status().as_u16()
+    }
+
+    async fn text(response: Response<Full<Bytes>>) -> String {
+        String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    }
+
+    async fn json(response: Response<Full<Bytes>>) -> Value {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "application/json");
+        serde_json::from_str(&text(response).await).unwrap()
+    }
+
+    /// What a real connection answers to these bytes, until it closes.
+    async fn raw(limits: &Limits, bytes: &[u8]) -> String {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let service = rpc(limits).connection(client("trader", &[]));
+        let server = hyper::server::conn::http1::Builder::new()
+            .half_close(true)
+            .serve_connection(TokioIo::new(far), service);
+        let server = tokio::spawn(server);
+        near.write_all(bytes).await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        near.read_to_end(&mut answer).await.unwrap();
+        let _ = server.await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+
+    fn post(headers: &str, body: &str) -> String {
+        format!("POST / HTTP/1.1\r\n{headers}Content-Type: application/json\r\n\r\n{body}")
+    }
+
+    fn sized(host: &str, body: &str) -> String {
+        post(&format!("{host}Content-Length: {}\r\n", body.len()), body)
+    }
+
+    const HOST: &str = "Host: gateway.example:8545\r\n";
+
+    #[tokio::test]
+    async fn a_good_request_is_answered_and_the_connection_goes_on() {
+        let one = sized(HOST, CALL);
+        let answer = raw(&Limits::default(), format!("{one}{one}").as_bytes()).await;
+        assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2, "{answer}");
+        assert_eq!(answer.matches(r#"{"jsonrpc":"2.0","id":1,"result":"done"}"#).count(), 2, "{answer}");
+    }
+
+    #[tokio::test]
+    async fn the_host_is_ours_and_there_is_one() {
+        for host in ["gateway.example:8545", "GATEWAY.example:8545", "gateway.example", "gateway.example:443"]
+        {
+            let answer = raw(&Limits::default(), sized(&format!("Host: {host}\r\n"), CALL).as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{host}: {answer}");
+        }
+        let bad = [
+            String::new(),
+            "Host:\r\n".to_owned(),
+            "Host: evil.example\r\n".to_owned(),
+            "Host: gateway.example:8546\r\n".to_owned(),
+            "Host: gateway.example:8545.evil.example\r\n".to_owned(),
+            "Host: evil@gateway.example:8545\r\n".to_owned(),
+            "Host: gateway.example:8545, evil.example\r\n".to_owned(),
+            format!("{HOST}{HOST}"),
+            format!("{HOST}Host: evil.example\r\n"),
+        ];
+        for host in bad {
+            let answer = raw(&Limits::default(), sized(&host, CALL).as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 421"), "{host}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_request_line_of_http_1_names_no_host() {
+        for target in ["https://gateway.example:8545/", "http://evil.example/"] {
+            for host in [HOST, ""] {
+                let request = sized(host, CALL).replacen("POST / ", &format!("POST {target} "), 1);
+                let answer = raw(&Limits::default(), request.as_bytes()).await;
+                assert!(answer.starts_with("HTTP/1.1 421"), "{target}: {answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn http_2_names_the_host_as_its_authority() {
+        let over_2 = |uri: &str| {
+            Request::post(uri).version(Version::HTTP_2).header("content-type", "application/json")
+        };
+        let ours = "https://gateway.example:8545/";
+        assert_eq!(status(over_2(ours), &[]).await, 200);
+        assert_eq!(status(over_2(ours).header("host", "gateway.example:8545"), &[]).await, 200);
+        assert_eq!(status(over_2("/").header("host", "gateway.example:8545"), &[]).await, 200);
+        assert_eq!(status(over_2("/"), &[]).await, 421);
+        assert_eq!(status(over_2("https://evil.example/"), &[]).await, 421);
+        assert_eq!(
+            status(over_2("https://evil.example/").header("host", "gateway.example:8545"), &[]).await,
+            421
+        );
+        assert_eq!(
+            status(over_2(ours).header("host", "gateway.example"), &[]).await,
+            421,
+            "ours, but two names"
+        );
+        assert_eq!(status(over_2("https://x@gateway.example:8545/"), &[]).await, 421);
+    }
+
+    /// What the listener asks of a service.
+    fn for_the_listener<S>(service: S) -> S
+    where
+        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        service
+    }
+
+    #[tokio::test]
+    async fn many_requests_share_one_http_2_connection() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let limits = Limits { max_body: 100, ..Limits::default() };
+        let service = for_the_listener(rpc(&limits).connection(client("trader", &[])));
+        tokio::spawn(async move {
+            let _ =
+                auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await;
+        });
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(near)).await.unwrap();
+        tokio::spawn(connection);
+        let ask = |uri: &'static str, body: String| {
+            let mut sender = sender.clone();
+            let request = Request::post(uri).header("content-type", "application/json");
+            async move {
+                let response =
+                    sender.send_request(request.body(Full::<Bytes>::from(body)).unwrap()).await.unwrap();
+                let status = response.status().as_u16();
+                (status, response.into_body().collect().await.unwrap().to_bytes())
+            }
+        };
+        let ours = "https://gateway.example:8545/";
+        let (good, foreign, large) = tokio::join!(
+            ask(ours, CALL.to_owned()),
+            ask("https://evil.example/", CALL.to_owned()),
+            ask(ours, " ".repeat(101)),
+        );
+        assert_eq!((good.0, foreign.0, large.0), (200, 421, 413));
+        assert_eq!(good.1, r#"{"jsonrpc":"2.0","id":1,"result":"done"}"#);
+        assert_eq!(ask(ours, CALL.to_owned()).await.0, 200, "the connection outlives what was refused on it");
+    }
+
+    #[tokio::test]
+    async fn a_transfer_encoding_is_refused_and_nothing_after_it_is_a_request() {
+        let second = sized(HOST, CALL);
+        let length = CALL.len();
+        for headers in [
+            "Transfer-Encoding: chunked\r\n".to_owned(),
+            "transfer-encoding: CHUNKED\r\n".to_owned(),
+            format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"),
+            format!("Transfer-Encoding: chunked\r\nContent-Length: {length}\r\n"),
+            "Transfer-Encoding: gzip, chunked\r\n".to_owned(),
+        ] {
+            for host in [HOST, "Host: evil.example\r\n", ""] {
+                let body = format!("{length:x}\r\n{CALL}\r\n0\r\n\r\n{second}");
+                let answer =
+                    raw(&Limits::default(), post(&format!("{host}{headers}"), &body).as_bytes()).await;
+                assert!(answer.starts_with("HTTP/1.1 411"), "{headers}: {answer}");
+                assert!(answer.contains("connection: close"), "{headers}: {answer}");
+                assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{headers}: {answer}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_post_to_the_root_is_taken() {
+        for method in ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"] {
+            let request = good().method(method).body(Full::from(CALL)).unwrap();
+            let response = ask(&rpc(&Limits::default()), client("trader", &[]), request).await;
+            assert_eq!(response.status(), 405, "{method}");
+            assert_eq!(response.headers()["allow"], "POST");
+        }
+        for path in ["/x", "//", "/?a=b", "/?", "/1", "/%2f"] {
+            assert_eq!(status(good().uri(path), &[]).await, 404, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_web_page_is_refused_unless_its_origin_is_listed() {
+        let from = |origin: &str| good().header("origin", origin);
+        let extension = "chrome-extension://nkbihfbeogaeaoehlefnkodbefgpgknn";
+        let listed = &[extension, "moz-extension://*"][..];
+        assert_eq!(status(from(extension), listed).await, 200);
+        assert_eq!(status(from("moz-extension://0b8fa1f0-3e8c-4b0e-9c4b-7f6a5d4c3b2a"), listed).await, 200);
+        assert_eq!(status(from(extension).header("origin", "https://evil.example"), listed).await, 403);
+        for origin in [
+            "https://evil.example",
+            "null",
+            "",
+            "*",
+            "chrome-extension://nkbihfbeogaeaoehlefnkodbefgpgknn/",
+            "chrome-extension://NKBIHFBEOGAEAOEHLEFNKODBEFGPGKNN",
+            "https://gateway.example:8545",
+            "https://moz-extension://x",
+        ] {
+            assert_eq!(status(from(origin), listed).await, 403, "{origin}");
+            assert_eq!(status(from(origin), &[]).await, 403, "{origin}");
+        }
+        assert_eq!(status(from(extension), &["chrome-extension://*"]).await, 403, "no other pattern");
+    }
+
+    #[tokio::test]
+    async fn the_content_type_is_json_in_utf_8() {
+        let typed = |kind: &str| {
+            Request::post("/").header("host", "gateway.example:8545").header("content-type", kind)
+        };
+        for kind in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=UTF-8",
+            "application/json; charset=\"utf-8\"",
+        ] {
+            assert_eq!(status(typed(kind), &[]).await, 200, "{kind}");
+        }
+        for kind in [
+            "",
+            "text/plain",
+            "text/plain; application/json",
+            "text/plain, application/json",
+            "application/json, text/plain",
+            "application/x-www-form-urlencoded",
+            "multipart/form-data; boundary=application/json",
+            "application/jsonp",
+            "application/json; charset=utf-7",
+            "application/json; charset=utf-16",
+            "application/json; boundary=x",
+            "application/json;",
+        ] {
+            assert_eq!(status(typed(kind), &[]).await, 415, "{kind}");
+        }
+        assert_eq!(status(good().header("content-type", "text/plain"), &[]).await, 415, "two of them");
+        assert_eq!(status(Request::post("/").header("host", "gateway.example"), &[]).await, 415, "none");
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_refused() {
+        assert_eq!(status(good().header("content-encoding", "identity"), &[]).await, 200);
+        for coding in ["gzip", "br", "identity, gzip", ""] {
+            assert_eq!(status(good().header("content-encoding", coding), &[]).await, 415, "{coding}");
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_body_that_says_it_is_too_large_is_not_kept() {
+        let limits = Limits { max_body: 100, ..Limits::default() };
+        let answer = raw(&limits, post(&format!("{HOST}Content-Length: 101\r\n"), "{}").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+        let full = format!("{CALL}{}", " ".repeat(100 - CALL.len()));
+        let answer = raw(&limits, sized(HOST, &full).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    /// What a client reads that writes all before it reads.
+    async fn after_writing(request: String) -> String {
+        // Over a real socket: closed with bytes unread it would be reset, and the client's writing would fail.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = rpc(&Limits::default()).connection(client("trader", &[]));
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
+        };
+        let sending = async {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.expect("it is taken, and thrown away");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        tokio::join!(server, sending).1
+    }
+
+    #[tokio::test]
+    async fn who_sends_much_that_is_refused_gets_to_read_why() {
+        let much = " ".repeat(10 << 20);
+        for (request, status) in [
+            (sized(HOST, &much), "413"),
+            (sized("Host: evil.example\r\n", &much), "421"),
+            (sized(&format!("{HOST}Origin: https://evil.example\r\n"), &much), "403"),
+        ] {
+            let answer = after_writing(request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_asks_before_sending_too_much_is_not_told_to_go_on() {
+        let headers = format!("{HOST}Expect: 100-continue\r\nContent-Length: 10000000\r\n");
+        let answer = raw(&Limits::default(), post(&headers, "").as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        let headers = format!("{HOST}Expect: 100-continue\r\nContent-Length: {}\r\n", CALL.len());
+        let answer = raw(&Limits::default(), post(&headers, CALL).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_body_that_turns_out_too_large_is_dropped() {
+        let limits = Limits { max_body: 100, ..Limits::default() };
+        for sizes in [&[101][..], &[100, 1], &[1; 101], &[60, 0, 60]] {
+            let frames = sizes.iter().map(|&size| Ok::<_, Infallible>(Frame::data(vec![b' '; size].into())));
+            let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
+            let Ok(response) =
+                rpc(&limits).connection(client("trader", &[])).call(good().body(body).unwrap()).await;
+            assert_eq!(response.status(), 413, "{sizes:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_read_whole() {
+        for size in [1, 7, 1000] {
+            let frames: Vec<_> = CALL
+                .as_bytes()
+                .chunks(size)
+                .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+                .collect();
+            let request = good().body(StreamBody::new(stream::iter(frames))).unwrap();
+            let Ok(response) = rpc(&Limits::default()).connection(client("trader", &[])).call(request).await;
+            assert_eq!(json(response).await["result"], "done");
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_body_that_does_not_come_is_not_waited_for() {
+        let limits = Limits { body_timeout: Duration::from_millis(20), ..Limits::default() };
+        let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let Ok(response) =
+            rpc(&limits).connection(client("trader", &[])).call(good().body(body).unwrap()).await;
+        assert_eq!(response.status(), 408);
+        assert_eq!(response.headers()["connection"], "close");
+    }
+
+    #[tokio::test]
+    async fn inv_12_past_the_bounds_in_flight_there_is_a_clear_error_at_once() {
+        let limits = Limits { max_in_flight: 2, max_in_flight_per_client: 1, ..Limits::default() };
+        let rpc = rpc(&limits);
+        let wait = || good().body(Full::from(CALL.replace("echo", "wait"))).unwrap();
+        let call = || good().body(Full::from(CALL)).unwrap();
+        let service = rpc.0.calls.service.clone();
+        let spawn = |name: &'static str| {
+            let rpc = rpc.clone();
+            tokio::spawn(async move { ask(&rpc, client(name, &[]), wait()).await })
+        };
+
+        let first = spawn("one");
+        service.began.notified().await;
+        let refused = json(ask(&rpc, client("one", &[]), call()).await).await;
+        assert_eq!((&refused["error"]["data"]["code"], &refused["id"]), (&"busy".into(), &Value::Null));
+        assert_eq!(json(ask(&rpc, client("two", &[]), call()).await).await["result"], "done");
+
+        let second = spawn("two");
+        service.began.notified().await;
+        let refused = json(ask(&rpc, client("three", &[]), call()).await).await;
+        assert_eq!(refused["error"]["code"], -32603);
+
+        service.go_on.notify_one();
+        service.go_on.notify_one();
+        first.abort();
+        let _ = first.await;
+        service.go_on.notify_one();
+        assert_eq!(json(second.await.unwrap()).await["result"], "done");
+        assert_eq!(json(ask(&rpc, client("one", &[]), call()).await).await["result"], "done");
+    }
+
+    #[tokio::test]
+    async fn a_notification_gets_no_body() {
+        let note = r#"{"jsonrpc":"2.0","method":"echo"}"#;
+        let request = good().body(Full::from(note)).unwrap();
+        let response = ask(&rpc(&Limits::default()), client("trader", &[]), request).await;
+        assert_eq!(response.status(), 204);
+        assert_eq!(text(response).await, "");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_json_rpc_is_answered_with_200_and_an_error() {
+        for (body, code) in [("", -32700), ("{", -32700), ("[]", -32600), ("{}", -32600), ("[1]", -32600)] {
+            let request = good().body(Full::from(body)).unwrap();
+            let answer = json(ask(&rpc(&Limits::default()), client("trader", &[]), request).await).await;
+            let error = answer.get(0).unwrap_or(&answer);
+            assert_eq!(error["error"]["code"], code, "{body}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The worker process: it alone loads the token's module, holds the PIN and the sessions.
+//!
+//! It reads its settings from standard input, which is the gateway's socketpair, and signs 32 bytes at a time
+//! for whoever owns the other end. It ends with the gateway, and whenever its token is in a state that only a
+//! new start mends.
+
+mod attributes;
+mod errors;
+pub(super) mod keys;
+mod keystore;
+mod pool;
+mod token;
+
+use std::io::{self, BufReader, Read, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+
+use crate::signer::protocol::{Frame, MAX_FRAME, Settings, SourceSetting, Status};
+
+use pool::{Job, Pool};
+use token::Token;
+
+/// How many answers may wait to be written.
+const ANSWERS: usize = 1024;
+
+/// Threads that sign with software keys.
+const SOFTWARE_THREADS: usize = 2;
+
+/// Runs until the gateway is gone, or the token needs a new start.
+pub fn run() -> io::Result<()> {
+    harden()?;
+    // Standard input is the socketpair: nothing is opened by name, nothing is in the arguments.
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut input = BufReader::new(stream.try_clone()?);
+    let (answers, outbox) = sync_channel(ANSWERS);
+    let writer = std::thread::spawn(move || write_answers(stream, &outbox));
+
+    let settings = match read(&mut input)? {
+        Frame::Settings(json) => serde_json::from_slice::<Settings>(&json).map_err(io::Error::other)?,
+        _ => return Err(io::Error::other("the first frame is not the settings")),
+    };
+    let (pool, sessions) = match open(&settings, &answers) {
+        Ok(opened) => opened,
+        Err(status) => {
+            drop(answers.send(Frame::Status(status)));
+            drop(answers);
+            drop(writer.join());
+            return Ok(());
+        }
+    };
+    drop(answers.send(Frame::Status(Status::Ready { sessions })));
+    loop {
+        match read(&mut input) {
+            Ok(Frame::Sign { id, within_ms, key, digest }) => {
+                pool.submit(Job::new(id, key, digest, Duration::from_millis(within_ms.into())));
+            }
+            // The gateway is gone, or does not keep to the protocol. A session may hang in the module for ever,
+            // so nothing is waited for.
+            _ => end(0),
+        }
+    }
+}
+
+fn open(settings: &Settings, answers: &SyncSender<Frame>) -> Result<(Pool, usize), Status> {
+    let hang = Duration::from_millis(settings.hang_limit_ms);
+    match &settings.source {
+        SourceSetting::Token { .. } => {
+            let token = Token::open(settings)?;
+            let sessions = token.sessions();
+            Ok((Pool::start(token, sessions, hang, settings.max_stuck, answers.clone()), sessions))
+        }
+        SourceSetting::Keystores { files } => {
+            let keys = keystore::open(&settings.keys, files)?;
+            Ok((
+                Pool::start(keys, SOFTWARE_THREADS, hang, settings.max_stuck, answers.clone()),
+                SOFTWARE_THREADS,
+            ))
+        }
+    }
+}
+
+/// No core dump, no ptrace by others, and no life without the gateway.
+fn harden() -> io::Result<()> {
+    rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    Ok(())
+}
+
+/// Writes answers as they come, as many as there are in one write.
+fn write_answers(mut stream: UnixStream, outbox: &Receiver<Frame>) {
+    let mut out = Vec::new();
+    while let Ok(frame) = outbox.recv() {
+        out.clear();
+        frame.write(&mut out);
+        while let Ok(more) = outbox.try_recv() {
+            more.write(&mut out);
+        }
+        if stream.write_all(&out).is_err() {
+            end(0);
+        }
+    }
+}
+
+fn read(input: &mut impl Read) -> io::Result<Frame> {
+    let mut length = [0; 4];
+    input.read_exact(&mut length)?;
+    let length = Frame::length(length).map_err(io::Error::other)?.min(MAX_FRAME);
+    let mut body = vec![0; length];
+    input.read_exact(&mut body)?;
+    Frame::read(&body).map_err(io::Error::other)
+}
+
+/// Ends the process whatever its other threads are stuck in: a module that hangs cannot be joined.
+#[expect(clippy::exit, reason = "the worker's last rung: a new process is the only cure for a stuck module")]
+fn end(code: i32) -> ! {
+    std::process::exit(code)
+}

@@ -1,0 +1,81 @@
+//! What a newcomer does: `init`, `certs`, `doctor`.
+
+use tokio::process::Command;
+
+use crate::kit::{Gateway, Output, run};
+
+#[tokio::test]
+async fn what_init_writes_is_read_and_nothing_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = chancery(&["init", folder.path().to_str().unwrap()]).await;
+    assert_eq!(init.code, Some(0), "{init:?}");
+    let config = folder.path().join("chancery.toml");
+    let check = chancery(&["--config", config.to_str().unwrap(), "policy", "check"]).await;
+    assert_eq!(check.code, Some(0), "{check:?}");
+
+    let before = std::fs::read_to_string(&config).unwrap();
+    let again = chancery(&["init", folder.path().to_str().unwrap()]).await;
+    assert_eq!(again.code, Some(1), "{again:?}");
+    assert!(again.stderr.contains("hint:"), "{again:?}");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), before);
+}
+
+#[tokio::test]
+async fn no_private_key_is_readable_by_others() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    chancery(&["certs", "init", "--dir", dir, "--host", "localhost"]).await.well();
+    chancery(&["certs", "issue", "trader", "--dir", dir, "--identity", "spiffe://chancery/trader"])
+        .await
+        .well();
+    for key in ["ca.key", "server.key", "trader.key"] {
+        let mode = folder.path().join(key).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{key}: {mode:o}");
+    }
+}
+
+#[tokio::test]
+async fn inspect_says_whose_a_certificate_is_and_why_it_is_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    chancery(&["certs", "init", "--dir", dir]).await.well();
+    chancery(&["certs", "issue", "trader", "--dir", dir, "--identity", "spiffe://chancery/trader"])
+        .await
+        .well();
+    let inspect = chancery(&["certs", "inspect", &format!("{dir}/trader.pem")]).await.well();
+    assert!(inspect.contains("spiffe://chancery/trader"), "{inspect}");
+    let server = chancery(&["certs", "inspect", &format!("{dir}/server.pem")]).await.well();
+    assert!(server.contains("refused") && server.contains("clientAuth"), "{server}");
+}
+
+#[tokio::test]
+async fn doctor_is_content_with_a_gateway_that_works_and_names_what_does_not() {
+    let mut gateway = Gateway::start().await;
+    let well = gateway.chancery(&["doctor"]).await;
+    assert_eq!(well.code, Some(0), "{well:?}");
+    gateway.world.node.stop();
+    let ill = gateway.chancery(&["doctor"]).await;
+    assert_eq!(ill.code, Some(3), "{ill:?}");
+    assert!(ill.stdout.contains("node"), "{ill:?}");
+}
+
+#[tokio::test]
+async fn data_goes_to_stdout_as_json_and_talk_to_stderr() {
+    let gateway = Gateway::start().await;
+    for verb in [&["audit", "verify"][..], &["policy", "check"], &["keys", "list"], &["doctor"]] {
+        let mut arguments = verb.to_vec();
+        arguments.push("--json");
+        let output = gateway.chancery(&arguments).await;
+        for line in output.stdout.lines() {
+            assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{verb:?}: {line}");
+        }
+        assert!(!output.stdout.is_empty(), "{verb:?}: {output:?}");
+    }
+    let version = chancery(&["--version"]).await.well();
+    assert_eq!(version.trim(), concat!("chancery ", env!("CARGO_PKG_VERSION")));
+}
+
+async fn chancery(arguments: &[&str]) -> Output {
+    run(Command::new(env!("CARGO_BIN_EXE_chancery")).args(arguments)).await
+}

@@ -1,0 +1,84 @@
+//! The test kit. [`Gateway::start`] gives a whole throwaway world: a certificate authority, a token with a key,
+//! a node behind a tripwire, and the program itself. Everything is real, and all of it is gone when it is dropped.
+
+mod authority;
+mod client;
+mod disk;
+mod gateway;
+mod node;
+mod process;
+mod recorder;
+mod token;
+mod tools;
+
+pub use authority::{Authority, tls};
+pub use client::{Client, plain, plain_raw};
+pub use disk::SmallDisk;
+pub use gateway::{Gateway, World};
+pub use node::Node;
+pub use process::{Output, Process, run};
+pub use recorder::Fault;
+pub use token::{PIN, RemoteToken};
+pub use tools::{Tool, remote_module, repository, softhsm_module, spy_module, tool};
+
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Signature};
+use tokio::time::{Instant, sleep};
+
+/// Tries until there is something, which must be soon.
+pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(done) = attempt().await {
+            return done;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within 30 s");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Whose signature it is, by another implementation than the program's own.
+pub fn signer_of(digest: B256, signature: &Signature) -> Address {
+    let mut bytes = [0; 64];
+    bytes.copy_from_slice(&signature.as_bytes()[..64]);
+    let parity = k256::ecdsa::RecoveryId::new(signature.v(), false);
+    let signature = k256::ecdsa::Signature::from_slice(&bytes).unwrap();
+    let key = k256::ecdsa::VerifyingKey::recover_from_prehash(digest.as_slice(), &signature, parity).unwrap();
+    Address::from_raw_public_key(&key.to_encoded_point(false).as_bytes()[1..])
+}
+
+/// Who is paid in these tests: the second of anvil's well-known accounts.
+pub const FRIEND: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
+
+/// Whom no policy of these tests allows to be paid: the third one.
+pub const STRANGER: &str = "0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc";
+
+/// What the policy allows unless a test brings its own: small payments to [`FRIEND`], and greetings.
+pub const POLICY: &str = r#"
+[[rule]]
+id            = "pay-friend"
+effect        = "allow"
+kind          = "transaction"
+chain         = 31337
+clients       = ["trader"]
+from          = ["treasury"]
+to            = ["0x70997970C51812dc3A010C7d01b50e0d17dc79C8"]
+call          = "empty"
+value         = { max = "1 ether" }
+execution_fee = { max = "0.05 ether" }
+
+[[rule]]
+id      = "greet"
+effect  = "allow"
+kind    = "message"
+clients = ["trader"]
+from    = ["treasury"]
+text    = { prefix = "hello" }
+
+[caps]
+max_fee_per_gas   = "500 gwei"
+max_gas           = 5_000_000
+max_execution_fee = "1 ether"
+max_calldata      = 131_072
+"#;

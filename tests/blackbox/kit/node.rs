@@ -1,0 +1,116 @@
+//! The node: anvil, reached through a recorder by the program and directly by the test.
+
+use alloy_primitives::{Address, U256};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use super::client;
+use super::process::Process;
+use super::recorder::{Call, Fault, Recorder};
+use super::tools::{Tool, tool};
+
+pub const CHAIN_ID: u64 = 31337;
+
+/// An anvil whose accounts are all unlocked, behind a tripwire: the test fails if a call that needs a key, or one
+/// that only the node's owner may make, ever comes through it.
+#[derive(Debug)]
+pub struct Node {
+    anvil: Option<Process>,
+    direct: String,
+    recorder: Recorder,
+}
+
+impl Node {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With further arguments for anvil, such as `--no-mining`.
+    pub async fn start_with(arguments: &[&str]) -> Self {
+        let mut anvil = Process::start(Command::new(tool(Tool::Anvil)).args(["--port", "0"]).args(arguments));
+        let line = anvil.says("Listening on ").await.unwrap_or_else(|end| panic!("anvil: {end:?}"));
+        let address = line.rsplit(' ').next().unwrap();
+        let recorder = Recorder::start(address).await;
+        Self { anvil: Some(anvil), direct: format!("http://{address}"), recorder }
+    }
+
+    /// Where the program finds it.
+    pub fn url(&self) -> String {
+        self.recorder.url()
+    }
+
+    /// Asks the node itself, past the recorder.
+    pub async fn ask(&self, method: &str, params: Value) -> Value {
+        client::plain(&self.direct, method, params).await.unwrap()
+    }
+
+    /// Gives `account` a hundred ether, and has the node ready to send for it: so that what gets through would work.
+    pub async fn adopt(&self, account: Address) {
+        let hundred = U256::from(100) * U256::from(10).pow(U256::from(18));
+        self.ask("anvil_setBalance", json!([account, hundred])).await;
+        self.ask("anvil_impersonateAccount", json!([account])).await;
+        // forge looks at the newest block, which must know of it.
+        self.ask("evm_mine", json!([])).await;
+    }
+
+    pub async fn balance(&self, account: &str) -> U256 {
+        let balance = self.ask("eth_getBalance", json!([account, "latest"])).await;
+        serde_json::from_value(balance).unwrap()
+    }
+
+    /// How many transactions of `account` are mined.
+    pub async fn mined(&self, account: Address) -> u64 {
+        let count = self.ask("eth_getTransactionCount", json!([account, "latest"])).await;
+        serde_json::from_value::<U256>(count).unwrap().to()
+    }
+
+    /// Every mined transaction of `account`, in order.
+    pub async fn sent_by(&self, account: Address) -> Vec<Value> {
+        let last: U256 = serde_json::from_value(self.ask("eth_blockNumber", json!([])).await).unwrap();
+        let mut sent = Vec::new();
+        for number in 1..=last.to::<u64>() {
+            let block = self.ask("eth_getBlockByNumber", json!([format!("{number:#x}"), true])).await;
+            let from = |transaction: &&Value| transaction["from"].as_str().unwrap().parse() == Ok(account);
+            sent.extend(block["transactions"].as_array().unwrap().iter().filter(from).cloned());
+        }
+        sent
+    }
+
+    pub async fn transaction(&self, hash: &Value) -> Value {
+        self.ask("eth_getTransactionByHash", json!([hash])).await
+    }
+
+    pub async fn receipt(&self, hash: &Value) -> Value {
+        self.ask("eth_getTransactionReceipt", json!([hash])).await
+    }
+
+    /// Every call that the program made, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.recorder.calls()
+    }
+
+    /// The calls of one method that the program made.
+    pub fn calls_of(&self, method: &str) -> Vec<Call> {
+        self.calls().into_iter().filter(|call| call.method == method).collect()
+    }
+
+    /// The bodies that the program sent, letter by letter.
+    pub fn bodies(&self) -> Vec<String> {
+        self.recorder.bodies()
+    }
+
+    /// From now on answers `method` (`"*"`: every method) in this way.
+    pub fn fail(&self, method: &str, fault: Fault) {
+        self.recorder.fail(method, fault);
+    }
+
+    /// From now on answers as it should.
+    pub fn heal(&self) {
+        self.recorder.heal();
+    }
+
+    /// Ends the node for good.
+    pub fn stop(&mut self) {
+        self.anvil = None;
+    }
+}

@@ -1,0 +1,221 @@
+//! Policies as files: what they decide, and what is said when they cannot be read.
+
+use serde_json::json;
+
+use crate::kit::{FRIEND, Gateway, POLICY, STRANGER, World, repository};
+
+#[tokio::test]
+async fn a_refusal_names_its_rule_and_is_written_down() {
+    let policy = format!(
+        r#"{POLICY}
+        [[rule]]
+        id = "friend-is-on-holiday"
+        effect = "deny"
+        kind = "transaction"
+        to = ["{friend}"]
+        "#,
+        friend = with_checksum(FRIEND),
+    );
+    let gateway = Gateway::with_policy(&policy).await;
+    let refused = gateway.client("trader").send(gateway.payment(1)).await.unwrap_err();
+    assert_eq!((refused.code, &refused.data["rule"]), (-32003, &json!("friend-is-on-holiday")));
+
+    let request = refused.data["request_id"].as_str().unwrap();
+    let rows = gateway.audit().await;
+    let row = rows.iter().find(|row| row.to_string().contains(request));
+    assert!(row.is_some_and(|row| row.to_string().contains("friend-is-on-holiday")), "{rows:#?}");
+}
+
+#[tokio::test]
+async fn inv_04_an_empty_policy_allows_nothing() {
+    let gateway = Gateway::with_policy("").await;
+    let trader = gateway.client("trader");
+    let refused = trader.send(gateway.payment(0)).await.unwrap_err();
+    assert_eq!((refused.code, &refused.data["code"]), (-32003, &json!("transaction_denied")));
+    let refused =
+        trader.call("personal_sign", json!(["0x68656c6c6f", gateway.treasury()])).await.unwrap_err();
+    assert_eq!((refused.code, &refused.data["code"]), (4100, &json!("message_denied")));
+}
+
+#[tokio::test]
+async fn inv_04_a_policy_that_cannot_be_read_starts_nothing() {
+    for (why, line, policy) in [
+        ("no TOML", ":1", "[[rule".to_owned()),
+        ("unknown key", ":3", POLICY.replace("id            =", "idd           =")),
+        ("unknown section", "", format!("[budgets]\n{POLICY}")),
+        ("unknown client", "", POLICY.replacen("[\"trader\"]", "[\"nobody\"]", 1)),
+        ("unknown account", "", POLICY.replacen("[\"treasury\"]", "[\"nobody\"]", 1)),
+        (
+            "unknown contract",
+            "",
+            POLICY.replacen("\"0x70997970C51812dc3A010C7d01b50e0d17dc79C8\"", "\"weth\"", 1),
+        ),
+        ("an amount without a unit", "", POLICY.replacen("\"1 ether\"", "\"1\"", 1)),
+        ("the same id twice", "", POLICY.replace("\"greet\"", "\"pay-friend\"")),
+        ("an allow rule without its chain", "", POLICY.replacen("chain         = 31337\n", "", 1)),
+        ("an allow rule without its call", "", POLICY.replacen("call          = \"empty\"\n", "", 1)),
+    ] {
+        let world = World::new().await.policy(&policy);
+        let end = world.refuses_to_start().await;
+        assert!(end.stderr.contains(&format!("main.toml{line}")), "{why}: {}", end.stderr);
+        let check = world.chancery(&["policy", "check"]).await;
+        assert!(check.code.is_some_and(|code| code != 0), "{why}: {check:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_without_policies_starts_nothing() {
+    let world = World::new().await;
+    std::fs::remove_dir_all(world.folder().join("policies")).unwrap();
+    let end = world.refuses_to_start().await;
+    assert!(end.stderr.contains("policies"), "{}", end.stderr);
+}
+
+#[tokio::test]
+async fn a_misspelt_key_in_the_configuration_is_named_with_its_line() {
+    let end = World::new().await.replace("drain =", "drian =").refuses_to_start().await;
+    assert!(end.stderr.contains("chancery.toml:8: unknown field `drian`"), "{}", end.stderr);
+    assert_eq!(end.code, Some(1));
+}
+
+#[tokio::test]
+async fn arguments_of_a_token_are_judged() {
+    let policy = format!(
+        r#"
+        [contracts]
+        coin = {{ chain = 31337, address = "0x5FbDB2315678afecb367f032d93F642f64180aa3", abi = "erc20", decimals = 6, symbol = "COIN" }}
+
+        [[rule]]
+        id = "pay-coins"
+        effect = "allow"
+        kind = "transaction"
+        chain = 31337
+        clients = ["trader"]
+        from = ["treasury"]
+        to = ["coin"]
+        call = "transfer"
+        args = {{ to = "{friend}", amount = {{ max = "100 COIN" }} }}
+        execution_fee = {{ max = "0.05 ether" }}
+        "#,
+        friend = with_checksum(FRIEND),
+    );
+    let gateway = Gateway::with_policy(&policy).await;
+    let trader = gateway.client("trader");
+    let transfer = |selector: &str, to: &str, value: u64, tail: &str| {
+        let data = format!("0x{selector}{:0>64}{value:064x}{tail}", &to[2..]);
+        json!({ "from": gateway.treasury(), "to": "0x5fbdb2315678afecb367f032d93f642f64180aa3", "data": data })
+    };
+    trader.send(transfer("a9059cbb", FRIEND, 100_000_000, "")).await.unwrap();
+    for (why, transaction) in [
+        ("too much", transfer("a9059cbb", FRIEND, 100_000_001, "")),
+        ("to another", transfer("a9059cbb", STRANGER, 1, "")),
+        ("another function", transfer("095ea7b3", FRIEND, 1, "")),
+        ("bytes behind", transfer("a9059cbb", FRIEND, 1, "00")),
+        ("a dirty address", transfer("a9059cbb", &format!("0x01{}", &FRIEND[2..]), 1, "")),
+        (
+            "cut short",
+            json!({ "from": gateway.treasury(), "to": "0x5fbdb2315678afecb367f032d93f642f64180aa3", "data": "0xa9059cbb" }),
+        ),
+    ] {
+        let refused = trader.send(transaction).await.expect_err(why);
+        assert_eq!((refused.code, &refused.data["code"]), (-32003, &json!("transaction_denied")), "{why}");
+    }
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 1);
+}
+
+#[tokio::test]
+async fn the_caps_hold_whatever_a_rule_allows() {
+    let generous =
+        POLICY.replace("execution_fee = { max = \"0.05 ether\" }", "execution_fee = { max = \"50 ether\" }");
+    for (cap, field, value) in
+        [("max_gas", "gas", "0x4c4b41"), ("max_fee_per_gas", "maxFeePerGas", "0x746a528801")]
+    {
+        let gateway = Gateway::with_policy(&generous).await;
+        let mut payment = gateway.payment(1);
+        payment[field] = json!(value);
+        let refused = gateway.client("trader").send(payment).await.unwrap_err();
+        assert_eq!((refused.code, &refused.data["code"]), (-32003, &json!("transaction_denied")), "{cap}");
+    }
+}
+
+#[tokio::test]
+async fn a_rate_is_kept() {
+    let policy = format!(
+        r#"{POLICY}
+        [[rate]]
+        id = "two-a-minute"
+        max = 2
+        window = "60s"
+        per = ["client"]
+        match = {{ kind = "transaction" }}
+        "#
+    );
+    let gateway = Gateway::with_policy(&policy).await;
+    let trader = gateway.client("trader");
+    for wei in 1..=2 {
+        trader.send(gateway.payment(wei)).await.unwrap();
+    }
+    let refused = trader.send(gateway.payment(3)).await.unwrap_err();
+    assert_eq!((refused.code, &refused.data["code"]), (-32005, &json!("rate_limited")));
+    assert!(refused.data["retry_after"].as_u64().is_some_and(|wait| (1..=60).contains(&wait)), "{refused:?}");
+    // Another kind has its own measure.
+    trader.call("personal_sign", json!(["0x68656c6c6f", gateway.treasury()])).await.unwrap();
+}
+
+#[tokio::test]
+async fn check_test_explain_and_the_gateway_decide_alike() {
+    let gateway = Gateway::start().await;
+    let check = gateway.chancery(&["policy", "check"]).await;
+    assert_eq!(check.code, Some(0), "{check:?}");
+    let cases = gateway.folder().join("policies/tests");
+    std::fs::create_dir_all(&cases).unwrap();
+    let request = gateway.folder().join("request.json");
+
+    for (to, allowed) in [(FRIEND, true), (STRANGER, false)] {
+        let mut payment = gateway.payment(1);
+        payment["to"] = json!(to);
+        let code = if allowed { 0 } else { 3 };
+
+        std::fs::write(&request, payment.to_string()).unwrap();
+        let explain =
+            gateway.chancery(&["policy", "explain", request.to_str().unwrap(), "--client", "trader"]).await;
+        assert_eq!(explain.code, Some(code), "{explain:?}");
+        assert!(explain.stdout.contains("pay-friend"), "{explain:?}");
+
+        let expect = if allowed { "allow" } else { "deny" };
+        for (expect, code) in [(expect, 0), (if allowed { "deny" } else { "allow" }, 3)] {
+            let request = json!([payment]).to_string();
+            let case = format!(
+                "[[case]]\nname = \"a\"\nclient = \"trader\"\nrequest = '''{{\"jsonrpc\":\"2.0\",\"id\":1,\
+                 \"method\":\"eth_sendTransaction\",\"params\":{request}}}'''\nexpect = \"{expect}\"\n"
+            );
+            std::fs::write(cases.join("cases.toml"), case).unwrap();
+            let test = gateway.chancery(&["policy", "test"]).await;
+            assert_eq!(test.code, Some(code), "{expect}: {test:?}");
+        }
+        assert_eq!(gateway.client("trader").send(payment).await.is_ok(), allowed, "{to}");
+    }
+}
+
+#[tokio::test]
+async fn the_example_configuration_is_read() {
+    let example = repository().join("deploy/chancery.example.toml");
+    let text = std::fs::read_to_string(&example).unwrap();
+    chancery::config::Config::parse(&example, &text).unwrap();
+
+    // Every key that may be written stands in it, if only in a comment.
+    let written = std::fs::read_to_string(repository().join("src/config/written.rs")).unwrap();
+    for line in written.lines().filter_map(|line| line.trim().strip_prefix("pub ")) {
+        let Some((key, _)) = line.split_once(':') else { continue };
+        let is_there = |line: &str| {
+            let line = line.trim_start_matches(['#', ' ', '[']);
+            line.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']', '.']))
+        };
+        assert!(text.lines().any(is_there), "`{key}` is not in the example");
+    }
+}
+
+/// An address as policies want it, so that a mistyped one is noticed.
+fn with_checksum(address: &str) -> String {
+    address.parse::<alloy_primitives::Address>().unwrap().to_string()
+}

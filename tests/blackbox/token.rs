@@ -1,0 +1,188 @@
+//! The token: how often it is asked, and what happens when it is gone, locked or slow.
+
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+use serde_json::json;
+
+use crate::kit::{
+    Gateway, PIN, RemoteToken, STRANGER, World, eventually, remote_module, softhsm_module, spy_module,
+};
+
+#[tokio::test]
+async fn inv_01_the_token_is_asked_once_for_what_is_allowed_and_never_for_what_is_refused() {
+    let world = World::new().await;
+    let log = world.folder().join("spy.log");
+    let environment = [
+        ("PKCS11SPY", softhsm_module().display().to_string()),
+        ("PKCS11SPY_OUTPUT", log.display().to_string()),
+    ];
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, &**value)).collect();
+    let gateway = world.module(&spy_module(), &environment).start().await;
+    let trader = gateway.client("trader");
+    let asked = || std::fs::read_to_string(&log).unwrap().matches("C_SignInit\n").count();
+    let at_start = asked();
+
+    let mut stranger = gateway.payment(1);
+    stranger["to"] = json!(STRANGER);
+    trader.send(stranger).await.unwrap_err();
+    gateway.client("intern").send(gateway.payment(1)).await.unwrap_err();
+    assert_eq!(asked(), at_start, "a refused request reached the token");
+
+    trader.send(gateway.payment(1)).await.unwrap();
+    assert_eq!(asked(), at_start + 1, "one signature for one transaction");
+    trader.call("personal_sign", json!(["0x68656c6c6f", gateway.treasury()])).await.unwrap();
+    assert_eq!(asked(), at_start + 2);
+    assert!(at_start >= 1, "the spy saw the proof of the address at the start");
+}
+
+#[tokio::test]
+async fn inv_07_only_the_worker_has_the_module_and_nobody_shows_the_pin() {
+    let gateway = Gateway::start().await;
+    gateway.client("trader").send(gateway.payment(1)).await.unwrap();
+    let of = |pid: rustix::process::Pid, file: &str| {
+        std::fs::read(format!("/proc/{}/{file}", pid.as_raw_nonzero())).unwrap_or_default()
+    };
+    let contains = |text: &[u8], what: &str| text.windows(what.len()).any(|part| part == what.as_bytes());
+    assert!(!contains(&of(gateway.pid(), "maps"), "softhsm"), "the gateway has loaded the module");
+    let [worker] = gateway.workers()[..] else { panic!("{:?}", gateway.workers()) };
+    for pid in [gateway.pid(), worker] {
+        for file in ["cmdline", "environ"] {
+            assert!(!contains(&of(pid, file), PIN), "{file}");
+        }
+    }
+    for text in [gateway.log(), json!(gateway.audit().await).to_string()] {
+        assert!(!text.contains(PIN), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn inv_13_a_killed_worker_is_replaced() {
+    let gateway = Gateway::start().await;
+    let trader = gateway.client("trader");
+    for round in 1..=3 {
+        let workers = gateway.workers();
+        assert_eq!(workers.len(), 1);
+        kill_process(workers[0], Signal::KILL).unwrap();
+        eventually("a payment", async || trader.send(gateway.payment(round)).await.ok()).await;
+    }
+    gateway.settled().await;
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 3);
+}
+
+#[tokio::test]
+async fn inv_13_a_worker_killed_in_the_middle_loses_nothing() {
+    let gateway = Gateway::start().await;
+    for round in 0_u64..4 {
+        let workers = gateway.workers();
+        let delay = Duration::from_millis(3 + 7 * round);
+        let kill = tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            for worker in workers {
+                // It may be gone already.
+                let _ = kill_process(worker, Signal::KILL);
+            }
+        });
+        for answer in gateway.send_at_once((1..=6).map(|wei| gateway.payment(wei))).await {
+            if let Err(refused) = answer {
+                assert_eq!(refused.data["code"], "signer_unavailable", "{refused:?}");
+            }
+        }
+        kill.await.unwrap();
+    }
+    let trader = gateway.client("trader");
+    eventually("a payment", async || trader.send(gateway.payment(1)).await.ok()).await;
+    gateway.settled().await;
+    // No gap is left, and the audit tells the story.
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn inv_02_a_signature_that_comes_too_late_is_thrown_away() {
+    let (gateway, remote) = with_remote_token().await;
+    let trader = gateway.client("trader");
+    remote.signal(Signal::STOP);
+    let answer = tokio::time::timeout(Duration::from_secs(8), trader.send(gateway.payment(1))).await;
+    let refused = answer.expect("an answer within 8 s").unwrap_err();
+    assert_eq!((refused.code, &refused.data["code"]), (-32603, &json!("signer_unavailable")), "{refused:?}");
+    remote.signal(Signal::CONT);
+
+    // The nonce is free, and the payment that was given up is not made.
+    let hash = eventually("a payment", async || trader.send(gateway.payment(2)).await.ok()).await;
+    let mined = gateway.node().transaction(&hash).await;
+    assert_eq!((&mined["nonce"], &mined["value"]), (&json!("0x0"), &json!("0x2")));
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 1);
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn inv_13_a_token_that_hangs_for_good_gets_another_worker() {
+    let (gateway, remote) = with_remote_token().await;
+    let trader = gateway.client("trader");
+    remote.signal(Signal::STOP);
+    // More than may hang at once.
+    for answer in gateway.send_at_once((1..=12).map(|wei| gateway.payment(wei))).await {
+        assert_eq!(answer.unwrap_err().code, -32603);
+    }
+    // The connections that hang stay hung; a new worker gets new ones.
+    let hash = eventually("a payment", async || trader.send(gateway.payment(99)).await.ok()).await;
+    assert_eq!(gateway.node().transaction(&hash).await["nonce"], "0x0");
+}
+
+#[tokio::test]
+async fn inv_13_a_token_that_went_away_is_used_again() {
+    let (gateway, remote) = with_remote_token().await;
+    let trader = gateway.client("trader");
+    remote.vanish().await;
+    let refused = trader.send(gateway.payment(1)).await.unwrap_err();
+    assert_eq!((refused.code, &refused.data["code"]), (-32603, &json!("signer_unavailable")), "{refused:?}");
+    assert!(trader.call("eth_blockNumber", json!([])).await.is_ok(), "reads need no token");
+
+    let _remote = gateway.world.token.serve().await;
+    let hash = eventually("a payment", async || trader.send(gateway.payment(2)).await.ok()).await;
+    assert_eq!(gateway.node().transaction(&hash).await["nonce"], "0x0");
+}
+
+/// A gateway whose token can hang and go away.
+async fn with_remote_token() -> (Gateway, RemoteToken) {
+    let world = World::new().await;
+    let remote = world.token.serve().await;
+    let world = world.module(&remote_module(), &[("P11_KIT_SERVER_ADDRESS", &remote.address())]);
+    (world.append("\n[signer]\ndeadline = \"1s\"\nmax_stuck = 2\n").start().await, remote)
+}
+
+#[tokio::test]
+async fn a_wrong_pin_is_tried_once_and_then_never_until_an_operator_says_so() {
+    let world = World::new().await;
+    world.token.write_wrong_pin();
+    let first = world.refuses_or_is_not_ready().await;
+    assert!(first.to_lowercase().contains("pin"), "{first}");
+    // Each further start leaves the token alone, so that it is not locked.
+    world.token.write_right_pin();
+    let second = world.refuses_or_is_not_ready().await;
+    assert!(second.contains("unlatch"), "{second}");
+
+    let unlatch = world.chancery(&["keys", "unlatch", "main"]).await;
+    assert_eq!(unlatch.code, Some(0), "{unlatch:?}");
+    let gateway = world.start().await;
+    gateway.client("trader").send(gateway.payment(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_with_another_key_starts_nothing() {
+    let world = World::new().await;
+    let treasury = world.treasury().to_string();
+    let end = world
+        .replace(&format!("address = \"{treasury}\""), &format!("address = \"{STRANGER}\""))
+        .refuses_to_start()
+        .await;
+    assert!(end.stderr.contains(&treasury), "it names the address of the key: {}", end.stderr);
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_there_signs_nothing_and_reads_go_on() {
+    let world = World::new().await;
+    std::fs::remove_dir_all(world.folder().join("token/tokens")).unwrap();
+    let said = world.refuses_or_is_not_ready().await;
+    assert!(said.contains("main") || said.contains("token"), "{said}");
+}

@@ -1,0 +1,194 @@
+//! Real tools, which know nothing of Chancery: cast and forge, through `chancery connect`.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::kit::{FRIEND, Gateway, Output, POLICY, STRANGER, Tool, plain, plain_raw, repository, run, tool};
+
+/// What a developer may do on a test network: everything, in small.
+const DEVELOPER: &str = r#"
+[[rule]]
+id            = "deploy"
+effect        = "allow"
+kind          = "transaction"
+chain         = 31337
+clients       = ["trader"]
+from          = ["treasury"]
+to            = ["create", "any"]
+call          = "any"
+value         = { max = "1 gwei" }
+execution_fee = { max = "0.1 ether" }
+"#;
+
+/// How a tool reaches the connector.
+#[derive(Clone, Copy, Debug)]
+enum By {
+    Socket,
+    Http,
+}
+
+#[tokio::test]
+async fn cast_sends_and_shows_what_was_mined() {
+    let gateway = Gateway::start().await;
+    let from = gateway.treasury().to_string();
+    for (by, balance) in [(By::Socket, "1"), (By::Http, "2")] {
+        let send = ["send", "--unlocked", "--from", &from, FRIEND, "--value", "1", "--json"];
+        let receipt = cast(&gateway, by, &send).await.well();
+        let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
+        assert_eq!(receipt["status"], "0x1", "{by:?}");
+        let paid = gateway.node().balance(FRIEND).await % alloy_primitives::U256::from(10);
+        assert_eq!(paid.to_string(), balance, "{by:?}");
+    }
+}
+
+#[tokio::test]
+async fn cast_shows_why_it_was_refused() {
+    let gateway = Gateway::start().await;
+    let from = gateway.treasury().to_string();
+    let refused =
+        cast(&gateway, By::Socket, &["send", "--unlocked", "--from", &from, STRANGER, "--value", "1"]).await;
+    assert!(refused.code.is_some_and(|code| code != 0), "{refused:?}");
+    assert!(
+        refused.stderr.contains("-32003") && refused.stderr.contains("transaction_denied"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[tokio::test]
+async fn cast_verifies_a_signed_message() {
+    let gateway = Gateway::start().await;
+    let from = gateway.treasury().to_string();
+    let signature = cast(&gateway, By::Http, &["rpc", "personal_sign", "0x68656c6c6f", &from]).await.well();
+    let signature = signature.trim().trim_matches('"');
+    let verify = ["wallet", "verify", "--address", &from, "hello", signature];
+    run(Command::new(tool(Tool::Cast)).args(verify)).await.well();
+    let another = ["wallet", "verify", "--address", &from, "hullo", signature];
+    assert_ne!(run(Command::new(tool(Tool::Cast)).args(another)).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn forge_broadcasts_three_transactions_over_the_socket() {
+    three_transactions(By::Socket).await;
+}
+
+#[tokio::test]
+async fn forge_broadcasts_three_transactions_over_http() {
+    three_transactions(By::Http).await;
+}
+
+async fn three_transactions(by: By) {
+    let gateway = Gateway::with_policy(DEVELOPER).await;
+    let project = project();
+    let mut forge = Command::new(tool(Tool::Forge));
+    forge.args(["script", "script/Three.s.sol", "--broadcast", "--unlocked", "--sender"]);
+    forge
+        .arg(gateway.treasury().to_string())
+        .current_dir(project.path())
+        .env("FOUNDRY_SOLC", tool(Tool::Solc));
+    let done = through(&gateway, by, &forge).await;
+    assert!(done.stdout.contains("ONCHAIN EXECUTION COMPLETE & SUCCESSFUL"), "{done:#?}");
+
+    let sent = gateway.node().sent_by(gateway.treasury()).await;
+    assert_eq!(sent.len(), 3, "{sent:#?}");
+    let till = gateway.node().receipt(&sent[0]["hash"]).await["contractAddress"].clone();
+    assert_eq!((&sent[1]["to"], &sent[2]["to"], &sent[2]["value"]), (&till, &till, &json!("0x1")));
+    let payments = json!([{ "to": till, "data": "0xa6d23e10" }, "latest"]);
+    assert_eq!(gateway.node().ask("eth_call", payments).await, format!("0x{:064x}", 2));
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_refused_transaction_in_the_middle_of_a_burst_leaves_no_gap() {
+    // The first and the third of them: the call without value is not in here.
+    let policy = DEVELOPER.replace("to            = [\"create\", \"any\"]", "to            = [\"create\"]");
+    let gateway = Gateway::with_policy(&format!("{policy}{}", POLICY.split("[caps]").next().unwrap())).await;
+    let project = project();
+    let mut forge = Command::new(tool(Tool::Forge));
+    forge.args(["script", "script/Three.s.sol", "--broadcast", "--unlocked", "--sender"]);
+    forge
+        .arg(gateway.treasury().to_string())
+        .current_dir(project.path())
+        .env("FOUNDRY_SOLC", tool(Tool::Solc));
+    let done = through(&gateway, By::Socket, &forge).await;
+    assert_ne!(done.code, Some(0), "{done:#?}");
+
+    assert_eq!(
+        gateway.node().sent_by(gateway.treasury()).await.len(),
+        1,
+        "the contract, and nothing behind the gap"
+    );
+    gateway.client("trader").send(gateway.payment(1)).await.unwrap();
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 2);
+}
+
+#[tokio::test]
+async fn a_page_or_a_neighbour_does_not_get_through_the_connector() {
+    let gateway = Gateway::start().await;
+    let (connector, url) = gateway.connect("trader").await;
+    assert_eq!(plain(&url, "eth_chainId", json!([])).await, Ok(json!("0x7a69")));
+
+    let host = url.trim_start_matches("http://").split('/').next().unwrap();
+    let without_token = format!("http://{host}/");
+    assert!(plain(&without_token, "eth_chainId", json!([])).await.is_err(), "without the token");
+    let path = url.trim_start_matches("http://").trim_start_matches(host);
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"eth_accounts"}"#;
+    for (why, header) in [
+        ("rebound", "Host: evil.example\r\nContent-Type: application/json".to_owned()),
+        ("a page", format!("Host: {host}\r\nContent-Type: application/json\r\nOrigin: https://evil.example")),
+        ("a form", format!("Host: {host}\r\nContent-Type: text/plain")),
+    ] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\n{header}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = plain_raw(host, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{why}: {answer}");
+    }
+    connector.signal(Signal::TERM);
+    connector.ends().await;
+}
+
+async fn cast(gateway: &Gateway, by: By, arguments: &[&str]) -> Output {
+    through(gateway, by, Command::new(tool(Tool::Cast)).args(arguments)).await
+}
+
+/// Runs a tool by `chancery connect run`, as the trader.
+async fn through(gateway: &Gateway, by: By, command: &Command) -> Output {
+    let mut connect = gateway.connector("trader");
+    if matches!(by, By::Http) {
+        connect.args(["--http", "0"]);
+    }
+    connect.args(["run", "--"]).arg(command.as_std().get_program()).args(command.as_std().get_args());
+    if let Some(folder) = command.as_std().get_current_dir() {
+        connect.current_dir(folder);
+    }
+    for (name, value) in command.as_std().get_envs() {
+        connect.env(name, value.unwrap());
+    }
+    run(&mut connect).await
+}
+
+/// The project of these tests, copied to where forge may write.
+fn project() -> TempDir {
+    let folder = TempDir::with_prefix("chancery-foundry-").unwrap();
+    copy(&repository().join("tests/blackbox/foundry"), folder.path());
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
