@@ -67,7 +67,7 @@ async fn inv_13_a_killed_worker_is_replaced() {
         eventually("a payment", async || trader.send(gateway.payment(round)).await.ok()).await;
     }
     gateway.settled().await;
-    assert_eq!(gateway.node().mined(gateway.treasury()).await, 3);
+    gateway.node().mines(gateway.treasury(), 3).await;
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn inv_02_a_signature_that_comes_too_late_is_thrown_away() {
     let hash = eventually("a payment", async || trader.send(gateway.payment(2)).await.ok()).await;
     let mined = gateway.node().transaction(&hash).await;
     assert_eq!((&mined["nonce"], &mined["value"]), (&json!("0x0"), &json!("0x2")));
-    assert_eq!(gateway.node().mined(gateway.treasury()).await, 1);
+    gateway.node().mines(gateway.treasury(), 1).await;
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 

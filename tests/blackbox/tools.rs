@@ -123,7 +123,7 @@ async fn a_refused_transaction_in_the_middle_of_a_burst_leaves_no_gap() {
         "the contract, and nothing behind the gap"
     );
     gateway.client("trader").send(gateway.payment(1)).await.unwrap();
-    assert_eq!(gateway.node().mined(gateway.treasury()).await, 2);
+    gateway.node().mines(gateway.treasury(), 2).await;
 }
 
 #[tokio::test]

@@ -240,7 +240,7 @@ async fn a_signed_transaction_is_returned_and_not_sent() {
     assert_eq!((signed.value(), signed.nonce()), (U256::from(5), 0));
     assert_eq!(gateway.node().calls_of("eth_sendRawTransaction"), []);
     gateway.node().ask("eth_sendRawTransaction", json!([raw])).await;
-    assert_eq!(gateway.node().mined(gateway.treasury()).await, 1);
+    gateway.node().mines(gateway.treasury(), 1).await;
 }
 
 #[tokio::test]
@@ -348,7 +348,7 @@ async fn a_burst_out_of_order_is_sent_in_order_and_a_gap_is_refused() {
     };
     let answers = gateway.send_at_once([at(2), at(1), at(0)]).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-    assert_eq!(gateway.node().mined(gateway.treasury()).await, 3);
+    gateway.node().mines(gateway.treasury(), 3).await;
 
     let gap = gateway.client("trader").send(at(5)).await.unwrap_err();
     assert_eq!((gap.code, &gap.data["code"]), (-32003, &json!("nonce_gap")));

@@ -58,6 +58,17 @@ impl Node {
         serde_json::from_value(balance).unwrap()
     }
 
+    /// Waits until `count` transactions of `account` are mined, and no more: a node mines a moment after it answers.
+    pub async fn mines(&self, account: Address, count: u64) {
+        let mut mined = 0;
+        super::eventually("they are mined", async || {
+            mined = self.mined(account).await;
+            (mined >= count).then_some(())
+        })
+        .await;
+        assert_eq!(mined, count);
+    }
+
     /// How many transactions of `account` are mined.
     pub async fn mined(&self, account: Address) -> u64 {
         let count = self.ask("eth_getTransactionCount", json!([account, "latest"])).await;
