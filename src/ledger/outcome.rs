@@ -27,6 +27,8 @@ pub enum RefusalClass {
     NonceTooLow,
     ChainId,
     Undecodable,
+    /// More bytes than any node of this chain takes.
+    TooLarge,
 }
 
 /// What the chain itself has decided, in a block that cannot be undone.

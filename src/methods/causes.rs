@@ -97,7 +97,7 @@ impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
         let cause = match &error {
             // The node's own word on this very transaction: it would revert, or the account cannot pay.
-            UpstreamError::Node { .. } => Cause::NodeRefused,
+            UpstreamError::Reverted { .. } => Cause::NodeRefused,
             _ => Cause::NodeUnavailable,
         };
         Self::new(cause, error.to_string())

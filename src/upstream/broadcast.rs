@@ -1,11 +1,12 @@
 //! Handing a recorded transaction to the network, and telling what became of it.
 
 use alloy_primitives::B256;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::ledger::{Outcome, Recorded, RefusalClass};
 use crate::transaction::Tx;
-use crate::upstream::classify::{Verdict, classify};
+use crate::upstream::classify::{Verdict, classify, shortened};
 use crate::upstream::{Answer, Upstream, UpstreamError};
 
 impl Upstream {
@@ -14,20 +15,19 @@ impl Upstream {
         if let Err(error) = self.pinned().await {
             return Outcome::Unknown { text: error.to_string() };
         }
-        let answer = self.0.client.ask("eth_sendRawTransaction", Some(json!([recorded.raw()]))).await;
+        let answer = self.ask("eth_sendRawTransaction", Some(json!([recorded.raw()]))).await;
         let outcome = match answer {
             Ok(Answer::Result(result)) => match serde_json::from_str::<B256>(result.get()) {
                 Ok(hash) if hash == recorded.hash() => Outcome::Accepted,
-                _ => {
-                    tracing::error!(ours = %recorded.hash(), "the node answers with another transaction's hash");
+                answer => {
+                    let theirs = answer.map_or_else(|_| "no hash".to_owned(), |hash| hash.to_string());
+                    tracing::error!(ours = %recorded.hash(), theirs, "the node lies: it was sent one transaction and names another");
+                    metrics::counter!("chancery_node_lies_total").increment(1);
                     Outcome::Unknown { text: "the node answered with another hash".to_owned() }
                 }
             },
             Ok(Answer::Error(error)) => self.judge(&error.message, recorded.hash()).await,
-            Err(error) => {
-                self.unpin();
-                Outcome::Unknown { text: error.to_string() }
-            }
+            Err(error) => Outcome::Unknown { text: error.to_string() },
         };
         metrics::counter!("chancery_broadcasts_total", "outcome" => label(&outcome)).increment(1);
         outcome
@@ -36,22 +36,35 @@ impl Upstream {
     async fn judge(&self, text: &str, hash: B256) -> Outcome {
         match classify(text) {
             Verdict::Known => Outcome::Known,
-            // Our own transaction, mined meanwhile, makes its nonce too low as well.
-            Verdict::Refused(RefusalClass::NonceTooLow | RefusalClass::ReplacementUnderpriced, _)
-                if self.knows(hash).await =>
-            {
-                Outcome::Known
-            }
+            // Our own transaction, mined or pooled meanwhile, is in its own way. Where the node does not tell
+            // whether it is that, nothing is definite.
+            Verdict::Refused(
+                class @ (RefusalClass::NonceTooLow | RefusalClass::ReplacementUnderpriced),
+                text,
+            ) => match self.knows(hash).await {
+                Ok(true) => Outcome::Known,
+                Ok(false) => Outcome::Refused { class, text },
+                Err(error) => Outcome::Unknown { text: format!("{text}; {error}") },
+            },
             Verdict::Refused(class, text) => Outcome::Refused { class, text },
-            Verdict::Unknown => Outcome::Unknown { text: text.chars().take(256).collect() },
+            Verdict::Unknown => Outcome::Unknown { text: shortened(text) },
         }
     }
 
-    async fn knows(&self, hash: B256) -> bool {
-        let answer = self.0.client.ask("eth_getTransactionByHash", Some(json!([hash]))).await;
-        let found: Result<Value, UpstreamError> = answer.and_then(Answer::shape);
-        found.is_ok_and(|found| !found.is_null())
+    /// Whether the node has a transaction of this hash, in its pool or in a block.
+    async fn knows(&self, hash: B256) -> Result<bool, UpstreamError> {
+        let answer = self.ask("eth_getTransactionByHash", Some(json!([hash]))).await?;
+        match answer.shape::<Option<Transaction>>()? {
+            Some(found) if found.hash != hash => Err(UpstreamError::garbage("another transaction")),
+            found => Ok(found.is_some()),
+        }
     }
+}
+
+/// A transaction as the node has it, as far as we read it.
+#[derive(Deserialize)]
+struct Transaction {
+    hash: B256,
 }
 
 const fn label(outcome: &Outcome) -> &'static str {

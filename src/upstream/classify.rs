@@ -15,82 +15,121 @@ pub(super) enum Verdict {
     Unknown,
 }
 
-/// What geth would have said; `None` keeps the node's own text.
-type Words = Option<&'static str>;
+/// The longest text of a node that is kept and passed on, in characters.
+const MAX_TEXT: usize = 256;
 
 const KNOWN: &[&str] =
     &["already known", "known transaction", "already imported", "alreadyknown", "same hash"];
 
-const REFUSED: &[(RefusalClass, Words, &[&str])] = &[
-    (RefusalClass::NonceTooLow, Some("nonce too low"), &["nonce too low", "oldnonce"]),
+/// Contains a text of `KNOWN` and means its opposite.
+const NOT_KNOWN: &str = "unknown transaction";
+
+/// A class, what geth says in its place, and the nodes' texts. Where a text has two parts, both must be there.
+type Row = (RefusalClass, &'static str, &'static [(&'static str, &'static str)]);
+
+const REFUSED: &[Row] = &[
+    (RefusalClass::NonceTooLow, "nonce too low", &[("nonce too low", ""), ("oldnonce", "")]),
     (
         RefusalClass::ReplacementUnderpriced,
-        Some("replacement transaction underpriced"),
-        &["replacement transaction underpriced", "replacementnotallowed", "could not replace"],
+        "replacement transaction underpriced",
+        &[("replacement ", "underpriced"), ("replacementnotallowed", ""), ("could not replace", "")],
     ),
     (
         RefusalClass::InsufficientFunds,
-        Some("insufficient funds for gas * price + value"),
-        &["insufficient funds", "upfront cost exceeds", "insufficientfunds"],
+        "insufficient funds for gas * price + value",
+        &[("insufficient funds", ""), ("upfront cost exceeds", ""), ("insufficientfunds", "")],
     ),
     (
         RefusalClass::IntrinsicGas,
-        Some("intrinsic gas too low"),
-        &[
-            "intrinsic gas too low",
-            "intrinsic gas exceeds gas limit",
-            "intrinsicgas",
-            "insufficient gas for floor data",
-        ],
+        "insufficient gas for floor data gas cost",
+        &[("insufficient gas for floor data", "")],
     ),
+    (
+        RefusalClass::IntrinsicGas,
+        "intrinsic gas too low",
+        &[("intrinsic gas too low", ""), ("intrinsic gas exceeds gas limit", ""), ("intrinsicgas", "")],
+    ),
+    (RefusalClass::GasLimit, "transaction gas limit too high", &[("transaction gas limit too high", "")]),
     (
         RefusalClass::GasLimit,
-        Some("exceeds block gas limit"),
+        "exceeds block gas limit",
         &[
-            "exceeds block gas limit",
-            "intrinsic gas too high",
-            "transaction gas limit too high",
-            "exceeds max transaction gas limit",
-            "gas limit reached",
-            "gas limit is too high",
+            ("exceeds block gas limit", ""),
+            ("intrinsic gas too high", ""),
+            ("exceeds max transaction gas limit", ""),
+            ("gas limit reached", ""),
+            ("gas limit is too high", ""),
         ],
     ),
-    (RefusalClass::FeeCap, None, &["exceeds the configured cap", "transaction fee cap exceeded"]),
+    (
+        RefusalClass::FeeCap,
+        "tx fee exceeds the configured cap",
+        &[("exceeds the configured cap", ""), ("transaction fee cap exceeded", "")],
+    ),
     (
         RefusalClass::Underpriced,
-        Some("transaction underpriced"),
-        &[
-            "transaction underpriced",
-            "gas price below",
-            "max fee per gas less than block base fee",
-            "fee too low",
-            "feetoolow",
-            "underpriced",
-        ],
+        "max fee per gas less than block base fee",
+        &[("max fee per gas less than block base fee", ""), ("gas price below current base fee", "")],
+    ),
+    (
+        RefusalClass::Underpriced,
+        "transaction gas price below minimum",
+        &[("transaction gas price below minimum", "")],
+    ),
+    (
+        RefusalClass::Underpriced,
+        "transaction underpriced",
+        &[("underpriced", ""), ("gas price below", ""), ("fee too low", ""), ("feetoolow", "")],
     ),
     (
         RefusalClass::ChainId,
-        Some("invalid chain id for signer"),
-        &["invalid chain id", "wrong chainid", "chainid is required", "only replay-protected"],
+        "only replay-protected (EIP-155) transactions allowed over RPC",
+        &[("only replay-protected", ""), ("chainid is required", "")],
+    ),
+    (
+        RefusalClass::ChainId,
+        "invalid chain id for signer",
+        &[("invalid chain id", ""), ("wrong chainid", "")],
     ),
     (
         RefusalClass::Undecodable,
-        None,
-        &["failed to decode", "invalid transaction params", "rlp:", "typed transaction too short"],
+        "",
+        &[
+            ("failed to decode", ""),
+            ("invalid transaction params", ""),
+            ("rlp:", ""),
+            ("typed transaction too short", ""),
+            ("transaction type not supported", ""),
+        ],
     ),
+    // Of the bytes alone, so that no node of this chain will ever take them.
+    (RefusalClass::TooLarge, "oversized data", &[("oversized data", "")]),
+    (RefusalClass::TooLarge, "max initcode size exceeded", &[("initcode size", "exceed")]),
 ];
 
 pub(super) fn classify(text: &str) -> Verdict {
-    let lower = text.to_lowercase();
-    if KNOWN.iter().any(|known| lower.contains(known)) {
+    let lower = text.to_ascii_lowercase();
+    let has = |part: &str| lower.contains(part);
+    if !has(NOT_KNOWN) && KNOWN.iter().any(|known| has(known)) {
         return Verdict::Known;
     }
-    let row = REFUSED.iter().find(|(_, _, texts)| texts.iter().any(|part| lower.contains(part)));
-    row.map_or(Verdict::Unknown, |(class, words, _)| {
-        // The node's own figures (balance, cost) are worth keeping where it speaks like geth anyway.
-        let words = words.filter(|words| !lower.starts_with(words));
-        Verdict::Refused(*class, words.map_or_else(|| text.chars().take(256).collect(), str::to_owned))
-    })
+    let row = REFUSED.iter().find(|(_, _, texts)| texts.iter().any(|(one, other)| has(one) && has(other)));
+    row.map_or(Verdict::Unknown, |(class, words, _)| Verdict::Refused(*class, in_geths_words(text, words)))
+}
+
+/// The node's own figures (balance, cost) are worth keeping where it speaks like geth anyway.
+fn in_geths_words(text: &str, words: &str) -> String {
+    match text.split_at_checked(words.len()) {
+        Some((said, figures)) if said.eq_ignore_ascii_case(words) => shortened(&format!("{words}{figures}")),
+        // geth's own words for a fee above its cap have the fee in the middle.
+        _ if words.starts_with("tx fee") && text.starts_with("tx fee (") => shortened(text),
+        _ => words.to_owned(),
+    }
+}
+
+/// A node's text, no longer than anybody needs.
+pub(super) fn shortened(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
 }
 
 #[cfg(test)]
@@ -98,10 +137,11 @@ mod tests {
     use super::*;
     use RefusalClass::{
         ChainId, FeeCap, GasLimit, InsufficientFunds, IntrinsicGas, NonceTooLow, ReplacementUnderpriced,
-        Undecodable, Underpriced,
+        TooLarge, Undecodable, Underpriced,
     };
 
     /// The texts of the nodes as measured or read in their sources.
+    #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     fn every_nodes_text_is_understood() {
         for (class, texts) in [
@@ -191,6 +231,15 @@ mod tests {
                     "failed to decode signed transaction",
                     "rlp: expected input list for types.LegacyTx",
                     "Invalid transaction params (missing or incorrect)",
+                    "transaction type not supported",
+                ],
+            ),
+            (
+                TooLarge,
+                &[
+                    "oversized data: transaction size 131200, limit 131072",
+                    "max initcode size exceeded: code size 50000, limit 49152",
+                    "Initcode size of 50000 exceeds maximum size of 49152",
                 ],
             ),
         ] {
@@ -221,7 +270,15 @@ mod tests {
             "txpool is full",
             "address already reserved",
             "account limit exceeded: pooled 64 txs",
-            "nonce too high",
+            "nonce too high: tx nonce 9, gapped nonce 5",
+            "Transaction nonce is too distant from current sender nonce",
+            "nonce too far in future",
+            "NonceGap, Future nonce. Expected nonce: 5",
+            "in-flight transaction limit reached for delegated accounts",
+            "pending sub-pool is full",
+            "The transaction was added to the transaction pool but wasn't processed in 20s",
+            "unknown transaction",
+            "Unknown transaction type",
             "gapped-nonce tx from delegated accounts",
             "internal error",
             "daily request count exceeded, request rate limited",
@@ -233,10 +290,35 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_geth_would_have_said_it() {
-        let besu = classify("Upfront cost exceeds account balance");
-        let geth = "insufficient funds for gas * price + value";
-        assert_eq!(besu, Verdict::Refused(InsufficientFunds, geth.to_owned()));
-        let own = "insufficient funds for gas * price + value: have 1 want 2";
-        assert_eq!(classify(own), Verdict::Refused(InsufficientFunds, own.to_owned()));
+        for (said, words) in [
+            ("Upfront cost exceeds account balance", "insufficient funds for gas * price + value"),
+            ("insufficient funds", "insufficient funds for gas * price + value"),
+            // Figures stay, capitals do not: clients look for geth's own letters.
+            (
+                "Insufficient funds for gas * price + value: have 1 want 2",
+                "insufficient funds for gas * price + value: have 1 want 2",
+            ),
+            ("Nonce too low", "nonce too low"),
+            ("OldNonce, Current nonce: 5", "nonce too low"),
+            ("ReplacementNotAllowed", "replacement transaction underpriced"),
+            (
+                "transaction gas limit too high (cap: 16777216, tx: 3)",
+                "transaction gas limit too high (cap: 16777216, tx: 3)",
+            ),
+            ("Transaction gas limit exceeds block gas limit", "exceeds block gas limit"),
+            (
+                "tx fee (2.00 ether) exceeds the configured cap (1.00 ether)",
+                "tx fee (2.00 ether) exceeds the configured cap (1.00 ether)",
+            ),
+            ("Transaction fee cap exceeded", "tx fee exceeds the configured cap"),
+            ("Gas price below current base fee", "max fee per gas less than block base fee"),
+            ("FeeTooLow, MaxFeePerGas too low", "transaction underpriced"),
+            ("Wrong chainId", "invalid chain id for signer"),
+            ("Failed to decode transaction", "Failed to decode transaction"),
+        ] {
+            assert!(matches!(classify(said), Verdict::Refused(_, found) if found == words), "{said}");
+        }
+        let endless = format!("nonce too low: {}", "é".repeat(1_000));
+        assert!(matches!(classify(&endless), Verdict::Refused(_, text) if text.chars().count() == MAX_TEXT));
     }
 }

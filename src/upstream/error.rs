@@ -15,14 +15,22 @@ pub enum UpstreamError {
     Garbage(String),
     #[error("the node's answer is larger than the {0} bytes that [chain] max_answer allows")]
     TooLarge(usize),
-    /// The node refused to estimate or quote; its own words.
+    /// What was asked would fail on the chain as it is now; in geth's words, with what the contract returned.
     #[error("{message}")]
+    Reverted { message: String, data: Option<Box<RawValue>> },
+    /// The node answers a call of ours with an error; its own words, which say nothing of the transaction.
+    #[error("the node answers with an error ({code}): {message}")]
     Node { code: i32, message: String, data: Option<Box<RawValue>> },
 }
 
 impl UpstreamError {
     pub(super) fn garbage(why: impl std::fmt::Display) -> Self {
         Self::Garbage(why.to_string())
+    }
+
+    /// Whether the next question would most likely end in the same way.
+    pub(super) const fn is_about_the_node(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Timeout | Self::OtherChain { .. })
     }
 
     /// For metrics: a fixed set.
@@ -33,6 +41,7 @@ impl UpstreamError {
             Self::OtherChain { .. } => "other_chain",
             Self::Garbage(_) => "garbage",
             Self::TooLarge(_) => "too_large",
+            Self::Reverted { .. } => "reverted",
             Self::Node { .. } => "node",
         }
     }

@@ -1,9 +1,11 @@
 //! Follows what was recorded until the chain has decided: sends the same bytes again, looks for the receipt,
 //! and tells the ledger what is final. Never signs.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U64};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -32,17 +34,22 @@ struct Block {
     number: Option<String>,
 }
 
+/// How many accounts are followed side by side.
+const AT_ONCE: usize = 8;
+
 /// Runs until `stop`.
 pub async fn follow(upstream: Upstream, ledger: Ledger, stop: CancellationToken) {
     let mut wait = Duration::ZERO;
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-        wait = match round(&upstream, &ledger).await {
-            Ok(()) => EVERY,
-            Err(error) => {
+        let next = async {
+            tokio::time::sleep(wait).await;
+            round(&upstream, &ledger).await
+        };
+        // What a round had begun, the next start begins again.
+        wait = match stop.run_until_cancelled(next).await {
+            None => return,
+            Some(Ok(())) => EVERY,
+            Some(Err(error)) => {
                 tracing::warn!(%error, "open transactions could not be followed; the next round tries again");
                 AFTER_FAILURE
             }
@@ -50,6 +57,8 @@ pub async fn follow(upstream: Upstream, ledger: Ledger, stop: CancellationToken)
     }
 }
 
+/// Looks at every open transaction once. One that makes trouble does not keep the others from being followed;
+/// only a node that is not there ends the round.
 async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError> {
     let open = match ledger.open_transactions().await {
         Ok(open) => open,
@@ -63,18 +72,42 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError
     }
     upstream.pinned().await?;
     let finalized = upstream.finalized().await?;
-    let mut counts: Vec<(Address, u64)> = Vec::new();
-    for recorded in &open {
-        let from = recorded.from();
-        let known = counts.iter().find(|(account, _)| *account == from).map(|(_, mined)| *mined);
-        let mined = if let Some(mined) = known {
-            mined
-        } else {
-            let mined = upstream.mined_at_latest(from).await?;
-            counts.push((from, mined));
-            mined
-        };
-        settle(upstream, ledger, recorded, mined, finalized).await?;
+    // An account's transactions go out in the order of their nonces.
+    let mut accounts: HashMap<Address, Vec<Recorded<Tx>>> = HashMap::new();
+    for recorded in open {
+        accounts.entry(recorded.from()).or_default().push(recorded);
+    }
+    stream::iter(accounts)
+        .map(Ok)
+        .try_for_each_concurrent(AT_ONCE, async |(account, open)| {
+            follow_account(upstream, ledger, account, &open, finalized).await
+        })
+        .await
+}
+
+async fn follow_account(
+    upstream: &Upstream,
+    ledger: &Ledger,
+    account: Address,
+    open: &[Recorded<Tx>],
+    finalized: u64,
+) -> Result<(), UpstreamError> {
+    let mined = match upstream.mined_at_latest(account).await {
+        Ok(mined) => mined,
+        Err(error) if error.is_about_the_node() => return Err(error),
+        Err(error) => {
+            tracing::warn!(%error, %account, "its transactions are followed in the next round");
+            return Ok(());
+        }
+    };
+    for recorded in open {
+        match settle(upstream, ledger, recorded, mined, finalized).await {
+            Err(error) if error.is_about_the_node() => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
+            }
+            Ok(()) => {}
+        }
     }
     Ok(())
 }
@@ -113,17 +146,17 @@ async fn settle(
 
 impl Upstream {
     async fn mined_at_latest(&self, account: Address) -> Result<u64, UpstreamError> {
-        self.0.client.ask("eth_getTransactionCount", Some(json!([account, "latest"]))).await?.number()
+        self.ask("eth_getTransactionCount", Some(json!([account, "latest"]))).await?.number()
     }
 
     async fn mined_at(&self, account: Address, block: u64) -> Result<u64, UpstreamError> {
         let params = json!([account, U64::from(block)]);
-        self.0.client.ask("eth_getTransactionCount", Some(params)).await?.number()
+        self.ask("eth_getTransactionCount", Some(params)).await?.number()
     }
 
     /// The block and success of a transaction of this hash, if one is mined.
     async fn receipt(&self, hash: B256) -> Result<Option<(u64, bool)>, UpstreamError> {
-        let answer = self.0.client.ask("eth_getTransactionReceipt", Some(json!([hash]))).await?;
+        let answer = self.ask("eth_getTransactionReceipt", Some(json!([hash]))).await?;
         let receipt: Option<Receipt> = answer.shape()?;
         let Some(Receipt { block_number: Some(block), transaction_hash, status }) = receipt else {
             return Ok(None);
@@ -136,7 +169,7 @@ impl Upstream {
 
     /// The newest block that cannot be undone: the chain's own word, or the configured depth where it has none.
     async fn finalized(&self) -> Result<u64, UpstreamError> {
-        let tag = self.0.client.ask("eth_getBlockByNumber", Some(json!(["finalized", false]))).await?;
+        let tag = self.ask("eth_getBlockByNumber", Some(json!(["finalized", false]))).await?;
         match tag {
             Answer::Result(block) => {
                 let block: Option<Block> = Answer::Result(block).shape()?;
@@ -146,7 +179,7 @@ impl Upstream {
             }
             Answer::Error(_) => {}
         }
-        let head: u64 = self.0.client.ask("eth_blockNumber", None).await?.number()?;
+        let head: u64 = self.ask("eth_blockNumber", None).await?.number()?;
         Ok(head.saturating_sub(self.0.finality))
     }
 }

@@ -13,7 +13,7 @@ impl Upstream {
     /// Asks the node for its chain and its head.
     pub async fn health(&self) -> Health {
         let head = match self.pinned().await {
-            Ok(()) => match self.0.client.ask("eth_blockNumber", None).await {
+            Ok(()) => match self.ask("eth_blockNumber", None).await {
                 Ok(answer) => answer.number(),
                 Err(error) => Err(error),
             },

@@ -13,6 +13,7 @@ mod quote;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::clock::{Clock, Timestamp};
@@ -57,7 +58,20 @@ impl Upstream {
     /// Asks the node and passes its answer on, a result or an error of its own.
     pub async fn forward(&self, method: &str, params: Option<&RawValue>) -> Result<Answer, UpstreamError> {
         self.pinned().await?;
-        self.0.client.call(method, params).await
+        self.noticed(self.0.client.call(method, params).await)
+    }
+
+    /// Asks for something of our own.
+    async fn ask(&self, method: &str, params: Option<Value>) -> Result<Answer, UpstreamError> {
+        self.noticed(self.0.client.ask(method, params).await)
+    }
+
+    /// After a failure there may be another node behind the same URL.
+    fn noticed(&self, answer: Result<Answer, UpstreamError>) -> Result<Answer, UpstreamError> {
+        if answer.is_err() {
+            self.unpin();
+        }
+        answer
     }
 
     /// Whether the node is on the pinned chain; asked again when the last answer is too old.

@@ -7,7 +7,29 @@ use serde_json::{Map, Value, json};
 
 use crate::transaction::{Quote, QuotedFees, Request};
 use crate::upstream::answer::read_number;
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::classify::{Verdict, classify, shortened};
+use crate::upstream::{Answer, NodeError, Upstream, UpstreamError};
+
+const METHOD_NOT_FOUND: i32 = -32601;
+
+/// geth's code and words for a call that reverts.
+const REVERTED: i32 = 3;
+const GETHS_REVERT: &str = "execution reverted";
+
+/// How nodes say that a call fails in the EVM without reverting.
+const WOULD_FAIL: &[&str] = &[
+    "gas required exceeds",
+    "out of gas",
+    "invalid opcode",
+    "invalid jump",
+    "stack underflow",
+    "stack limit",
+    "code size exceeded",
+    "always fail",
+    "evm error",
+    "vm execution error",
+    "cannot estimate gas",
+];
 
 /// `eth_feeHistory`, as far as we read it.
 #[derive(Deserialize)]
@@ -29,32 +51,34 @@ impl Upstream {
 
     async fn mined(&self, request: &Request) -> Result<u64, UpstreamError> {
         let params = json!([request.from(), "latest"]);
-        self.0.client.ask("eth_getTransactionCount", Some(params)).await?.number()
+        self.ask("eth_getTransactionCount", Some(params)).await?.number()
     }
 
     async fn gas(&self, request: &Request) -> Result<Option<u64>, UpstreamError> {
         if request.gas().is_some() {
             return Ok(None);
         }
-        let answer = self.0.client.ask("eth_estimateGas", Some(json!([call_of(request)]))).await?;
-        answer.number().map(Some)
+        match self.ask("eth_estimateGas", Some(json!([call_of(request)]))).await? {
+            Answer::Error(error) => Err(not_estimated(error)),
+            estimate @ Answer::Result(_) => estimate.number().map(Some),
+        }
     }
 
     async fn fees(&self, needed: bool) -> Result<Option<QuotedFees>, UpstreamError> {
         if !needed {
             return Ok(None);
         }
-        let client = &self.0.client;
         let (history, tip, price) = tokio::try_join!(
-            client.ask("eth_feeHistory", Some(json!(["0x1", "latest", []]))),
-            client.ask("eth_maxPriorityFeePerGas", None),
-            client.ask("eth_gasPrice", None),
+            self.ask("eth_feeHistory", Some(json!(["0x1", "latest", []]))),
+            self.ask("eth_maxPriorityFeePerGas", None),
+            self.ask("eth_gasPrice", None),
         )?;
         let gas_price = price.number()?;
-        // A chain without EIP-1559 knows neither of the two; that is an answer, not a failure.
+        // A chain without EIP-1559 knows neither of the two; that is an answer, not a failure. A node that is too
+        // busy to say does not make it such a chain.
         let base_fee = match history.shape::<FeeHistory>() {
             Ok(history) => history.base_fee_per_gas.last().map(|fee| read_number(fee)).transpose()?,
-            Err(UpstreamError::Node { .. }) => None,
+            Err(UpstreamError::Node { code: METHOD_NOT_FOUND, .. }) => None,
             Err(error) => return Err(error),
         };
         let max_priority_fee = match tip.number() {
@@ -65,6 +89,25 @@ impl Upstream {
             Err(error) => return Err(error),
         };
         Ok(Some(QuotedFees { base_fee, max_priority_fee, gas_price }))
+    }
+}
+
+/// Why there is no estimate: because the transaction would fail, or because the node does not answer just now.
+fn not_estimated(NodeError { code, message, data }: NodeError) -> UpstreamError {
+    let lower = message.to_ascii_lowercase();
+    if code == REVERTED || lower.contains("revert") {
+        let message = match message.split_at_checked(GETHS_REVERT.len()) {
+            Some((said, why)) if said.eq_ignore_ascii_case(GETHS_REVERT) => format!("{GETHS_REVERT}{why}"),
+            _ => format!("{GETHS_REVERT}: {message}"),
+        };
+        return UpstreamError::Reverted { message: shortened(&message), data };
+    }
+    match classify(&message) {
+        Verdict::Refused(_, message) => UpstreamError::Reverted { message, data },
+        _ if WOULD_FAIL.iter().any(|text| lower.contains(text)) => {
+            UpstreamError::Reverted { message: shortened(&message), data }
+        }
+        _ => UpstreamError::Node { code, message, data },
     }
 }
 
@@ -89,4 +132,33 @@ fn call_of(request: &Request) -> Value {
         call.insert("accessList".to_owned(), items.collect());
     }
     Value::Object(call)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_fail_is_told_from_a_node_that_does_not_answer() {
+        for (code, said, words) in [
+            (3, "execution reverted: paused", "execution reverted: paused"),
+            (-32000, "Execution reverted", "execution reverted"),
+            (-32015, "VM execution error: revert", "execution reverted: VM execution error: revert"),
+            (-32000, "gas required exceeds allowance (0)", "gas required exceeds allowance (0)"),
+            (-32004, "Upfront cost exceeds account balance", "insufficient funds for gas * price + value"),
+            (-32000, "invalid opcode: INVALID", "invalid opcode: INVALID"),
+        ] {
+            let error = not_estimated(NodeError { code, message: said.to_owned(), data: None });
+            assert!(
+                matches!(&error, UpstreamError::Reverted { message, .. } if message == words),
+                "{error:?}"
+            );
+        }
+        for (code, said) in
+            [(-32005, "daily request count exceeded"), (-32603, "internal error"), (-32601, "not found")]
+        {
+            let error = not_estimated(NodeError { code, message: said.to_owned(), data: None });
+            assert!(matches!(error, UpstreamError::Node { .. }), "{said}");
+        }
+    }
 }
