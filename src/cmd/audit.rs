@@ -113,3 +113,57 @@ fn line(row: &Entry) -> String {
     });
     format!("{:>6}  {}  {:<9}  {}", row.seq, row.at, row.kind, fields.collect::<Vec<_>>().join(" "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use alloy_primitives::B256;
+    use sqlx::{ConnectOptions as _, Executor as _};
+
+    use crate::clock::Clock;
+    use crate::config;
+    use crate::ledger::Ledger;
+
+    #[test]
+    fn inv_14_verify_ends_with_3_where_the_chain_does_not_hold_and_fails_where_there_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.sqlite");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let config = config::Ledger { path: file.clone(), max_open: 1 };
+            let ledger = Ledger::open(&config, Duration::from_secs(1), Clock::system()).await.unwrap();
+            ledger.activate_policy(B256::ZERO, "").await.unwrap();
+            ledger.close().await;
+        });
+        assert_eq!(verify(&file).unwrap(), Success::Done);
+        runtime.block_on(async {
+            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
+            let mut db = options.connect().await.unwrap();
+            db.execute("DROP TRIGGER audit_is_append_only; UPDATE audit SET at = 0 WHERE seq = 2").await.unwrap();
+        });
+        assert_eq!(verify(&file).unwrap(), Success::Denied);
+        let missing = verify(&folder.path().join("missing")).unwrap_err();
+        assert!(missing.to_string().contains("cannot be read"), "{missing}");
+    }
+
+    fn verify(file: &Path) -> Done {
+        let audit = Audit { verb: Verb::Verify { file: Some(file.to_owned()) } };
+        audit.run(&Context::new(PathBuf::new(), true))
+    }
+
+    #[test]
+    fn a_row_is_shown_without_its_long_fields() {
+        let row = Entry {
+            seq: 7,
+            at: crate::clock::Timestamp::from_millis(1_700_000_000_000),
+            kind: "intent".to_owned(),
+            body: r#"{"client":"alice","person":null,"nonce":3,"unsigned":"0x02","text":""}"#.to_owned(),
+            previous: B256::ZERO,
+            hash: B256::ZERO,
+        };
+        assert_eq!(line(&row), "     7  2023-11-14T22:13:20.000Z  intent     client=alice nonce=3");
+    }
+}

@@ -80,6 +80,21 @@ async fn a_burst_that_takes_longer_than_a_gap_may_is_taken_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_gap_that_is_at_the_token_is_none() {
+    let desk = Desk::open(PATIENT).await;
+    let late = async {
+        sleep(Duration::from_millis(1300)).await;
+        let reserved = desk.reserve(Ask { nonce: Some(0), ..ASK }).await;
+        sleep(Duration::from_millis(1300)).await; // a slow token
+        desk.ledger.void(reserved.id(), "a fault").await.unwrap();
+        sleep(Duration::from_millis(500)).await;
+        desk.send(Ask { nonce: Some(0), ..ASK }).await.unwrap();
+    };
+    let (above, ()) = tokio::join!(desk.send(Ask { nonce: Some(1), ..ASK }), late);
+    assert_eq!(above.unwrap().nonce(), Some(1));
+}
+
+#[tokio::test]
 async fn a_nonce_above_a_gap_waits_two_seconds_and_is_refused() {
     let desk = Desk::open(PATIENT).await;
     let began = Instant::now();
