@@ -60,7 +60,7 @@ impl Upstream {
         }
         match self.ask("eth_estimateGas", Some(json!([call_of(request)]))).await? {
             Answer::Error(error) => Err(not_estimated(error)),
-            estimate => estimate.number().map(Some),
+            estimate @ Answer::Result(_) => estimate.number().map(Some),
         }
     }
 
