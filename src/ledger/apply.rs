@@ -97,14 +97,13 @@ pub(in crate::ledger) async fn retry(
         }
         let queue = claim.queue();
         let behind = queue.is_some_and(|queue| blocked.contains(&queue));
-        let attempt =
-            if behind { Attempt::Waits(Box::new(claim)) } else { claim.attempt(group, rules).await? };
+        let attempt = if behind { Attempt::Waits(claim) } else { claim.attempt(group, rules).await? };
         if !matches!(attempt, Attempt::Answered) {
             blocked.extend(queue);
         }
         match attempt {
             Attempt::Waits(claim) if claim.is_expired(now) => claim.give_up(group),
-            Attempt::Waits(claim) => waiting.push(*claim),
+            Attempt::Waits(claim) => waiting.push(claim),
             Attempt::Taken | Attempt::Answered => {}
         }
     }

@@ -101,6 +101,8 @@ pub(in crate::ledger) struct Intent<'a> {
     /// Wei for a unit of gas.
     pub max_fee: Option<U128>,
     pub max_tip: Option<U128>,
+    /// Whether the client wants it returned and not sent.
+    pub returned: bool,
     pub rule: &'a str,
     pub policy: B256,
     pub unsigned: Bytes,

@@ -45,7 +45,7 @@ pub(in crate::ledger) enum Claimed {
 /// A claim that waits for its turn, for a signature, or for a lower nonce.
 #[derive(Debug)]
 pub(in crate::ledger) struct Parked {
-    reserve: Reserve,
+    reserve: Box<Reserve>,
     since: Instant,
     /// The missing nonce below, and since when it is that one: while a burst makes progress, nothing is missing.
     gap: Option<(u64, Instant)>,
@@ -59,14 +59,14 @@ pub(in crate::ledger) enum Attempt {
     /// It got its nonce; its account's other claims wait for its signature.
     Taken,
     Answered,
-    Waits(Box<Parked>),
+    Waits(Parked),
 }
 
 type Sql<T> = Result<T, sqlx::Error>;
 
 impl Parked {
     pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
-        Self { reserve: *reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
+        Self { reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
     }
 
     /// The account and chain whose nonces it waits for, where any nonce will do.
@@ -136,7 +136,7 @@ impl Parked {
                 self.last = ReserveError::Gap { nonce: slot.wanted.unwrap_or(slot.mined), expected };
             }
         }
-        Ok(Attempt::Waits(Box::new(self)))
+        Ok(Attempt::Waits(self))
     }
 }
 
@@ -167,6 +167,7 @@ impl Reserve {
             nonce,
             max_fee: slot.map(|(slot, _)| U128::from(slot.fees.max_per_gas())),
             max_tip: slot.map(|(slot, _)| U128::from(slot.fees.max_priority())),
+            returned: self.purpose == Purpose::Return,
             rule: &self.rule,
             policy: self.policy,
             unsigned,
@@ -178,6 +179,10 @@ impl Reserve {
     }
 
     async fn repeat(self, id: i64, group: &mut Group<'_>) -> Sql<()> {
+        // Once we were asked to send it, we go on sending it, also after a crash.
+        if self.purpose == Purpose::Send {
+            store::adopt(group.db, id).await?;
+        }
         let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
         let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
         group.audit(&body).await?;

@@ -15,7 +15,7 @@ use crate::config;
 use crate::identity::RequestId;
 use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::store::Stored;
-use crate::ledger::writer::{Command, Reply, Writer};
+use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
     Claim, Final, LedgerError, Outcome, Purpose, RecordError, Recorded, RefusedRow, ReservationId,
     ReserveError, Reserved, Signed, Voided,
@@ -37,6 +37,8 @@ const COMMIT: Duration = Duration::from_secs(2);
 pub struct Ledger {
     commands: mpsc::Sender<Command>,
     deadline: Duration,
+    /// Why the writer's last commit failed.
+    failure: Failure,
 }
 
 impl Ledger {
@@ -50,9 +52,15 @@ impl Ledger {
         let path = &config.path;
         let lock = prepare(path)?;
         let writer = Writer::start(config, lock, clock, deadline).await?;
-        let (commands, queue) = mpsc::channel(QUEUE);
+        let (ledger, queue) = Self::over(&writer, deadline);
         tokio::spawn(writer.run(queue));
-        Ok(Self { commands, deadline })
+        Ok(ledger)
+    }
+
+    /// A handle on a writer, and the queue that it is to read.
+    pub(in crate::ledger) fn over(writer: &Writer, deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
+        let (commands, queue) = mpsc::channel(QUEUE);
+        (Self { commands, deadline, failure: writer.failure() }, queue)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -76,7 +84,7 @@ impl Ledger {
             TrySendError::Full(_) => LedgerError::Busy,
             TrySendError::Closed(_) => closed(),
         })?;
-        let claimed = answered(answer, self.deadline.saturating_add(COMMIT)).await??;
+        let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await??;
         Ok(match claimed {
             Claimed::Fresh { id, nonce } => {
                 let unsigned = K::assign(permitted.into_asked(), nonce);
@@ -192,15 +200,20 @@ impl Ledger {
             Ok(Err(_)) => return Err(closed()),
             Err(_) => return Err(LedgerError::Busy),
         }
-        answered(answer, ANSWER).await
+        self.answered(answer, ANSWER).await
     }
-}
 
-async fn answered<T>(answer: oneshot::Receiver<T>, within: Duration) -> Result<T, LedgerError> {
-    match timeout(within, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(LedgerError::Unavailable("its last write failed".to_owned())),
-        Err(_) => Err(LedgerError::Unavailable("it does not answer".to_owned())),
+    async fn answered<T>(&self, answer: oneshot::Receiver<T>, within: Duration) -> Result<T, LedgerError> {
+        match timeout(within, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            // Dropped without an answer: what it was written with failed before its turn came.
+            Ok(Err(_)) => {
+                let why = self.failure.load_full();
+                let unsaid = || LedgerError::Unavailable("its last write failed".to_owned());
+                Err(why.map_or_else(unsaid, |why| why.as_ref().clone()))
+            }
+            Err(_) => Err(LedgerError::Unavailable("it does not answer".to_owned())),
+        }
     }
 }
 
@@ -248,7 +261,7 @@ pub fn in_use(path: &Path) -> std::io::Result<bool> {
 
 /// Makes the folder and the file, which only this user may read, and takes the lock: one writer at a time, also
 /// across processes.
-fn prepare(path: &Path) -> Result<File, LedgerError> {
+pub(in crate::ledger) fn prepare(path: &Path) -> Result<File, LedgerError> {
     let failed = |why: std::io::Error| LedgerError::Open { path: path.to_owned(), why: why.to_string() };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
@@ -269,331 +282,4 @@ fn private(path: &Path) -> std::io::Result<File> {
     // One that was there before, from a copy or a restored backup, may be open to others.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::PathBuf;
-    use std::sync::Arc;
-
-    use alloy_primitives::address;
-    use k256::ecdsa::SigningKey;
-
-    use crate::clock::Timestamp;
-    use crate::identity::Caller;
-    use crate::ledger::{RefusalClass, store, verify};
-    use crate::transaction::{Fees, Quote, QuotedFees, Request};
-
-    const ACCOUNT: Address = address!("0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
-    const POLICY: B256 = B256::repeat_byte(7);
-    const DEADLINE: Duration = Duration::from_millis(2500);
-
-    struct Desk {
-        folder: tempfile::TempDir,
-        ledger: Ledger,
-        clock: Clock,
-    }
-
-    impl Desk {
-        async fn open() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let clock = Clock::set_to(Timestamp::from_millis(1_700_000_000_000));
-            let ledger = open(folder.path(), &clock).await.unwrap();
-            Self { folder, ledger, clock }
-        }
-
-        fn file(&self) -> PathBuf {
-            self.folder.path().join("ledger.sqlite")
-        }
-
-        /// Ends the process and starts the next.
-        async fn restart(mut self) -> Self {
-            self.ledger.close().await;
-            drop(self.ledger);
-            self.ledger = open(self.folder.path(), &self.clock).await.unwrap();
-            self
-        }
-
-        async fn reserve(&self, permitted: Permitted<Tx>) -> Reserved<Tx> {
-            match self.ledger.reserve(permitted, Purpose::Send).await.unwrap() {
-                Claim::Fresh(reserved) => reserved,
-                Claim::Known(known) => panic!("known: {known:?}"),
-            }
-        }
-
-        async fn send(&self, permitted: Permitted<Tx>) -> Recorded<Tx> {
-            let reserved = self.reserve(permitted).await;
-            self.ledger.record(sign(reserved)).await.unwrap()
-        }
-
-        async fn refuse(&self, recorded: &Recorded<Tx>) {
-            let text = "insufficient funds".to_owned();
-            let outcome = Outcome::Refused { class: RefusalClass::InsufficientFunds, text };
-            self.ledger.outcome(recorded.id(), outcome).await.unwrap();
-        }
-
-        async fn verify(&self) -> (i64, usize, usize) {
-            let verified = verify(&self.file()).await.unwrap().unwrap();
-            (verified.rows, verified.intents, verified.signatures)
-        }
-    }
-
-    async fn open(folder: &Path, clock: &Clock) -> Result<Ledger, LedgerError> {
-        let config = config::Ledger { path: folder.join("ledger.sqlite"), max_open: 200 };
-        let ledger = Ledger::open(&config, DEADLINE, clock.clone()).await?;
-        ledger.activate_policy(POLICY, "policy").await?;
-        Ok(ledger)
-    }
-
-    /// A permitted transfer: of `value`, at `nonce` if given, with `max_fee` if given; the chain has mined `mined`.
-    fn pay(value: u64, nonce: Option<u64>, max_fee: Option<u128>, mined: u64) -> Permitted<Tx> {
-        let client = config::Client {
-            name: "trader".to_owned(),
-            identity: "spiffe://desk/trader".to_owned(),
-            role: None,
-            person: Some("Ada".to_owned()),
-            accounts: vec![ACCOUNT],
-            origins: Vec::new(),
-        };
-        let caller = Caller::new(Arc::new(client), RequestId::from_number(u128::from(value)));
-        let nonce = nonce.map(|n| format!(r#","nonce":"{n:#x}""#)).unwrap_or_default();
-        let fee = max_fee.map(|f| format!(r#","maxFeePerGas":"{f:#x}","maxPriorityFeePerGas":"{f:#x}""#));
-        let fee = fee.unwrap_or_default();
-        let params = format!(r#"[{{"from":"{ACCOUNT}","to":"{ACCOUNT}","value":"{value:#x}"{nonce}{fee}}}]"#);
-        let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 10, gas_price: 100 };
-        let quote = Quote { chain_id: 1, mined, gas: Some(21_000), fees: Some(fees) };
-        let filled = Request::parse(Some(&params)).unwrap().fill(&quote, None).unwrap();
-        Permitted::for_test(filled, caller.for_account(ACCOUNT).unwrap(), POLICY)
-    }
-
-    fn sign(reserved: Reserved<Tx>) -> Signed<Tx> {
-        let key = SigningKey::from_slice(&[0x46; 32]).unwrap();
-        let (raw, _) = key.sign_prehash_recoverable(reserved.digest().as_slice()).unwrap();
-        reserved.seal(&raw.to_bytes().into()).unwrap()
-    }
-
-    #[tokio::test]
-    async fn inv_01_the_intent_is_durable_before_there_is_anything_to_sign() {
-        let desk = Desk::open().await;
-        let reserved = desk.reserve(pay(1, None, None, 5)).await;
-        // Read by somebody else, from the file.
-        assert_eq!(desk.verify().await, (3, 1, 0));
-        let recorded = desk.ledger.record(sign(reserved)).await.unwrap();
-        assert_eq!((recorded.nonce(), desk.verify().await), (Some(5), (4, 1, 1)));
-    }
-
-    #[tokio::test]
-    async fn inv_02_senders_at_once_get_nonces_of_their_own() {
-        let desk = Arc::new(Desk::open().await);
-        let sends = (0..40).map(|value| {
-            let desk = Arc::clone(&desk);
-            tokio::spawn(async move { desk.send(pay(value, None, None, 5)).await.nonce().unwrap() })
-        });
-        let mut nonces = Vec::new();
-        for send in sends.collect::<Vec<_>>() {
-            nonces.push(send.await.unwrap());
-        }
-        nonces.sort_unstable();
-        assert_eq!(nonces, (5..45).collect::<Vec<u64>>());
-        assert_eq!(desk.ledger.next_nonce(1, ACCOUNT, 5).await.unwrap(), 45);
-    }
-
-    #[tokio::test]
-    async fn inv_02_a_late_record_is_refused_and_its_nonce_is_free() {
-        let desk = Desk::open().await;
-        let late = desk.reserve(pay(1, None, None, 0)).await;
-        tokio::time::sleep(DEADLINE).await;
-        let next = desk.send(pay(2, None, None, 0)).await;
-        assert_eq!(next.nonce(), Some(0));
-        assert!(matches!(desk.ledger.record(sign(late)).await, Err(RecordError::Void)));
-        assert_eq!(desk.verify().await.2, 1);
-    }
-
-    #[tokio::test]
-    async fn an_abandoned_reservation_is_voided_without_anybody_asking() {
-        let desk = Desk::open().await;
-        let forgotten = desk.reserve(pay(1, None, None, 0)).await;
-        // A clock that stands still, or runs backwards, changes nothing.
-        tokio::time::sleep(DEADLINE.saturating_add(SWEEPS)).await;
-        assert!(matches!(desk.ledger.record(sign(forgotten)).await, Err(RecordError::Void)));
-    }
-
-    const SWEEPS: Duration = Duration::from_millis(400);
-
-    #[tokio::test]
-    async fn voiding_what_is_recorded_changes_nothing() {
-        let desk = Desk::open().await;
-        let recorded = desk.send(pay(1, None, None, 0)).await;
-        assert_eq!(desk.ledger.void(recorded.id(), "a doubt").await.unwrap(), Voided::Recorded);
-        let open = desk.ledger.open_transactions().await.unwrap();
-        assert_eq!(open.iter().map(Recorded::hash).collect::<Vec<_>>(), [recorded.hash()]);
-    }
-
-    #[tokio::test]
-    async fn inv_10_a_repeat_at_an_explicit_nonce_gets_the_same_bytes() {
-        let desk = Desk::open().await;
-        let first = desk.send(pay(1, Some(0), None, 0)).await;
-        for mined in [0, 1, 9] {
-            match desk.ledger.reserve(pay(1, Some(0), None, mined), Purpose::Send).await.unwrap() {
-                Claim::Known(known) => assert_eq!((known.raw(), known.hash()), (first.raw(), first.hash())),
-                Claim::Fresh(_) => panic!("signed twice"),
-            }
-        }
-        let other = desk.ledger.reserve(pay(2, Some(0), None, 0), Purpose::Send).await.unwrap_err();
-        assert!(matches!(other, ReserveError::NonceTaken { nonce: 0 }), "{other}");
-        assert_eq!(desk.verify().await.2, 1);
-    }
-
-    #[tokio::test]
-    async fn a_repeat_while_the_first_is_at_the_token_waits_for_its_hash() {
-        let desk = Arc::new(Desk::open().await);
-        let first = desk.reserve(pay(1, Some(0), None, 0)).await;
-        let again = {
-            let desk = Arc::clone(&desk);
-            tokio::spawn(async move { desk.ledger.reserve(pay(1, Some(0), None, 0), Purpose::Send).await })
-        };
-        tokio::time::sleep(SWEEPS).await;
-        assert!(!again.is_finished());
-        let recorded = desk.ledger.record(sign(first)).await.unwrap();
-        match again.await.unwrap().unwrap() {
-            Claim::Known(known) => assert_eq!(known.hash(), recorded.hash()),
-            Claim::Fresh(_) => panic!("signed twice"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_burst_of_explicit_nonces_may_come_in_any_order() {
-        let desk = Arc::new(Desk::open().await);
-        let sends: Vec<_> = [7, 6, 5]
-            .into_iter()
-            .map(|nonce| {
-                let desk = Arc::clone(&desk);
-                tokio::spawn(async move { desk.send(pay(nonce, Some(nonce), None, 5)).await.nonce() })
-            })
-            .collect();
-        for (send, nonce) in sends.into_iter().zip([7, 6, 5]) {
-            assert_eq!(send.await.unwrap(), Some(nonce));
-        }
-        let begun = tokio::time::Instant::now();
-        let gap = desk.ledger.reserve(pay(9, Some(9), None, 5), Purpose::Send).await.unwrap_err();
-        assert!(matches!(gap, ReserveError::Gap { nonce: 9, expected: 8 }), "{gap}");
-        assert!(begun.elapsed() >= Duration::from_secs(2), "the one before it may still have come");
-    }
-
-    #[tokio::test]
-    async fn a_refused_nonce_goes_to_whoever_outbids_what_was_recorded_there() {
-        let desk = Desk::open().await;
-        let poor = desk.send(pay(1, None, None, 0)).await;
-        desk.refuse(&poor).await;
-        assert!(desk.ledger.open_transactions().await.unwrap().is_empty());
-        let Err(ReserveError::Outbid { floor }) =
-            desk.ledger.reserve(pay(2, None, None, 0), Purpose::Send).await
-        else {
-            panic!("the same fees do not replace it in any pool")
-        };
-        let old = Fees::Dynamic { max_fee_per_gas: 210, max_priority_fee_per_gas: 10 };
-        assert_eq!(floor, old.raised());
-        let fixed = desk.ledger.reserve(pay(2, None, Some(20), 0), Purpose::Send).await.unwrap_err();
-        assert!(matches!(fixed, ReserveError::Underpriced), "{fixed}");
-        let outbid = desk.send(pay(3, None, Some(500), 0)).await;
-        assert_eq!(outbid.nonce(), Some(0));
-        // The node takes the first one after all: the nonce has a live payload already, so nothing comes back to life.
-        desk.ledger.outcome(poor.id(), Outcome::Accepted).await.unwrap();
-        assert_eq!(desk.ledger.open_transactions().await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn inv_13_a_restart_voids_what_was_not_recorded_and_keeps_what_was() {
-        let desk = Desk::open().await;
-        let sent = desk.send(pay(1, None, None, 0)).await;
-        let poor = desk.send(pay(2, None, None, 0)).await;
-        desk.refuse(&poor).await;
-        let settled = desk.send(pay(3, None, Some(900), 0)).await;
-        desk.ledger.settled(settled.id(), Final::Mined { block: 9, succeeded: true }).await.unwrap();
-        let unsigned = desk.reserve(pay(4, None, None, 0)).await;
-        let desk = desk.restart().await;
-        let open = desk.ledger.open_transactions().await.unwrap();
-        assert_eq!(
-            open.iter().map(|tx| (tx.hash(), tx.raw().clone())).collect::<Vec<_>>(),
-            [(sent.hash(), sent.raw().clone())]
-        );
-        assert!(matches!(desk.ledger.record(sign(unsigned)).await, Err(RecordError::Void)));
-        assert_eq!(desk.send(pay(5, None, None, 0)).await.nonce(), Some(2), "a settled nonce stays used");
-        desk.verify().await;
-    }
-
-    #[tokio::test]
-    async fn what_a_client_had_returned_is_the_clients_to_send_until_we_are_asked() {
-        let desk = Desk::open().await;
-        let Claim::Fresh(reserved) =
-            desk.ledger.reserve(pay(1, Some(0), None, 0), Purpose::Return).await.unwrap()
-        else {
-            panic!("nothing was there")
-        };
-        desk.ledger.record(sign(reserved)).await.unwrap();
-        let open = desk.ledger.open_transactions().await.unwrap();
-        assert_eq!(open.iter().map(Recorded::is_ours_to_send).collect::<Vec<_>>(), [false]);
-        let Claim::Known(known) = desk.ledger.reserve(pay(1, Some(0), None, 0), Purpose::Send).await.unwrap()
-        else {
-            panic!("signed twice")
-        };
-        desk.ledger.outcome(known.id(), Outcome::Accepted).await.unwrap();
-        assert!(desk.ledger.open_transactions().await.unwrap()[0].is_ours_to_send());
-    }
-
-    #[tokio::test]
-    async fn a_claim_judged_by_another_policy_is_judged_again() {
-        let desk = Desk::open().await;
-        desk.ledger.activate_policy(B256::repeat_byte(8), "stricter").await.unwrap();
-        let stale = desk.ledger.reserve(pay(1, None, None, 0), Purpose::Send).await.unwrap_err();
-        assert!(matches!(stale, ReserveError::PolicyChanged), "{stale}");
-    }
-
-    #[tokio::test]
-    async fn a_second_writer_refuses_to_start() {
-        let desk = Desk::open().await;
-        let second = open(desk.folder.path(), &desk.clock).await.unwrap_err();
-        assert!(matches!(second, LedgerError::Locked(_)), "{second}");
-    }
-
-    #[tokio::test]
-    async fn inv_14_every_edit_of_the_chain_shows() {
-        for (edit, at) in [
-            ("UPDATE audit SET body = replace(body, 'trader', 'nobody') WHERE seq = 3", 3),
-            ("UPDATE audit SET at = at + 1 WHERE seq = 2", 2),
-            ("DELETE FROM audit WHERE seq = 2", 3),
-            ("DELETE FROM audit WHERE seq = (SELECT MAX(seq) FROM audit)", 5),
-            (
-                "UPDATE audit SET seq = -1 WHERE seq = 2; UPDATE audit SET seq = 2 WHERE seq = 3; UPDATE audit SET seq = 3 WHERE seq = -1",
-                2,
-            ),
-            ("UPDATE reservation SET hash = zeroblob(32) WHERE id = 1", 3),
-            ("DELETE FROM reservation WHERE id = 1", 3),
-        ] {
-            let desk = Desk::open().await;
-            let recorded = desk.send(pay(1, None, None, 0)).await;
-            desk.ledger.outcome(recorded.id(), Outcome::Accepted).await.unwrap();
-            desk.ledger.close().await;
-            assert_eq!(desk.verify().await, (6, 1, 1));
-            let mut db = store::open(&desk.file()).await.unwrap();
-            let triggers = "DROP TRIGGER audit_is_append_only; DROP TRIGGER audit_keeps_every_row";
-            for statement in triggers.split("; ").chain(edit.split("; ")) {
-                sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut db).await.unwrap();
-            }
-            store::close(db).await.unwrap();
-            let broken = verify(&desk.file()).await.unwrap().unwrap_err();
-            assert_eq!(broken.seq, at, "{edit}: {}", broken.why);
-        }
-    }
-
-    #[tokio::test]
-    async fn the_chain_is_append_only_for_honest_mistakes_too() {
-        let desk = Desk::open().await;
-        let mut db = store::open(&desk.file()).await.unwrap();
-        for mistake in ["UPDATE audit SET kind = 'x'", "DELETE FROM audit"] {
-            let refused = sqlx::query(mistake).execute(&mut db).await.unwrap_err();
-            assert!(refused.to_string().contains("append-only"), "{refused}");
-        }
-    }
 }

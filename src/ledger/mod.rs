@@ -26,3 +26,12 @@ pub use handle::{Ledger, in_use};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
 pub use verify::{Broken, Filter, Verified, show, verify};
+
+#[cfg(test)]
+mod tests {
+    mod chain;
+    mod durable;
+    mod faults;
+    mod kit;
+    mod nonces;
+}

@@ -237,10 +237,16 @@ pub(in crate::ledger) async fn revive(db: &mut SqliteConnection, id: i64) -> Sql
     Ok(done.bind(id).execute(&mut *db).await?.rows_affected() == 1)
 }
 
+/// Makes a payload that was returned to its client ours to send.
+pub(in crate::ledger) async fn adopt(db: &mut SqliteConnection, id: i64) -> Sql<()> {
+    let done = sqlx::query("UPDATE reservation SET returned = 0 WHERE id = ?").bind(id);
+    done.execute(&mut *db).await.map(drop)
+}
+
 /// Notes what a node said last; false where that is what it said before.
 pub(in crate::ledger) async fn note(db: &mut SqliteConnection, id: i64, outcome: &str) -> Sql<bool> {
     let done = sqlx::query(
-        "UPDATE reservation SET outcome = ?1, returned = 0 WHERE id = ?2 AND raw IS NOT NULL AND outcome IS NOT ?1",
+        "UPDATE reservation SET outcome = ?1 WHERE id = ?2 AND raw IS NOT NULL AND outcome IS NOT ?1",
     );
     Ok(done.bind(outcome).bind(id).execute(&mut *db).await?.rows_affected() == 1)
 }

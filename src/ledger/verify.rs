@@ -13,7 +13,7 @@ use crate::ledger::audit::Entry;
 use crate::ledger::reader;
 use crate::ledger::replay::Replay;
 use crate::ledger::store;
-use crate::ledger::writer::unavailable;
+use crate::ledger::writer::said;
 
 const PAGE: i64 = 1000;
 
@@ -49,12 +49,12 @@ pub struct Filter {
 
 /// The rows that the filter lets through, oldest first.
 pub async fn show(path: &Path, filter: &Filter) -> Result<Vec<Entry>, LedgerError> {
-    let mut db = open(path).await?;
+    let mut db = reader::open(path).await.map_err(|error| not_opened(path, &error))?;
     let mut chosen = Chosen { filter, reservations: HashSet::new() };
     let mut found = VecDeque::new();
     let mut after = 0;
     loop {
-        let page = reader::entries(&mut db, after, PAGE).await.map_err(unavailable)?;
+        let page = reader::entries(&mut db, after, PAGE).await.map_err(|error| not_opened(path, &error))?;
         let Some(last) = page.last() else { break };
         after = last.seq;
         for entry in page {
@@ -72,15 +72,8 @@ pub async fn show(path: &Path, filter: &Filter) -> Result<Vec<Entry>, LedgerErro
 
 /// Walks the chain from its first row to its end, and holds what it says against itself and against the tables.
 pub async fn verify(path: &Path) -> Result<Result<Verified, Broken>, LedgerError> {
-    let mut db = open(path).await?;
-    // One snapshot, so that a gateway that writes meanwhile changes nothing.
-    reader::begin(&mut db).await.map_err(unavailable)?;
     let mut replay = Replay::new();
-    let walked = match walk(&mut db, &mut replay).await {
-        Ok(()) => compare(&mut db, &mut replay).await,
-        broken => broken,
-    };
-    match walked {
+    match live_through(path, &mut replay).await {
         Ok(()) => Ok(Ok(Verified {
             rows: replay.head.seq,
             head: replay.head.hash,
@@ -90,11 +83,19 @@ pub async fn verify(path: &Path) -> Result<Result<Verified, Broken>, LedgerError
         Err(Trouble::Broken(broken)) => Ok(Err(broken)),
         // What cannot be read was not written by the gateway; what cannot be reached says nothing of it.
         Err(Trouble::Sql(error)) if is_damage(&error) => {
-            let why = format!("the file is damaged from here on: {}", unavailable(error));
+            let why = format!("the file is damaged from here on: {}", said(&error));
             Ok(Err(Broken { seq: replay.head.seq.saturating_add(1), why }))
         }
-        Err(Trouble::Sql(error)) => Err(unavailable(error)),
+        Err(Trouble::Sql(error)) => Err(not_opened(path, &error)),
     }
+}
+
+async fn live_through(path: &Path, replay: &mut Replay) -> Result<(), Trouble> {
+    let mut db = reader::open(path).await?;
+    // One snapshot, so that a gateway that writes meanwhile changes nothing.
+    reader::begin(&mut db).await?;
+    walk(&mut db, replay).await?;
+    compare(&mut db, replay).await
 }
 
 enum Trouble {
@@ -204,8 +205,6 @@ impl From<Broken> for Trouble {
     }
 }
 
-async fn open(path: &Path) -> Result<SqliteConnection, LedgerError> {
-    reader::open(path)
-        .await
-        .map_err(|error| LedgerError::Open { path: path.to_owned(), why: unavailable(error).to_string() })
+fn not_opened(path: &Path, error: &sqlx::Error) -> LedgerError {
+    LedgerError::Open { path: path.to_owned(), why: said(error) }
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes};
+use arc_swap::ArcSwapOption;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -81,11 +83,14 @@ pub(in crate::ledger) enum Command {
     },
 }
 
+/// Why the last commit failed; nothing while commits succeed.
+pub(in crate::ledger) type Failure = Arc<ArcSwapOption<LedgerError>>;
+
 /// An answer that waits for the commit. Names the reservation that nobody was there to take.
 type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<i64> + Send>;
 
 pub(in crate::ledger) struct Writer {
-    db: SqliteConnection,
+    pub db: SqliteConnection,
     path: PathBuf,
     clock: Clock,
     /// From a reservation to its record; past it the reservation is void.
@@ -100,6 +105,7 @@ pub(in crate::ledger) struct Writer {
     live: BTreeMap<i64, Instant>,
     /// After a failure: when the writer tries again by itself. A command is tried at once.
     rest_until: Option<Instant>,
+    failure: Failure,
     /// One writer at a time: held until the file is closed; the kernel lets go of it when the process dies.
     lock: File,
 }
@@ -168,9 +174,8 @@ impl Writer {
         deadline: Duration,
     ) -> Result<Self, LedgerError> {
         let path = config.path.clone();
-        let open = store::open(&path).await;
-        let mut db = open
-            .map_err(|error| LedgerError::Open { path: path.clone(), why: unavailable(error).to_string() })?;
+        let failed = |error| LedgerError::Open { path: path.clone(), why: said(&error) };
+        let mut db = store::open(&path).await.map_err(failed)?;
         let (head, last) = store::head(&mut db).await.map_err(unavailable)?;
         match last {
             Some(last) if (last.seq, last.hash) == (head.seq, head.hash) && last.is_whole() => {}
@@ -187,6 +192,7 @@ impl Writer {
             parked: Vec::new(),
             live: BTreeMap::new(),
             rest_until: None,
+            failure: Failure::default(),
             lock,
         };
         writer.restart().await.map_err(unavailable)?;
@@ -204,6 +210,10 @@ impl Writer {
         store::commit(group.db).await?;
         self.head = Some(group.head);
         Ok(())
+    }
+
+    pub(in crate::ledger) fn failure(&self) -> Failure {
+        Arc::clone(&self.failure)
     }
 
     /// Runs until it is closed or nobody can ask any more.
@@ -254,6 +264,7 @@ impl Writer {
             metrics::counter!("chancery_ledger_failures_total").increment(1);
             unavailable(error)
         });
+        self.failure.store(committed.as_ref().err().cloned().map(Arc::new));
         self.rest_until = committed.is_err().then(|| after(now, REST));
         if let Err(error) = &committed {
             store::roll_back(&mut self.db).await;
@@ -341,10 +352,15 @@ async fn begin<'a>(
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
-    LedgerError::Unavailable(match &error {
+    LedgerError::Unavailable(said(&error))
+}
+
+/// SQLite's own words.
+pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
+    match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         other => other.to_string(),
-    })
+    }
 }
 
 fn after(now: Instant, wait: Duration) -> Instant {

@@ -14,6 +14,7 @@ mod connect;
 mod doctor;
 mod first_steps;
 mod json;
+mod keystore;
 mod kit;
 mod ledger;
 mod policy;

@@ -1,0 +1,184 @@
+//! What is on the disk when, and what a restart makes of it.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::clock::{Clock, Timestamp};
+use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, address, config, connect, fresh, sign};
+use crate::ledger::{Filter, Ledger, LedgerError, Purpose, RecordError, ReserveError, show, verify};
+
+#[tokio::test]
+async fn inv_01_the_intent_is_on_the_disk_before_the_token_is_asked() {
+    let desk = Desk::open(PATIENT).await;
+    let reserved = desk.reserve(ASK).await;
+    let left = desk.killed();
+    let intents = Filter { kind: Some("intent".to_owned()), ..Filter::default() };
+    let rows = show(&left.path().join("ledger.sqlite"), &intents).await.unwrap();
+    let [intent] = rows.as_slice() else { panic!("{rows:?}") };
+    assert!(intent.body.contains(&reserved.digest().to_string()), "{}", intent.body);
+    assert!(intent.body.contains(&address(1).to_string().to_lowercase()), "{}", intent.body);
+}
+
+#[tokio::test]
+async fn inv_01_what_is_recorded_is_on_the_disk_before_it_may_leave() {
+    let desk = Desk::open(PATIENT).await;
+    let recorded = desk.send(ASK).await.unwrap();
+    let restarted = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
+    let open = restarted.ledger.open_transactions().await.unwrap();
+    let [again] = open.as_slice() else { panic!("{open:?}") };
+    assert_eq!((again.id(), again.raw(), again.hash()), (recorded.id(), recorded.raw(), recorded.hash()));
+    assert_eq!((again.nonce(), again.from()), (recorded.nonce(), recorded.from()));
+}
+
+#[tokio::test]
+async fn inv_02_a_restart_voids_what_was_not_recorded() {
+    let desk = Desk::open(PATIENT).await;
+    desk.send(ASK).await.unwrap();
+    let lost = desk.reserve(Ask { value: 2, ..ASK }).await;
+    let restarted = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
+    assert_eq!(restarted.states().await, ["recorded", "void"]);
+    let late = restarted.ledger.record(sign(lost)).await;
+    assert!(matches!(late, Err(RecordError::Void)), "{late:?}");
+    assert_eq!(restarted.send(Ask { value: 3, ..ASK }).await.unwrap().nonce(), Some(1));
+    assert!(verify(&restarted.file).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn inv_02_a_late_record_is_refused_and_its_nonce_is_anothers() {
+    let desk = Desk::open(Duration::from_millis(200)).await;
+    let slow = desk.reserve(ASK).await;
+    let began = Instant::now();
+    let next = desk.send(Ask { value: 2, ..ASK });
+    // Whoever came meanwhile either waited long enough, or comes again.
+    let next = match next.await {
+        Err(ReserveError::StillSigning) => desk.send(Ask { value: 2, ..ASK }).await,
+        sent => sent,
+    };
+    assert_eq!(next.unwrap().nonce(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(2));
+    let late = desk.ledger.record(sign(slow)).await;
+    assert!(matches!(late, Err(RecordError::Void)), "{late:?}");
+    assert_eq!(desk.states().await, ["void", "recorded"]);
+}
+
+#[tokio::test]
+async fn inv_13_a_reservation_that_is_dropped_is_voided_whatever_the_clock_does() {
+    let desk = Desk::open(PATIENT).await;
+    desk.send(ASK).await.unwrap();
+    // The wall clock is two hours behind what the ledger has seen.
+    let behind = Timestamp::from_millis(START.millis() - 7_200_000);
+    let desk = Desk::at(desk.close().await, Duration::from_millis(200), behind).await.unwrap();
+    drop(desk.reserve(Ask { value: 2, ..ASK }).await);
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(desk.states().await, ["recorded", "void"]);
+    let rows = show(&desk.file, &Filter::default()).await.unwrap();
+    assert!(rows.iter().all(|row| row.at == START), "time does not run backwards: {rows:?}");
+}
+
+#[tokio::test]
+async fn a_claim_that_nobody_waits_for_takes_no_nonce() {
+    let desk = Desk::open(PATIENT).await;
+    {
+        let mut gone = std::pin::pin!(desk.ledger.reserve(ASK.permitted(), Purpose::Send));
+        assert!(futures_util::poll!(gone.as_mut()).is_pending());
+    }
+    assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(0));
+    assert_eq!(desk.states().await, ["recorded"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_13_whenever_a_task_goes_away_its_nonce_is_soon_free() {
+    let desk = Desk::open(PATIENT).await;
+    let mut taken = 0;
+    for seed in 1..=60_u8 {
+        let claim = desk.ledger.reserve(Ask { seed, ..ASK }.permitted(), Purpose::Send);
+        let patience = Duration::from_micros(u64::from(seed) * 100);
+        taken += usize::from(tokio::time::timeout(patience, claim).await.is_ok());
+    }
+    sleep(Duration::from_millis(300)).await;
+    let states = desk.states().await;
+    let kept = states.iter().filter(|state| *state == "reserved").count();
+    assert_eq!(kept, taken, "only what a task holds is reserved: {states:?}");
+    assert!(taken < 60 && states.len() > taken, "some went away in time, some too late: {states:?}");
+}
+
+#[tokio::test]
+async fn a_claim_judged_by_an_older_policy_is_judged_again() {
+    let desk = Desk::open(PATIENT).await;
+    let stale = Ask { policy: B256::repeat_byte(8), ..ASK };
+    let refused = desk.send(stale).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::PolicyChanged), "{refused:?}");
+
+    // Also one that waited while the policy was replaced.
+    let signing = desk.reserve(ASK).await;
+    let replace = async {
+        sleep(Duration::from_millis(100)).await;
+        desk.ledger.activate_policy(stale.policy, "deny all").await.unwrap();
+        desk.ledger.record(sign(signing)).await.unwrap();
+    };
+    let (waited, ()) = tokio::join!(desk.send(Ask { value: 2, ..ASK }), replace);
+    assert!(matches!(waited, Err(ReserveError::PolicyChanged)), "{waited:?}");
+    desk.send(stale).await.unwrap();
+    assert!(verify(&desk.file).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_second_writer_is_refused_until_the_first_has_closed() {
+    let desk = Desk::open(PATIENT).await;
+    let second = Ledger::open(&config(&desk.file), PATIENT, Clock::set_to(START)).await;
+    assert!(matches!(second, Err(LedgerError::Locked(_))), "{second:?}");
+    desk.send(ASK).await.unwrap();
+    let still_held = desk.ledger.clone();
+    let folder = desk.close().await;
+    Desk::at(folder, PATIENT, START).await.unwrap();
+    assert!(still_held.ready().await.is_err(), "a closed ledger writes no more");
+}
+
+#[tokio::test]
+async fn only_its_own_user_can_read_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("ledger.sqlite"), []).unwrap();
+    let desk = Desk::at(folder, PATIENT, START).await.unwrap();
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let name = format!("{}{suffix}", desk.file.display());
+        let mode = std::fs::metadata(&name).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_at_once_shares_a_commit() {
+    let desk = Desk::open(PATIENT).await;
+    let before = commits(&desk);
+    let claims = (1..=64).map(|seed| desk.ledger.reserve(Ask { seed, ..ASK }.permitted(), Purpose::Send));
+    let claims = join_all(claims).await;
+    let records = claims.into_iter().map(|claim| desk.ledger.record(sign(fresh(claim.unwrap()))));
+    for recorded in join_all(records).await {
+        recorded.unwrap();
+    }
+    let commits = commits(&desk).checked_sub(before).unwrap();
+    assert!((2..=8).contains(&commits), "{commits} commits for 64 reservations and 64 records");
+}
+
+/// The commits in the write-ahead log: its frames that carry a database size.
+fn commits(desk: &Desk) -> usize {
+    let log = std::fs::read(format!("{}-wal", desk.file.display())).unwrap();
+    let frames = log.get(32..).unwrap_or_default().chunks_exact(24 + 4096);
+    frames.filter(|frame| frame[4..8] != [0; 4]).count()
+}
+
+#[tokio::test]
+async fn every_commit_is_synced() {
+    let desk = Desk::open(PATIENT).await;
+    let mut other = connect(&desk.file).await;
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut other).await.unwrap();
+    assert_eq!(mode, "wal");
+    let folder = desk.close().await;
+    let mut writer = crate::ledger::tests::kit::writer(&folder.path().join("ledger.sqlite")).await;
+    let full: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut writer.db).await.unwrap();
+    assert_eq!(full, 2);
+}

@@ -1,0 +1,196 @@
+//! A ledger on a real file, software keys instead of a token, and the fewest words to make a permission.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Bytes};
+use k256::ecdsa::SigningKey;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Executor as _};
+use tempfile::TempDir;
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::{self, Client};
+use crate::identity::{AccountCaller, Caller, RequestId};
+use crate::ledger::handle::prepare;
+use crate::ledger::writer::Writer;
+use crate::ledger::{Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed};
+use crate::policy::Permitted;
+use crate::transaction::{Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point};
+
+pub const CHAIN: u64 = 31337;
+pub const POLICY: B256 = B256::repeat_byte(7);
+pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+/// Longer than any test waits for a signature.
+pub const PATIENT: Duration = Duration::from_secs(6);
+
+pub struct Desk {
+    pub ledger: Ledger,
+    pub file: PathBuf,
+    folder: TempDir,
+}
+
+/// What a client asks for; a transfer of one wei with nothing else set, to begin with.
+#[derive(Clone, Copy)]
+pub struct Ask {
+    pub client: &'static str,
+    pub seed: u8,
+    pub request: u128,
+    pub value: u64,
+    pub nonce: Option<u64>,
+    /// Fees that the client set: the most for a unit of gas, all of it the proposer's.
+    pub fee: Option<u64>,
+    /// What we were told to fill in at least, after an earlier payload at the nonce.
+    pub floor: Option<Fees>,
+    pub mined: u64,
+    pub policy: B256,
+}
+
+pub const ASK: Ask = Ask {
+    client: "alice",
+    seed: 1,
+    request: 1,
+    value: 1,
+    nonce: None,
+    fee: None,
+    floor: None,
+    mined: 0,
+    policy: POLICY,
+};
+
+impl Desk {
+    pub async fn open(deadline: Duration) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), deadline, START).await.unwrap()
+    }
+
+    pub async fn at(folder: TempDir, deadline: Duration, now: Timestamp) -> Result<Self, LedgerError> {
+        let file = folder.path().join("ledger.sqlite");
+        let ledger = Ledger::open(&config(&file), deadline, Clock::set_to(now)).await?;
+        ledger.activate_policy(POLICY, "allow all").await?;
+        Ok(Self { ledger, file, folder })
+    }
+
+    /// Closes the ledger; what is left is the folder.
+    pub async fn close(self) -> TempDir {
+        self.ledger.close().await;
+        self.folder
+    }
+
+    /// What the disk holds at this moment, as a process that is killed leaves it.
+    pub fn killed(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["ledger.sqlite", "ledger.sqlite-wal"] {
+            std::fs::copy(self.folder.path().join(name), copy.path().join(name)).unwrap();
+        }
+        copy
+    }
+
+    /// The whole road, but for the policy and the network.
+    pub async fn send(&self, ask: Ask) -> Result<Recorded<Tx>, ReserveError> {
+        match self.ledger.reserve(ask.permitted(), Purpose::Send).await? {
+            Claim::Fresh(reserved) => Ok(self.ledger.record(sign(reserved)).await.unwrap()),
+            Claim::Known(recorded) => Ok(recorded),
+        }
+    }
+
+    /// A reservation that must be new.
+    pub async fn reserve(&self, ask: Ask) -> Reserved<Tx> {
+        fresh(self.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap())
+    }
+
+    pub async fn sql(&self, statement: &'static str) {
+        sql(&self.file, statement).await;
+    }
+
+    /// What the ledger says of every reservation, oldest first.
+    pub async fn states(&self) -> Vec<String> {
+        let mut db = connect(&self.file).await;
+        sqlx::query_scalar("SELECT state FROM reservation ORDER BY id").fetch_all(&mut db).await.unwrap()
+    }
+}
+
+impl Ask {
+    pub fn permitted(self) -> Permitted<Tx> {
+        let nonce = self.nonce.map(|nonce| format!(r#","nonce":"{nonce:#x}""#)).unwrap_or_default();
+        let fee =
+            self.fee.map(|fee| format!(r#","maxFeePerGas":"{fee:#x}","maxPriorityFeePerGas":"{fee:#x}""#));
+        let params = format!(
+            r#"[{{"from":"{from}","to":"{from}","gas":"0x5208","value":"{value:#x}"{nonce}{fee}}}]"#,
+            from = address(self.seed),
+            value = self.value,
+            fee = fee.unwrap_or_default(),
+        );
+        let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 107 };
+        let quote = Quote { chain_id: CHAIN, mined: self.mined, gas: None, fees: Some(fees) };
+        let filled = Request::parse(Some(&params)).unwrap().fill(&quote, self.floor.as_ref()).unwrap();
+        Permitted::for_test(filled, self.caller(), self.policy)
+    }
+
+    pub fn message(self, text: &'static str) -> Permitted<Message> {
+        let text = Text::new(address(self.seed), Bytes::from_static(text.as_bytes()));
+        Permitted::for_test(text, self.caller(), self.policy)
+    }
+
+    fn caller(self) -> AccountCaller {
+        let account = address(self.seed);
+        let client = Client {
+            name: self.client.to_owned(),
+            identity: self.client.to_owned(),
+            role: None,
+            person: None,
+            accounts: vec![account],
+            origins: Vec::new(),
+        };
+        let caller = Caller::new(Arc::new(client), RequestId::from_number(self.request));
+        caller.for_account(account).unwrap()
+    }
+}
+
+pub fn config(file: &Path) -> config::Ledger {
+    config::Ledger { path: file.to_owned(), max_open: 64 }
+}
+
+/// A writer that runs only where a test lets it.
+pub async fn writer(file: &Path) -> Writer {
+    let lock = prepare(file).unwrap();
+    Writer::start(&config(file), lock, Clock::set_to(START), PATIENT).await.unwrap()
+}
+
+pub fn fresh<K: Kind>(claim: Claim<K>) -> Reserved<K> {
+    match claim {
+        Claim::Fresh(reserved) => reserved,
+        Claim::Known(known) => panic!("known already: {known:?}"),
+    }
+}
+
+pub fn known<K: Kind>(claim: Claim<K>) -> Recorded<K> {
+    match claim {
+        Claim::Known(known) => known,
+        Claim::Fresh(reserved) => panic!("signed again: {reserved:?}"),
+    }
+}
+
+pub fn sign<K: Kind>(reserved: Reserved<K>) -> Signed<K> {
+    let key = (1..=u8::MAX).find(|seed| address(*seed) == reserved.from()).map(key).unwrap();
+    let (signature, _) = key.sign_prehash_recoverable(reserved.digest().as_slice()).unwrap();
+    reserved.seal(&signature.to_bytes().into()).unwrap()
+}
+
+pub fn address(seed: u8) -> Address {
+    address_of_point(key(seed).verifying_key().to_encoded_point(false).as_bytes()).unwrap()
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_slice(&[seed; 32]).unwrap()
+}
+
+/// Somebody else's hand in the file.
+pub async fn connect(file: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(file).connect().await.unwrap()
+}
+
+pub async fn sql(file: &Path, statement: &'static str) {
+    connect(file).await.execute(statement).await.unwrap();
+}

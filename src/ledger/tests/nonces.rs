@@ -1,0 +1,264 @@
+//! Which nonce a claim gets, how long it waits for it, and when it is refused.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, address, fresh, known, sign};
+use crate::ledger::{Final, Outcome, Purpose, RefusalClass, ReserveError, Voided};
+
+const REFUSED: RefusalClass = RefusalClass::InsufficientFunds;
+
+fn refused(class: RefusalClass) -> Outcome {
+    Outcome::Refused { class, text: "the node's words".to_owned() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_02_many_senders_at_once_get_a_nonce_each() {
+    let desk = Desk::open(PATIENT).await;
+    let sends = (0..40).map(|value| desk.send(Ask { value, mined: 3, ..ASK }));
+    let nonces = join_all(sends).await.into_iter().map(|sent| sent.unwrap().nonce().unwrap());
+    assert_eq!(nonces.collect::<BTreeSet<u64>>(), (3..43).collect());
+}
+
+#[tokio::test]
+async fn accounts_do_not_wait_for_each_other() {
+    let desk = Desk::open(PATIENT).await;
+    let one = desk.reserve(ASK).await;
+    let other = desk.reserve(Ask { seed: 2, ..ASK }).await;
+    assert_eq!((one.from(), other.from()), (address(1), address(2)));
+}
+
+#[tokio::test]
+async fn who_waits_longest_is_served_first() {
+    let desk = Desk::open(PATIENT).await;
+    let first = desk.reserve(ASK).await;
+    let late = async {
+        // Behind two that wait already, and in the very batch that frees the nonce.
+        sleep(Duration::from_millis(100)).await;
+        let signed = sign(first);
+        tokio::join!(desk.ledger.record(signed), desk.send(Ask { value: 9, ..ASK })).1
+    };
+    let (one, two, late) =
+        tokio::join!(desk.send(Ask { value: 2, ..ASK }), desk.send(Ask { value: 3, ..ASK }), late);
+    let nonces = [one, two, late].map(|sent| sent.unwrap().nonce().unwrap());
+    assert_eq!(nonces, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_burst_of_explicit_nonces_in_reverse_is_taken() {
+    let desk = Desk::open(PATIENT).await;
+    let send = |nonce: u64| {
+        let desk = &desk;
+        async move {
+            sleep(Duration::from_millis(60_u64.saturating_sub(nonce.saturating_mul(20)))).await;
+            desk.send(Ask { nonce: Some(nonce), ..ASK }).await.unwrap().nonce().unwrap()
+        }
+    };
+    assert_eq!(tokio::join!(send(2), send(1), send(0)), (2, 1, 0));
+}
+
+#[tokio::test]
+async fn a_burst_that_takes_longer_than_a_gap_may_is_taken_all_the_same() {
+    let desk = Desk::open(PATIENT).await;
+    let sends = (0..6).rev().map(|nonce| {
+        let desk = &desk;
+        async move {
+            let reserved = fresh(
+                desk.ledger.reserve(Ask { nonce: Some(nonce), ..ASK }.permitted(), Purpose::Send).await?,
+            );
+            sleep(Duration::from_millis(450)).await; // a slow token
+            desk.ledger.record(sign(reserved)).await.unwrap();
+            Ok::<_, ReserveError>(())
+        }
+    });
+    for sent in join_all(sends).await {
+        sent.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_nonce_above_a_gap_waits_two_seconds_and_is_refused() {
+    let desk = Desk::open(PATIENT).await;
+    let began = Instant::now();
+    let refused = desk.send(Ask { nonce: Some(5), mined: 4, ..ASK }).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::Gap { nonce: 5, expected: 4 }), "{refused:?}");
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(1900) && took < Duration::from_millis(3500), "{took:?}");
+}
+
+#[tokio::test]
+async fn inv_10_the_same_intent_at_an_explicit_nonce_is_signed_once() {
+    let desk = Desk::open(PATIENT).await;
+    let ask = Ask { nonce: Some(0), ..ASK };
+    let reserved = desk.reserve(ask).await;
+    let again = desk.ledger.reserve(Ask { request: 2, ..ask }.permitted(), Purpose::Send);
+    let first = async {
+        sleep(Duration::from_millis(150)).await;
+        desk.ledger.record(sign(reserved)).await.unwrap()
+    };
+    let (again, first) = tokio::join!(again, first);
+    assert_eq!(known(again.unwrap()).raw(), first.raw(), "while it was being signed");
+
+    let later = known(desk.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap());
+    assert_eq!((later.id(), later.hash(), later.raw()), (first.id(), first.hash(), first.raw()));
+    desk.ledger.settled(first.id(), Final::Mined { block: 9, succeeded: true }).await.unwrap();
+    let mined = known(desk.ledger.reserve(Ask { mined: 1, ..ask }.permitted(), Purpose::Send).await.unwrap());
+    assert_eq!(mined.raw(), first.raw(), "when it is long final");
+}
+
+#[tokio::test]
+async fn a_repeat_takes_the_place_of_what_was_voided() {
+    let desk = Desk::open(PATIENT).await;
+    let ask = Ask { nonce: Some(0), ..ASK };
+    let reserved = desk.reserve(ask).await;
+    let void = async {
+        sleep(Duration::from_millis(100)).await;
+        desk.ledger.void(reserved.id(), "the token did not answer").await.unwrap()
+    };
+    let (again, voided) = tokio::join!(desk.ledger.reserve(ask.permitted(), Purpose::Send), void);
+    assert_eq!(voided, Voided::Void);
+    assert_eq!(desk.ledger.record(sign(fresh(again.unwrap()))).await.unwrap().nonce(), Some(0));
+}
+
+#[tokio::test]
+async fn another_intent_at_a_used_nonce_is_refused() {
+    let desk = Desk::open(PATIENT).await;
+    let ask = Ask { nonce: Some(0), ..ASK };
+    desk.send(ask).await.unwrap();
+    for other in [Ask { value: 2, ..ask }, Ask { client: "bob", ..ask }, Ask { fee: Some(900), ..ask }] {
+        let refused = desk.send(other).await.unwrap_err();
+        assert!(matches!(refused, ReserveError::NonceTaken { nonce: 0 }), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_nonce_that_the_chain_has_mined_is_too_low_and_is_skipped() {
+    let desk = Desk::open(PATIENT).await;
+    let refused = desk.send(Ask { nonce: Some(3), mined: 7, ..ASK }).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::NonceTooLow { nonce: 3, mined: 7 }), "{refused:?}");
+    assert_eq!(desk.send(Ask { mined: 7, ..ASK }).await.unwrap().nonce(), Some(7));
+    assert_eq!(desk.send(Ask { mined: 12, ..ASK }).await.unwrap().nonce(), Some(12), "somebody else sent");
+    assert_eq!(desk.ledger.next_nonce(CHAIN, address(1), 12).await.unwrap(), 13);
+    assert_eq!(desk.ledger.next_nonce(CHAIN, address(1), 20).await.unwrap(), 20);
+}
+
+#[tokio::test]
+async fn inv_02_a_refused_nonce_goes_only_to_who_outbids() {
+    let desk = Desk::open(PATIENT).await;
+    let first = desk.send(ASK).await.unwrap();
+    desk.ledger.outcome(first.id(), refused(REFUSED)).await.unwrap();
+    assert!(desk.ledger.open_transactions().await.unwrap().is_empty(), "what was refused is not sent again");
+
+    let fixed = desk.send(Ask { nonce: Some(0), fee: Some(100), ..ASK }).await.unwrap_err();
+    assert!(matches!(fixed, ReserveError::Underpriced), "{fixed:?}");
+    let ReserveError::Outbid { floor } = desk.send(Ask { value: 2, ..ASK }).await.unwrap_err() else {
+        panic!()
+    };
+    let second = desk.send(Ask { value: 2, floor: Some(floor), ..ASK }).await.unwrap();
+    assert_eq!((first.nonce(), second.nonce()), (Some(0), Some(0)));
+
+    // The node takes the first after all, too late: its nonce has gone to another.
+    desk.ledger.outcome(first.id(), Outcome::Accepted).await.unwrap();
+    assert_eq!(desk.states().await, ["vacant", "recorded"]);
+}
+
+#[tokio::test]
+async fn a_refused_payload_that_a_node_takes_after_all_is_live_again() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(ASK).await.unwrap();
+    for outcome in [Outcome::Accepted, refused(REFUSED), Outcome::Accepted] {
+        desk.ledger.outcome(sent.id(), outcome).await.unwrap();
+    }
+    assert_eq!(desk.ledger.open_transactions().await.unwrap()[0].raw(), sent.raw());
+    let verified = crate::ledger::verify(&desk.file).await.unwrap();
+    assert!(verified.is_ok(), "every turn is in the chain: {verified:?}");
+}
+
+#[tokio::test]
+async fn a_nonce_that_a_node_calls_too_low_is_given_to_nobody() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(ASK).await.unwrap();
+    desk.ledger.outcome(sent.id(), refused(RefusalClass::NonceTooLow)).await.unwrap();
+    assert_eq!(desk.states().await, ["recorded"], "it may be this very payload that is mined");
+    assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(1));
+}
+
+#[tokio::test]
+async fn inv_10_an_unknown_outcome_keeps_the_nonce() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(ASK).await.unwrap();
+    desk.ledger.outcome(sent.id(), Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
+    assert_eq!(desk.ledger.open_transactions().await.unwrap()[0].hash(), sent.hash());
+    assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(1));
+}
+
+#[tokio::test]
+async fn what_is_final_ends_every_other_payload_at_its_nonce() {
+    let desk = Desk::open(PATIENT).await;
+    let floor = |error: ReserveError| match error {
+        ReserveError::Outbid { floor } => floor,
+        other => panic!("{other:?}"),
+    };
+    let lied_of = desk.send(ASK).await.unwrap();
+    desk.ledger.outcome(lied_of.id(), refused(REFUSED)).await.unwrap();
+    let higher = floor(desk.send(ASK).await.unwrap_err());
+    let second = desk.send(Ask { floor: Some(higher), ..ASK }).await.unwrap();
+    desk.ledger.outcome(second.id(), refused(REFUSED)).await.unwrap();
+    let highest = floor(desk.send(ASK).await.unwrap_err());
+    let signing = desk.reserve(Ask { floor: Some(highest), ..ASK }).await;
+
+    desk.ledger.settled(lied_of.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();
+    assert_eq!(desk.states().await, ["final", "replaced", "void"]);
+    assert!(desk.ledger.record(sign(signing)).await.is_err(), "its signature is worth nothing");
+    // A node that lags does not bring the nonce back.
+    assert_eq!(desk.send(Ask { value: 5, mined: 0, ..ASK }).await.unwrap().nonce(), Some(1));
+    assert!(crate::ledger::verify(&desk.file).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn inv_12_open_nonces_of_an_account_are_bounded() {
+    let desk = Desk::open(PATIENT).await;
+    for value in 0..64 {
+        desk.send(Ask { value, ..ASK }).await.unwrap();
+    }
+    let refused = desk.send(ASK).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::TooManyOpen { max: 64 }), "{refused:?}");
+    desk.send(Ask { seed: 2, ..ASK }).await.unwrap();
+    desk.send(Ask { mined: 1, ..ASK }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_takes_no_nonce_and_waits_for_nobody() {
+    let desk = Desk::open(PATIENT).await;
+    let _signing = desk.reserve(ASK).await;
+    let message = fresh(desk.ledger.reserve(ASK.message("hello"), Purpose::Send).await.unwrap());
+    let recorded = desk.ledger.record(sign(message)).await.unwrap();
+    assert_eq!((recorded.nonce(), recorded.raw().len()), (None, 65));
+    assert!(desk.ledger.open_transactions().await.unwrap().is_empty(), "it is not broadcast");
+}
+
+#[tokio::test]
+async fn what_a_client_had_returned_is_the_clients_to_send_until_we_are_asked() {
+    let desk = Desk::open(PATIENT).await;
+    let ask = Ask { nonce: Some(0), ..ASK };
+    let returned = fresh(desk.ledger.reserve(ask.permitted(), Purpose::Return).await.unwrap());
+    assert!(!desk.ledger.record(sign(returned)).await.unwrap().is_ours_to_send());
+    let open = desk.ledger.open_transactions().await.unwrap();
+    assert!(!open[0].is_ours_to_send());
+
+    let asked = known(desk.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap());
+    assert!(asked.is_ours_to_send());
+    let open = desk.ledger.open_transactions().await.unwrap();
+    assert!(open[0].is_ours_to_send(), "durable before it is sent");
+}
+
+#[tokio::test]
+async fn voiding_what_is_recorded_changes_nothing() {
+    let desk = Desk::open(PATIENT).await;
+    let recorded = desk.send(ASK).await.unwrap();
+    assert_eq!(desk.ledger.void(recorded.id(), "a doubt").await.unwrap(), Voided::Recorded);
+    assert_eq!(desk.states().await, ["recorded"]);
+}
