@@ -183,3 +183,128 @@ impl Upstream {
         Ok(head.saturating_sub(self.0.finality))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::tests::{ACCOUNT, Fake, Reply, ledger, recorded, still};
+    use serde_json::Value;
+
+    /// A node with head and finalized block, a ledger, and two recorded transactions.
+    struct Scene {
+        fake: Fake,
+        upstream: Upstream,
+        ledger: Ledger,
+        sent: [Recorded<Tx>; 2],
+        _folder: tempfile::TempDir,
+    }
+
+    impl Scene {
+        async fn set(mined: &str, finalized: &str) -> Self {
+            let (fake, clock, folder) = (Fake::start().await, still(), tempfile::tempdir().unwrap());
+            let ledger = ledger(&folder, &clock).await;
+            let sent = [recorded(&ledger).await, recorded(&ledger).await];
+            fake.on("eth_getTransactionCount", Reply::Result(json!(mined)));
+            fake.on("eth_getTransactionReceipt", Reply::Result(Value::Null));
+            fake.on("eth_getBlockByNumber", Reply::Result(json!({ "number": finalized })));
+            Self { upstream: fake.upstream(&clock), fake, ledger, sent, _folder: folder }
+        }
+
+        fn receipt(&self, of: usize, block: &str) {
+            let hash = self.sent[of].hash();
+            let receipt = json!({ "transactionHash": hash, "blockNumber": block, "status": "0x1" });
+            self.fake.on(format!("eth_getTransactionReceipt {hash}"), Reply::Result(receipt));
+        }
+
+        /// The nonces that are still open after a round.
+        async fn open_after_a_round(&self) -> Vec<u64> {
+            round(&self.upstream, &self.ledger).await.unwrap();
+            let open = self.ledger.open_transactions().await.unwrap();
+            open.iter().filter_map(Recorded::nonce).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_10_what_is_not_mined_is_sent_again_byte_by_byte_and_in_order() {
+        let scene = Scene::set("0x0", "0x0").await;
+        for answer in
+            [Reply::Error(-32000, "flux capacitor"), Reply::Error(-32000, "already known"), Reply::Close]
+        {
+            scene.fake.on("eth_sendRawTransaction", answer);
+            assert_eq!(scene.open_after_a_round().await, [0, 1]);
+        }
+        let [first, second] = &scene.sent;
+        let sent = scene.fake.calls("eth_sendRawTransaction");
+        let expected = [json!([first.raw()]), json!([second.raw()])];
+        assert_eq!(sent, [&expected[..], &expected[..], &expected[..]].concat());
+    }
+
+    #[tokio::test]
+    async fn what_is_refused_is_not_sent_again() {
+        let scene = Scene::set("0x0", "0x0").await;
+        scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
+        assert!(scene.open_after_a_round().await.is_empty());
+        assert!(scene.open_after_a_round().await.is_empty());
+        assert_eq!(scene.fake.calls("eth_sendRawTransaction").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn inv_10_mined_is_settled_only_when_it_is_final() {
+        let scene = Scene::set("0x2", "0x9").await;
+        scene.receipt(0, "0x9");
+        scene.receipt(1, "0xa");
+        assert_eq!(scene.open_after_a_round().await, [1]);
+        scene.fake.on("eth_getBlockByNumber", Reply::Result(json!({ "number": "0xa" })));
+        assert!(scene.open_after_a_round().await.is_empty());
+        assert!(scene.fake.calls("eth_sendRawTransaction").is_empty(), "what is mined is not sent");
+    }
+
+    #[tokio::test]
+    async fn where_no_block_is_finalized_the_depth_decides() {
+        let scene = Scene::set("0x2", "0x0").await;
+        scene.receipt(0, "0x5");
+        scene.receipt(1, "0x6");
+        scene.fake.on("eth_getBlockByNumber", Reply::Result(Value::Null));
+        scene.fake.on("eth_blockNumber", Reply::Result(json!("0x8")));
+        assert_eq!(scene.open_after_a_round().await, [1], "three blocks deep");
+    }
+
+    #[tokio::test]
+    async fn inv_11_another_payload_at_the_nonce_counts_when_it_is_final() {
+        let scene = Scene::set("0x2", "0x9").await;
+        let at_finalized = format!("eth_getTransactionCount {} 0x9", json!(ACCOUNT).as_str().unwrap());
+        scene.fake.on(&at_finalized, Reply::Result(json!("0x0")));
+        assert_eq!(scene.open_after_a_round().await, [0, 1], "mined, and may be undone");
+        scene.fake.on(&at_finalized, Reply::Result(json!("0x1")));
+        assert_eq!(scene.open_after_a_round().await, [1]);
+    }
+
+    #[tokio::test]
+    async fn inv_13_one_transaction_that_makes_trouble_does_not_hold_up_the_others() {
+        let scene = Scene::set("0x2", "0x9").await;
+        let trouble = format!("eth_getTransactionReceipt {}", scene.sent[0].hash());
+        let lie = json!({ "transactionHash": scene.sent[1].hash(), "blockNumber": "0x1", "status": "0x1" });
+        scene.receipt(1, "0x9");
+        for answer in
+            [Reply::Result(json!("what?")), Reply::Error(-32000, "still indexing"), Reply::Result(lie)]
+        {
+            scene.fake.on(&trouble, answer);
+            assert_eq!(scene.open_after_a_round().await, [0]);
+        }
+        scene.receipt(0, "0x9");
+        assert!(scene.open_after_a_round().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn it_stops_when_it_is_told_even_while_the_node_hangs() {
+        let scene = Scene::set("0x0", "0x0").await;
+        scene.fake.on("eth_getBlockByNumber", Reply::Hang);
+        let stop = CancellationToken::new();
+        let following = tokio::spawn(follow(scene.upstream.clone(), scene.ledger.clone(), stop.clone()));
+        while scene.fake.calls("eth_getBlockByNumber").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+        tokio::time::timeout(Duration::from_millis(200), following).await.unwrap().unwrap();
+    }
+}
