@@ -2,7 +2,7 @@
 
 use tokio::process::Command;
 
-use crate::kit::{Gateway, Output, run};
+use crate::kit::{Gateway, Output, repository, run};
 
 #[tokio::test]
 async fn what_init_writes_is_read_and_nothing_is_written_over() {
@@ -74,6 +74,30 @@ async fn data_goes_to_stdout_as_json_and_talk_to_stderr() {
     }
     let version = chancery(&["--version"]).await.well();
     assert_eq!(version.trim(), concat!("chancery ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_link_of_the_documentation_leads_somewhere() {
+    let mut folders = vec![repository().to_owned()];
+    let mut links = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                    let file = link.split('#').next().unwrap();
+                    let is_ours = !file.is_empty() && !file.contains("://") && !file.contains(' ');
+                    assert!(!is_ours || folder.join(file).exists(), "{}: {link}", path.display());
+                    links += usize::from(is_ours);
+                }
+            }
+        }
+    }
+    assert!(links > 10, "{links} links were found");
 }
 
 async fn chancery(arguments: &[&str]) -> Output {
