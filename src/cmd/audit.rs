@@ -142,7 +142,9 @@ mod tests {
         runtime.block_on(async {
             let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
             let mut db = options.connect().await.unwrap();
-            db.execute("DROP TRIGGER audit_is_append_only; UPDATE audit SET at = 0 WHERE seq = 2").await.unwrap();
+            db.execute("DROP TRIGGER audit_is_append_only; UPDATE audit SET at = 0 WHERE seq = 2")
+                .await
+                .unwrap();
         });
         assert_eq!(verify(&file).unwrap(), Success::Denied);
         let missing = verify(&folder.path().join("missing")).unwrap_err();
