@@ -141,7 +141,6 @@ mod tests {
     };
 
     /// The texts of the nodes as measured or read in their sources.
-    #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     #[expect(clippy::too_many_lines, reason = "a table")]
     fn every_nodes_text_is_understood() {

@@ -162,7 +162,7 @@ mod tests {
         }
 
         /// A method, or a method with all of its parameters that are strings.
-        pub(super) fn on(&self, call: impl ToString, reply: Reply) {
+        pub(super) fn on(&self, call: &str, reply: Reply) {
             self.script.lock().unwrap().insert(call.to_string(), reply);
         }
 
@@ -172,10 +172,10 @@ mod tests {
         }
 
         pub(super) fn upstream(&self, clock: &Clock) -> Upstream {
-            self.known_as(&self.url, clock)
+            Self::known_as(&self.url, clock)
         }
 
-        fn known_as(&self, url: &str, clock: &Clock) -> Upstream {
+        fn known_as(url: &str, clock: &Clock) -> Upstream {
             let node = SecretUrl::parse(url).unwrap();
             let chain = Chain { id: 1, node, timeout: TIMEOUT, finality: 3, max_answer: MAX_ANSWER };
             Upstream::new(&chain, clock.clone()).unwrap()
@@ -493,14 +493,14 @@ mod tests {
     async fn inv_07_no_error_and_no_debug_output_shows_the_nodes_key() {
         let fake = Fake::start().await;
         let url = fake.url.replace("http://", "http://ada:PASSWORD@");
-        let upstream = fake.known_as(&url, &still());
+        let upstream = Fake::known_as(&url, &still());
         let mut said = vec![format!("{upstream:?}")];
         for fault in [Reply::Close, Reply::Hang, Reply::Flood, Reply::Raw("302 Found", "<html>")] {
             fake.on("eth_blockNumber", fault);
             let error = read(&upstream).await.unwrap_err();
             said.push(format!("{error} {error:?}"));
         }
-        let nowhere = fake.known_as("http://ada:PASSWORD@127.0.0.1:1/v3/APIKEY", &still());
+        let nowhere = Fake::known_as("http://ada:PASSWORD@127.0.0.1:1/v3/APIKEY", &still());
         let error = read(&nowhere).await.unwrap_err();
         said.push(format!("{error} {error:?}"));
         for said in said {
