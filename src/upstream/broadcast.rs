@@ -52,7 +52,7 @@ impl Upstream {
     }
 
     /// Whether the node has a transaction of this hash, in its pool or in a block.
-    async fn knows(&self, hash: B256) -> Result<bool, UpstreamError> {
+    pub(super) async fn knows(&self, hash: B256) -> Result<bool, UpstreamError> {
         let answer = self.ask("eth_getTransactionByHash", Some(json!([hash]))).await?;
         match answer.shape::<Option<Transaction>>()? {
             Some(found) if found.hash != hash => Err(UpstreamError::garbage("another transaction")),

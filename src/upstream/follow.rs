@@ -124,8 +124,10 @@ async fn settle(
             Some((block, succeeded)) if block <= finalized => {
                 ledger.settled(recorded.id(), Final::Mined { block, succeeded }).await
             }
+            // A node that has ours in a pool or a block, but no receipt for it, has not caught up with itself.
             None if upstream.mined_at(recorded.from(), finalized).await?
-                > recorded.nonce().unwrap_or(u64::MAX) =>
+                > recorded.nonce().unwrap_or(u64::MAX)
+                && !upstream.knows(recorded.hash()).await? =>
             {
                 ledger.settled(recorded.id(), Final::Replaced).await
             }
@@ -206,6 +208,7 @@ mod tests {
             let sent = [recorded(&ledger).await, recorded(&ledger).await];
             fake.on("eth_getTransactionCount", Reply::Result(json!(mined)));
             fake.on("eth_getTransactionReceipt", Reply::Result(Value::Null));
+            fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
             fake.on("eth_getBlockByNumber", Reply::Result(json!({ "number": finalized })));
             Self { upstream: fake.upstream(&clock), fake, ledger, sent, _folder: folder }
         }
@@ -213,7 +216,7 @@ mod tests {
         fn receipt(&self, of: usize, block: &str) {
             let hash = self.sent[of].hash();
             let receipt = json!({ "transactionHash": hash, "blockNumber": block, "status": "0x1" });
-            self.fake.on(format!("eth_getTransactionReceipt {hash}"), Reply::Result(receipt));
+            self.fake.on(&format!("eth_getTransactionReceipt {hash}"), Reply::Result(receipt));
         }
 
         /// The nonces that are still open after a round.
@@ -276,6 +279,10 @@ mod tests {
         scene.fake.on(&at_finalized, Reply::Result(json!("0x0")));
         assert_eq!(scene.open_after_a_round().await, [0, 1], "mined, and may be undone");
         scene.fake.on(&at_finalized, Reply::Result(json!("0x1")));
+        let ours = Reply::Result(json!({ "hash": scene.sent[0].hash() }));
+        scene.fake.on("eth_getTransactionByHash", ours);
+        assert_eq!(scene.open_after_a_round().await, [0, 1], "it has ours, and its receipt will come");
+        scene.fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
         assert_eq!(scene.open_after_a_round().await, [1]);
     }
 
