@@ -162,8 +162,8 @@ mod tests {
         }
 
         /// A method, or a method with all of its parameters that are strings.
-        pub(super) fn on(&self, call: impl AsRef<str>, reply: Reply) {
-            self.script.lock().unwrap().insert(call.as_ref().to_owned(), reply);
+        pub(super) fn on(&self, call: &str, reply: Reply) {
+            self.script.lock().unwrap().insert(call.to_owned(), reply);
         }
 
         pub(super) fn calls(&self, method: &str) -> Vec<Value> {
