@@ -110,8 +110,8 @@ pub struct Limits {
     pub max_in_flight: usize,
     pub max_in_flight_per_client: usize,
     pub handshake_timeout: Duration,
-    pub header_timeout: Duration,
     pub body_timeout: Duration,
+    /// From the end of one request to the whole head of the next.
     pub idle_timeout: Duration,
 }
 
@@ -126,7 +126,6 @@ impl Default for Limits {
             max_in_flight: 1024,
             max_in_flight_per_client: 256,
             handshake_timeout: Duration::from_secs(10),
-            header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
         }

@@ -166,7 +166,6 @@ impl Reader<'_> {
                 .unwrap_or(default.max_in_flight_per_client),
             handshake_timeout: self
                 .duration(written.handshake_timeout.as_ref(), default.handshake_timeout)?,
-            header_timeout: self.duration(written.header_timeout.as_ref(), default.header_timeout)?,
             body_timeout: self.duration(written.body_timeout.as_ref(), default.body_timeout)?,
             idle_timeout: self.duration(written.idle_timeout.as_ref(), default.idle_timeout)?,
         })

@@ -90,7 +90,6 @@ pub(super) struct Limits {
     pub max_in_flight: Option<usize>,
     pub max_in_flight_per_client: Option<usize>,
     pub handshake_timeout: Option<Text>,
-    pub header_timeout: Option<Text>,
     pub body_timeout: Option<Text>,
     pub idle_timeout: Option<Text>,
 }
