@@ -86,9 +86,13 @@ impl Signer {
             }
             links.push(Link::start(settings, executable.clone()));
         }
+        // Every worker is heard before any error ends the process: one that dies in the middle of its login leaves
+        // its PIN latched.
+        let mut heard = Ok(());
         for link in &links {
-            link.first_answer().await?;
+            heard = heard.and(link.first_answer().await);
         }
+        heard?;
         Ok(Self(Arc::new(Inner { links, routes, deadline: config.signer.deadline })))
     }
 
