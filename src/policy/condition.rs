@@ -147,7 +147,7 @@ impl Targets {
         match transaction.asked.to() {
             None => when(self.creation, || "it creates a contract, which the rule does not name".to_owned()),
             Some(to) => when(self.any || self.addresses.contains(&to), || {
-                let name = facts.book.name(transaction.asked.chain_id(), to);
+                let name = facts.name(transaction.asked.chain_id(), to);
                 format!("the target is {name}, which is not among those of the rule")
             }),
         }
@@ -307,7 +307,7 @@ pub(in crate::policy) fn show_value(
         (DynSolValue::Uint(number, _), None) => number.to_string(),
         (DynSolValue::Int(number, _), _) => number.to_dec_string(),
         (DynSolValue::Bool(value), _) => value.to_string(),
-        (DynSolValue::Address(address), _) => facts.book.name(chain, *address),
+        (DynSolValue::Address(address), _) => facts.name(chain, *address),
         (DynSolValue::FixedBytes(word, size), _) => {
             alloy_primitives::hex::encode_prefixed(word.get(..*size).unwrap_or_default())
         }

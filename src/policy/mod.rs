@@ -416,6 +416,23 @@ args = { to = "bob" }
         assert_eq!(policy.decide::<Message>(&caller("ann"), text).unwrap_err().cause, DenialCause::Account);
     }
 
+    #[test]
+    fn a_refusal_does_not_tell_whose_accounts_there_are() {
+        let vault = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+        let mut world = world();
+        world.accounts.insert("vault".to_owned(), vault.parse().unwrap());
+        let text = format!("{CONTRACTS}{PAY}");
+        let source = Source { name: "p.toml".to_owned(), path: "p.toml".into(), text };
+        let abi = |name: &str| abi::built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned());
+        let policy = Policy::of_sources(&[source], &world, abi).unwrap();
+        for fields in [json!({ "to": vault, "value": "0x1" }), json!({ "data": transfer(vault, 1) })] {
+            let denied = decide(&policy, "ann", &fields).unwrap_err();
+            assert!(denied.sentence.contains(vault) && !denied.sentence.contains("`vault`"), "{denied}");
+        }
+        let own = decide(&policy, "ann", &json!({ "to": TREASURY, "value": "0x1" })).unwrap_err();
+        assert!(own.sentence.contains("to `treasury`"), "{own}");
+    }
+
     fn message_rule(condition: &str) -> Policy {
         policy(&format!(
             "[[rule]]\nid = \"m\"\neffect = \"allow\"\nkind = \"message\"\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n{condition}\n"
