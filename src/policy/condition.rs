@@ -272,7 +272,11 @@ impl SiweTest {
             return Holds::Unclear("it is a sign-in of another account".to_owned());
         }
         if !self.domains.is_empty() && !self.domains.iter().any(|domain| domain == siwe.domain) {
-            return Holds::No("it signs in to another domain".to_owned());
+            return if self.domains.iter().any(|domain| plainly(domain) == plainly(siwe.domain)) {
+                Holds::Unclear("its domain is not written as in the rule".to_owned())
+            } else {
+                Holds::No("it signs in to another domain".to_owned())
+            };
         }
         if let Some(chain) = self.chain
             && chain != siwe.chain
@@ -287,6 +291,16 @@ impl SiweTest {
                 format!("it expires at {expires}, later than {} s from now", within.as_secs())
             }),
         }
+    }
+}
+
+/// A domain as DNS and browsers take it: the same in capitals, with the port that is implied, or with the root's dot.
+fn plainly(domain: &str) -> String {
+    let domain = domain.to_ascii_lowercase();
+    let domain = domain.strip_suffix(":443").unwrap_or(&domain);
+    match domain.rsplit_once(':') {
+        Some((host, port)) => format!("{}:{port}", host.trim_end_matches('.')),
+        None => domain.trim_end_matches('.').to_owned(),
     }
 }
 

@@ -441,6 +441,36 @@ args = { to = "bob" }
     }
 
     #[test]
+    fn inv_04_a_sign_in_that_is_forbidden_is_forbidden_however_its_domain_is_written() {
+        let rule = |effect: &str, id: &str, condition: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\neffect = \"{effect}\"\nkind = \"message\"\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n{condition}\n"
+            )
+        };
+        let domain = "siwe = { domain = [\"evil.example\"], chain_id = 1 }";
+        let forbids =
+            policy(&[rule("allow", "any", "text = \"any\""), rule("deny", "no", domain)].concat()).unwrap();
+        let allows = policy(&rule("allow", "yes", domain)).unwrap();
+        let message = |domain: &str| {
+            format!(
+                "{domain} wants you to sign in with your Ethereum account:\n{TREASURY}\n\n\nURI: https://x\nVersion: 1\n\
+                 Chain ID: 1\nNonce: 12345678\nIssued At: 2026-01-31T12:00:00Z"
+            )
+        };
+        assert!(sign(&forbids, "ann", &message("good.example")).is_ok());
+        assert!(sign(&allows, "ann", &message("evil.example")).is_ok());
+        for domain in
+            ["EVIL.example", "evil.example:443", "evil.example.", "Evil.Example.:443", "https://evil.Example"]
+        {
+            assert!(sign(&forbids, "ann", &message(domain)).is_err(), "{domain}");
+            assert!(sign(&allows, "ann", &message(domain)).is_err(), "{domain}");
+        }
+        for domain in ["notevil.example", "evil.example.org", "evil.example:8443"] {
+            assert!(sign(&forbids, "ann", &message(domain)).is_ok(), "{domain}");
+        }
+    }
+
+    #[test]
     fn messages_are_judged_by_their_text() {
         let login = "Log in to the desk: ";
         let (prefix, equals, any) = (
