@@ -417,6 +417,18 @@ args = { to = "bob" }
     }
 
     #[test]
+    fn inv_11_where_no_cap_is_stated_there_is_one_on_the_execution_fee() {
+        let much = json!({ "data": transfer(ALICE, 1), "gas": "0x186a0", "maxFeePerGas": "0x9184e72a001", "maxPriorityFeePerGas": "0x9184e72a000" });
+        for caps in ["", "[caps]\nmax_gas = 200_000\n"] {
+            let policy = with(&[("execution_fee", "# execution_fee")], caps);
+            let denied = decide(&policy, "ann", &much).unwrap_err();
+            assert_eq!(denied.condition.as_deref(), Some("caps.max_execution_fee"), "{denied}");
+        }
+        let any = with(&[("execution_fee", "# execution_fee")], "[caps]\nmax_execution_fee = \"any\"\n");
+        assert_eq!(cause(&any, &much), None);
+    }
+
+    #[test]
     fn a_refusal_does_not_tell_whose_accounts_there_are() {
         let vault = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
         let mut world = world();
