@@ -1,8 +1,9 @@
 //! May it be signed *now*: nonces, idempotency and audit, in one durable commit before the token is asked and
 //! one before anything leaves.
 //!
-//! `core.rs` decides and is pure; `claims.rs` holds what waits for a decision; `writer.rs` is the one task that
-//! writes, `apply.rs` what it writes, `store.rs` the tables; `replay.rs` lives the audit chain through again, and is pure.
+//! `core.rs` decides and is pure, as is `life.rs`, which says what may become of a payload; `claims.rs` holds what
+//! waits for a decision; `writer.rs` is the one task that writes, `apply.rs` what it writes, `store.rs` the tables;
+//! `replay.rs` lives the audit chain through again, and is pure.
 //!
 //! **Invariant:** nothing but this module makes a `Reserved` or a `Recorded`, and only after its commit.
 
@@ -12,6 +13,7 @@ mod claims;
 mod core;
 mod error;
 mod handle;
+mod life;
 mod outcome;
 mod reader;
 mod replay;

@@ -6,6 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
+use crate::ledger::life::{State, Word, heard};
 use crate::ledger::reader::Reservation;
 use crate::transaction::Fees;
 
@@ -26,7 +27,7 @@ struct Lived {
     /// The row of its intent.
     seq: i64,
     intent: Intent,
-    state: &'static str,
+    state: State,
     /// The hash of what was signed, and of the bytes that could leave.
     signed: Option<(B256, B256)>,
 }
@@ -101,13 +102,12 @@ impl Replay {
             "signature" => self.sign(&read(entry)?),
             "void" => {
                 let id = read::<About>(entry)?.reservation;
-                self.turn(id, &["reserved"], "void")
+                self.turn(id, State::Void)
             }
             "outcome" => self.outcome(&read(entry)?),
             "final" => {
                 let Final { reservation, block } = read(entry)?;
-                let to = if block.is_some() { "final" } else { "replaced" };
-                self.turn(reservation, &["recorded", "vacant"], to)
+                self.turn(reservation, if block.is_some() { State::Final } else { State::Replaced })
             }
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
             "refusal" | "stopped" => Ok(()),
@@ -128,10 +128,10 @@ impl Replay {
         if (row.chain, row.nonce) != (intent.chain, intent.nonce) {
             return wrong("nonce");
         }
-        if row.state != state {
+        if row.state != state.name() {
             return Err((
                 seq,
-                format!("the table has reservation {id} as {}, the chain as {state}", row.state),
+                format!("the table has reservation {id} as {}, the chain as {}", row.state, state.name()),
             ));
         }
         if row.hash.zip(row.raw.as_ref().map(keccak256)) != signed {
@@ -150,7 +150,7 @@ impl Replay {
 
     fn start(&mut self) -> Step {
         self.policy = None;
-        match self.rows.values().find(|row| row.state == "reserved") {
+        match self.rows.values().find(|row| row.state == State::Reserved) {
             Some(row) => Err(format!("it does not void reservation {}", row.intent.reservation)),
             None => Ok(()),
         }
@@ -169,7 +169,7 @@ impl Replay {
             let place = (chain, intent.account, nonce);
             for other in self.at_nonce.get(&place).into_iter().flatten() {
                 let Some(other) = self.rows.get(other) else { continue };
-                if matches!(other.state, "reserved" | "recorded" | "final") {
+                if other.state.is_live() || other.state == State::Final {
                     return Err(format!("nonce {nonce} was given away twice, also to reservation {id}"));
                 }
                 if other.signed.is_some() && !intent.fees().outbids(&other.intent.fees()) {
@@ -180,31 +180,28 @@ impl Replay {
             }
             self.at_nonce.entry(place).or_default().push(id);
         }
-        self.rows.insert(id, Lived { seq, intent, state: "reserved", signed: None });
+        self.rows.insert(id, Lived { seq, intent, state: State::Reserved, signed: None });
         Ok(())
     }
 
     fn sign(&mut self, signature: &Signature) -> Step {
         self.signatures = self.signatures.saturating_add(1);
-        self.turn(signature.reservation, &["reserved"], "recorded")?;
+        self.turn(signature.reservation, State::Recorded)?;
         self.row(signature.reservation)?.signed = Some((signature.hash, keccak256(&signature.raw)));
         Ok(())
     }
 
     fn outcome(&mut self, said: &Outcome) -> Step {
-        let state = self.row(said.reservation)?.state;
-        match (said.outcome.as_str(), state) {
-            (_, "reserved" | "void") => Err(format!("reservation {} was never sent", said.reservation)),
-            ("refused", "recorded") => self.turn(said.reservation, &["recorded"], "vacant"),
-            ("accepted" | "known", "vacant") if !self.has_rival(said.reservation) => {
-                self.turn(said.reservation, &["vacant"], "recorded")
-            }
-            _ => Ok(()),
+        let (id, state) = (said.reservation, self.row(said.reservation)?.state);
+        if !state.is_signed() {
+            return Err(format!("reservation {id} was never sent"));
         }
+        let word = Word::named(&said.outcome).ok_or_else(|| format!("no node says {}", said.outcome))?;
+        heard(state, word, &self.others(id)).map_or(Ok(()), |to| self.turn(id, to))
     }
 
-    /// Whether another payload has this one's nonce by now.
-    fn has_rival(&self, id: i64) -> bool {
+    /// The states of the other payloads at this one's nonce.
+    fn others(&self, id: i64) -> Vec<State> {
         let place = self
             .rows
             .get(&id)
@@ -213,13 +210,18 @@ impl Replay {
         others
             .filter(|other| **other != id)
             .filter_map(|other| self.rows.get(other))
-            .any(|other| matches!(other.state, "reserved" | "recorded" | "final" | "replaced"))
+            .map(|row| row.state)
+            .collect()
     }
 
-    fn turn(&mut self, id: i64, from: &[&str], to: &'static str) -> Step {
+    fn turn(&mut self, id: i64, to: State) -> Step {
         let row = self.row(id)?;
-        if !from.contains(&row.state) {
-            return Err(format!("reservation {id} was {}, and cannot become {to}", row.state));
+        if !row.state.may_become(to) {
+            return Err(format!(
+                "reservation {id} was {}, and cannot become {}",
+                row.state.name(),
+                to.name()
+            ));
         }
         row.state = to;
         Ok(())
