@@ -35,5 +35,6 @@ mod tests {
     mod durable;
     mod faults;
     mod kit;
+    mod model;
     mod nonces;
 }
