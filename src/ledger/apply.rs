@@ -9,6 +9,8 @@ use crate::ledger::audit::Body;
 use crate::ledger::claims::{Attempt, Parked};
 use crate::ledger::core;
 use crate::ledger::life::{self, State, Word, heard};
+use crate::ledger::pause::stops;
+use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::writer::{Command, Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
@@ -37,7 +39,8 @@ pub(in crate::ledger) async fn apply(
                 group.audit(&Body::Signature { reservation: id, hash, raw: &raw }).await?;
                 group.closed.push(id);
             }
-            group.answer(reply, if recorded { Ok(()) } else { Err(RecordError::Void) });
+            let done = if recorded { Ok(()) } else { Err(late(group, id, rules).await?) };
+            group.answer(reply, done);
         }
         Command::Void { id, why, reply } => {
             let state = store::state_of(group.db, id).await?;
@@ -63,6 +66,19 @@ pub(in crate::ledger) async fn apply(
             rules.policy = Some(hash);
             group.answer(reply, Ok(()));
         }
+        Command::Pause { order, by, reply } => {
+            let done = pauses::begin(group, &order, &by).await?;
+            group.answer(reply, Ok(done));
+        }
+        Command::Resume { order, by, reply } => {
+            let done = pauses::end(group, &order, &by).await?;
+            group.answer(reply, Ok(done));
+        }
+        Command::Pauses { reply } => {
+            let pauses = pauses::all(group.db).await?;
+            pauses::show(&pauses);
+            group.answer(reply, Ok(pauses));
+        }
         Command::Open { reply } => {
             let open = store::open_transactions(group.db).await?;
             group.answer(reply, Ok(open));
@@ -86,6 +102,12 @@ pub(in crate::ledger) async fn retry(
     rules: &Rules,
     waiting: &mut Vec<Parked>,
 ) -> Sql<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    // Read in this very commit, so that a pause holds from its own commit on, whichever replica made it.
+    let pauses = pauses::all(group.db).await?;
+    pauses::show(&pauses);
     let now = Instant::now();
     let mut blocked: HashSet<(u64, Address)> = HashSet::new();
     waiting.sort_by_key(Parked::turn);
@@ -95,7 +117,8 @@ pub(in crate::ledger) async fn retry(
         }
         let queue = claim.queue();
         let behind = queue.is_some_and(|queue| blocked.contains(&queue));
-        let attempt = if behind { Attempt::Waits(claim) } else { claim.attempt(group, rules).await? };
+        let attempt =
+            if behind { Attempt::Waits(claim) } else { claim.attempt(group, rules, &pauses).await? };
         if !matches!(attempt, Attempt::Answered) {
             blocked.extend(queue);
         }
@@ -106,6 +129,14 @@ pub(in crate::ledger) async fn retry(
         }
     }
     Ok(())
+}
+
+/// Why a signature cannot be recorded any more.
+async fn late(group: &mut Group<'_>, id: i64, rules: &Rules) -> Sql<RecordError> {
+    let pauses = pauses::all(group.db).await?;
+    let asked_by = pauses::asked_by(group.db, id).await?;
+    let pause = asked_by.and_then(|(client, account)| stops(&pauses, &client, account));
+    Ok(pause.map_or(RecordError::Void, |pause| pause.refusal(rules.show_pause_reason).into()))
 }
 
 pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -> Sql<()> {
