@@ -42,6 +42,7 @@ mod tests {
     mod faults;
     mod keys;
     mod kit;
+    mod model;
     mod nonces;
     mod pauses;
 }
