@@ -164,11 +164,11 @@ async fn within_a_clients_window_the_same_request_is_made_once_without_a_key() {
     let world = World::new().await;
     let with = "accounts = [\"treasury\"]\nrepeat_window = \"60s\"";
     let gateway = world.replace("accounts = [\"treasury\"]", with).start().await;
-    let first = gateway.client("trader").send(&gateway.payment(1)).await.unwrap();
+    let first = gateway.client("trader").send(gateway.payment(1)).await.unwrap();
     for answer in gateway.send_at_once((0..8).map(|_| gateway.payment(1))).await {
         assert_eq!(answer.unwrap(), first);
     }
-    assert_ne!(gateway.client("trader").send(&gateway.payment(2)).await.unwrap(), first);
+    assert_ne!(gateway.client("trader").send(gateway.payment(2)).await.unwrap(), first);
     gateway.node().mines(gateway.treasury(), 2).await;
 }
 
