@@ -53,26 +53,11 @@ pub(in crate::ledger) struct Parked {
     last: ReserveError,
 }
 
-/// What trying a claim came to.
-#[derive(Debug)]
-pub(in crate::ledger) enum Attempt {
-    /// It got its nonce; its account's other claims wait for its signature.
-    Taken,
-    Answered,
-    Waits(Parked),
-}
-
 type Sql<T> = Result<T, sqlx::Error>;
 
 impl Parked {
     pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
         Self { reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
-    }
-
-    /// The account and chain whose nonces it waits for, where any nonce will do.
-    pub(in crate::ledger) fn queue(&self) -> Option<(u64, Address)> {
-        let slot = self.reserve.slot.filter(|slot| slot.wanted.is_none());
-        slot.map(|slot| (slot.chain, self.reserve.account))
     }
 
     /// Explicit nonces from the lowest on, then those that take any nonce, in the order in which they came.
@@ -100,30 +85,35 @@ impl Parked {
         drop(self.reserve.reply.send(Err(error.into())));
     }
 
-    pub(in crate::ledger) async fn attempt(mut self, group: &mut Group<'_>, rules: &Rules) -> Sql<Attempt> {
+    /// Tries it; what comes back still waits.
+    pub(in crate::ledger) async fn attempt(
+        mut self,
+        group: &mut Group<'_>,
+        rules: &Rules,
+    ) -> Sql<Option<Self>> {
         if rules.policy != Some(self.reserve.policy) {
             group.answer(self.reserve.reply, Err(ReserveError::PolicyChanged));
-            return Ok(Attempt::Answered);
+            return Ok(None);
         }
         let Some(slot) = self.reserve.slot else {
             self.reserve.take(None, group).await?;
-            return Ok(Attempt::Taken);
+            return Ok(None);
         };
         let account = (slot.chain, self.reserve.account);
         let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted)).await?;
         match decide(&rows, &slot, self.reserve.intent, rules.max_open) {
             Decision::Take { nonce } => {
                 self.reserve.take(Some((slot, nonce)), group).await?;
-                return Ok(Attempt::Taken);
+                return Ok(None);
             }
             Decision::Known { id } => {
                 self.reserve.repeat(id, group).await?;
-                return Ok(Attempt::Answered);
+                return Ok(None);
             }
             Decision::Refuse(refused) => {
                 let nonce = slot.wanted.unwrap_or(slot.mined);
                 group.answer(self.reserve.reply, Err(refused.into_error(nonce, rules.max_open)));
-                return Ok(Attempt::Answered);
+                return Ok(None);
             }
             Decision::WaitForSignature => {
                 self.gap = None;
@@ -136,7 +126,7 @@ impl Parked {
                 self.last = ReserveError::Gap { nonce: slot.wanted.unwrap_or(slot.mined), expected };
             }
         }
-        Ok(Attempt::Waits(self))
+        Ok(Some(self))
     }
 }
 
