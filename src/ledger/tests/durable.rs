@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, address, config, connect, fresh, sign};
