@@ -83,6 +83,8 @@ pub struct Ledger {
     pub path: PathBuf,
     /// How many nonces of one account may be open (recorded and not final) at once.
     pub max_open: u32,
+    /// Whether a client that is paused is told why.
+    pub show_pause_reason: bool,
 }
 
 #[derive(Clone, Debug)]

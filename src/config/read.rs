@@ -74,6 +74,7 @@ impl Reader<'_> {
             ledger: Ledger {
                 path: self.path(&written.ledger.path),
                 max_open: written.ledger.max_open.unwrap_or(64),
+                show_pause_reason: written.ledger.show_pause_reason,
             },
             signer,
             limits: self.limits(&written.limits)?,

@@ -68,6 +68,8 @@ pub(super) struct Policy {
 pub(super) struct Ledger {
     pub path: Text,
     pub max_open: Option<u32>,
+    #[serde(default)]
+    pub show_pause_reason: bool,
 }
 
 #[derive(Default, Deserialize)]

@@ -6,6 +6,8 @@ use crate::ledger::audit::Body;
 use crate::ledger::claims::Parked;
 use crate::ledger::core;
 use crate::ledger::life::{self, State, Word, heard};
+use crate::ledger::pause::stops;
+use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::writer::{Command, Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
@@ -34,7 +36,8 @@ pub(in crate::ledger) async fn apply(
                 group.audit(&Body::Signature { reservation: id, hash, raw: &raw }).await?;
                 group.closed.push(id);
             }
-            group.answer(reply, if recorded { Ok(()) } else { Err(RecordError::Void) });
+            let done = if recorded { Ok(()) } else { Err(late(group, id, rules).await?) };
+            group.answer(reply, done);
         }
         Command::Void { id, why, reply } => {
             let state = store::state_of(group.db, id).await?;
@@ -60,6 +63,19 @@ pub(in crate::ledger) async fn apply(
             rules.policy = Some(hash);
             group.answer(reply, Ok(()));
         }
+        Command::Pause { order, by, reply } => {
+            let done = pauses::begin(group, &order, &by).await?;
+            group.answer(reply, Ok(done));
+        }
+        Command::Resume { order, by, reply } => {
+            let done = pauses::end(group, &order, &by).await?;
+            group.answer(reply, Ok(done));
+        }
+        Command::Pauses { reply } => {
+            let pauses = pauses::all(group.db).await?;
+            pauses::show(&pauses);
+            group.answer(reply, Ok(pauses));
+        }
         Command::Open { reply } => {
             let open = store::open_transactions(group.db).await?;
             group.answer(reply, Ok(open));
@@ -83,18 +99,32 @@ pub(in crate::ledger) async fn retry(
     rules: &Rules,
     waiting: &mut Vec<Parked>,
 ) -> Sql<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    // Read in this very commit, so that a pause holds from its own commit on, whichever replica made it.
+    let pauses = pauses::all(group.db).await?;
+    pauses::show(&pauses);
     let now = Instant::now();
     waiting.sort_by_key(Parked::turn);
     for claim in std::mem::take(waiting) {
         if claim.is_abandoned() {
             continue;
         }
-        match claim.attempt(group, rules).await? {
+        match claim.attempt(group, rules, &pauses).await? {
             Some(claim) if claim.is_expired(now) => claim.give_up(group),
             still => waiting.extend(still),
         }
     }
     Ok(())
+}
+
+/// Why a signature cannot be recorded any more.
+async fn late(group: &mut Group<'_>, id: i64, rules: &Rules) -> Sql<RecordError> {
+    let pauses = pauses::all(group.db).await?;
+    let asked_by = pauses::asked_by(group.db, id).await?;
+    let pause = asked_by.and_then(|(client, account)| stops(&pauses, &client, account));
+    Ok(pause.map_or(RecordError::Void, |pause| pause.refusal(rules.show_pause_reason).into()))
 }
 
 pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -> Sql<()> {

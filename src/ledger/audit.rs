@@ -37,6 +37,14 @@ pub struct RefusedRow {
     pub asked: String,
 }
 
+/// Who did something through the admin API, and the name of that request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Administration {
+    pub operator: String,
+    pub person: String,
+    pub request: String,
+}
+
 /// What a row says. The names of fields are what an auditor reads and `export` will keep.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -84,6 +92,14 @@ pub(in crate::ledger) enum Body<'a> {
         condition: Option<&'a str>,
         sentence: &'a str,
         asked: &'a str,
+    },
+    /// An operator changed something; `detail` is an object whose fields are the action's.
+    Administration {
+        #[serde(flatten)]
+        by: &'a Administration,
+        action: &'a str,
+        #[serde(flatten)]
+        detail: &'a serde_json::Value,
     },
 }
 
@@ -137,6 +153,7 @@ impl Body<'_> {
             Self::Outcome { .. } => "outcome",
             Self::Final { .. } => "final",
             Self::Refusal { .. } => "refusal",
+            Self::Administration { .. } => "administration",
         }
     }
 }
@@ -213,7 +230,7 @@ fn row_hash(seq: i64, at: Timestamp, kind: &str, body: &str, previous: B256) -> 
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+pub(in crate::ledger) fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(at)
 }
 

@@ -1,7 +1,7 @@
 //! May it be signed *now*: nonces, idempotency and audit, in one durable commit before the token is asked and
 //! one before anything leaves.
 //!
-//! `core.rs` decides and is pure, as is `life.rs`, which says what may become of a payload; `claims.rs` holds what
+//! `core.rs` decides and is pure, as are `life.rs`, which says what may become of a payload, and `pause.rs`; `claims.rs` holds what
 //! waits for a decision; `writer.rs` is the one task that writes, `apply.rs` what it writes, `store.rs` the tables;
 //! `replay.rs` lives the audit chain through again, and is pure.
 //!
@@ -15,6 +15,8 @@ mod error;
 mod handle;
 mod life;
 mod outcome;
+mod pause;
+mod pauses;
 mod reader;
 mod replay;
 mod reserved;
@@ -22,10 +24,11 @@ mod store;
 mod verify;
 mod writer;
 
-pub use audit::{Entry, RefusedRow};
+pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
 pub use handle::{Ledger, in_use};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
+pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
 pub use verify::{Broken, Filter, Verified, show, verify};
 
@@ -35,5 +38,7 @@ mod tests {
     mod durable;
     mod faults;
     mod kit;
+    mod model;
     mod nonces;
+    mod pauses;
 }

@@ -17,8 +17,12 @@ use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
+use crate::ledger::pauses;
 use crate::ledger::store::{self, Stored};
-use crate::ledger::{Final, LedgerError, Outcome, RecordError, RefusedRow, ReserveError, Voided};
+use crate::ledger::{
+    Administration, Final, LedgerError, Outcome, Pause, PauseOrder, RecordError, RefusedRow, ReserveError,
+    Voided,
+};
 
 /// How many commands one commit takes at most.
 const GROUP: usize = 256;
@@ -64,6 +68,19 @@ pub(in crate::ledger) enum Command {
         hash: B256,
         text: String,
         reply: Reply<Result<(), LedgerError>>,
+    },
+    Pause {
+        order: PauseOrder,
+        by: Administration,
+        reply: Reply<Result<bool, LedgerError>>,
+    },
+    Resume {
+        order: PauseOrder,
+        by: Administration,
+        reply: Reply<Result<bool, LedgerError>>,
+    },
+    Pauses {
+        reply: Reply<Result<Vec<Pause>, LedgerError>>,
     },
     Open {
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
@@ -116,6 +133,8 @@ pub(in crate::ledger) struct Rules {
     /// The policy in force; a claim that was judged by another is judged again.
     pub policy: Option<B256>,
     pub max_open: u32,
+    /// Whether a client is told why it is paused.
+    pub show_pause_reason: bool,
 }
 
 /// One transaction in the making.
@@ -188,7 +207,11 @@ impl Writer {
             clock,
             deadline,
             head: Some(head),
-            rules: Rules { policy: None, max_open: config.max_open },
+            rules: Rules {
+                policy: None,
+                max_open: config.max_open,
+                show_pause_reason: config.show_pause_reason,
+            },
             parked: Vec::new(),
             live: BTreeMap::new(),
             rest_until: None,
@@ -203,6 +226,7 @@ impl Writer {
     async fn restart(&mut self) -> Sql<()> {
         let orphans = store::unrecorded(&mut self.db).await?;
         let mut group = begin(&mut self.db, &self.path, &self.clock, self.head).await?;
+        pauses::show(&pauses::all(group.db).await?);
         for id in &orphans {
             void(&mut group, *id, "the process ended before the signature came").await?;
         }
