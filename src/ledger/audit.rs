@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::identity::RequestId;
+use crate::ledger::note::Note;
 
 /// The longest text that a caller or a node can have written into a row.
 const MAX_TEXT: usize = 4096;
@@ -85,6 +86,7 @@ pub(in crate::ledger) enum Body<'a> {
         sentence: &'a str,
         asked: &'a str,
     },
+    Note(&'a Note),
 }
 
 /// What is going to be signed, for whom and by which rule: durable before the token sees it.
@@ -137,6 +139,7 @@ impl Body<'_> {
             Self::Outcome { .. } => "outcome",
             Self::Final { .. } => "final",
             Self::Refusal { .. } => "refusal",
+            Self::Note(note) => note.kind(),
         }
     }
 }

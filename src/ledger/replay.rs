@@ -6,6 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
+use crate::ledger::note::Note;
 use crate::ledger::reader::Reservation;
 use crate::transaction::Fees;
 
@@ -111,6 +112,7 @@ impl Replay {
             }
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
             "refusal" | "stopped" => Ok(()),
+            plain if Note::PLAIN.contains(&plain) => Ok(()),
             other => Err(format!("it is of an unknown kind, {other}")),
         }
     }

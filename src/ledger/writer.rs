@@ -17,6 +17,8 @@ use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
+use crate::ledger::headroom::Headroom;
+use crate::ledger::note::Note;
 use crate::ledger::store::{self, Stored};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, RefusedRow, ReserveError, Voided};
 
@@ -58,6 +60,10 @@ pub(in crate::ledger) enum Command {
     },
     Refused {
         row: Box<RefusedRow>,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Note {
+        note: Box<Note>,
         reply: Reply<Result<(), LedgerError>>,
     },
     Policy {
@@ -106,6 +112,7 @@ pub(in crate::ledger) struct Writer {
     /// After a failure: when the writer tries again by itself. A command is tried at once.
     rest_until: Option<Instant>,
     failure: Failure,
+    headroom: Headroom,
     /// One writer at a time: held until the file is closed; the kernel lets go of it when the process dies.
     lock: File,
 }
@@ -193,6 +200,7 @@ impl Writer {
             live: BTreeMap::new(),
             rest_until: None,
             failure: Failure::default(),
+            headroom: Headroom::new(&config.path, config.min_free),
             lock,
         };
         writer.restart().await.map_err(unavailable)?;
@@ -257,6 +265,7 @@ impl Writer {
         if work.is_empty() && !closing && (rests || !is_due) {
             return;
         }
+        let work = self.with_room(work);
         let mut answers = Vec::new();
         let committed = self.transaction(work, closing, &mut answers).await;
         let committed = committed.map_err(|error| {
@@ -280,6 +289,21 @@ impl Writer {
                 *until = now;
             }
         }
+    }
+
+    /// Below the headroom nothing new is begun; what was begun is written to its end.
+    fn with_room(&self, mut work: Vec<Command>) -> Vec<Command> {
+        let begins = |command: &Command| matches!(command, Command::Reserve(_) | Command::Ready { .. });
+        if let Some(Err(full)) = work.iter().any(begins).then(|| self.headroom.check()) {
+            for command in work.extract_if(.., |command| begins(command)) {
+                match command {
+                    Command::Reserve(reserve) => drop(reserve.reply.send(Err(full.clone().into()))),
+                    Command::Ready { reply } => drop(reply.send(Err(full.clone()))),
+                    _ => {}
+                }
+            }
+        }
+        work
     }
 
     /// All of `work` is done, or nothing is.
