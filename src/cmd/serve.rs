@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, Api, Health};
 use crate::audit::{Auditor, Doors};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
@@ -74,7 +74,8 @@ async fn serve(context: &Context, config: Config) -> Done {
         Some(admin) => {
             let health = Health::new(ledger.clone(), signer.clone(), upstream.clone());
             let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
-            Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone())))
+            let api = Api::new(config.clone(), ledger.clone());
+            Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone(), api)))
         }
         None => None,
     };

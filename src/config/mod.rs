@@ -88,6 +88,8 @@ pub struct Ledger {
     pub max_open: u32,
     /// Bytes of its disk that stay free: below them nothing is signed, so that what was begun can be written down.
     pub min_free: u64,
+    /// Whether a client that is paused is told why.
+    pub show_pause_reason: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -77,6 +77,7 @@ impl Reader<'_> {
                 path: self.path(&written.ledger.path),
                 max_open: written.ledger.max_open.unwrap_or(64),
                 min_free: self.size(written.ledger.min_free.as_ref(), 64 << 20)?,
+                show_pause_reason: written.ledger.show_pause_reason,
             },
             signer,
             limits: self.limits(&written.limits)?,

@@ -69,6 +69,8 @@ pub(super) struct Ledger {
     pub path: Text,
     pub max_open: Option<u32>,
     pub min_free: Option<Text>,
+    #[serde(default)]
+    pub show_pause_reason: bool,
 }
 
 #[derive(Default, Deserialize)]

@@ -8,9 +8,12 @@ use tokio::time::Instant;
 use crate::ledger::audit::Body;
 use crate::ledger::claims::{Attempt, Parked};
 use crate::ledger::core;
+use crate::ledger::life::{self, State, Word, heard};
+use crate::ledger::pause::stops;
+use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::writer::{Command, Group, Rules};
-use crate::ledger::{Final, LedgerError, Outcome, RecordError, RefusalClass, Voided};
+use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
 
 /// How many claims may wait.
 const MAX_PARKED: usize = 4096;
@@ -36,14 +39,12 @@ pub(in crate::ledger) async fn apply(
                 group.audit(&Body::Signature { reservation: id, hash, raw: &raw }).await?;
                 group.closed.push(id);
             }
-            group.answer(reply, if recorded { Ok(()) } else { Err(RecordError::Void) });
+            let done = if recorded { Ok(()) } else { Err(late(group, id, rules).await?) };
+            group.answer(reply, done);
         }
         Command::Void { id, why, reply } => {
             let state = store::state_of(group.db, id).await?;
-            let voided = match state.as_deref() {
-                Some("recorded" | "vacant" | "final" | "replaced") => Voided::Recorded,
-                _ => Voided::Void,
-            };
+            let voided = if state.is_some_and(State::is_signed) { Voided::Recorded } else { Voided::Void };
             void(group, id, &why).await?;
             group.answer(reply, Ok(voided));
         }
@@ -69,6 +70,19 @@ pub(in crate::ledger) async fn apply(
             rules.policy = Some(hash);
             group.answer(reply, Ok(()));
         }
+        Command::Pause { order, by, reply } => {
+            let done = pauses::begin(group, &order, &by).await?;
+            group.answer(reply, Ok(done));
+        }
+        Command::Resume { order, by, reply } => {
+            let done = pauses::end(group, &order, &by).await?;
+            group.answer(reply, Ok(done));
+        }
+        Command::Pauses { reply } => {
+            let pauses = pauses::all(group.db).await?;
+            pauses::show(&pauses);
+            group.answer(reply, Ok(pauses));
+        }
         Command::Open { reply } => {
             let open = store::open_transactions(group.db).await?;
             group.answer(reply, Ok(open));
@@ -92,6 +106,12 @@ pub(in crate::ledger) async fn retry(
     rules: &Rules,
     waiting: &mut Vec<Parked>,
 ) -> Sql<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    // Read in this very commit, so that a pause holds from its own commit on, whichever replica made it.
+    let pauses = pauses::all(group.db).await?;
+    pauses::show(&pauses);
     let now = Instant::now();
     let mut blocked: HashSet<(u64, Address)> = HashSet::new();
     waiting.sort_by_key(Parked::turn);
@@ -101,7 +121,8 @@ pub(in crate::ledger) async fn retry(
         }
         let queue = claim.queue();
         let behind = queue.is_some_and(|queue| blocked.contains(&queue));
-        let attempt = if behind { Attempt::Waits(claim) } else { claim.attempt(group, rules).await? };
+        let attempt =
+            if behind { Attempt::Waits(claim) } else { claim.attempt(group, rules, &pauses).await? };
         if !matches!(attempt, Attempt::Answered) {
             blocked.extend(queue);
         }
@@ -114,8 +135,16 @@ pub(in crate::ledger) async fn retry(
     Ok(())
 }
 
+/// Why a signature cannot be recorded any more.
+async fn late(group: &mut Group<'_>, id: i64, rules: &Rules) -> Sql<RecordError> {
+    let pauses = pauses::all(group.db).await?;
+    let asked_by = pauses::asked_by(group.db, id).await?;
+    let pause = asked_by.and_then(|(client, account)| stops(&pauses, &client, account));
+    Ok(pause.map_or(RecordError::Void, |pause| pause.refusal(rules.show_pause_reason).into()))
+}
+
 pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -> Sql<()> {
-    if store::turn(group.db, id, &["reserved"], "void").await? {
+    if store::turn(group.db, id, State::Void).await? {
         metrics::counter!("chancery_voided_total").increment(1);
         group.audit(&Body::Void { reservation: id, why }).await?;
         group.closed.push(id);
@@ -123,50 +152,37 @@ pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -
     Ok(())
 }
 
-/// A definite refusal frees the nonce for a payload that outbids this one; anything else keeps it live. What the
-/// node says over and over again is written once.
+/// What the node says over and over again is written once.
 async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
-    let (name, text) = match outcome {
-        Outcome::Accepted => ("accepted", ""),
-        Outcome::Known => ("known", ""),
-        // The nonce is used up, by this very payload or by another: the chain will tell. It is not given away.
-        Outcome::Refused { class: RefusalClass::NonceTooLow, text } => ("nonce_too_low", text.as_str()),
-        Outcome::Refused { text, .. } => ("refused", text.as_str()),
-        Outcome::Unknown { text } => ("unknown", text.as_str()),
+    let text = match outcome {
+        Outcome::Accepted | Outcome::Known => "",
+        Outcome::Refused { text, .. } | Outcome::Unknown { text } => text.as_str(),
     };
-    let turned = match name {
-        "accepted" | "known" => store::revive(group.db, id).await?,
-        "refused" => store::turn(group.db, id, &["recorded"], "vacant").await?,
-        _ => false,
+    let Some((state, others)) = store::at_nonce_of(group.db, id).await? else { return Ok(()) };
+    let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
+    let word = Word::from(outcome);
+    let turned = match heard(state, word, &others) {
+        Some(to) => store::turn(group.db, id, to).await?,
+        None => false,
     };
-    if store::note(group.db, id, name).await? || turned {
-        group.audit(&Body::Outcome { reservation: id, outcome: name, text }).await?;
+    if store::note(group.db, id, word.name()).await? || turned {
+        group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text }).await?;
     }
     Ok(())
 }
 
-/// Once one payload is final, the others at its nonce can never be.
 async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {
-    let state = store::state_of(group.db, id).await?;
-    if !matches!(state.as_deref(), Some("recorded" | "vacant")) {
-        return Ok(());
-    }
-    let (to, block, succeeded) = match last {
-        Final::Mined { block, succeeded } => ("final", Some(block), Some(succeeded)),
-        Final::Replaced => ("replaced", None, None),
-    };
-    if block.is_some() {
-        for (rival, state) in store::rivals(group.db, id).await? {
-            if state == "reserved" {
-                void(group, rival, "another payload at its nonce is final").await?;
-            } else if store::turn(group.db, rival, &["recorded", "vacant"], "replaced").await? {
-                let body = Body::Final { reservation: rival, block: None, succeeded: None };
-                group.audit(&body).await?;
-            }
+    let Some((state, others)) = store::at_nonce_of(group.db, id).await? else { return Ok(()) };
+    for (settled, to) in life::settle((id, state), last, &others) {
+        if to == State::Void {
+            void(group, settled, "another payload at its nonce is final").await?;
+        } else if store::turn(group.db, settled, to).await? {
+            let (block, succeeded) = match last {
+                Final::Mined { block, succeeded } if to == State::Final => (Some(block), Some(succeeded)),
+                _ => (None, None),
+            };
+            group.audit(&Body::Final { reservation: settled, block, succeeded }).await?;
         }
-    }
-    if store::turn(group.db, id, &["recorded", "vacant"], to).await? {
-        group.audit(&Body::Final { reservation: id, block, succeeded }).await?;
     }
     Ok(())
 }

@@ -38,6 +38,14 @@ pub struct RefusedRow {
     pub asked: String,
 }
 
+/// Who did something through the admin API, and the name of that request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Administration {
+    pub operator: String,
+    pub person: String,
+    pub request: String,
+}
+
 /// What a row says. The names of fields are what an auditor reads and `export` will keep.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -87,6 +95,14 @@ pub(in crate::ledger) enum Body<'a> {
         asked: &'a str,
     },
     Note(&'a Note),
+    /// An operator changed something; `detail` is an object whose fields are the action's.
+    Administration {
+        #[serde(flatten)]
+        by: &'a Administration,
+        action: &'a str,
+        #[serde(flatten)]
+        detail: &'a serde_json::Value,
+    },
 }
 
 /// What is going to be signed, for whom and by which rule: durable before the token sees it.
@@ -140,6 +156,7 @@ impl Body<'_> {
             Self::Final { .. } => "final",
             Self::Refusal { .. } => "refusal",
             Self::Note(note) => note.kind(),
+            Self::Administration { .. } => "administration",
         }
     }
 }
@@ -216,7 +233,7 @@ fn row_hash(seq: i64, at: Timestamp, kind: &str, body: &str, previous: B256) -> 
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+pub(in crate::ledger) fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(at)
 }
 

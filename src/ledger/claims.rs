@@ -8,9 +8,11 @@ use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Intent};
 use crate::ledger::core::{Decision, Refused, decide};
+use crate::ledger::life::State;
+use crate::ledger::pause::stops;
 use crate::ledger::store::{self, NewRow, Stored};
 use crate::ledger::writer::{Group, Reply, Rules};
-use crate::ledger::{LedgerError, Purpose, ReserveError};
+use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
 use crate::transaction::Slot;
 
 /// How long an explicit nonce waits for those below it: tools fire a burst in any order.
@@ -100,18 +102,36 @@ impl Parked {
         drop(self.reserve.reply.send(Err(error.into())));
     }
 
-    pub(in crate::ledger) async fn attempt(mut self, group: &mut Group<'_>, rules: &Rules) -> Sql<Attempt> {
+    pub(in crate::ledger) async fn attempt(
+        mut self,
+        group: &mut Group<'_>,
+        rules: &Rules,
+        pauses: &[Pause],
+    ) -> Sql<Attempt> {
         if rules.policy != Some(self.reserve.policy) {
             group.answer(self.reserve.reply, Err(ReserveError::PolicyChanged));
             return Ok(Attempt::Answered);
         }
+        let pause = stops(pauses, &self.reserve.client, self.reserve.account);
+        let stopped = pause.map(|pause| pause.refusal(rules.show_pause_reason));
         let Some(slot) = self.reserve.slot else {
+            if let Some(stopped) = stopped {
+                group.answer(self.reserve.reply, Err(stopped.into()));
+                return Ok(Attempt::Answered);
+            }
             self.reserve.take(None, group).await?;
             return Ok(Attempt::Taken);
         };
         let account = (slot.chain, self.reserve.account);
         let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted)).await?;
-        match decide(&rows, &slot, self.reserve.intent, rules.max_open) {
+        let decision = decide(&rows, &slot, self.reserve.intent, rules.max_open);
+        if let Some(stopped) = stopped
+            && !is_out(decision, self.reserve.purpose, group).await?
+        {
+            group.answer(self.reserve.reply, Err(stopped.into()));
+            return Ok(Attempt::Answered);
+        }
+        match decision {
             Decision::Take { nonce } => {
                 self.reserve.take(Some((slot, nonce)), group).await?;
                 return Ok(Attempt::Taken);
@@ -189,6 +209,14 @@ impl Reserve {
         group.answer(self.reply, Ok(Claimed::Known(known)));
         Ok(())
     }
+}
+
+/// Whether it asks for what has left already: answering it once more changes nothing.
+async fn is_out(decision: Decision, purpose: Purpose, group: &mut Group<'_>) -> Sql<bool> {
+    let Decision::Known { id } = decision else { return Ok(false) };
+    let is_live = matches!(store::state_of(group.db, id).await?, Some(State::Recorded | State::Final));
+    let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(is_live && !(known.returned && purpose == Purpose::Send))
 }
 
 impl Refused {

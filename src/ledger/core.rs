@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use alloy_primitives::B256;
 
+use crate::ledger::life::State;
 use crate::transaction::{Fees, Slot};
 
-/// A row of the ledger at one nonce of the account that claims.
+/// A row of the ledger at one nonce of the account that claims; void ones have no say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) struct Row {
     pub id: i64,
@@ -14,17 +15,6 @@ pub(in crate::ledger) struct Row {
     pub state: State,
     pub intent: B256,
     pub fees: Fees,
-}
-
-/// The states of a row that still has a say; void rows have none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::ledger) enum State {
-    Reserved,
-    Recorded,
-    Vacant,
-    Final,
-    /// Another payload at its nonce is final.
-    Replaced,
 }
 
 /// What becomes of a claim.
@@ -80,7 +70,7 @@ pub(in crate::ledger) fn next(rows: &[Row], mined: u64) -> u64 {
 
 /// The lowest nonce that can still be used. A node that lags, or lies, says less than what is known to be settled.
 fn first_open(rows: &[Row], mined: u64) -> u64 {
-    let settled = rows.iter().filter(|row| row.is_settled()).map(|row| row.nonce.saturating_add(1));
+    let settled = rows.iter().filter(|row| row.state.is_settled()).map(|row| row.nonce.saturating_add(1));
     settled.fold(mined, u64::max)
 }
 
@@ -139,7 +129,7 @@ fn lowest_vacant(rows: &[Row], slot: &Slot, first: u64, max_open: u32) -> Decisi
 /// Whether `nonce` would be one open nonce more than an account may have. A refused payload keeps its nonce open,
 /// and another payload at that nonce opens none.
 fn opens_too_many(rows: &[Row], first: u64, nonce: u64, max_open: u32) -> bool {
-    let open = rows.iter().filter(|row| row.nonce >= first && !row.is_settled()).map(|row| row.nonce);
+    let open = rows.iter().filter(|row| row.nonce >= first && !row.state.is_settled()).map(|row| row.nonce);
     let open: BTreeSet<u64> = open.collect();
     !open.contains(&nonce) && open.len() >= usize::try_from(max_open).unwrap_or(usize::MAX)
 }
@@ -178,17 +168,11 @@ fn take(rows: &[Row], slot: &Slot, nonce: u64) -> Decision {
 }
 
 fn is_live(rows: &[Row], nonce: u64) -> bool {
-    rows.iter().any(|row| row.nonce == nonce && matches!(row.state, State::Reserved | State::Recorded))
+    rows.iter().any(|row| row.nonce == nonce && row.state.is_live())
 }
 
 fn is_taken(rows: &[Row], nonce: u64) -> bool {
-    is_live(rows, nonce) || rows.iter().any(|row| row.nonce == nonce && row.is_settled())
-}
-
-impl Row {
-    const fn is_settled(&self) -> bool {
-        matches!(self.state, State::Final | State::Replaced)
-    }
+    is_live(rows, nonce) || rows.iter().any(|row| row.nonce == nonce && row.state.is_settled())
 }
 
 #[cfg(test)]

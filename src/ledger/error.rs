@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::ledger::Paused;
 use crate::transaction::Fees;
 
 /// The ledger itself is in trouble: nothing is signed until it is not.
@@ -43,6 +44,8 @@ pub enum ReserveError {
     #[error("the policy was replaced while this was judged")]
     PolicyChanged,
     #[error(transparent)]
+    Paused(#[from] Paused),
+    #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
@@ -52,6 +55,9 @@ pub enum RecordError {
     /// It came too late; its nonce may be another's by now.
     #[error("the reservation was voided before its signature came")]
     Void,
+    /// An operator paused it while it was being signed; the signature is thrown away.
+    #[error(transparent)]
+    Paused(#[from] Paused),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }

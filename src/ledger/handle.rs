@@ -20,8 +20,8 @@ use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
-    Claim, Final, LedgerError, Outcome, Purpose, RecordError, Recorded, RefusedRow, ReservationId,
-    ReserveError, Reserved, Signed, Voided,
+    Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
+    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Voided,
 };
 use crate::policy::Permitted;
 use crate::transaction::{Kind, Sealed, Tx};
@@ -105,7 +105,7 @@ impl Ledger {
             self.ask(|reply| Command::Record { id: id.0, raw: sealed.raw, hash: sealed.hash, reply }).await;
         match done {
             Ok(Ok(())) => {}
-            Ok(Err(RecordError::Void)) => return Err(RecordError::Void),
+            Ok(Err(late @ (RecordError::Void | RecordError::Paused(_)))) => return Err(late),
             // Nobody knows how the commit ended. Whichever row exists wins: the record, or a void from now on.
             Ok(Err(RecordError::Ledger(error))) | Err(error) => {
                 if self.void(id, "the record's commit was lost").await? == Voided::Void {
@@ -177,6 +177,22 @@ impl Ledger {
     /// The lowest nonce from `mined` that none of our own transactions has.
     pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
         self.ask(|reply| Command::Next { chain, account, mined, reply }).await?
+    }
+
+    /// Has nothing of this scope signed until [`Ledger::resume`]; what is being signed is void. False where it was
+    /// paused before.
+    pub async fn pause(&self, order: PauseOrder, by: Administration) -> Result<bool, LedgerError> {
+        self.ask(|reply| Command::Pause { order, by, reply }).await?
+    }
+
+    /// Ends a pause; false where there is none of this very scope.
+    pub async fn resume(&self, order: PauseOrder, by: Administration) -> Result<bool, LedgerError> {
+        self.ask(|reply| Command::Resume { order, by, reply }).await?
+    }
+
+    /// What is paused now.
+    pub async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
+        self.ask(|reply| Command::Pauses { reply }).await?
     }
 
     /// Whether it can be written right now.

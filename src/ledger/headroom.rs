@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ledger::LedgerError;
+use crate::ledger::writer::Command;
 
 /// How much of the ledger's disk stays free.
 #[derive(Clone, Debug)]
@@ -16,6 +17,19 @@ impl Headroom {
     pub(in crate::ledger) fn new(ledger: &Path, min: u64) -> Self {
         let folder = ledger.parent().filter(|folder| !folder.as_os_str().is_empty());
         Self { folder: folder.unwrap_or(Path::new(".")).to_owned(), min }
+    }
+
+    /// Refuses what is new in `work` where there is not enough; what was begun is written to its end.
+    pub(in crate::ledger) fn keep(&self, work: &mut Vec<Command>) {
+        let begins = |command: &Command| matches!(command, Command::Reserve(_) | Command::Ready { .. });
+        let Some(Err(full)) = work.iter().any(begins).then(|| self.check()) else { return };
+        for command in work.extract_if(.., |command| begins(command)) {
+            match command {
+                Command::Reserve(reserve) => drop(reserve.reply.send(Err(full.clone().into()))),
+                Command::Ready { reply } => drop(reply.send(Err(full.clone()))),
+                _ => {}
+            }
+        }
     }
 
     /// Whether there is enough. A disk that does not say counts as full.

@@ -1,8 +1,9 @@
 //! May it be signed *now*: nonces, idempotency and audit, in one durable commit before the token is asked and
 //! one before anything leaves.
 //!
-//! `core.rs` decides and is pure; `claims.rs` holds what waits for a decision; `writer.rs` is the one task that
-//! writes, `apply.rs` what it writes, `store.rs` the tables; `replay.rs` lives the audit chain through again, and is pure.
+//! `core.rs` decides and is pure, as are `life.rs`, which says what may become of a payload, and `pause.rs`; `claims.rs` holds what
+//! waits for a decision; `writer.rs` is the one task that writes, `apply.rs` what it writes, `store.rs` the tables;
+//! `replay.rs` lives the audit chain through again, and is pure.
 //!
 //! **Invariant:** nothing but this module makes a `Reserved` or a `Recorded`, and only after its commit.
 
@@ -13,8 +14,11 @@ mod core;
 mod error;
 mod handle;
 mod headroom;
+mod life;
 mod note;
 mod outcome;
+mod pause;
+mod pauses;
 mod reader;
 mod replay;
 mod reserved;
@@ -23,11 +27,12 @@ mod tally;
 mod verify;
 mod writer;
 
-pub use audit::{Entry, RefusedRow};
+pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
 pub use handle::{Ledger, in_use};
 pub use note::{Access, CheckpointRow, Configuration, KeyUse, Note, Reconciliation, Refusals};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
+pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
 pub use verify::{Broken, Filter, Verified, show, verify};
 
@@ -37,5 +42,7 @@ mod tests {
     mod durable;
     mod faults;
     mod kit;
+    mod model;
     mod nonces;
+    mod pauses;
 }

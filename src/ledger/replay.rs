@@ -1,13 +1,15 @@
 //! The audit chain lived through again: what each row may follow, and what the tables must hold at its end. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
+use crate::ledger::life::{State, Word, heard};
 use crate::ledger::note::Note;
 use crate::ledger::reader::Reservation;
+use crate::ledger::{Pause, PauseScope};
 use crate::transaction::Fees;
 
 /// Everything that the chain has said so far.
@@ -19,6 +21,7 @@ pub(in crate::ledger) struct Replay {
     policy: Option<B256>,
     rows: HashMap<i64, Lived>,
     at_nonce: HashMap<(u64, Address, u64), Vec<i64>>,
+    pauses: BTreeSet<PauseScope>,
 }
 
 /// A reservation, as the chain tells it.
@@ -27,12 +30,12 @@ struct Lived {
     /// The row of its intent.
     seq: i64,
     intent: Intent,
-    state: &'static str,
+    state: State,
     /// The hash of what was signed, and of the bytes that could leave.
     signed: Option<(B256, B256)>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Intent {
     reservation: i64,
     client: String,
@@ -69,6 +72,14 @@ struct About {
     reservation: i64,
 }
 
+/// Fields that other actions have are theirs.
+#[derive(Deserialize)]
+struct Administration {
+    action: String,
+    scope: Option<String>,
+    name: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Policy {
     policy: B256,
@@ -85,6 +96,7 @@ impl Replay {
             policy: None,
             rows: HashMap::new(),
             at_nonce: HashMap::new(),
+            pauses: BTreeSet::new(),
         }
     }
 
@@ -102,15 +114,15 @@ impl Replay {
             "signature" => self.sign(&read(entry)?),
             "void" => {
                 let id = read::<About>(entry)?.reservation;
-                self.turn(id, &["reserved"], "void")
+                self.turn(id, State::Void)
             }
             "outcome" => self.outcome(&read(entry)?),
             "final" => {
                 let Final { reservation, block } = read(entry)?;
-                let to = if block.is_some() { "final" } else { "replaced" };
-                self.turn(reservation, &["recorded", "vacant"], to)
+                self.turn(reservation, if block.is_some() { State::Final } else { State::Replaced })
             }
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
+            "administration" => self.administration(&read(entry)?),
             "refusal" | "stopped" => Ok(()),
             plain if Note::PLAIN.contains(&plain) => Ok(()),
             other => Err(format!("it is of an unknown kind, {other}")),
@@ -130,16 +142,25 @@ impl Replay {
         if (row.chain, row.nonce) != (intent.chain, intent.nonce) {
             return wrong("nonce");
         }
-        if row.state != state {
+        if row.state != state.name() {
             return Err((
                 seq,
-                format!("the table has reservation {id} as {}, the chain as {state}", row.state),
+                format!("the table has reservation {id} as {}, the chain as {}", row.state, state.name()),
             ));
         }
         if row.hash.zip(row.raw.as_ref().map(keccak256)) != signed {
             return wrong("signature");
         }
         Ok(())
+    }
+
+    /// What the table of pauses says is what the chain says.
+    pub(in crate::ledger) fn compare_pauses(&self, pauses: &[Pause]) -> Result<(), (i64, String)> {
+        let table: BTreeSet<_> = pauses.iter().map(|pause| &pause.scope).collect();
+        let chain: BTreeSet<_> = self.pauses.iter().collect();
+        table.symmetric_difference(&chain).next().map_or(Ok(()), |scope| {
+            Err((self.head.seq, format!("the table and the chain differ on whether {scope} is paused")))
+        })
     }
 
     /// After all rows of the table were compared: whether the chain knows of more.
@@ -152,8 +173,35 @@ impl Replay {
 
     fn start(&mut self) -> Step {
         self.policy = None;
-        match self.rows.values().find(|row| row.state == "reserved") {
+        match self.rows.values().find(|row| row.state == State::Reserved) {
             Some(row) => Err(format!("it does not void reservation {}", row.intent.reservation)),
+            None => Ok(()),
+        }
+    }
+
+    fn administration(&mut self, done: &Administration) -> Step {
+        let scope = || {
+            let (kind, name) = (done.scope.as_deref(), done.name.as_deref());
+            let scope = kind.zip(name).and_then(|(kind, name)| PauseScope::read(kind, name));
+            scope.ok_or_else(|| "it does not say what was paused or resumed".to_owned())
+        };
+        match done.action.as_str() {
+            "pause" if !self.pauses.insert(scope()?) => {
+                return Err("it pauses what was paused".to_owned());
+            }
+            "resume" if !self.pauses.remove(&scope()?) => {
+                return Err("it resumes what was not paused".to_owned());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn paused(&self, intent: &Intent) -> Step {
+        match self.pauses.iter().find(|scope| scope.covers(&intent.client, intent.account)) {
+            Some(scope) => {
+                Err(format!("reservation {} went on while {scope} was paused", intent.reservation))
+            }
             None => Ok(()),
         }
     }
@@ -161,6 +209,7 @@ impl Replay {
     fn intent(&mut self, seq: i64, intent: Intent) -> Step {
         self.intents = self.intents.saturating_add(1);
         let id = intent.reservation;
+        self.paused(&intent)?;
         if self.policy != Some(intent.policy) {
             return Err(format!("reservation {id} was judged by a policy that was not in force"));
         }
@@ -171,7 +220,7 @@ impl Replay {
             let place = (chain, intent.account, nonce);
             for other in self.at_nonce.get(&place).into_iter().flatten() {
                 let Some(other) = self.rows.get(other) else { continue };
-                if matches!(other.state, "reserved" | "recorded" | "final") {
+                if other.state.is_live() || other.state == State::Final {
                     return Err(format!("nonce {nonce} was given away twice, also to reservation {id}"));
                 }
                 if other.signed.is_some() && !intent.fees().outbids(&other.intent.fees()) {
@@ -182,31 +231,30 @@ impl Replay {
             }
             self.at_nonce.entry(place).or_default().push(id);
         }
-        self.rows.insert(id, Lived { seq, intent, state: "reserved", signed: None });
+        self.rows.insert(id, Lived { seq, intent, state: State::Reserved, signed: None });
         Ok(())
     }
 
     fn sign(&mut self, signature: &Signature) -> Step {
         self.signatures = self.signatures.saturating_add(1);
-        self.turn(signature.reservation, &["reserved"], "recorded")?;
+        self.turn(signature.reservation, State::Recorded)?;
+        let intent = self.row(signature.reservation)?.intent.clone();
+        self.paused(&intent)?;
         self.row(signature.reservation)?.signed = Some((signature.hash, keccak256(&signature.raw)));
         Ok(())
     }
 
     fn outcome(&mut self, said: &Outcome) -> Step {
-        let state = self.row(said.reservation)?.state;
-        match (said.outcome.as_str(), state) {
-            (_, "reserved" | "void") => Err(format!("reservation {} was never sent", said.reservation)),
-            ("refused", "recorded") => self.turn(said.reservation, &["recorded"], "vacant"),
-            ("accepted" | "known", "vacant") if !self.has_rival(said.reservation) => {
-                self.turn(said.reservation, &["vacant"], "recorded")
-            }
-            _ => Ok(()),
+        let (id, state) = (said.reservation, self.row(said.reservation)?.state);
+        if !state.is_signed() {
+            return Err(format!("reservation {id} was never sent"));
         }
+        let word = Word::named(&said.outcome).ok_or_else(|| format!("no node says {}", said.outcome))?;
+        heard(state, word, &self.others(id)).map_or(Ok(()), |to| self.turn(id, to))
     }
 
-    /// Whether another payload has this one's nonce by now.
-    fn has_rival(&self, id: i64) -> bool {
+    /// The states of the other payloads at this one's nonce.
+    fn others(&self, id: i64) -> Vec<State> {
         let place = self
             .rows
             .get(&id)
@@ -215,13 +263,18 @@ impl Replay {
         others
             .filter(|other| **other != id)
             .filter_map(|other| self.rows.get(other))
-            .any(|other| matches!(other.state, "reserved" | "recorded" | "final" | "replaced"))
+            .map(|row| row.state)
+            .collect()
     }
 
-    fn turn(&mut self, id: i64, from: &[&str], to: &'static str) -> Step {
+    fn turn(&mut self, id: i64, to: State) -> Step {
         let row = self.row(id)?;
-        if !from.contains(&row.state) {
-            return Err(format!("reservation {id} was {}, and cannot become {to}", row.state));
+        if !row.state.may_become(to) {
+            return Err(format!(
+                "reservation {id} was {}, and cannot become {}",
+                row.state.name(),
+                to.name()
+            ));
         }
         row.state = to;
         Ok(())

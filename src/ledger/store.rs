@@ -8,7 +8,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::{Entry, Head};
-use crate::ledger::core::{Row, State};
+use crate::ledger::core::Row;
+use crate::ledger::life::State;
 use crate::transaction::Fees;
 
 /// What a new row holds.
@@ -137,18 +138,22 @@ pub(in crate::ledger) async fn rows_of(
     rows.iter().map(claimed_row).collect()
 }
 
-/// The other payloads at a payload's nonce of which the chain has not decided, with their states.
-pub(in crate::ledger) async fn rivals(db: &mut SqliteConnection, id: i64) -> Sql<Vec<(i64, String)>> {
+/// A payload's state, and the other payloads at its nonce with theirs; nothing where there is no such payload.
+pub(in crate::ledger) async fn at_nonce_of(
+    db: &mut SqliteConnection,
+    id: i64,
+) -> Sql<Option<(State, Vec<(i64, State)>)>> {
+    let Some(state) = state_of(db, id).await? else { return Ok(None) };
     let rows = sqlx::query(
         "SELECT other.id, other.state FROM reservation AS this JOIN reservation AS other
          ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
-         WHERE this.id = ?1 AND other.id <> ?1 AND other.state <> 'void'
-           AND other.state IN ('reserved', 'recorded', 'vacant')",
+         WHERE this.id = ?1 AND other.id <> ?1 AND other.state <> 'void' ORDER BY other.id",
     )
     .bind(id)
     .fetch_all(&mut *db)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("state")?))).collect()
+    let others: Sql<_> = rows.iter().map(|row| Ok((row.try_get("id")?, state_in(row)?))).collect();
+    Ok(Some((state, others?)))
 }
 
 pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_>) -> Sql<i64> {
@@ -172,25 +177,17 @@ pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_
     Ok(done.last_insert_rowid())
 }
 
-/// Moves a row from one state to another; false where it was in none of `from`.
-pub(in crate::ledger) async fn turn(
-    db: &mut SqliteConnection,
-    id: i64,
-    from: &[&str],
-    to: &str,
-) -> Sql<bool> {
-    let Some(state) = state_of(db, id).await? else { return Ok(false) };
-    if !from.contains(&state.as_str()) {
-        return Ok(false);
-    }
+/// Moves a row to another state; false where it may not go there from where it is.
+pub(in crate::ledger) async fn turn(db: &mut SqliteConnection, id: i64, to: State) -> Sql<bool> {
+    let Some(from) = state_of(db, id).await?.filter(|from| from.may_become(to)) else { return Ok(false) };
     let done = sqlx::query("UPDATE reservation SET state = ? WHERE id = ? AND state = ?");
-    Ok(done.bind(to).bind(id).bind(state).execute(&mut *db).await?.rows_affected() == 1)
+    Ok(done.bind(to.name()).bind(id).bind(from.name()).execute(&mut *db).await?.rows_affected() == 1)
 }
 
-pub(in crate::ledger) async fn state_of(db: &mut SqliteConnection, id: i64) -> Sql<Option<String>> {
+pub(in crate::ledger) async fn state_of(db: &mut SqliteConnection, id: i64) -> Sql<Option<State>> {
     let row =
         sqlx::query("SELECT state FROM reservation WHERE id = ?").bind(id).fetch_optional(&mut *db).await?;
-    row.map(|row| row.try_get("state")).transpose()
+    row.as_ref().map(state_in).transpose()
 }
 
 /// Records a signature under a live reservation; false where it is live no longer.
@@ -224,17 +221,6 @@ pub(in crate::ledger) async fn open_transactions(db: &mut SqliteConnection) -> S
         "SELECT * FROM reservation WHERE state = 'recorded' AND nonce IS NOT NULL ORDER BY account, nonce",
     );
     rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
-}
-
-/// Makes a refused payload live again, unless its nonce went to another; false where nothing changed.
-pub(in crate::ledger) async fn revive(db: &mut SqliteConnection, id: i64) -> Sql<bool> {
-    let done = sqlx::query(
-        "UPDATE reservation SET state = 'recorded' WHERE id = ?1 AND state = 'vacant' AND NOT EXISTS (
-         SELECT 1 FROM reservation AS other JOIN reservation AS this ON this.id = ?1
-         WHERE other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
-           AND other.state IN ('reserved', 'recorded', 'final', 'replaced'))",
-    );
-    Ok(done.bind(id).execute(&mut *db).await?.rows_affected() == 1)
 }
 
 /// Makes a payload that was returned to its client ours to send.
@@ -278,13 +264,6 @@ pub(in crate::ledger) async fn archive_policy(
 }
 
 fn claimed_row(row: &SqliteRow) -> Sql<Row> {
-    let state = match row.try_get::<&str, _>("state")? {
-        "reserved" => State::Reserved,
-        "recorded" => State::Recorded,
-        "vacant" => State::Vacant,
-        "final" => State::Final,
-        _ => State::Replaced,
-    };
     let fee = |name: &str| -> Sql<u128> {
         let bytes: &[u8] = row.try_get(name)?;
         Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
@@ -293,10 +272,15 @@ fn claimed_row(row: &SqliteRow) -> Sql<Row> {
     Ok(Row {
         id: row.try_get("id")?,
         nonce: unsigned(row, "nonce")?,
-        state,
+        state: state_in(row)?,
         intent: word(row, "intent")?,
         fees,
     })
+}
+
+fn state_in(row: &SqliteRow) -> Sql<State> {
+    let name: &str = row.try_get("state")?;
+    State::named(name).ok_or_else(|| sqlx::Error::Decode(format!("no state is called {name}").into()))
 }
 
 fn stored_row(row: &SqliteRow) -> Sql<Stored> {

@@ -10,6 +10,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::LedgerError;
 use crate::ledger::audit::Entry;
+use crate::ledger::pauses;
 use crate::ledger::reader;
 use crate::ledger::replay::Replay;
 use crate::ledger::store;
@@ -137,6 +138,7 @@ async fn compare(db: &mut SqliteConnection, replay: &mut Replay) -> Result<(), T
             replay.compare(row).map_err(broken)?;
         }
     }
+    replay.compare_pauses(&pauses::all(db).await?).map_err(broken)?;
     Ok(replay.left().map_err(broken)?)
 }
 

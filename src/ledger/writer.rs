@@ -18,9 +18,12 @@ use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
 use crate::ledger::headroom::Headroom;
-use crate::ledger::note::Note;
+use crate::ledger::pauses;
 use crate::ledger::store::{self, Stored};
-use crate::ledger::{Final, LedgerError, Outcome, RecordError, RefusedRow, ReserveError, Voided};
+use crate::ledger::{
+    Administration, Final, LedgerError, Outcome, Pause, PauseOrder, RecordError, RefusedRow, ReserveError,
+    Voided,
+};
 
 /// How many commands one commit takes at most.
 const GROUP: usize = 256;
@@ -63,13 +66,26 @@ pub(in crate::ledger) enum Command {
         reply: Reply<Result<(), LedgerError>>,
     },
     Note {
-        note: Box<Note>,
+        note: Box<crate::ledger::Note>,
         reply: Reply<Result<(), LedgerError>>,
     },
     Policy {
         hash: B256,
         text: String,
         reply: Reply<Result<(), LedgerError>>,
+    },
+    Pause {
+        order: PauseOrder,
+        by: Administration,
+        reply: Reply<Result<bool, LedgerError>>,
+    },
+    Resume {
+        order: PauseOrder,
+        by: Administration,
+        reply: Reply<Result<bool, LedgerError>>,
+    },
+    Pauses {
+        reply: Reply<Result<Vec<Pause>, LedgerError>>,
     },
     Open {
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
@@ -123,6 +139,8 @@ pub(in crate::ledger) struct Rules {
     /// The policy in force; a claim that was judged by another is judged again.
     pub policy: Option<B256>,
     pub max_open: u32,
+    /// Whether a client is told why it is paused.
+    pub show_pause_reason: bool,
 }
 
 /// One transaction in the making.
@@ -195,7 +213,11 @@ impl Writer {
             clock,
             deadline,
             head: Some(head),
-            rules: Rules { policy: None, max_open: config.max_open },
+            rules: Rules {
+                policy: None,
+                max_open: config.max_open,
+                show_pause_reason: config.show_pause_reason,
+            },
             parked: Vec::new(),
             live: BTreeMap::new(),
             rest_until: None,
@@ -211,6 +233,7 @@ impl Writer {
     async fn restart(&mut self) -> Sql<()> {
         let orphans = store::unrecorded(&mut self.db).await?;
         let mut group = begin(&mut self.db, &self.path, &self.clock, self.head).await?;
+        pauses::show(&pauses::all(group.db).await?);
         for id in &orphans {
             void(&mut group, *id, "the process ended before the signature came").await?;
         }
@@ -257,7 +280,7 @@ impl Writer {
         }
     }
 
-    pub(in crate::ledger) async fn group(&mut self, work: Vec<Command>, closing: bool) {
+    pub(in crate::ledger) async fn group(&mut self, mut work: Vec<Command>, closing: bool) {
         let now = Instant::now();
         let waits = |parked: &Parked| parked.is_expired(now) || parked.is_abandoned();
         let is_due = self.live.values().any(|until| *until <= now) || self.parked.iter().any(waits);
@@ -265,7 +288,7 @@ impl Writer {
         if work.is_empty() && !closing && (rests || !is_due) {
             return;
         }
-        let work = self.with_room(work);
+        self.headroom.keep(&mut work);
         let mut answers = Vec::new();
         let committed = self.transaction(work, closing, &mut answers).await;
         let committed = committed.map_err(|error| {
@@ -289,21 +312,6 @@ impl Writer {
                 *until = now;
             }
         }
-    }
-
-    /// Below the headroom nothing new is begun; what was begun is written to its end.
-    fn with_room(&self, mut work: Vec<Command>) -> Vec<Command> {
-        let begins = |command: &Command| matches!(command, Command::Reserve(_) | Command::Ready { .. });
-        if let Some(Err(full)) = work.iter().any(begins).then(|| self.headroom.check()) {
-            for command in work.extract_if(.., |command| begins(command)) {
-                match command {
-                    Command::Reserve(reserve) => drop(reserve.reply.send(Err(full.clone().into()))),
-                    Command::Ready { reply } => drop(reply.send(Err(full.clone()))),
-                    _ => {}
-                }
-            }
-        }
-        work
     }
 
     /// All of `work` is done, or nothing is.

@@ -60,6 +60,7 @@ impl From<ReserveError> for Refusal {
             ReserveError::NonceTooHigh { .. } => Cause::InvalidParams,
             ReserveError::Gap { .. } => Cause::NonceGap,
             ReserveError::TooManyOpen { .. } => Cause::TooManyOpen,
+            ReserveError::Paused(_) => Cause::Paused,
             // Both are answered before they come here, by judging once more.
             ReserveError::Outbid { .. } | ReserveError::PolicyChanged | ReserveError::StillSigning => {
                 Cause::Busy
@@ -73,6 +74,7 @@ impl From<RecordError> for Refusal {
     fn from(error: RecordError) -> Self {
         match error {
             RecordError::Ledger(error) => error.into(),
+            RecordError::Paused(paused) => Self::new(Cause::Paused, paused.to_string()),
             late @ RecordError::Void => Self::new(Cause::SignerUnavailable, late.to_string()),
         }
     }

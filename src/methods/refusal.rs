@@ -27,6 +27,7 @@ pub enum Cause {
     NonceGap,
     Underpriced,
     TooManyOpen,
+    Paused,
     NodeRefused,
     SignerUnavailable,
     LedgerUnavailable,
@@ -129,6 +130,12 @@ pub const TABLE: &[Row] = &[
         -32005,
         "too_many_open",
         "The account has as many unfinished transactions as the configuration allows.",
+    ),
+    row(
+        Cause::Paused,
+        -32003,
+        "paused",
+        "An operator has paused this account, this client or all. Nothing was signed.",
     ),
     row(
         Cause::NodeRefused,
@@ -299,8 +306,13 @@ mod tests {
 
     #[test]
     fn you_may_not_and_we_could_not_never_share_a_code() {
-        let denied =
-            [Cause::AccountNotAvailable, Cause::TransactionDenied, Cause::MessageDenied, Cause::NodeRefused];
+        let denied = [
+            Cause::AccountNotAvailable,
+            Cause::TransactionDenied,
+            Cause::MessageDenied,
+            Cause::Paused,
+            Cause::NodeRefused,
+        ];
         let failed = [
             Cause::SignerUnavailable,
             Cause::LedgerUnavailable,

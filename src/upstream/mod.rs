@@ -254,7 +254,12 @@ mod tests {
     }
 
     pub(super) async fn ledger(folder: &tempfile::TempDir, clock: &Clock) -> Ledger {
-        let config = config::Ledger { path: folder.path().join("ledger.sqlite"), max_open: 20, min_free: 0 };
+        let config = config::Ledger {
+            path: folder.path().join("ledger.sqlite"),
+            max_open: 20,
+            min_free: 0,
+            show_pause_reason: false,
+        };
         let ledger = Ledger::open(&config, Duration::from_secs(6), clock.clone()).await.unwrap();
         ledger.activate_policy(POLICY, "policy").await.unwrap();
         ledger

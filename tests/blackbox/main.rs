@@ -10,6 +10,7 @@
     reason = "a test may panic, and the kit is part of the tests"
 )]
 
+mod admin;
 mod audit;
 mod connect;
 mod doctor;

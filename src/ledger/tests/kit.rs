@@ -149,7 +149,7 @@ impl Ask {
 }
 
 pub fn config(file: &Path) -> config::Ledger {
-    config::Ledger { path: file.to_owned(), max_open: 64, min_free: 0 }
+    config::Ledger { path: file.to_owned(), max_open: 64, min_free: 0, show_pause_reason: false }
 }
 
 /// A writer that runs only where a test lets it.

@@ -1,0 +1,208 @@
+//! The life of a payload: which state may follow which, and what one payload's end means for the others at its
+//! nonce. Pure: the writer, the replay of the audit chain and the model of the ledger all ask here.
+
+use crate::ledger::{Final, Outcome, RefusalClass};
+
+/// Where a payload stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in crate::ledger) enum State {
+    /// May be signed.
+    Reserved,
+    /// Signed and durable: may leave.
+    Recorded,
+    /// A node refused it for good: its nonce is free for a payload that outbids it.
+    Vacant,
+    /// Never signed, or signed too late: its signature is worth nothing.
+    Void,
+    /// In a block that cannot be undone.
+    Final,
+    /// Another payload at its nonce is final.
+    Replaced,
+}
+
+impl State {
+    pub(in crate::ledger) const ALL: [Self; 6] =
+        [Self::Reserved, Self::Recorded, Self::Vacant, Self::Void, Self::Final, Self::Replaced];
+
+    pub(in crate::ledger) const fn name(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Recorded => "recorded",
+            Self::Vacant => "vacant",
+            Self::Void => "void",
+            Self::Final => "final",
+            Self::Replaced => "replaced",
+        }
+    }
+
+    pub(in crate::ledger) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+
+    pub(in crate::ledger) const fn may_become(self, next: Self) -> bool {
+        matches!(
+            (self, next),
+            (Self::Reserved, Self::Recorded | Self::Void)
+                | (Self::Recorded, Self::Vacant | Self::Final | Self::Replaced)
+                | (Self::Vacant, Self::Recorded | Self::Final | Self::Replaced)
+        )
+    }
+
+    /// Nobody else gets its nonce.
+    pub(in crate::ledger) const fn is_live(self) -> bool {
+        matches!(self, Self::Reserved | Self::Recorded)
+    }
+
+    /// The chain has decided of its nonce.
+    pub(in crate::ledger) const fn is_settled(self) -> bool {
+        matches!(self, Self::Final | Self::Replaced)
+    }
+
+    /// Its signature is durable.
+    pub(in crate::ledger) const fn is_signed(self) -> bool {
+        !matches!(self, Self::Reserved | Self::Void)
+    }
+}
+
+/// A node's word, as the audit chain keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::ledger) enum Word {
+    Accepted,
+    Known,
+    /// The nonce is used up, by this very payload or by another: the chain will tell. It is not given away.
+    NonceTooLow,
+    Refused,
+    Unknown,
+}
+
+impl Word {
+    pub(in crate::ledger) const ALL: [Self; 5] =
+        [Self::Accepted, Self::Known, Self::NonceTooLow, Self::Refused, Self::Unknown];
+
+    pub(in crate::ledger) const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Known => "known",
+            Self::NonceTooLow => "nonce_too_low",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub(in crate::ledger) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|word| word.name() == name)
+    }
+}
+
+impl From<&Outcome> for Word {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Accepted => Self::Accepted,
+            Outcome::Known => Self::Known,
+            Outcome::Refused { class: RefusalClass::NonceTooLow, .. } => Self::NonceTooLow,
+            Outcome::Refused { .. } => Self::Refused,
+            Outcome::Unknown { .. } => Self::Unknown,
+        }
+    }
+}
+
+/// What a node's word makes of a payload, if anything; `others` are the states of those at its nonce.
+///
+/// A definite refusal frees the nonce for a payload that outbids this one; anything else keeps it live.
+pub(in crate::ledger) fn heard(state: State, word: Word, others: &[State]) -> Option<State> {
+    match (word, state) {
+        (Word::Refused, State::Recorded) => Some(State::Vacant),
+        // It was sent again and is taken now, unless its nonce went to another meanwhile.
+        (Word::Accepted | Word::Known, State::Vacant)
+            if !others.iter().any(|other| other.is_live() || other.is_settled()) =>
+        {
+            Some(State::Recorded)
+        }
+        _ => None,
+    }
+}
+
+/// What becomes of a payload that the chain has decided of, and of the others at its nonce: once one is final, they
+/// can never be. Rows that change nothing are left out.
+pub(in crate::ledger) fn settle(
+    (id, state): (i64, State),
+    last: Final,
+    others: &[(i64, State)],
+) -> Vec<(i64, State)> {
+    let to = match last {
+        Final::Mined { .. } => State::Final,
+        Final::Replaced => State::Replaced,
+    };
+    if !state.may_become(to) {
+        return Vec::new();
+    }
+    let rivals = others.iter().filter(|_| to == State::Final).filter_map(|(rival, state)| {
+        let end = if *state == State::Reserved { State::Void } else { State::Replaced };
+        state.may_become(end).then_some((*rival, end))
+    });
+    rivals.chain([(id, to)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINED: Final = Final::Mined { block: 9, succeeded: true };
+
+    #[test]
+    fn every_state_and_every_word_has_its_name() {
+        for state in State::ALL {
+            assert_eq!(State::named(state.name()), Some(state));
+        }
+        for word in Word::ALL {
+            assert_eq!(Word::named(word.name()), Some(word));
+        }
+        assert_eq!((State::named("Reserved"), Word::named("")), (None, None));
+        let text = String::new();
+        let refused = |class| Outcome::Refused { class, text: text.clone() };
+        assert_eq!(Word::from(&refused(RefusalClass::NonceTooLow)), Word::NonceTooLow);
+        assert_eq!(Word::from(&refused(RefusalClass::InsufficientFunds)), Word::Refused);
+    }
+
+    #[test]
+    fn what_is_void_or_settled_stays_so_and_only_what_is_reserved_is_signed() {
+        for next in State::ALL {
+            for end in [State::Void, State::Final, State::Replaced] {
+                assert!(!end.may_become(next), "{end:?} became {next:?}");
+            }
+            assert_eq!(State::Reserved.may_become(next), matches!(next, State::Recorded | State::Void));
+            assert!(!next.may_become(State::Reserved));
+        }
+    }
+
+    #[test]
+    fn inv_10_only_a_definite_refusal_frees_a_nonce() {
+        assert_eq!(heard(State::Recorded, Word::Refused, &[]), Some(State::Vacant));
+        for word in [Word::NonceTooLow, Word::Unknown, Word::Accepted, Word::Known] {
+            assert_eq!(heard(State::Recorded, word, &[]), None, "{word:?}");
+        }
+        for state in [State::Reserved, State::Void, State::Final, State::Replaced, State::Vacant] {
+            assert_eq!(heard(state, Word::Refused, &[]), None, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_payload_that_is_taken_after_all_lives_again_while_its_nonce_is_free() {
+        assert_eq!(heard(State::Vacant, Word::Accepted, &[]), Some(State::Recorded));
+        assert_eq!(heard(State::Vacant, Word::Known, &[State::Vacant]), Some(State::Recorded));
+        for other in [State::Reserved, State::Recorded, State::Final, State::Replaced] {
+            assert_eq!(heard(State::Vacant, Word::Accepted, &[State::Vacant, other]), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn one_final_payload_ends_the_others_at_its_nonce() {
+        let others = [(2, State::Reserved), (3, State::Recorded), (4, State::Vacant), (5, State::Void)];
+        let ends = [(2, State::Void), (3, State::Replaced), (4, State::Replaced), (1, State::Final)];
+        assert_eq!(settle((1, State::Recorded), MINED, &others), ends);
+        assert_eq!(settle((1, State::Vacant), Final::Replaced, &others), [(1, State::Replaced)]);
+        for state in [State::Reserved, State::Void, State::Final, State::Replaced] {
+            assert_eq!(settle((1, state), MINED, &others), []);
+        }
+    }
+}
