@@ -101,13 +101,15 @@ impl Ledger {
             self.ask(|reply| Command::Record { id: id.0, raw: sealed.raw, hash: sealed.hash, reply }).await;
         match done {
             Ok(Ok(())) => {}
-            Ok(Err(late @ (RecordError::Void | RecordError::Paused(_)))) => return Err(late),
             // Nobody knows how the commit ended. Whichever row exists wins: the record, or a void from now on.
-            Ok(Err(RecordError::Ledger(error))) | Err(error) => {
-                if self.void(id, "the record's commit was lost").await? == Voided::Void {
-                    return Err(error.into());
+            Ok(Err(RecordError::Ledger(why))) | Err(why) => {
+                match self.void(id, "the record's commit was lost").await {
+                    Ok(Voided::Recorded) => {}
+                    Ok(Voided::Void) => return Err(why.into()),
+                    Err(_) => return Err(RecordError::Unknown { hash: signed.sealed().hash, why }),
                 }
             }
+            Ok(Err(late)) => return Err(late),
         }
         Ok(signed.into_recorded())
     }
