@@ -85,6 +85,8 @@ pub struct Ledger {
     pub max_open: u32,
     /// Whether a client that is paused is told why.
     pub show_pause_reason: bool,
+    /// How long the key that a client gave to a request stands for it.
+    pub keys_kept: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -150,6 +152,8 @@ pub struct Client {
     /// In the order in which `eth_accounts` answers them.
     pub accounts: Vec<Address>,
     pub origins: Vec<String>,
+    /// How long the same request, asked without a key, is taken for a repeat.
+    pub repeat_window: Option<Duration>,
 }
 
 /// Who may use the admin listener.

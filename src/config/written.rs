@@ -70,6 +70,7 @@ pub(super) struct Ledger {
     pub max_open: Option<u32>,
     #[serde(default)]
     pub show_pause_reason: bool,
+    pub keys_kept: Option<Text>,
 }
 
 #[derive(Default, Deserialize)]
@@ -108,6 +109,7 @@ pub(super) struct Client {
     pub accounts: Vec<Text>,
     #[serde(default)]
     pub origins: Vec<Text>,
+    pub repeat_window: Option<Text>,
 }
 
 #[derive(Deserialize)]

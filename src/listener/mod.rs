@@ -318,6 +318,7 @@ mod tests {
                 person: None,
                 accounts: Vec::new(),
                 origins: Vec::new(),
+                repeat_window: None,
             };
             let operator = Operator {
                 name: "ops".to_owned(),

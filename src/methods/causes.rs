@@ -63,11 +63,13 @@ impl From<ReserveError> for Refusal {
         let cause = match &error {
             ReserveError::Ledger(error) => return Self::from(error.clone()),
             ReserveError::Underpriced => Cause::Underpriced,
-            ReserveError::NonceTaken { .. } => Cause::NonceTaken,
+            ReserveError::NonceTaken { .. } | ReserveError::Spent { refusal: None } => Cause::NonceTaken,
             ReserveError::NonceTooLow { .. } => Cause::NonceTooLow,
             ReserveError::NonceTooHigh { .. } => Cause::InvalidParams,
             ReserveError::Gap { .. } => Cause::NonceGap,
             ReserveError::TooManyOpen { .. } => Cause::TooManyOpen,
+            ReserveError::KeyReused => Cause::KeyReused,
+            ReserveError::Spent { refusal: Some(_) } => Cause::NodeRefused,
             ReserveError::Paused(_) => Cause::Paused,
             // Both are answered before they come here, by judging once more.
             ReserveError::Outbid { .. } | ReserveError::PolicyChanged | ReserveError::StillSigning => {

@@ -88,6 +88,7 @@ execution_fee = { max = "0.05 ether" }
             person: None,
             accounts: vec![TREASURY.parse().unwrap()],
             origins: vec![],
+            repeat_window: None,
         }
     }
 

@@ -20,6 +20,7 @@ use jsonrpsee::types::Id;
 use tokio::sync::Semaphore;
 
 use crate::config::{Client, Limits};
+use crate::identity::IdempotencyKey;
 use crate::methods::{Cause, Refusal};
 use crate::rpc::calls::{Calls, refuse_body};
 use crate::rpc::envelope::Bounds;
@@ -40,6 +41,8 @@ struct Inner<S> {
     /// By the client's name: all its connections share one. Clients come from the configuration, so it is small.
     per_client: Mutex<HashMap<String, Arc<Share>>>,
 }
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Bytes of answers to reads that one batch may gather: 100 calls for the largest answer would fill the memory.
 const MAX_BATCH_ANSWER: usize = 32 * 1024 * 1024;
@@ -114,13 +117,17 @@ where
         B: HttpBody<Data = Bytes> + Send,
     {
         let (head, body) = request.into_parts();
-        if let Err(rejection) = self.rules(client, &head) {
-            let asks_first = head.headers.contains_key(header::EXPECT);
-            if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
-                let _ = tokio::time::timeout(LINGER, discard(body, LINGER_BYTES)).await;
+        let key = self.rules(client, &head).and_then(|()| key(&head.headers));
+        let key = match key {
+            Ok(key) => key,
+            Err(rejection) => {
+                let asks_first = head.headers.contains_key(header::EXPECT);
+                if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
+                    let _ = tokio::time::timeout(LINGER, discard(body, LINGER_BYTES)).await;
+                }
+                return rejection.response(client, head.version);
             }
-            return rejection.response(client, head.version);
-        }
+        };
         // Taken before the body is read, for bodies are what fills the memory. There is no id to echo then. HTTP
         // 429 or 503 would say it better, but most clients answer those with a storm of repeats.
         let (Ok(_slot), Some(place)) = (self.in_flight.try_acquire(), share.enter()) else {
@@ -133,7 +140,7 @@ where
             Ok(Err(rejection)) => return rejection.response(client, head.version),
             Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
         };
-        answer(self.calls.answer(client, &body).await, place)
+        answer(self.calls.answer(client, key.as_ref(), &body).await, place)
     }
 
     /// The rules, in the order in which they are asked.
@@ -255,6 +262,18 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
         return Err(Unclear);
     }
     first.map(|value| value.to_str().map_err(|_| Unclear)).transpose()
+}
+
+/// The name that the client gave to what it asks, if it gave one.
+fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Rejection> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            IdempotencyKey::parse(value.as_bytes()).map(Some).ok_or(Rejection::IdempotencyKey)
+        }
+        (Some(_), Some(_)) => Err(Rejection::IdempotencyKey),
+    }
 }
 
 fn without_port(host: &str) -> &str {
@@ -389,6 +408,7 @@ mod tests {
             person: None,
             accounts: Vec::new(),
             origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            repeat_window: None,
         })
     }
 
@@ -655,6 +675,19 @@ mod tests {
         }
         assert_eq!(status(good().header("content-type", "text/plain"), &[]).await, 415, "two of them");
         assert_eq!(status(Request::post("/").header("host", "gateway.example"), &[]).await, 415, "none");
+    }
+
+    #[tokio::test]
+    async fn a_key_is_one_word_of_visible_ascii_and_there_is_one() {
+        let named = |key: &str| good().header("idempotency-key", key);
+        let longest = "k".repeat(128);
+        for key in ["a", "8e03978e-40d5-43dd-bc93-6894a57f9324", &longest] {
+            assert_eq!(status(named(key), &[]).await, 200, "{key}");
+        }
+        for key in ["", "a b", "\u{e9}", &format!("{longest}k")] {
+            assert_eq!(status(named(key), &[]).await, 400, "{key}");
+        }
+        assert_eq!(status(named("a").header("idempotency-key", "a"), &[]).await, 400, "two of them");
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cmd::HintExt as _;
 use crate::cmd::connect::frames::MAX_VALUE;
-use crate::cmd::connect::gateway::Gateway;
+use crate::cmd::connect::gateway::{Gateway, IDEMPOTENCY_KEY};
 use crate::cmd::connect::ipc;
 use crate::cmd::connect::token::Token;
 
@@ -144,7 +144,8 @@ async fn answer(
         Ok(body) => body,
         Err(refusal) => return Ok(refused(refusal)),
     };
-    let mut response = match ipc::answer(gateway, body).await {
+    let keys: Vec<_> = head.headers.get_all(IDEMPOTENCY_KEY).iter().cloned().collect();
+    let mut response = match ipc::answer(gateway, body, &keys).await {
         Some(answer) => Response::new(Full::new(answer)),
         None => Response::new(Full::default()),
     };
