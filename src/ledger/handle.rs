@@ -180,6 +180,10 @@ impl Ledger {
 
     /// The lowest nonce from `mined` that none of our own transactions has.
     pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
+        // A question that anyone may ask as often as he likes: half of the queue is for what signs.
+        if self.commands.capacity() < self.commands.max_capacity() / 2 {
+            return Err(LedgerError::Busy);
+        }
         self.ask(|reply| Command::Next { chain, account, mined, reply }).await?
     }
 

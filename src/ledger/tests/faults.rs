@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep;
 
-use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, fresh, sign, writer};
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, sign, writer};
 use crate::ledger::writer::{Command, Writer};
 use crate::ledger::{Ledger, LedgerError, Purpose, RecordError, ReserveError, verify};
 
@@ -152,6 +152,25 @@ async fn inv_10_a_record_of_which_nobody_heard_is_unknown_and_not_refused() {
         matches!(recorded, Err(RecordError::Unknown { .. })),
         "it is in the ledger, and will be sent: {recorded:?}"
     );
+}
+
+#[tokio::test]
+async fn inv_12_questions_for_a_nonce_leave_room_for_signatures() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = writer(&folder.path().join("ledger.sqlite")).await;
+    let (ledger, queue) = Ledger::over(&writer, PATIENT);
+    for _ in 0..5000 {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.next_nonce(CHAIN, address(1), 0).await });
+    }
+    let mut asked = 0;
+    while queue.len() > asked || asked == 0 {
+        asked = queue.len();
+        sleep(Duration::from_millis(200)).await;
+    }
+    let claim = ledger.reserve(ASK.permitted(), Purpose::Send);
+    let waits = tokio::time::timeout(Duration::from_millis(50), claim).await;
+    assert!(waits.is_err(), "behind {asked} questions it is refused and not queued: {waits:?}");
 }
 
 #[tokio::test]
