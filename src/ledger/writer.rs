@@ -17,6 +17,7 @@ use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
+use crate::ledger::headroom::Headroom;
 use crate::ledger::pauses;
 use crate::ledger::repeats::Repeat;
 use crate::ledger::store::{self, Stored};
@@ -65,6 +66,10 @@ pub(in crate::ledger) enum Command {
     },
     Refused {
         row: Box<RefusedRow>,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Note {
+        note: Box<crate::ledger::Note>,
         reply: Reply<Result<(), LedgerError>>,
     },
     Policy {
@@ -126,6 +131,7 @@ pub(in crate::ledger) struct Writer {
     /// After a failure: when the writer tries again by itself. A command is tried at once.
     rest_until: Option<Instant>,
     failure: Failure,
+    headroom: Headroom,
     /// One writer at a time: held until the file is closed; the kernel lets go of it when the process dies.
     lock: File,
 }
@@ -221,6 +227,7 @@ impl Writer {
             live: BTreeMap::new(),
             rest_until: None,
             failure: Failure::default(),
+            headroom: Headroom::new(&config.path, config.min_free),
             lock,
         };
         writer.restart().await.map_err(unavailable)?;
@@ -278,7 +285,7 @@ impl Writer {
         }
     }
 
-    pub(in crate::ledger) async fn group(&mut self, work: Vec<Command>, closing: bool) {
+    pub(in crate::ledger) async fn group(&mut self, mut work: Vec<Command>, closing: bool) {
         let now = Instant::now();
         let waits = |parked: &Parked| parked.is_expired(now) || parked.is_abandoned();
         let is_due = self.live.values().any(|until| *until <= now) || self.parked.iter().any(waits);
@@ -286,6 +293,7 @@ impl Writer {
         if work.is_empty() && !closing && (rests || !is_due) {
             return;
         }
+        self.headroom.keep(&mut work);
         let mut answers = Vec::new();
         let committed = self.transaction(work, closing, &mut answers).await;
         let committed = committed.map_err(|error| {
