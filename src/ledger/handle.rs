@@ -141,13 +141,15 @@ impl Ledger {
             self.ask(|reply| Command::Record { id: id.0, raw: sealed.raw, hash: sealed.hash, reply }).await;
         match done {
             Ok(Ok(())) => {}
-            Ok(Err(late @ (RecordError::Void | RecordError::Paused(_)))) => return Err(late),
             // Nobody knows how the commit ended. Whichever row exists wins: the record, or a void from now on.
-            Ok(Err(RecordError::Ledger(error))) | Err(error) => {
-                if self.void(id, "the record's commit was lost").await? == Voided::Void {
-                    return Err(error.into());
+            Ok(Err(RecordError::Ledger(why))) | Err(why) => {
+                match self.void(id, "the record's commit was lost").await {
+                    Ok(Voided::Recorded) => {}
+                    Ok(Voided::Void) => return Err(why.into()),
+                    Err(_) => return Err(RecordError::Unknown { hash: signed.sealed().hash, why }),
                 }
             }
+            Ok(Err(late)) => return Err(late),
         }
         Ok(signed.into_recorded())
     }
@@ -212,6 +214,10 @@ impl Ledger {
 
     /// The lowest nonce from `mined` that none of our own transactions has.
     pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
+        // A question that anyone may ask as often as he likes: half of the queue is for what signs.
+        if self.commands.capacity() < self.commands.max_capacity() / 2 {
+            return Err(LedgerError::Busy);
+        }
         self.ask(|reply| Command::Next { chain, account, mined, reply }).await?
     }
 
