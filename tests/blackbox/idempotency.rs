@@ -42,6 +42,7 @@ async fn inv_10_the_same_request_under_the_same_key_is_one_transaction() {
         let again = post(&gateway.client("trader"), "order-17", &send(&gateway.payment(7))).await.unwrap();
         assert_eq!(again["result"], first, "{again}");
     }
+    assert_eq!(gateway.node().calls_of("eth_estimateGas").len(), 1, "nothing is asked for a repeat");
     gateway.node().heal();
     let other = post(&trader, "order-17", &send(&gateway.payment(8))).await.unwrap();
     let error = &other["error"];
