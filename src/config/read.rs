@@ -168,6 +168,9 @@ impl Reader<'_> {
             max_depth: written.max_depth.unwrap_or(default.max_depth),
             max_header: written.max_header.unwrap_or(default.max_header),
             max_connections: written.max_connections.unwrap_or(default.max_connections),
+            max_connections_per_client: written
+                .max_connections_per_client
+                .unwrap_or(default.max_connections_per_client),
             max_in_flight: written.max_in_flight.unwrap_or(default.max_in_flight),
             max_in_flight_per_client: written
                 .max_in_flight_per_client

@@ -90,6 +90,7 @@ pub(super) struct Limits {
     pub max_depth: Option<usize>,
     pub max_header: Option<usize>,
     pub max_connections: Option<usize>,
+    pub max_connections_per_client: Option<usize>,
     pub max_in_flight: Option<usize>,
     pub max_in_flight_per_client: Option<usize>,
     pub handshake_timeout: Option<Text>,

@@ -59,26 +59,11 @@ pub(in crate::ledger) struct Parked {
     last: ReserveError,
 }
 
-/// What trying a claim came to.
-#[derive(Debug)]
-pub(in crate::ledger) enum Attempt {
-    /// It got its nonce; its account's other claims wait for its signature.
-    Taken,
-    Answered,
-    Waits(Parked),
-}
-
 type Sql<T> = Result<T, sqlx::Error>;
 
 impl Parked {
     pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
         Self { reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
-    }
-
-    /// The account and chain whose nonces it waits for, where any nonce will do.
-    pub(in crate::ledger) fn queue(&self) -> Option<(u64, Address)> {
-        let slot = self.reserve.slot.filter(|slot| slot.wanted.is_none());
-        slot.map(|slot| (slot.chain, self.reserve.account))
     }
 
     /// Explicit nonces from the lowest on, then those that take any nonce, in the order in which they came.
@@ -106,15 +91,16 @@ impl Parked {
         drop(self.reserve.reply.send(Err(error.into())));
     }
 
+    /// Tries it; what comes back still waits.
     pub(in crate::ledger) async fn attempt(
         mut self,
         group: &mut Group<'_>,
         rules: &Rules,
         pauses: &[Pause],
-    ) -> Sql<Attempt> {
+    ) -> Sql<Option<Self>> {
         if rules.policy != Some(self.reserve.policy) {
             group.answer(self.reserve.reply, Err(ReserveError::PolicyChanged));
-            return Ok(Attempt::Answered);
+            return Ok(None);
         }
         let asked = (self.reserve.client.as_str(), self.reserve.intent);
         let (verdict, before) = verdict(group, rules, asked, self.reserve.name.as_ref()).await?;
@@ -123,11 +109,11 @@ impl Parked {
         let decision = match (verdict, slot) {
             (Verdict::OtherIntent, _) => {
                 group.answer(self.reserve.reply, Err(ReserveError::KeyReused));
-                return Ok(Attempt::Answered);
+                return Ok(None);
             }
             (Verdict::Spent { refusal }, _) => {
                 group.answer(self.reserve.reply, Err(ReserveError::Spent { refusal }));
-                return Ok(Attempt::Answered);
+                return Ok(None);
             }
             (Verdict::Out { id } | Verdict::Refused { id }, _) => Some(Decision::Known { id }),
             (Verdict::Signing, _) => Some(Decision::WaitForSignature),
@@ -143,26 +129,26 @@ impl Parked {
         {
             let refusal = pause.refusal(rules.show_pause_reason);
             group.answer(self.reserve.reply, Err(refusal.into()));
-            return Ok(Attempt::Answered);
+            return Ok(None);
         }
         let nonce_of = |slot: Option<Slot>| slot.map_or(0, |slot| slot.wanted.unwrap_or(slot.mined));
         let Some(decision) = decision else {
             self.reserve.take(None, before, rules, group).await?;
-            return Ok(Attempt::Taken);
+            return Ok(None);
         };
         match decision {
             Decision::Take { nonce } => {
                 self.reserve.take(slot.map(|slot| (slot, nonce)), before, rules, group).await?;
-                return Ok(Attempt::Taken);
+                return Ok(None);
             }
             Decision::Known { id } => {
                 self.reserve.repeat(id, before, rules, group).await?;
-                return Ok(Attempt::Answered);
+                return Ok(None);
             }
             Decision::Refuse(refused) => {
                 let refused = refused.into_error(nonce_of(slot), rules.max_open);
                 group.answer(self.reserve.reply, Err(refused));
-                return Ok(Attempt::Answered);
+                return Ok(None);
             }
             Decision::WaitForSignature => {
                 self.gap = None;
@@ -175,7 +161,7 @@ impl Parked {
                 self.last = ReserveError::Gap { nonce: nonce_of(slot), expected };
             }
         }
-        Ok(Attempt::Waits(self))
+        Ok(Some(self))
     }
 }
 

@@ -2,11 +2,19 @@
 
 use crate::identity::NotAvailable;
 use crate::ledger::{LedgerError, RecordError, ReserveError};
-use crate::methods::{Cause, Refusal};
+use crate::methods::{Cause, Refusal, TooLate};
 use crate::policy::{DenialCause, Denied};
 use crate::signer::SignError;
 use crate::transaction::{FillError, MessageError, RequestError};
 use crate::upstream::UpstreamError;
+
+impl From<TooLate> for Refusal {
+    fn from(_: TooLate) -> Self {
+        let why =
+            "the calls before this one in the batch took too long; nothing of it was done, send it again";
+        Self::new(Cause::Busy, why)
+    }
+}
 
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {

@@ -15,7 +15,7 @@ use tracing::Instrument;
 
 use crate::config::Client;
 use crate::identity::{Caller, IdempotencyKey, RequestId};
-use crate::methods::{Cause, Method, Refusal};
+use crate::methods::{Cause, Method, Refusal, TooLate};
 use crate::rpc::envelope::{Body, Bounds, Entry, Envelope};
 
 /// Where calls go, and how they are told apart.
@@ -166,9 +166,10 @@ where
             count("notification");
             return None;
         };
-        if started > budget.begin_until {
+        let is_late = started > budget.begin_until;
+        if is_late && !is_ordered {
             count("too_late");
-            return Some(refuse(&caller, id, &too_late()));
+            return Some(refuse(&caller, id, &TooLate.into()));
         }
         if !is_ordered && budget.is_spent() {
             count("too_large");
@@ -177,8 +178,12 @@ where
         let mut request = Request::borrowed("", envelope.params, id.clone());
         request.method = envelope.method;
         request.extensions.insert(caller.clone());
+        if is_late {
+            // The service refuses it: what asked for a signature is recorded there.
+            request.extensions.insert(TooLate);
+        }
         let response = self.service.call(request).await;
-        let outcome = outcome_of(&response);
+        let outcome = if is_late { "too_late" } else { outcome_of(&response) };
         let json = response.into_json();
         // An answer about a signature is never dropped: whoever does not see it would ask again.
         if !budget.take(json.get().len()) && !is_ordered {
@@ -212,13 +217,6 @@ impl Budget {
         let taken = |left: usize| Some(left.saturating_sub(bytes));
         self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok_and(|left| left >= bytes)
     }
-}
-
-fn too_late() -> Refusal {
-    Refusal::new(
-        Cause::Busy,
-        "the calls before this one in the batch took too long; nothing of it was done, send it again",
-    )
 }
 
 fn too_large() -> Refusal {
@@ -325,6 +323,11 @@ mod tests {
         fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
             let this = self.clone();
             async move {
+                if let Some(late) = request.extensions.get::<TooLate>() {
+                    this.see(&format!("late {}", request.method), None);
+                    let refusal = Refusal::from(*late).to_error(None);
+                    return MethodResponse::error(request.id, refusal);
+                }
                 let params = request.params.as_deref();
                 assert_eq!(request.extensions.get::<Caller>().unwrap().client().name, "trader");
                 this.see(&format!("begin {}", request.method), params);
@@ -514,7 +517,7 @@ mod tests {
         for place in [1, 2] {
             assert_eq!(answer[place]["error"]["data"]["code"], "busy");
         }
-        assert_eq!(calls.service.seen(), ["begin meet []", "end meet []"]);
+        assert_eq!(calls.service.seen(), ["begin meet []", "end meet []", "late sign ", "late sign "]);
     }
 
     #[test]

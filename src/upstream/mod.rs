@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Chain;
@@ -39,6 +40,8 @@ struct Inner {
     /// When the node last said that it is on the pinned chain. Never held while it is asked: a node that hangs
     /// must not make its callers wait for each other.
     on_chain: Mutex<Option<Timestamp>>,
+    /// A node did not take a transaction because it misses one below.
+    above_a_gap: Notify,
 }
 
 /// How long a node's chain id is believed. A node does not change its chain, but the address behind a URL can.
@@ -52,6 +55,7 @@ impl Upstream {
             finality: chain.finality,
             clock,
             on_chain: Mutex::new(None),
+            above_a_gap: Notify::new(),
         })))
     }
 
