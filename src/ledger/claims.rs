@@ -7,12 +7,13 @@ use alloy_primitives::{Address, B256, Bytes, U128};
 use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Intent};
-use crate::ledger::core::{Decision, Refused, decide};
+use crate::ledger::core::{Bid, Decision, Refused, decide};
 use crate::ledger::life::State;
 use crate::ledger::pause::stops;
 use crate::ledger::store::{self, NewRow, Stored};
 use crate::ledger::writer::{Group, Reply, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
+use crate::policy::Replace;
 use crate::transaction::Slot;
 
 /// How long an explicit nonce waits for those below it: tools fire a burst in any order.
@@ -30,6 +31,7 @@ pub(in crate::ledger) struct Reserve {
     pub rule: String,
     pub policy: B256,
     pub purpose: Purpose,
+    pub replace: Replace,
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
     pub assign: Box<dyn Fn(Option<u64>) -> (Bytes, B256) + Send>,
     pub reply: Reply<Result<Claimed, ReserveError>>,
@@ -105,12 +107,14 @@ impl Parked {
                 group.answer(self.reserve.reply, Err(stopped.into()));
                 return Ok(None);
             }
-            self.reserve.take(None, group).await?;
+            self.reserve.take(None, None, group).await?;
             return Ok(None);
         };
         let account = (slot.chain, self.reserve.account);
-        let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted)).await?;
-        let decision = decide(&rows, &slot, self.reserve.intent, rules.max_open);
+        let Reserve { intent, replace, .. } = *self.reserve;
+        let asker = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
+        let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(asker)).await?;
+        let decision = decide(&rows, &Bid { slot, intent, replace }, rules.max_open);
         if let Some(stopped) = stopped
             && !is_out(decision, self.reserve.purpose, group).await?
         {
@@ -118,8 +122,8 @@ impl Parked {
             return Ok(None);
         }
         match decision {
-            Decision::Take { nonce } => {
-                self.reserve.take(Some((slot, nonce)), group).await?;
+            Decision::Take { nonce, replaces } => {
+                self.reserve.take(Some((slot, nonce)), replaces, group).await?;
                 return Ok(None);
             }
             Decision::Known { id } => {
@@ -148,7 +152,12 @@ impl Parked {
 
 impl Reserve {
     /// The audit intent stands in the same commit as the nonce, before the token is asked.
-    async fn take(self, slot: Option<(Slot, u64)>, group: &mut Group<'_>) -> Sql<()> {
+    async fn take(self, slot: Option<(Slot, u64)>, replaces: Option<i64>, group: &mut Group<'_>) -> Sql<()> {
+        if let Some(replaced) = replaces
+            && !store::turn(group.db, replaced, State::Outbid).await?
+        {
+            return Err(sqlx::Error::RowNotFound);
+        }
         let nonce = slot.map(|(_, nonce)| nonce);
         let row = NewRow {
             kind: self.kind,
@@ -174,6 +183,7 @@ impl Reserve {
             max_fee: slot.map(|(slot, _)| U128::from(slot.fees.max_per_gas())),
             max_tip: slot.map(|(slot, _)| U128::from(slot.fees.max_priority())),
             returned: self.purpose == Purpose::Return,
+            replaces,
             rule: &self.rule,
             policy: self.policy,
             unsigned,
@@ -200,7 +210,8 @@ impl Reserve {
 /// Whether it asks for what has left already: answering it once more changes nothing.
 async fn is_out(decision: Decision, purpose: Purpose, group: &mut Group<'_>) -> Sql<bool> {
     let Decision::Known { id } = decision else { return Ok(false) };
-    let is_live = matches!(store::state_of(group.db, id).await?, Some(State::Recorded | State::Final));
+    let is_live =
+        matches!(store::state_of(group.db, id).await?, Some(State::Recorded | State::Outbid | State::Final));
     let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
     Ok(is_live && !(known.returned && purpose == Purpose::Send))
 }
@@ -210,7 +221,7 @@ impl Refused {
         match self {
             Self::Outbid { floor } => ReserveError::Outbid { floor },
             Self::Underpriced => ReserveError::Underpriced,
-            Self::NonceTaken => ReserveError::NonceTaken { nonce },
+            Self::NonceTaken { why } => ReserveError::NonceTaken { nonce, why },
             Self::NonceTooLow { mined } => ReserveError::NonceTooLow { nonce, mined },
             Self::NonceTooHigh => ReserveError::NonceTooHigh { nonce },
             Self::TooManyOpen => ReserveError::TooManyOpen { max },

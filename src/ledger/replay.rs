@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
-use crate::ledger::life::{State, Word, heard};
+use crate::ledger::life::{State, Word, heard, heir};
 use crate::ledger::reader::Reservation;
 use crate::ledger::{Pause, PauseScope};
 use crate::transaction::Fees;
@@ -44,6 +44,7 @@ struct Intent {
     nonce: Option<u64>,
     max_fee: Option<U128>,
     max_tip: Option<U128>,
+    replaces: Option<i64>,
     policy: B256,
 }
 
@@ -113,7 +114,8 @@ impl Replay {
             "signature" => self.sign(&read(entry)?),
             "void" => {
                 let id = read::<About>(entry)?.reservation;
-                self.turn(id, State::Void)
+                self.turn(id, State::Void)?;
+                self.restore(id, State::Void)
             }
             "outcome" => self.outcome(&read(entry)?),
             "final" => {
@@ -216,6 +218,13 @@ impl Replay {
         }
         if let (Some(chain), Some(nonce)) = (intent.chain, intent.nonce) {
             let place = (chain, intent.account, nonce);
+            if let Some(replaced) = intent.replaces {
+                let is_there = self.at_nonce.get(&place).is_some_and(|at| at.contains(&replaced));
+                if !is_there {
+                    return Err(format!("reservation {id} replaces {replaced}, which is not at its nonce"));
+                }
+                self.turn(replaced, State::Outbid)?;
+            }
             for other in self.at_nonce.get(&place).into_iter().flatten() {
                 let Some(other) = self.rows.get(other) else { continue };
                 if other.state.is_live() || other.state == State::Final {
@@ -248,11 +257,19 @@ impl Replay {
             return Err(format!("reservation {id} was never sent"));
         }
         let word = Word::named(&said.outcome).ok_or_else(|| format!("no node says {}", said.outcome))?;
-        heard(state, word, &self.others(id)).map_or(Ok(()), |to| self.turn(id, to))
+        let others: Vec<State> = self.others(id).into_iter().map(|(_, state)| state).collect();
+        let Some(to) = heard(state, word, &others) else { return Ok(()) };
+        self.turn(id, to)?;
+        self.restore(id, to)
     }
 
-    /// The states of the other payloads at this one's nonce.
-    fn others(&self, id: i64) -> Vec<State> {
+    /// What was outbid is live again where nothing else is.
+    fn restore(&mut self, id: i64, turned: State) -> Step {
+        heir(turned, &self.others(id)).map_or(Ok(()), |heir| self.turn(heir, State::Recorded))
+    }
+
+    /// The other payloads at this one's nonce, with their states.
+    fn others(&self, id: i64) -> Vec<(i64, State)> {
         let place = self
             .rows
             .get(&id)
@@ -260,8 +277,7 @@ impl Replay {
         let others = place.and_then(|place| self.at_nonce.get(&place)).into_iter().flatten();
         others
             .filter(|other| **other != id)
-            .filter_map(|other| self.rows.get(other))
-            .map(|row| row.state)
+            .filter_map(|other| Some((*other, self.rows.get(other)?.state)))
             .collect()
     }
 
