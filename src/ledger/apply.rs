@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use crate::ledger::audit::Body;
 use crate::ledger::claims::Parked;
 use crate::ledger::core;
+use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
@@ -30,6 +31,7 @@ pub(in crate::ledger) async fn apply(
             waiting.push(Parked::new(reserve));
         }
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
+        Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Record { id, raw, hash, reply } => {
             let recorded = store::record(group.db, id, &raw, hash).await?;
             if recorded {
@@ -157,6 +159,9 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
     let word = Word::from(outcome);
     let to = heard(state, word, &others).unwrap_or(state);
     let turned = to != state && store::turn(group.db, id, to).await?;
+    if turned && word == Word::Refused {
+        key_store::refused(group.db, id, text).await?;
+    }
     if store::note(group.db, id, word.name()).await? || turned {
         group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text }).await?;
     }

@@ -8,8 +8,10 @@ use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Intent};
 use crate::ledger::core::{Bid, Decision, Refused, decide};
+use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
 use crate::ledger::pause::stops;
+use crate::ledger::repeats::{remember, verdict};
 use crate::ledger::store::{self, NewRow, Stored};
 use crate::ledger::writer::{Group, Reply, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
@@ -28,6 +30,8 @@ pub(in crate::ledger) struct Reserve {
     pub account: Address,
     pub slot: Option<Slot>,
     pub intent: B256,
+    /// The name by which a repeat is known.
+    pub name: Option<Name>,
     pub rule: String,
     pub policy: B256,
     pub purpose: Purpose,
@@ -37,6 +41,15 @@ pub(in crate::ledger) struct Reserve {
     pub reply: Reply<Result<Claimed, ReserveError>>,
     /// How long it may wait for another's signature.
     pub patience: Duration,
+}
+
+/// The nonce that a payload gets.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    slot: Slot,
+    nonce: u64,
+    /// The recorded payload that it outbids there.
+    replaces: Option<i64>,
 }
 
 /// What a claim came to.
@@ -100,39 +113,55 @@ impl Parked {
             group.answer(self.reserve.reply, Err(ReserveError::PolicyChanged));
             return Ok(None);
         }
-        let pause = stops(pauses, &self.reserve.client, self.reserve.account);
-        let stopped = pause.map(|pause| pause.refusal(rules.show_pause_reason));
-        let Some(slot) = self.reserve.slot else {
-            if let Some(stopped) = stopped {
-                group.answer(self.reserve.reply, Err(stopped.into()));
+        let asked = (self.reserve.client.as_str(), self.reserve.intent);
+        let (verdict, before) = verdict(group, rules, asked, self.reserve.name.as_ref()).await?;
+        let slot = self.reserve.slot;
+        // Nothing to decide where no nonce is needed.
+        let decision = match (verdict, slot) {
+            (Verdict::OtherIntent, _) => {
+                group.answer(self.reserve.reply, Err(ReserveError::KeyReused));
                 return Ok(None);
             }
-            self.reserve.take(None, None, group).await?;
-            return Ok(None);
+            (Verdict::Spent { refusal }, _) => {
+                group.answer(self.reserve.reply, Err(ReserveError::Spent { refusal }));
+                return Ok(None);
+            }
+            (Verdict::Out { id } | Verdict::Refused { id }, _) => Some(Decision::Known { id }),
+            (Verdict::Signing, _) => Some(Decision::WaitForSignature),
+            (Verdict::Free, None) => None,
+            (Verdict::Free, Some(slot)) => {
+                let account = (slot.chain, self.reserve.account);
+                let Reserve { intent, replace, .. } = *self.reserve;
+                let asker = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
+                let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(asker)).await?;
+                Some(decide(&rows, &Bid { slot, intent, replace }, rules.max_open))
+            }
         };
-        let account = (slot.chain, self.reserve.account);
-        let Reserve { intent, replace, .. } = *self.reserve;
-        let asker = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
-        let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(asker)).await?;
-        let decision = decide(&rows, &Bid { slot, intent, replace }, rules.max_open);
-        if let Some(stopped) = stopped
+        if let Some(pause) = stops(pauses, &self.reserve.client, self.reserve.account)
             && !is_out(decision, self.reserve.purpose, group).await?
         {
-            group.answer(self.reserve.reply, Err(stopped.into()));
+            let refusal = pause.refusal(rules.show_pause_reason);
+            group.answer(self.reserve.reply, Err(refusal.into()));
             return Ok(None);
         }
+        let nonce_of = |slot: Option<Slot>| slot.map_or(0, |slot| slot.wanted.unwrap_or(slot.mined));
+        let Some(decision) = decision else {
+            self.reserve.take(None, before, rules, group).await?;
+            return Ok(None);
+        };
         match decision {
             Decision::Take { nonce, replaces } => {
-                self.reserve.take(Some((slot, nonce)), replaces, group).await?;
+                let taken = slot.map(|slot| Taken { slot, nonce, replaces });
+                self.reserve.take(taken, before, rules, group).await?;
                 return Ok(None);
             }
             Decision::Known { id } => {
-                self.reserve.repeat(id, group).await?;
+                self.reserve.repeat(id, before, rules, group).await?;
                 return Ok(None);
             }
             Decision::Refuse(refused) => {
-                let nonce = slot.wanted.unwrap_or(slot.mined);
-                group.answer(self.reserve.reply, Err(refused.into_error(nonce, rules.max_open)));
+                let refused = refused.into_error(nonce_of(slot), rules.max_open);
+                group.answer(self.reserve.reply, Err(refused));
                 return Ok(None);
             }
             Decision::WaitForSignature => {
@@ -143,7 +172,7 @@ impl Parked {
                 if self.gap.is_none_or(|(missing, _)| missing != expected) {
                     self.gap = Some((expected, Instant::now()));
                 }
-                self.last = ReserveError::Gap { nonce: slot.wanted.unwrap_or(slot.mined), expected };
+                self.last = ReserveError::Gap { nonce: nonce_of(slot), expected };
             }
         }
         Ok(Some(self))
@@ -152,24 +181,34 @@ impl Parked {
 
 impl Reserve {
     /// The audit intent stands in the same commit as the nonce, before the token is asked.
-    async fn take(self, slot: Option<(Slot, u64)>, replaces: Option<i64>, group: &mut Group<'_>) -> Sql<()> {
+    async fn take(
+        self,
+        taken: Option<Taken>,
+        before: Option<i64>,
+        rules: &Rules,
+        group: &mut Group<'_>,
+    ) -> Sql<()> {
+        let replaces = taken.and_then(|taken| taken.replaces);
         if let Some(replaced) = replaces
             && !store::turn(group.db, replaced, State::Outbid).await?
         {
             return Err(sqlx::Error::RowNotFound);
         }
-        let nonce = slot.map(|(_, nonce)| nonce);
+        let nonce = taken.map(|taken| taken.nonce);
         let row = NewRow {
             kind: self.kind,
             client: &self.client,
             request: &self.request,
             account: self.account,
-            slot: slot.map(|(slot, nonce)| (slot.chain, nonce, slot.fees)),
+            slot: taken.map(|Taken { slot, nonce, .. }| (slot.chain, nonce, slot.fees)),
             intent: self.intent,
             returned: self.purpose == Purpose::Return,
             at: group.now,
         };
         let id = store::insert(group.db, &row).await?;
+        if let Some(name) = &self.name {
+            remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
+        }
         let (unsigned, digest) = (self.assign)(nonce);
         let intent = Intent {
             reservation: id,
@@ -178,14 +217,15 @@ impl Reserve {
             person: self.person.as_deref(),
             kind: self.kind,
             account: self.account,
-            chain: slot.map(|(slot, _)| slot.chain),
+            chain: taken.map(|taken| taken.slot.chain),
             nonce,
-            max_fee: slot.map(|(slot, _)| U128::from(slot.fees.max_per_gas())),
-            max_tip: slot.map(|(slot, _)| U128::from(slot.fees.max_priority())),
+            max_fee: taken.map(|taken| U128::from(taken.slot.fees.max_per_gas())),
+            max_tip: taken.map(|taken| U128::from(taken.slot.fees.max_priority())),
             returned: self.purpose == Purpose::Return,
             replaces,
             rule: &self.rule,
             policy: self.policy,
+            key: self.name.as_ref().and_then(Name::key),
             unsigned,
             digest,
         };
@@ -194,7 +234,13 @@ impl Reserve {
         Ok(())
     }
 
-    async fn repeat(self, id: i64, group: &mut Group<'_>) -> Sql<()> {
+    async fn repeat(self, id: i64, before: Option<i64>, rules: &Rules, group: &mut Group<'_>) -> Sql<()> {
+        // Known by its nonce; from now on by its name as well.
+        if let Some(name) = &self.name
+            && before != Some(id)
+        {
+            remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
+        }
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;
@@ -208,8 +254,8 @@ impl Reserve {
 }
 
 /// Whether it asks for what has left already: answering it once more changes nothing.
-async fn is_out(decision: Decision, purpose: Purpose, group: &mut Group<'_>) -> Sql<bool> {
-    let Decision::Known { id } = decision else { return Ok(false) };
+async fn is_out(decision: Option<Decision>, purpose: Purpose, group: &mut Group<'_>) -> Sql<bool> {
+    let Some(Decision::Known { id }) = decision else { return Ok(false) };
     let is_live =
         matches!(store::state_of(group.db, id).await?, Some(State::Recorded | State::Outbid | State::Final));
     let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;

@@ -43,6 +43,11 @@ pub enum ReserveError {
     StillSigning,
     #[error("the policy was replaced while this was judged")]
     PolicyChanged,
+    #[error("this Idempotency-Key was used for another request; give each request a key of its own")]
+    KeyReused,
+    /// The same request again, whose payload can never be mined any more.
+    #[error("{}", refusal.as_deref().unwrap_or("another transaction is mined at the nonce of this request's first try"))]
+    Spent { refusal: Option<String> },
     #[error(transparent)]
     Paused(#[from] Paused),
     #[error(transparent)]

@@ -18,6 +18,7 @@ use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
 use crate::ledger::pauses;
+use crate::ledger::repeats::Repeat;
 use crate::ledger::store::{self, Stored};
 use crate::ledger::{
     Administration, Final, LedgerError, Outcome, Pause, PauseOrder, RecordError, RefusedRow, ReserveError,
@@ -39,6 +40,8 @@ pub(in crate::ledger) type Reply<T> = oneshot::Sender<T>;
 #[derive(Debug)]
 pub(in crate::ledger) enum Command {
     Reserve(Box<Reserve>),
+    /// Whether this was asked before, under the same name.
+    Earlier(Box<Repeat>),
     Record {
         id: i64,
         raw: Bytes,
@@ -135,6 +138,7 @@ pub(in crate::ledger) struct Rules {
     pub max_open: u32,
     /// Whether a client is told why it is paused.
     pub show_pause_reason: bool,
+    pub keys_kept: Duration,
 }
 
 /// One transaction in the making.
@@ -211,6 +215,7 @@ impl Writer {
                 policy: None,
                 max_open: config.max_open,
                 show_pause_reason: config.show_pause_reason,
+                keys_kept: config.keys_kept,
             },
             parked: Vec::new(),
             live: BTreeMap::new(),

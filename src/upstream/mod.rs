@@ -262,6 +262,7 @@ mod tests {
             path: folder.path().join("ledger.sqlite"),
             max_open: 20,
             show_pause_reason: false,
+            keys_kept: Duration::from_secs(86_400),
         };
         let ledger = Ledger::open(&config, Duration::from_secs(6), clock.clone()).await.unwrap();
         ledger.activate_policy(POLICY, "policy").await.unwrap();
@@ -281,6 +282,7 @@ mod tests {
             person: Some("Ada".to_owned()),
             accounts: vec![ACCOUNT],
             origins: Vec::new(),
+            repeat_window: None,
         };
         let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 10, gas_price: 100 };
         let quote = Quote { chain_id: 1, mined: 0, gas: Some(21_000), fees: Some(fees) };

@@ -14,6 +14,7 @@ mod admin;
 mod connect;
 mod doctor;
 mod first_steps;
+mod idempotency;
 mod json;
 mod keystore;
 mod kit;

@@ -268,6 +268,7 @@ impl Forged {
             replaces,
             rule: "test",
             policy,
+            key: None,
             unsigned: Bytes::new(),
             digest: B256::ZERO,
         })))
