@@ -482,7 +482,11 @@ mod tests {
                             rows.push(Row { id, nonce, state: State::Reserved, intent, fees, is_own: false });
                         }
                     }
-                    Step::Record(i) => turn(&mut rows, i, State::Recorded),
+                    Step::Record(i) => {
+                        if rows.get(i).is_some_and(|row| row.state == State::Reserved) {
+                            turn(&mut rows, i, State::Recorded);
+                        }
+                    }
                     Step::Void(i) => turn(&mut rows, i, State::Void),
                     Step::Refuse(i) => {
                         if rows.get(i).is_some_and(|row| row.nonce >= mined) {

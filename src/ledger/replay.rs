@@ -244,6 +244,11 @@ impl Replay {
 
     fn sign(&mut self, signature: &Signature) -> Step {
         self.signatures = self.signatures.saturating_add(1);
+        let state = self.row(signature.reservation)?.state;
+        if state != State::Reserved {
+            let id = signature.reservation;
+            return Err(format!("reservation {id} was {}, and cannot be signed", state.name()));
+        }
         self.turn(signature.reservation, State::Recorded)?;
         let intent = self.row(signature.reservation)?.intent.clone();
         self.paused(&intent)?;

@@ -315,6 +315,8 @@ fn inv_01_a_chain_that_tells_of_a_signature_without_an_intent_does_not_hold() {
     assert!(forged.intent(2, 1, 100, POLICY).unwrap_err().contains("two intents"));
     let other = B256::repeat_byte(8);
     assert!(forged.intent(3, 1, 100, other).unwrap_err().contains("not in force"));
+    forged.outcome(2, "refused").unwrap();
+    assert!(forged.sign(2).unwrap_err().contains("was vacant"));
     forged.intent(4, 1, 100, POLICY).unwrap();
     assert!(forged.say(&Body::Started { version: "1", voided: 0 }).unwrap_err().contains("does not void"));
 }
