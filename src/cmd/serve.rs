@@ -56,7 +56,7 @@ async fn serve(context: &Context, config: Config) -> Done {
         "is another `chancery serve` running on it, and can its folder be written?",
     )?;
     ledger.note(configuration(&config)).await?;
-    ledger.activate_policy(policy.hash(), policy.text()).await?;
+    ledger.activate(Arc::clone(&policy)).await?;
     let signer = Signer::start(&config, std::env::current_exe()?).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
 
