@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use alloy_primitives::B256;
 
-use crate::ledger::Paused;
+use crate::ledger::{NotReplaced, Paused};
 use crate::transaction::Fees;
 
 /// The ledger itself is in trouble: nothing is signed until it is not.
@@ -31,8 +31,8 @@ pub enum ReserveError {
     /// As [`ReserveError::Outbid`], where the client set the fees itself.
     #[error("replacement transaction underpriced")]
     Underpriced,
-    #[error("another transaction of this account is signed, or being signed, at nonce {nonce}")]
-    NonceTaken { nonce: u64 },
+    #[error("another transaction of this account is signed, or being signed, at nonce {nonce}{}", kept(*.why))]
+    NonceTaken { nonce: u64, why: NotReplaced },
     #[error("nonce too low: next nonce {mined}, tx nonce {nonce}")]
     NonceTooLow { nonce: u64, mined: u64 },
     #[error("nonce {nonce} leaves a gap: the transaction at nonce {expected} did not come")]
@@ -56,6 +56,17 @@ pub enum ReserveError {
     Ledger(#[from] LedgerError),
 }
 
+/// What would have to be so for the payload to be replaced.
+const fn kept(why: NotReplaced) -> &'static str {
+    match why {
+        NotReplaced::Settled => ", and is final",
+        NotReplaced::NotAllowed => "; to replace it, a rule that allows this one must say replace = \"own\"",
+        NotReplaced::Anothers => {
+            "; it is another client's, or was returned and not sent, and only one's own can be replaced"
+        }
+    }
+}
+
 /// Why a signature may not leave.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RecordError {
@@ -72,4 +83,17 @@ pub enum RecordError {
     Unknown { hash: B256, why: LedgerError },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
+    LedgerError::Unavailable(said(&error))
+}
+
+/// SQLite's own words.
+pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
 }

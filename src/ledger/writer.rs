@@ -17,6 +17,7 @@ use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
+use crate::ledger::error::{said, unavailable};
 use crate::ledger::headroom::Headroom;
 use crate::ledger::pauses;
 use crate::ledger::repeats::Repeat;
@@ -90,7 +91,7 @@ pub(in crate::ledger) enum Command {
     Pauses {
         reply: Reply<Result<Vec<Pause>, LedgerError>>,
     },
-    Open {
+    Unsettled {
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
     },
     Next {
@@ -385,19 +386,6 @@ async fn begin<'a>(
     // Time never runs backwards in the ledger.
     let now = clock.now().max(head.at);
     Ok(Group { db, now, head, answers: Vec::new(), opened: Vec::new(), closed: Vec::new() })
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
-    LedgerError::Unavailable(said(&error))
-}
-
-/// SQLite's own words.
-pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        other => other.to_string(),
-    }
 }
 
 fn after(now: Instant, wait: Duration) -> Instant {

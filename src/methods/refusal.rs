@@ -119,7 +119,7 @@ pub const TABLE: &[Row] = &[
         Cause::NonceTaken,
         -32003,
         "nonce_taken",
-        "Another payload of ours is signed, or being signed, at the nonce that the client set.",
+        "Another payload of ours is signed, or being signed, at the nonce that the client set, and this one may not replace it.",
     ),
     row(
         Cause::NonceGap,
