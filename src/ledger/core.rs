@@ -296,6 +296,7 @@ mod tests {
         assert_eq!(ask(&[], &slot(None, 5, LOW), 1), take(5));
         let rows = [row(5, State::Recorded, 1), row(7, State::Recorded, 2)];
         assert_eq!(ask(&rows, &slot(None, 5, LOW), 3), take(6));
+        assert_eq!((next(&rows, 5), next(&rows, 7)), (6, 8));
         assert_eq!(ask(&rows, &slot(None, 0, LOW), 3), take(0));
         let settled = [row(9, State::Final, 1)];
         assert_eq!(ask(&settled, &slot(None, 3, LOW), 2), take(10), "the node lags");
