@@ -4,6 +4,7 @@
 
 mod error;
 mod read;
+mod shown;
 pub mod units;
 mod written;
 
@@ -23,6 +24,8 @@ pub use error::{ConfigError, position};
 pub struct Config {
     /// The file that this was read from.
     pub file: PathBuf,
+    /// What stands in it, as others may see it: without what may be secret.
+    pub shown: String,
     pub gateway: Gateway,
     pub admin: Option<Admin>,
     pub chain: Chain,
@@ -83,6 +86,8 @@ pub struct Ledger {
     pub path: PathBuf,
     /// How many nonces of one account may be open (recorded and not final) at once.
     pub max_open: u32,
+    /// Bytes of its disk that stay free: below them nothing is signed, so that what was begun can be written down.
+    pub min_free: u64,
     /// Whether a client that is paused is told why.
     pub show_pause_reason: bool,
     /// How long the key that a client gave to a request stands for it.

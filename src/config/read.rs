@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 
+use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
     Account, Admin, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger, Limits,
@@ -73,6 +74,7 @@ impl Reader<'_> {
         }
         Ok(Config {
             file: self.file.to_owned(),
+            shown: shown(self.text),
             gateway: self.gateway(&written.gateway)?,
             admin: written.admin.map(|a| self.admin(&a)).transpose()?,
             chain: self.chain(&written.chain)?,
@@ -80,6 +82,7 @@ impl Reader<'_> {
             ledger: Ledger {
                 path: self.path(&written.ledger.path),
                 max_open: written.ledger.max_open.unwrap_or(64),
+                min_free: self.size(written.ledger.min_free.as_ref(), 64 << 20)?,
                 show_pause_reason: written.ledger.show_pause_reason,
                 keys_kept,
             },
@@ -284,6 +287,10 @@ impl Reader<'_> {
     fn duration(&self, written: Option<&Text>, default: Duration) -> Read<Duration> {
         written
             .map_or(Ok(default), |text| units::duration(text.get_ref()).map_err(|e| self.at(&text.span(), e)))
+    }
+
+    fn size(&self, written: Option<&Text>, default: u64) -> Read<u64> {
+        written.map_or(Ok(default), |text| units::bytes(text.get_ref()).map_err(|e| self.at(&text.span(), e)))
     }
 
     fn unique<T: Ord + Display>(&self, what: &str, values: impl IntoIterator<Item = T>) -> Read<()> {

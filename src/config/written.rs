@@ -68,6 +68,7 @@ pub(super) struct Policy {
 pub(super) struct Ledger {
     pub path: Text,
     pub max_open: Option<u32>,
+    pub min_free: Option<Text>,
     #[serde(default)]
     pub show_pause_reason: bool,
     pub keys_kept: Option<Text>,

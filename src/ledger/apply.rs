@@ -59,6 +59,10 @@ pub(in crate::ledger) async fn apply(
             group.audit(&row.body(&row.request.to_string())).await?;
             group.answer(reply, Ok(()));
         }
+        Command::Note { note, reply } => {
+            group.audit(&Body::Note(&note)).await?;
+            group.answer(reply, Ok(()));
+        }
         Command::Policy { hash, text, reply } => {
             store::archive_policy(group.db, hash, &text, group.now).await?;
             group.audit(&Body::Policy { policy: hash }).await?;

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::identity::RequestId;
+use crate::ledger::note::Note;
 
 /// The longest text that a caller or a node can have written into a row.
 const MAX_TEXT: usize = 4096;
@@ -93,6 +94,7 @@ pub(in crate::ledger) enum Body<'a> {
         sentence: &'a str,
         asked: &'a str,
     },
+    Note(&'a Note),
     /// An operator changed something; `detail` is an object whose fields are the action's.
     Administration {
         #[serde(flatten)]
@@ -156,6 +158,7 @@ impl Body<'_> {
             Self::Outcome { .. } => "outcome",
             Self::Final { .. } => "final",
             Self::Refusal { .. } => "refusal",
+            Self::Note(note) => note.kind(),
             Self::Administration { .. } => "administration",
         }
     }

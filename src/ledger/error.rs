@@ -66,3 +66,16 @@ pub enum RecordError {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
+    LedgerError::Unavailable(said(&error))
+}
+
+/// SQLite's own words.
+pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
+}

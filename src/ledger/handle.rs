@@ -3,20 +3,23 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Keccak256};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::keys::Name;
+use crate::ledger::note::Note;
 use crate::ledger::repeats::{Met, Repeat};
 use crate::ledger::store::Stored;
+use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
     Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
@@ -41,6 +44,7 @@ pub struct Ledger {
     deadline: Duration,
     /// Why the writer's last commit failed.
     failure: Failure,
+    refusals: Arc<Tally>,
 }
 
 /// What became of the same request before.
@@ -72,7 +76,7 @@ impl Ledger {
     /// A handle on a writer, and the queue that it is to read.
     pub(in crate::ledger) fn over(writer: &Writer, deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(QUEUE);
-        (Self { commands, deadline, failure: writer.failure() }, queue)
+        (Self { commands, deadline, failure: writer.failure(), refusals: Arc::default() }, queue)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -164,10 +168,40 @@ impl Ledger {
         self.ask(|reply| Command::Settled { id: id.0, last, reply }).await?
     }
 
-    /// Records that a signature was asked for and refused.
+    /// Records that a signature was asked for and refused: in a row of its own, or, where a client has too many of
+    /// them, in a count.
     pub async fn refused(&self, row: RefusedRow) -> Result<(), LedgerError> {
+        if !self.refusals.admits(&row.client, row.cause, Instant::now()) {
+            metrics::counter!("chancery_audit_refusals_counted_total").increment(1);
+            return Ok(());
+        }
+        let (client, cause) = (row.client.clone(), row.cause);
         let row = Box::new(row);
-        self.ask(|reply| Command::Refused { row, reply }).await?
+        let written = self.ask(|reply| Command::Refused { row, reply }).await.flatten();
+        if written.is_err() {
+            self.refusals.count(&client, [(cause, 1)]);
+        }
+        written
+    }
+
+    /// Writes the refusals that were only counted since the last time.
+    pub async fn tell_refusals(&self) -> Result<(), LedgerError> {
+        let mut told = Ok(());
+        for refusals in self.refusals.take() {
+            if told.is_ok() {
+                told = self.note(Note::Refusals(refusals.clone())).await;
+            }
+            if told.is_err() {
+                self.refusals.count(&refusals.client, refusals.causes);
+            }
+        }
+        told
+    }
+
+    /// Writes a fact into the audit chain.
+    pub async fn note(&self, note: Note) -> Result<(), LedgerError> {
+        let note = Box::new(note);
+        self.ask(|reply| Command::Note { note, reply }).await?
     }
 
     /// What is recorded and neither refused nor final: to be sent again until the chain has decided.
