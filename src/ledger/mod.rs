@@ -30,13 +30,14 @@ mod tally;
 mod verify;
 mod writer;
 
+pub use self::core::NotReplaced;
 pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger, in_use};
 pub use note::{Access, CheckpointRow, Configuration, KeyUse, Note, Reconciliation, Refusals};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
-pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
+pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed, Standing};
 pub use verify::{Broken, Filter, Verified, show, verify};
 
 #[cfg(test)]

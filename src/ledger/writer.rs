@@ -91,7 +91,7 @@ pub(in crate::ledger) enum Command {
     Pauses {
         reply: Reply<Result<Vec<Pause>, LedgerError>>,
     },
-    Open {
+    Unsettled {
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
     },
     Next {
