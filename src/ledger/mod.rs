@@ -50,4 +50,5 @@ mod tests {
     mod model;
     mod nonces;
     mod pauses;
+    mod promises;
 }
