@@ -132,8 +132,9 @@ impl Ledger {
             return Ok(Earlier::Nothing);
         };
         let (client, request) = (client.name.clone(), caller.request().to_string());
+        let tally = Arc::clone(&self.refusals);
         let met = self.ask(|reply| {
-            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, reply }))
+            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, tally, reply }))
         });
         Ok(match met.await?? {
             Met::Nothing => Earlier::Nothing,

@@ -56,4 +56,5 @@ mod tests {
     mod model;
     mod nonces;
     mod pauses;
+    mod promises;
 }
