@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
-use crate::audit::{Auditor, Doors};
+use crate::audit::{Auditor, Checkpoints, Doors};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
@@ -60,6 +60,13 @@ async fn serve(context: &Context, config: Config) -> Done {
     let signer = Signer::start(&config, std::env::current_exe()?).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
 
+    let checkpoints = config.audit.as_ref().map(|audit| {
+        let (policy, signer) = (Arc::clone(&policy), signer.clone());
+        Checkpoints::new(audit.clone(), config.ledger.path.clone(), policy, signer, clock.clone())
+    });
+    let checkpoints =
+        checkpoints.transpose().hint("[audit]", "can the file be written, and the secret be read?")?;
+    let late = checkpoints.as_ref().map(Checkpoints::late).unwrap_or_default();
     let app = Arc::new(App {
         policy,
         ledger: ledger.clone(),
@@ -72,7 +79,7 @@ async fn serve(context: &Context, config: Config) -> Done {
     let gateway = Listener::bind(config.gateway.listen, gateway_tls, &config.limits, clock.clone()).await?;
     let admin = match &config.admin {
         Some(admin) => {
-            let health = Health::new(ledger.clone(), signer.clone(), upstream.clone());
+            let health = Health::new(ledger.clone(), signer.clone(), upstream.clone(), late);
             let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
             let api = Api::new(config.clone(), ledger.clone());
             Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone(), api)))
@@ -92,7 +99,7 @@ async fn serve(context: &Context, config: Config) -> Done {
         doors = doors.with("admin", listener.visitors());
     }
     let audited = CancellationToken::new();
-    let auditor = tokio::spawn(Auditor { ledger: ledger.clone(), doors }.run(audited.clone()));
+    let auditor = tokio::spawn(Auditor { ledger: ledger.clone(), doors, checkpoints }.run(audited.clone()));
     let background = [
         tokio::spawn(metrics.upkeep()),
         tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),

@@ -22,6 +22,7 @@ mod pauses;
 mod reader;
 mod replay;
 mod reserved;
+mod standing;
 mod store;
 mod tally;
 mod verify;
@@ -30,10 +31,11 @@ mod writer;
 pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
 pub use handle::{Ledger, in_use};
-pub use note::{Access, CheckpointRow, Configuration, KeyUse, Note, Reconciliation, Refusals};
+pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
+pub use standing::{LastCheckpoint, Watch};
 pub use verify::{Broken, Filter, Verified, show, verify};
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod index;
 mod judged;
 mod lint;
 mod load;
+mod own;
 mod permitted;
 mod rate;
 mod read;
