@@ -157,6 +157,7 @@ fn client_of(person: &Person) -> Arc<Client> {
             person: Some(operator.person.clone()),
             accounts: Vec::new(),
             origins: Vec::new(),
+            repeat_window: None,
         }),
     }
 }

@@ -94,6 +94,8 @@ pub struct Ledger {
     pub min_free: u64,
     /// Whether a client that is paused is told why.
     pub show_pause_reason: bool,
+    /// How long the key that a client gave to a request stands for it.
+    pub keys_kept: Duration,
 }
 
 /// Signed checkpoints of the audit chain, and where they go.
@@ -138,12 +140,15 @@ pub struct Limits {
     /// Bytes of a request's head.
     pub max_header: usize,
     pub max_connections: usize,
+    /// Of one client, or one operator.
+    pub max_connections_per_client: usize,
     /// Requests being answered, of all clients together.
     pub max_in_flight: usize,
     pub max_in_flight_per_client: usize,
     pub handshake_timeout: Duration,
     pub body_timeout: Duration,
-    /// From the end of one request to the whole head of the next.
+    /// HTTP/1.1: from the end of one request to the whole head of the next. An HTTP/2 connection may be idle for as
+    /// long as its client answers a ping in every half of this.
     pub idle_timeout: Duration,
 }
 
@@ -155,6 +160,7 @@ impl Default for Limits {
             max_depth: 32,
             max_header: 16 * 1024,
             max_connections: 4096,
+            max_connections_per_client: 1024,
             max_in_flight: 1024,
             max_in_flight_per_client: 256,
             handshake_timeout: Duration::from_secs(10),
@@ -176,6 +182,8 @@ pub struct Client {
     /// In the order in which `eth_accounts` answers them.
     pub accounts: Vec<Address>,
     pub origins: Vec<String>,
+    /// How long the same request, asked without a key, is taken for a repeat.
+    pub repeat_window: Option<Duration>,
 }
 
 /// Who may use the admin listener.

@@ -72,6 +72,7 @@ pub(super) struct Ledger {
     pub min_free: Option<Text>,
     #[serde(default)]
     pub show_pause_reason: bool,
+    pub keys_kept: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -102,6 +103,7 @@ pub(super) struct Limits {
     pub max_depth: Option<usize>,
     pub max_header: Option<usize>,
     pub max_connections: Option<usize>,
+    pub max_connections_per_client: Option<usize>,
     pub max_in_flight: Option<usize>,
     pub max_in_flight_per_client: Option<usize>,
     pub handshake_timeout: Option<Text>,
@@ -120,6 +122,7 @@ pub(super) struct Client {
     pub accounts: Vec<Text>,
     #[serde(default)]
     pub origins: Vec<Text>,
+    pub repeat_window: Option<Text>,
 }
 
 #[derive(Deserialize)]

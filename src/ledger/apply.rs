@@ -1,13 +1,11 @@
 //! What each command does to the tables and to the audit chain, inside the writer's transaction.
 
-use std::collections::HashSet;
-
-use alloy_primitives::Address;
 use tokio::time::Instant;
 
 use crate::ledger::audit::Body;
-use crate::ledger::claims::{Attempt, Parked};
+use crate::ledger::claims::Parked;
 use crate::ledger::core;
+use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard};
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
@@ -33,6 +31,7 @@ pub(in crate::ledger) async fn apply(
             waiting.push(Parked::new(reserve));
         }
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
+        Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Record { id, raw, hash, reply } => {
             let recorded = store::record(group.db, id, &raw, hash).await?;
             if recorded {
@@ -100,7 +99,7 @@ pub(in crate::ledger) async fn apply(
     Ok(())
 }
 
-/// Tries every claim in its order; of those that take any nonce, none before its account's first has got one.
+/// Tries every claim in its order: explicit nonces from the lowest on, then the others as they came.
 pub(in crate::ledger) async fn retry(
     group: &mut Group<'_>,
     rules: &Rules,
@@ -113,23 +112,14 @@ pub(in crate::ledger) async fn retry(
     let pauses = pauses::all(group.db).await?;
     pauses::show(&pauses);
     let now = Instant::now();
-    let mut blocked: HashSet<(u64, Address)> = HashSet::new();
     waiting.sort_by_key(Parked::turn);
     for claim in std::mem::take(waiting) {
         if claim.is_abandoned() {
             continue;
         }
-        let queue = claim.queue();
-        let behind = queue.is_some_and(|queue| blocked.contains(&queue));
-        let attempt =
-            if behind { Attempt::Waits(claim) } else { claim.attempt(group, rules, &pauses).await? };
-        if !matches!(attempt, Attempt::Answered) {
-            blocked.extend(queue);
-        }
-        match attempt {
-            Attempt::Waits(claim) if claim.is_expired(now) => claim.give_up(group),
-            Attempt::Waits(claim) => waiting.push(claim),
-            Attempt::Taken | Attempt::Answered => {}
+        match claim.attempt(group, rules, &pauses).await? {
+            Some(claim) if claim.is_expired(now) => claim.give_up(group),
+            still => waiting.extend(still),
         }
     }
     Ok(())
@@ -165,6 +155,9 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
         Some(to) => store::turn(group.db, id, to).await?,
         None => false,
     };
+    if turned && word == Word::Refused {
+        key_store::refused(group.db, id, text).await?;
+    }
     if store::note(group.db, id, word.name()).await? || turned {
         group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text }).await?;
     }

@@ -123,6 +123,9 @@ pub(in crate::ledger) struct Intent<'a> {
     pub returned: bool,
     pub rule: &'a str,
     pub policy: B256,
+    /// The name that the client gave to the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<&'a str>,
     pub unsigned: Bytes,
     pub digest: B256,
 }
@@ -214,7 +217,7 @@ impl Entry {
 }
 
 /// Cuts at a bound, so that nobody fills the disk with one row.
-fn cut(text: &str) -> &str {
+pub(in crate::ledger) fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default()
 }
 

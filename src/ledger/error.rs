@@ -43,6 +43,11 @@ pub enum ReserveError {
     StillSigning,
     #[error("the policy was replaced while this was judged")]
     PolicyChanged,
+    #[error("this Idempotency-Key was used for another request; give each request a key of its own")]
+    KeyReused,
+    /// The same request again, whose payload can never be mined any more.
+    #[error("{}", refusal.as_deref().unwrap_or("another transaction is mined at the nonce of this request's first try"))]
+    Spent { refusal: Option<String> },
     #[error(transparent)]
     Paused(#[from] Paused),
     #[error(transparent)]
@@ -60,4 +65,17 @@ pub enum RecordError {
     Paused(#[from] Paused),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
+    LedgerError::Unavailable(said(&error))
+}
+
+/// SQLite's own words.
+pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
 }

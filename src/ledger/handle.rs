@@ -13,9 +13,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config;
-use crate::identity::RequestId;
+use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::claims::{Claimed, Reserve};
+use crate::ledger::keys::Name;
 use crate::ledger::note::Note;
+use crate::ledger::repeats::{Met, Repeat};
 use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Command, Failure, Reply, Writer};
@@ -43,6 +45,16 @@ pub struct Ledger {
     /// Why the writer's last commit failed.
     failure: Failure,
     refusals: Arc<Tally>,
+}
+
+/// What became of the same request before.
+#[derive(Debug)]
+pub enum Earlier<K: Kind> {
+    /// Nothing that answers it.
+    Nothing,
+    /// It is being signed right now.
+    Signing,
+    Recorded(Recorded<K>),
 }
 
 impl Ledger {
@@ -95,6 +107,30 @@ impl Ledger {
                 Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, purpose, unsigned))
             }
             Claimed::Known(stored) => Claim::Known(recorded(stored)),
+        })
+    }
+
+    /// What was recorded for the very same request before: the same client, account and fields (`K::intent`), under
+    /// the same key or within the client's window. Nothing where the request has neither.
+    pub async fn earlier<K: Kind>(
+        &self,
+        caller: &AccountCaller,
+        (chain, fields): (Option<u64>, &[u8]),
+        purpose: Purpose,
+    ) -> Result<Earlier<K>, ReserveError> {
+        let client = caller.client();
+        let intent = intent_hash(K::NAME, &client.name, chain, caller.account(), fields);
+        let Some(name) = Name::of(caller.key(), client.repeat_window, intent) else {
+            return Ok(Earlier::Nothing);
+        };
+        let (client, request) = (client.name.clone(), caller.request().to_string());
+        let met = self.ask(|reply| {
+            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, reply }))
+        });
+        Ok(match met.await?? {
+            Met::Nothing => Earlier::Nothing,
+            Met::Signing => Earlier::Signing,
+            Met::Out(stored) => Earlier::Recorded(recorded(*stored)),
         })
     }
 
@@ -218,6 +254,8 @@ impl Ledger {
         let client = permitted.client().to_owned();
         let account = permitted.from();
         let intent = intent_hash(K::NAME, &client, slot.map(|slot| slot.chain), account, &K::intent(&asked));
+        let caller = permitted.caller();
+        let name = Name::of(caller.key(), caller.client().repeat_window, intent);
         let person = permitted.caller().client().person.clone();
         let request = permitted.request().to_string();
         let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);
@@ -234,6 +272,7 @@ impl Ledger {
             account,
             slot,
             intent,
+            name,
             rule,
             policy,
             purpose,

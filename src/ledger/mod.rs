@@ -1,7 +1,7 @@
 //! May it be signed *now*: nonces, idempotency and audit, in one durable commit before the token is asked and
 //! one before anything leaves.
 //!
-//! `core.rs` decides and is pure, as are `life.rs`, which says what may become of a payload, and `pause.rs`; `claims.rs` holds what
+//! `core.rs` decides and is pure, as are `life.rs`, which says what may become of a payload, `keys.rs` and `pause.rs`; `claims.rs` holds what
 //! waits for a decision; `writer.rs` is the one task that writes, `apply.rs` what it writes, `store.rs` the tables;
 //! `replay.rs` lives the audit chain through again, and is pure.
 //!
@@ -14,12 +14,15 @@ mod core;
 mod error;
 mod handle;
 mod headroom;
+mod key_store;
+mod keys;
 mod life;
 mod note;
 mod outcome;
 mod pause;
 mod pauses;
 mod reader;
+mod repeats;
 mod replay;
 mod reserved;
 mod standing;
@@ -30,7 +33,7 @@ mod writer;
 
 pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
-pub use handle::{Ledger, in_use};
+pub use handle::{Earlier, Ledger, in_use};
 pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
@@ -43,6 +46,7 @@ mod tests {
     mod chain;
     mod durable;
     mod faults;
+    mod keys;
     mod kit;
     mod model;
     mod nonces;

@@ -17,8 +17,10 @@ use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
+pub(in crate::ledger) use crate::ledger::error::{said, unavailable};
 use crate::ledger::headroom::Headroom;
 use crate::ledger::pauses;
+use crate::ledger::repeats::Repeat;
 use crate::ledger::store::{self, Stored};
 use crate::ledger::{
     Administration, Final, LedgerError, Outcome, Pause, PauseOrder, RecordError, RefusedRow, ReserveError,
@@ -40,6 +42,8 @@ pub(in crate::ledger) type Reply<T> = oneshot::Sender<T>;
 #[derive(Debug)]
 pub(in crate::ledger) enum Command {
     Reserve(Box<Reserve>),
+    /// Whether this was asked before, under the same name.
+    Earlier(Box<Repeat>),
     Record {
         id: i64,
         raw: Bytes,
@@ -141,6 +145,7 @@ pub(in crate::ledger) struct Rules {
     pub max_open: u32,
     /// Whether a client is told why it is paused.
     pub show_pause_reason: bool,
+    pub keys_kept: Duration,
 }
 
 /// One transaction in the making.
@@ -217,6 +222,7 @@ impl Writer {
                 policy: None,
                 max_open: config.max_open,
                 show_pause_reason: config.show_pause_reason,
+                keys_kept: config.keys_kept,
             },
             parked: Vec::new(),
             live: BTreeMap::new(),
@@ -380,19 +386,6 @@ async fn begin<'a>(
     // Time never runs backwards in the ledger.
     let now = clock.now().max(head.at);
     Ok(Group { db, now, head, answers: Vec::new(), opened: Vec::new(), closed: Vec::new() })
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
-    LedgerError::Unavailable(said(&error))
-}
-
-/// SQLite's own words.
-pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        other => other.to_string(),
-    }
 }
 
 fn after(now: Instant, wait: Duration) -> Instant {

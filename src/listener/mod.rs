@@ -1,5 +1,6 @@
 //! Who may connect: the accept loop, TLS, and an orderly end. Everything here has a bound and a deadline.
 
+mod seats;
 mod tls;
 mod visitors;
 
@@ -30,6 +31,8 @@ use crate::identity::Person;
 
 pub use tls::{Entrance, Tls, TlsError};
 pub use visitors::{Visitors, Visits};
+
+use seats::Seats;
 
 /// A socket that is bound, and nobody let in yet.
 #[derive(Debug)]
@@ -108,6 +111,7 @@ impl Listener {
             acceptor: TlsAcceptor::from(Arc::clone(&self.tls.config)),
             http: http(&self.limits),
             tls: self.tls,
+            seats: Seats::new(self.limits.max_connections_per_client),
             limits: self.limits,
             clock: self.clock,
             visitors: self.visitors,
@@ -158,6 +162,7 @@ struct Shared<F> {
     acceptor: TlsAcceptor,
     tls: Tls,
     http: auto::Builder<TokioExecutor>,
+    seats: Arc<Seats>,
     limits: Limits,
     clock: Clock,
     visitors: Visitors,
@@ -195,6 +200,10 @@ impl<F> Shared<F> {
             return;
         };
         let (identity, not_after) = (certificate.identity, certificate.not_after);
+        let Some(_seat) = self.seats.take(&identity) else {
+            self.refused(remote, "too_many", &format_args!("{identity} has as many connections as it may"));
+            return;
+        };
         self.visitors.arrived(&person, &identity, remote);
         let connection = Connection { person, identity, remote, not_after };
         let valid_for = not_after.since(self.clock.now());
@@ -324,6 +333,7 @@ mod tests {
                 person: None,
                 accounts: Vec::new(),
                 origins: Vec::new(),
+                repeat_window: None,
             };
             let operator = Operator {
                 name: "ops".to_owned(),
@@ -588,6 +598,30 @@ mod tests {
             let read = timeout(Duration::from_secs(1), stream.read(&mut [0; 16])).await.unwrap();
             assert!(matches!(read, Ok(0) | Err(_)), "the silent connection is still open");
         }
+    }
+
+    #[tokio::test]
+    async fn inv_12_one_client_cannot_have_all_connections() {
+        let door = Door::new();
+        let limits = Limits { max_connections_per_client: 2, ..Limits::default() };
+        let open = door.open(Entrance::Everyone, limits, Clock::system()).await;
+        let (config, mut ops) = (door.client(Some(door.issue(&trader()))), trader());
+        ops.subject_alt_names = vec![uri("spiffe://desk/ops")];
+        let hold = async || {
+            let mut stream = open.connect(config.clone()).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            stream
+        };
+        let is_served = async || open.ask(config.clone()).await.is_ok_and(|said| !said.is_empty());
+        let (one, mut two) = (hold().await, hold().await);
+        assert!(!is_served().await, "a third connection of the same client");
+        assert!(open.ask(door.client(Some(door.issue(&ops)))).await.is_ok(), "others come in");
+        ask(&mut two, "/").await.expect("what is open goes on");
+        drop((one, two));
+        // Their places are free as soon as the gateway has seen their end.
+        let again = async { while !is_served().await {} };
+        timeout(Duration::from_secs(3), again).await.unwrap();
     }
 
     #[tokio::test]

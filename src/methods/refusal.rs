@@ -18,6 +18,7 @@ pub enum Cause {
     BatchTooLarge,
     MethodNotFound,
     InvalidParams,
+    KeyReused,
     AccountNotAvailable,
     TransactionDenied,
     MessageDenied,
@@ -81,6 +82,12 @@ pub const TABLE: &[Row] = &[
         -32602,
         "invalid_params",
         "A parameter is missing, malformed or contradicts another; the message names it.",
+    ),
+    row(
+        Cause::KeyReused,
+        -32602,
+        "idempotency_key_reused",
+        "The `Idempotency-Key` was used for another request before. Nothing was signed.",
     ),
     row(
         Cause::AccountNotAvailable,

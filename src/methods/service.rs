@@ -21,6 +21,10 @@ use crate::upstream::Answer;
 #[derive(Clone, Debug)]
 pub struct Service(Arc<App>);
 
+/// Stands beside the caller of a call for which its batch has no time left: it is refused, and recorded as such.
+#[derive(Clone, Copy, Debug)]
+pub struct TooLate;
+
 /// What of a refused request goes into its audit row, in bytes: enough to see what was asked, too little to
 /// fill a disk with.
 const MAX_RECORDED: usize = 4096;
@@ -38,7 +42,11 @@ impl Service {
         };
         let name = request.method.as_ref();
         let params = request.params.as_deref();
-        match self.dispatch(name, &caller, params, &id).await {
+        let answered = match request.extensions.get::<TooLate>() {
+            Some(late) => Err((*late).into()),
+            None => self.dispatch(name, &caller, params, &id).await,
+        };
+        match answered {
             Ok(response) => response,
             Err(refusal) => {
                 if Method::find(name).is_some_and(Method::signs) {

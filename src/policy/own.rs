@@ -29,6 +29,7 @@ fn own_caller<K: Kind>(asked: &K::Asked, request: RequestId) -> Option<AccountCa
         role: None,
         person: None,
         accounts: vec![account],
+        repeat_window: None,
         origins: Vec::new(),
     };
     Caller::new(Arc::new(client), request).for_account(account).ok()

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config::Client;
-use crate::identity::{Caller, RequestId};
-use crate::methods::{Cause, Method, Refusal};
+use crate::identity::{Caller, IdempotencyKey, RequestId};
+use crate::methods::{Cause, Method, Refusal, TooLate};
 use crate::rpc::envelope::{Body, Bounds, Entry, EntryError, Envelope};
 
 /// Where calls go, and how they are told apart.
@@ -50,13 +50,19 @@ where
     S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync,
 {
     /// Does what `body` asks. `None`: nothing is to be answered, for all of it were notifications.
-    pub async fn answer(&self, client: &Arc<Client>, body: &[u8]) -> Option<Box<str>> {
+    /// `key` is the name that the client gave to it; in a batch each call has it with its place.
+    pub async fn answer(
+        &self,
+        client: &Arc<Client>,
+        key: Option<&IdempotencyKey>,
+        body: &[u8],
+    ) -> Option<Box<str>> {
         match Body::read(body, self.bounds) {
             Ok(Body::Single(entry)) => {
                 let budget = Budget::new(usize::MAX, self.begin_within);
-                self.entry(client, entry, &budget).await.map(Into::into)
+                self.entry(client, key.cloned(), entry, &budget).await.map(Into::into)
             }
-            Ok(Body::Batch(entries)) => self.batch(client, entries).await,
+            Ok(Body::Batch(entries)) => self.batch(client, key, entries).await,
             Err(error) => {
                 // Nobody can say what such a body asks; that it names a signature is enough to write it down.
                 let head = body.get(..NAMES_WITHIN).unwrap_or(body);
@@ -69,7 +75,12 @@ where
     }
 
     /// Reads run side by side, calls of ordered methods one after another, in one lane.
-    async fn batch(&self, client: &Arc<Client>, entries: Vec<Entry<'_>>) -> Option<Box<str>> {
+    async fn batch(
+        &self,
+        client: &Arc<Client>,
+        key: Option<&IdempotencyKey>,
+        entries: Vec<Entry<'_>>,
+    ) -> Option<Box<str>> {
         let budget = Budget::new(self.max_batch_answer, self.begin_within);
         let mut answers: Vec<Option<Box<RawValue>>> = Vec::new();
         answers.resize_with(entries.len(), || None);
@@ -104,23 +115,36 @@ where
 
         let mut waiting = lanes.into_iter();
         let mut running: FuturesUnordered<_> =
-            waiting.by_ref().take(LANES).map(|lane| self.lane(client, lane, &budget)).collect();
+            waiting.by_ref().take(LANES).map(|lane| self.lane(client, key, lane, &budget)).collect();
         while let Some(placed) = running.next().await {
             place_answers(placed);
-            running.extend(waiting.next().map(|lane| self.lane(client, lane, &budget)));
+            running.extend(waiting.next().map(|lane| self.lane(client, key, lane, &budget)));
         }
         joined(&answers)
     }
 
-    async fn lane(&self, client: &Arc<Client>, lane: Lane<'_>, budget: &Budget) -> Vec<Placed> {
+    async fn lane(
+        &self,
+        client: &Arc<Client>,
+        key: Option<&IdempotencyKey>,
+        lane: Lane<'_>,
+        budget: &Budget,
+    ) -> Vec<Placed> {
         let mut placed = Vec::with_capacity(lane.len());
         for (place, envelope) in lane {
-            placed.push((place, self.entry(client, Ok(envelope), budget).await));
+            let key = key.map(|key| key.at(place));
+            placed.push((place, self.entry(client, key, Ok(envelope), budget).await));
         }
         placed
     }
 
-    async fn entry(&self, client: &Arc<Client>, entry: Entry<'_>, budget: &Budget) -> Option<Box<RawValue>> {
+    async fn entry(
+        &self,
+        client: &Arc<Client>,
+        key: Option<IdempotencyKey>,
+        entry: Entry<'_>,
+        budget: &Budget,
+    ) -> Option<Box<RawValue>> {
         let envelope = match entry {
             Ok(envelope) => envelope,
             Err(error) => return Some(self.refuse_entry(client, error).await),
@@ -132,7 +156,8 @@ where
         let span = tracing::info_span!(
             "call", client = client.name, method = loggable(&envelope.method), %request
         );
-        self.call(Caller::new(client.clone(), request), envelope, budget).instrument(span).await
+        let caller = Caller::new(client.clone(), request).with_key(key);
+        self.call(caller, envelope, budget).instrument(span).await
     }
 
     async fn call(&self, caller: Caller, envelope: Envelope<'_>, budget: &Budget) -> Option<Box<RawValue>> {
@@ -148,12 +173,10 @@ where
             count("notification");
             return None;
         };
-        if started > budget.begin_until {
+        let is_late = started > budget.begin_until;
+        if is_late && !is_ordered {
             count("too_late");
-            if is_ordered {
-                self.put_on_record(caller.clone(), &envelope.method, &too_late()).await;
-            }
-            return Some(refuse(&caller, id, &too_late()));
+            return Some(refuse(&caller, id, &TooLate.into()));
         }
         if !is_ordered && budget.is_spent() {
             count("too_large");
@@ -162,8 +185,12 @@ where
         let mut request = Request::borrowed("", envelope.params, id.clone());
         request.method = envelope.method;
         request.extensions.insert(caller.clone());
+        if is_late {
+            // The service refuses it: what asked for a signature is recorded there.
+            request.extensions.insert(TooLate);
+        }
         let response = self.service.call(request).await;
-        let outcome = outcome_of(&response);
+        let outcome = if is_late { "too_late" } else { outcome_of(&response) };
         let json = response.into_json();
         // An answer about a signature is never dropped: whoever does not see it would ask again.
         if !budget.take(json.get().len()) && !is_ordered {
@@ -224,13 +251,6 @@ impl Budget {
         let taken = |left: usize| Some(left.saturating_sub(bytes));
         self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok_and(|left| left >= bytes)
     }
-}
-
-fn too_late() -> Refusal {
-    Refusal::new(
-        Cause::Busy,
-        "the calls before this one in the batch took too long; nothing of it was done, send it again",
-    )
 }
 
 fn too_large() -> Refusal {
@@ -337,6 +357,11 @@ mod tests {
         fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
             let this = self.clone();
             async move {
+                if let Some(late) = request.extensions.get::<TooLate>() {
+                    this.see(&format!("late {}", request.method), None);
+                    let refusal = Refusal::from(*late).to_error(None);
+                    return MethodResponse::error(request.id, refusal);
+                }
                 let params = request.params.as_deref();
                 assert_eq!(request.extensions.get::<Caller>().unwrap().client().name, "trader");
                 this.see(&format!("begin {}", request.method), params);
@@ -381,6 +406,7 @@ mod tests {
             person: None,
             accounts: Vec::new(),
             origins: Vec::new(),
+            repeat_window: None,
         })
     }
 
@@ -389,7 +415,7 @@ mod tests {
     }
 
     async fn answer(calls: &Calls<Recorder>, body: &str) -> Value {
-        let answer = calls.answer(&trader(), body.as_bytes()).await;
+        let answer = calls.answer(&trader(), None, body.as_bytes()).await;
         serde_json::from_str(&answer.expect("an answer")).unwrap()
     }
 
@@ -466,8 +492,8 @@ mod tests {
     async fn nothing_answers_a_notification() {
         let calls = calls(1, 1000);
         let note = r#"{"jsonrpc":"2.0","method":"sign","params":[1]}"#;
-        assert_eq!(calls.answer(&trader(), note.as_bytes()).await, None);
-        assert_eq!(calls.answer(&trader(), format!("[{note},{note}]").as_bytes()).await, None);
+        assert_eq!(calls.answer(&trader(), None, note.as_bytes()).await, None);
+        assert_eq!(calls.answer(&trader(), None, format!("[{note},{note}]").as_bytes()).await, None);
         assert_eq!(calls.service.seen(), ["notified sign [1]"; 3]);
     }
 
@@ -541,8 +567,7 @@ mod tests {
         for place in [1, 2] {
             assert_eq!(answer[place]["error"]["data"]["code"], "busy");
         }
-        let seen = ["begin meet []", "end meet []", "notified sign ", "notified sign "];
-        assert_eq!(calls.service.seen(), seen, "put on record, and not done");
+        assert_eq!(calls.service.seen(), ["begin meet []", "end meet []", "late sign ", "late sign "]);
     }
 
     #[test]

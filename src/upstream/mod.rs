@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Chain;
@@ -39,6 +40,8 @@ struct Inner {
     /// When the node last said that it is on the pinned chain. Never held while it is asked: a node that hangs
     /// must not make its callers wait for each other.
     on_chain: Mutex<Option<Timestamp>>,
+    /// A node did not take a transaction because it misses one below.
+    above_a_gap: Notify,
 }
 
 /// How long a node's chain id is believed. A node does not change its chain, but the address behind a URL can.
@@ -52,6 +55,7 @@ impl Upstream {
             finality: chain.finality,
             clock,
             on_chain: Mutex::new(None),
+            above_a_gap: Notify::new(),
         })))
     }
 
@@ -259,6 +263,7 @@ mod tests {
             max_open: 20,
             min_free: 0,
             show_pause_reason: false,
+            keys_kept: Duration::from_secs(86_400),
         };
         let ledger = Ledger::open(&config, Duration::from_secs(6), clock.clone()).await.unwrap();
         ledger.activate_policy(POLICY, "policy").await.unwrap();
@@ -278,6 +283,7 @@ mod tests {
             person: Some("Ada".to_owned()),
             accounts: vec![ACCOUNT],
             origins: Vec::new(),
+            repeat_window: None,
         };
         let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 10, gas_price: 100 };
         let quote = Quote { chain_id: 1, mined: 0, gas: Some(21_000), fees: Some(fees) };

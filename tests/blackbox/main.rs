@@ -15,6 +15,7 @@ mod audit;
 mod connect;
 mod doctor;
 mod first_steps;
+mod idempotency;
 mod json;
 mod keystore;
 mod kit;

@@ -144,7 +144,7 @@ async fn inv_13_a_token_that_went_away_is_used_again() {
 }
 
 /// A gateway whose token can hang and go away.
-async fn with_remote_token() -> (Gateway, RemoteToken) {
+pub async fn with_remote_token() -> (Gateway, RemoteToken) {
     let world = World::new().await;
     let remote = world.token.serve().await;
     let world = world.module(&remote_module(), &[("P11_KIT_SERVER_ADDRESS", &remote.address())]);

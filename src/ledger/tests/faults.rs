@@ -92,7 +92,7 @@ async fn a_claim_that_waits_is_told_at_once_when_writing_fails() {
         desk.sql(FAIL).await;
         desk.send(Ask { seed: 2, ..ASK }).await.unwrap_err();
     };
-    let both = async { tokio::join!(desk.send(Ask { value: 2, ..ASK }), fail).0 };
+    let both = async { tokio::join!(desk.send(Ask { nonce: Some(1), ..ASK }), fail).0 };
     let waited = tokio::time::timeout(Duration::from_secs(1), both).await.unwrap();
     assert!(matches!(waited, Err(ReserveError::Ledger(LedgerError::Unavailable(_)))), "{waited:?}");
 }
