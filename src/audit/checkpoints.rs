@@ -107,6 +107,14 @@ impl Checkpoints {
             Some(last) => last.clone(),
             None => {
                 let last = self.watch.last_checkpoint().await.map_err(|e| e.to_string())?;
+                let known = last.as_ref().map_or(0, |last| last.statement.checkpoint);
+                if self.outbox.in_file().is_some_and(|number| number > known) {
+                    metrics::counter!("chancery_ledger_older_than_checkpoints_total").increment(1);
+                    tracing::error!(
+                        "ALARM: the file of checkpoints knows of later ones than the ledger, which seems to be an older \
+                         copy; `chancery audit verify --checkpoints` says where they part"
+                    );
+                }
                 // What a crash kept from being pushed is pushed now.
                 let from = self.outbox.newest().map_or(0, |number| number.saturating_add(1));
                 for row in self.watch.checkpoints_from(from).await.map_err(|e| e.to_string())? {

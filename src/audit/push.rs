@@ -51,6 +51,11 @@ impl Outbox {
         if self.file.is_some() { self.newest } else { Some(u64::MAX) }
     }
 
+    /// The newest checkpoint of the file, where there is one.
+    pub(super) fn in_file(&self) -> Option<u64> {
+        self.newest.filter(|_| self.file.is_some())
+    }
+
     pub(super) fn push(&mut self, row: SealedRow) {
         let Ok(line) = serde_json::to_string(&row) else { return };
         self.newest = row.read().ok().map(|statement| statement.checkpoint).or(self.newest);

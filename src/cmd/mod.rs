@@ -10,6 +10,7 @@ pub mod keys;
 mod output;
 pub mod pause;
 pub mod policy;
+mod progress;
 pub mod serve;
 pub mod signer_worker;
 

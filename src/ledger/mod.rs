@@ -17,6 +17,7 @@ mod headroom;
 mod key_store;
 mod keys;
 mod life;
+mod lines;
 mod note;
 mod outcome;
 mod pause;
@@ -25,6 +26,8 @@ mod reader;
 mod repeats;
 mod replay;
 mod reserved;
+mod seals;
+mod show;
 mod standing;
 mod store;
 mod tally;
@@ -38,8 +41,9 @@ pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, Se
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
+pub use show::{Filter, export, show};
 pub use standing::{LastCheckpoint, Watch};
-pub use verify::{Broken, Filter, Verified, show, verify};
+pub use verify::{Against, Broken, Verified, verify, verify_against};
 
 #[cfg(test)]
 mod tests {

@@ -133,9 +133,8 @@ impl SealedRow {
 }
 
 impl Note {
-    /// The kinds that change nothing, as `replay` meets them; `checkpoint` is checked there.
-    pub(in crate::ledger) const PLAIN: [&'static str; 5] =
-        ["configuration", "access", "refusals", "key", "reconciliation"];
+    /// The kinds that change nothing, as `replay` meets them; the others are looked at there.
+    pub(in crate::ledger) const PLAIN: [&'static str; 4] = ["configuration", "access", "refusals", "key"];
 
     pub(in crate::ledger) const fn kind(&self) -> &'static str {
         match self {

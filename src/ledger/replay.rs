@@ -18,6 +18,7 @@ pub(in crate::ledger) struct Replay {
     pub head: Head,
     pub intents: usize,
     pub signatures: usize,
+    pub disagreements: usize,
     policy: Option<B256>,
     rows: HashMap<i64, Lived>,
     at_nonce: HashMap<(u64, Address, u64), Vec<i64>>,
@@ -83,6 +84,11 @@ struct Administration {
 }
 
 #[derive(Deserialize)]
+struct Agrees {
+    agrees: bool,
+}
+
+#[derive(Deserialize)]
 struct Policy {
     policy: B256,
 }
@@ -100,6 +106,7 @@ impl Replay {
             at_nonce: HashMap::new(),
             pauses: BTreeSet::new(),
             sealed: None,
+            disagreements: 0,
         }
     }
 
@@ -128,6 +135,11 @@ impl Replay {
             "administration" => self.administration(&read(entry)?),
             "refusal" | "stopped" => Ok(()),
             "checkpoint" => self.seal(&read(entry)?),
+            "reconciliation" => {
+                let agrees = read::<Agrees>(entry)?.agrees;
+                self.disagreements = self.disagreements.saturating_add(usize::from(!agrees));
+                Ok(())
+            }
             plain if Note::PLAIN.contains(&plain) => Ok(()),
             other => Err(format!("it is of an unknown kind, {other}")),
         }
