@@ -6,7 +6,7 @@ use crate::ledger::audit::Body;
 use crate::ledger::claims::Parked;
 use crate::ledger::core;
 use crate::ledger::key_store;
-use crate::ledger::life::{self, State, Word, heard};
+use crate::ledger::life::{self, State, Word, heard, heir};
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
 use crate::ledger::store;
@@ -82,12 +82,12 @@ pub(in crate::ledger) async fn apply(
             pauses::show(&pauses);
             group.answer(reply, Ok(pauses));
         }
-        Command::Open { reply } => {
-            let open = store::open_transactions(group.db).await?;
-            group.answer(reply, Ok(open));
+        Command::Unsettled { reply } => {
+            let unsettled = store::unsettled(group.db).await?;
+            group.answer(reply, Ok(unsettled));
         }
         Command::Next { chain, account, mined, reply } => {
-            let rows = store::rows_of(group.db, (chain, account), (mined, None)).await?;
+            let rows = store::rows_of(group.db, (chain, account), (mined, None), None).await?;
             group.answer(reply, Ok(core::next(&rows, mined)));
         }
         Command::Ready { reply } => {
@@ -138,6 +138,16 @@ pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -
         metrics::counter!("chancery_voided_total").increment(1);
         group.audit(&Body::Void { reservation: id, why }).await?;
         group.closed.push(id);
+        restore(group, id, State::Void).await?;
+    }
+    Ok(())
+}
+
+/// What a payload had outbid is live again where nothing else is at its nonce. The row of its turn says so.
+async fn restore(group: &mut Group<'_>, id: i64, turned: State) -> Sql<()> {
+    let Some((_, others)) = store::at_nonce_of(group.db, id).await? else { return Ok(()) };
+    if let Some(heir) = heir(turned, &others) {
+        store::turn(group.db, heir, State::Recorded).await?;
     }
     Ok(())
 }
@@ -151,15 +161,16 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
     let Some((state, others)) = store::at_nonce_of(group.db, id).await? else { return Ok(()) };
     let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
     let word = Word::from(outcome);
-    let turned = match heard(state, word, &others) {
-        Some(to) => store::turn(group.db, id, to).await?,
-        None => false,
-    };
+    let to = heard(state, word, &others).unwrap_or(state);
+    let turned = to != state && store::turn(group.db, id, to).await?;
     if turned && word == Word::Refused {
         key_store::refused(group.db, id, text).await?;
     }
     if store::note(group.db, id, word.name()).await? || turned {
         group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text }).await?;
+    }
+    if turned {
+        restore(group, id, to).await?;
     }
     Ok(())
 }

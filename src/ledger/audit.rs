@@ -121,6 +121,9 @@ pub(in crate::ledger) struct Intent<'a> {
     pub max_tip: Option<U128>,
     /// Whether the client wants it returned and not sent.
     pub returned: bool,
+    /// The recorded payload at this nonce in whose place it is to be mined.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<i64>,
     pub rule: &'a str,
     pub policy: B256,
     /// The name that the client gave to the request.

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use crate::ledger::Paused;
+use alloy_primitives::B256;
+
+use crate::ledger::{NotReplaced, Paused};
 use crate::transaction::Fees;
 
 /// The ledger itself is in trouble: nothing is signed until it is not.
@@ -29,8 +31,8 @@ pub enum ReserveError {
     /// As [`ReserveError::Outbid`], where the client set the fees itself.
     #[error("replacement transaction underpriced")]
     Underpriced,
-    #[error("another transaction of this account is signed, or being signed, at nonce {nonce}")]
-    NonceTaken { nonce: u64 },
+    #[error("another transaction of this account is signed, or being signed, at nonce {nonce}{}", kept(*.why))]
+    NonceTaken { nonce: u64, why: NotReplaced },
     #[error("nonce too low: next nonce {mined}, tx nonce {nonce}")]
     NonceTooLow { nonce: u64, mined: u64 },
     #[error("nonce {nonce} leaves a gap: the transaction at nonce {expected} did not come")]
@@ -54,7 +56,18 @@ pub enum ReserveError {
     Ledger(#[from] LedgerError),
 }
 
-/// Why a signature is not recorded, and so never leaves.
+/// What would have to be so for the payload to be replaced.
+const fn kept(why: NotReplaced) -> &'static str {
+    match why {
+        NotReplaced::Settled => ", and is final",
+        NotReplaced::NotAllowed => "; to replace it, a rule that allows this one must say replace = \"own\"",
+        NotReplaced::Anothers => {
+            "; it is another client's, or was returned and not sent, and only one's own can be replaced"
+        }
+    }
+}
+
+/// Why a signature may not leave.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RecordError {
     /// It came too late; its nonce may be another's by now.
@@ -63,6 +76,11 @@ pub enum RecordError {
     /// An operator paused it while it was being signed; the signature is thrown away.
     #[error(transparent)]
     Paused(#[from] Paused),
+    /// Neither the record nor its void was heard of: the ledger settles it by itself, and one of the two holds.
+    #[error(
+        "{hash} may have been recorded, and will be sent if it was: look for it before you ask again ({why})"
+    )]
+    Unknown { hash: B256, why: LedgerError },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }

@@ -16,6 +16,7 @@ use crate::config;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::keys::Name;
+use crate::ledger::life::State;
 use crate::ledger::note::Note;
 use crate::ledger::repeats::{Met, Repeat};
 use crate::ledger::store::Stored;
@@ -23,7 +24,7 @@ use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
     Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
-    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Voided,
+    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
 };
 use crate::policy::Permitted;
 use crate::transaction::{Kind, Sealed, Tx};
@@ -141,13 +142,15 @@ impl Ledger {
             self.ask(|reply| Command::Record { id: id.0, raw: sealed.raw, hash: sealed.hash, reply }).await;
         match done {
             Ok(Ok(())) => {}
-            Ok(Err(late @ (RecordError::Void | RecordError::Paused(_)))) => return Err(late),
             // Nobody knows how the commit ended. Whichever row exists wins: the record, or a void from now on.
-            Ok(Err(RecordError::Ledger(error))) | Err(error) => {
-                if self.void(id, "the record's commit was lost").await? == Voided::Void {
-                    return Err(error.into());
+            Ok(Err(RecordError::Ledger(why))) | Err(why) => {
+                match self.void(id, "the record's commit was lost").await {
+                    Ok(Voided::Recorded) => {}
+                    Ok(Voided::Void) => return Err(why.into()),
+                    Err(_) => return Err(RecordError::Unknown { hash: signed.sealed().hash, why }),
                 }
             }
+            Ok(Err(late)) => return Err(late),
         }
         Ok(signed.into_recorded())
     }
@@ -204,14 +207,18 @@ impl Ledger {
         self.ask(|reply| Command::Note { note, reply }).await?
     }
 
-    /// What is recorded and neither refused nor final: to be sent again until the chain has decided.
-    pub async fn open_transactions(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
-        let open = self.ask(|reply| Command::Open { reply }).await??;
-        Ok(open.into_iter().map(recorded).collect())
+    /// Whatever is signed and the chain has not decided of: any of it may be mined.
+    pub async fn unsettled(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
+        let unsettled = self.ask(|reply| Command::Unsettled { reply }).await??;
+        Ok(unsettled.into_iter().map(recorded).collect())
     }
 
     /// The lowest nonce from `mined` that none of our own transactions has.
     pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
+        // A question that anyone may ask as often as he likes: half of the queue is for what signs.
+        if self.commands.capacity() < self.commands.max_capacity() / 2 {
+            return Err(LedgerError::Busy);
+        }
         self.ask(|reply| Command::Next { chain, account, mined, reply }).await?
     }
 
@@ -259,6 +266,7 @@ impl Ledger {
         let person = permitted.caller().client().person.clone();
         let request = permitted.request().to_string();
         let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);
+        let replace = permitted.replace();
         let assign = Box::new(move |nonce| {
             let unsigned = K::assign(asked.clone(), nonce);
             (K::unsigned_bytes(&unsigned), K::digest(&unsigned))
@@ -276,6 +284,7 @@ impl Ledger {
             rule,
             policy,
             purpose,
+            replace,
             assign,
             reply,
             patience,
@@ -332,7 +341,19 @@ fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
     let request = RequestId::parse(&stored.request);
     let sealed = Sealed { raw: stored.raw, hash: stored.hash };
     let purpose = if stored.returned { Purpose::Return } else { Purpose::Send };
-    Recorded::new(ReservationId(stored.id), request, stored.account, stored.nonce, purpose, sealed)
+    let standing = match stored.state {
+        State::Vacant => Standing::Refused,
+        State::Outbid => Standing::Outbid,
+        _ => Standing::Live,
+    };
+    Recorded::new(
+        ReservationId(stored.id),
+        request,
+        stored.account,
+        stored.nonce,
+        (purpose, standing),
+        sealed,
+    )
 }
 
 /// Whether a process has this ledger open, without opening it. Asking takes the lock for a moment, but only

@@ -34,13 +34,14 @@ mod tally;
 mod verify;
 mod writer;
 
+pub use self::core::NotReplaced;
 pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger, in_use};
 pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
-pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
+pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed, Standing};
 pub use show::{Filter, export, show};
 pub use standing::{LastCheckpoint, Watch};
 pub use verify::{Against, Broken, Verified, verify, verify_against};

@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
-use crate::ledger::life::{State, Word, heard};
+use crate::ledger::life::{State, Word, heard, heir};
 use crate::ledger::note::{Note, SealedRow};
 use crate::ledger::reader::Reservation;
 use crate::ledger::{Pause, PauseScope};
@@ -48,6 +48,7 @@ struct Intent {
     nonce: Option<u64>,
     max_fee: Option<U128>,
     max_tip: Option<U128>,
+    replaces: Option<i64>,
     policy: B256,
 }
 
@@ -124,7 +125,8 @@ impl Replay {
             "signature" => self.sign(&read(entry)?),
             "void" => {
                 let id = read::<About>(entry)?.reservation;
-                self.turn(id, State::Void)
+                self.turn(id, State::Void)?;
+                self.restore(id, State::Void)
             }
             "outcome" => self.outcome(&read(entry)?),
             "final" => {
@@ -234,6 +236,13 @@ impl Replay {
         }
         if let (Some(chain), Some(nonce)) = (intent.chain, intent.nonce) {
             let place = (chain, intent.account, nonce);
+            if let Some(replaced) = intent.replaces {
+                let is_there = self.at_nonce.get(&place).is_some_and(|at| at.contains(&replaced));
+                if !is_there {
+                    return Err(format!("reservation {id} replaces {replaced}, which is not at its nonce"));
+                }
+                self.turn(replaced, State::Outbid)?;
+            }
             for other in self.at_nonce.get(&place).into_iter().flatten() {
                 let Some(other) = self.rows.get(other) else { continue };
                 if other.state.is_live() || other.state == State::Final {
@@ -253,6 +262,11 @@ impl Replay {
 
     fn sign(&mut self, signature: &Signature) -> Step {
         self.signatures = self.signatures.saturating_add(1);
+        let state = self.row(signature.reservation)?.state;
+        if state != State::Reserved {
+            let id = signature.reservation;
+            return Err(format!("reservation {id} was {}, and cannot be signed", state.name()));
+        }
         self.turn(signature.reservation, State::Recorded)?;
         let intent = self.row(signature.reservation)?.intent.clone();
         self.paused(&intent)?;
@@ -283,11 +297,19 @@ impl Replay {
             return Err(format!("reservation {id} was never sent"));
         }
         let word = Word::named(&said.outcome).ok_or_else(|| format!("no node says {}", said.outcome))?;
-        heard(state, word, &self.others(id)).map_or(Ok(()), |to| self.turn(id, to))
+        let others: Vec<State> = self.others(id).into_iter().map(|(_, state)| state).collect();
+        let Some(to) = heard(state, word, &others) else { return Ok(()) };
+        self.turn(id, to)?;
+        self.restore(id, to)
     }
 
-    /// The states of the other payloads at this one's nonce.
-    fn others(&self, id: i64) -> Vec<State> {
+    /// What was outbid is live again where nothing else is.
+    fn restore(&mut self, id: i64, turned: State) -> Step {
+        heir(turned, &self.others(id)).map_or(Ok(()), |heir| self.turn(heir, State::Recorded))
+    }
+
+    /// The other payloads at this one's nonce, with their states.
+    fn others(&self, id: i64) -> Vec<(i64, State)> {
         let place = self
             .rows
             .get(&id)
@@ -295,8 +317,7 @@ impl Replay {
         let others = place.and_then(|place| self.at_nonce.get(&place)).into_iter().flatten();
         others
             .filter(|other| **other != id)
-            .filter_map(|other| self.rows.get(other))
-            .map(|row| row.state)
+            .filter_map(|other| Some((*other, self.rows.get(other)?.state)))
             .collect()
     }
 

@@ -6,9 +6,9 @@ use alloy_primitives::B256;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::LedgerError;
+use crate::ledger::error::unavailable;
 use crate::ledger::note::SealedRow;
 use crate::ledger::reader;
-use crate::ledger::writer::unavailable;
 use crate::transaction::{ChainHead, Statement, checkpoint_digest};
 
 /// Reads the ledger's end again and again, on a connection of its own that cannot write.

@@ -76,7 +76,11 @@ impl Tally {
 
 impl Book {
     fn refill(&mut self, now: Instant) {
-        let whole = now.saturating_duration_since(self.refilled).as_millis() / REFILL.as_millis().max(1);
+        let whole = now
+            .saturating_duration_since(self.refilled)
+            .as_millis()
+            .checked_div(REFILL.as_millis())
+            .unwrap_or(0);
         let more = u32::try_from(whole).unwrap_or(u32::MAX).min(BURST);
         if more > 0 {
             self.left = self.left.saturating_add(more).min(BURST);

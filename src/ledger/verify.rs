@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::LedgerError;
 use crate::ledger::audit::{Entry, Head};
+use crate::ledger::error::said;
 use crate::ledger::lines::{Lines, NoRow, is_database};
 use crate::ledger::note::SealedRow;
 use crate::ledger::pauses;
@@ -15,7 +16,6 @@ use crate::ledger::reader;
 use crate::ledger::replay::Replay;
 use crate::ledger::seals::Seals;
 use crate::ledger::store;
-use crate::ledger::writer::said;
 
 const PAGE: i64 = 1000;
 

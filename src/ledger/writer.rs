@@ -17,7 +17,7 @@ use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
-pub(in crate::ledger) use crate::ledger::error::{said, unavailable};
+use crate::ledger::error::{said, unavailable};
 use crate::ledger::headroom::Headroom;
 use crate::ledger::pauses;
 use crate::ledger::repeats::Repeat;
@@ -91,7 +91,7 @@ pub(in crate::ledger) enum Command {
     Pauses {
         reply: Reply<Result<Vec<Pause>, LedgerError>>,
     },
-    Open {
+    Unsettled {
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
     },
     Next {

@@ -32,6 +32,7 @@ pub enum Cause {
     NodeRefused,
     SignerUnavailable,
     LedgerUnavailable,
+    OutcomeUnknown,
     NodeUnavailable,
     Busy,
     AnswerTooLarge,
@@ -118,7 +119,7 @@ pub const TABLE: &[Row] = &[
         Cause::NonceTaken,
         -32003,
         "nonce_taken",
-        "Another payload of ours is signed, or being signed, at the nonce that the client set.",
+        "Another payload of ours is signed, or being signed, at the nonce that the client set, and this one may not replace it.",
     ),
     row(
         Cause::NonceGap,
@@ -161,6 +162,12 @@ pub const TABLE: &[Row] = &[
         -32603,
         "ledger_unavailable",
         "The ledger cannot be written (disk full, lost). Nothing is signed without it.",
+    ),
+    row(
+        Cause::OutcomeUnknown,
+        -32603,
+        "outcome_unknown",
+        "The ledger failed while the signature was recorded: if it was, it is sent. Look for the hash in the message first.",
     ),
     row(
         Cause::NodeUnavailable,
@@ -323,6 +330,7 @@ mod tests {
         let failed = [
             Cause::SignerUnavailable,
             Cause::LedgerUnavailable,
+            Cause::OutcomeUnknown,
             Cause::NodeUnavailable,
             Cause::Busy,
             Cause::Internal,

@@ -11,10 +11,11 @@ use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Book, Call, Facts, Subject};
 use crate::policy::index::{Index, of_effect};
 use crate::policy::judged::{Judged, facts};
-use crate::policy::permitted::Permitted;
+use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Effect, Failure, Rule};
 use crate::policy::wrapper::Wrappers;
+use crate::transaction::Filled;
 
 /// All files of a policy folder, read and checked. The default has no rule, and denies everything.
 #[derive(Debug)]
@@ -87,8 +88,24 @@ impl Policy {
         if count {
             self.rates.charge(&facts, &rule)?;
         }
+        let replace = self.replaces(&facts);
         drop(facts);
-        Ok(Permitted::new(asked, caller.clone(), rule, self.hash))
+        Ok(Permitted::new(asked, caller.clone(), rule, self.hash).replacing(replace))
+    }
+
+    /// Whether some rule that allows this lets it replace; which rule is named does not matter.
+    fn replaces(&self, facts: &Facts<'_>) -> Replace {
+        let names_a_nonce = |asked: &Filled| asked.request().nonce().is_some();
+        if !matches!(&facts.subject, Subject::Transaction(transaction) if names_a_nonce(transaction.asked)) {
+            return Replace::Never;
+        }
+        let candidates = self.index.candidates(&facts.subject);
+        let mut allowing = of_effect(&self.rules, &candidates, Effect::Allow);
+        if allowing.any(|rule| rule.replaces_own && rule.matches(facts)) {
+            Replace::Own
+        } else {
+            Replace::Never
+        }
     }
 
     pub(in crate::policy) fn verdict(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {

@@ -48,12 +48,12 @@ pub(super) struct Rule {
     pub execution_fee: Option<Spanned<Value>>,
     pub text: Option<Spanned<Value>>,
     pub siwe: Option<Spanned<Siwe>>,
+    pub replace: Option<Text>,
     // Known, so that the refusal can say that they come later.
     pub hours: Option<Spanned<Value>>,
     pub outcome: Option<Spanned<Value>>,
     pub primary_type: Option<Spanned<Value>>,
     pub fields: Option<Spanned<Value>>,
-    pub replace: Option<Spanned<Value>>,
 }
 
 #[derive(Deserialize)]

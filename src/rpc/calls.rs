@@ -66,8 +66,8 @@ where
             Err(error) => {
                 // Nobody can say what such a body asks; that it names a signature is enough to write it down.
                 let head = body.get(..NAMES_WITHIN).unwrap_or(body);
-                let names = head.split(|byte| *byte == b'"').filter_map(|part| str::from_utf8(part).ok());
-                let named = names.into_iter().find(|name| (self.is_ordered)(name));
+                let mut parts = head.split(|byte| *byte == b'"').filter_map(|part| str::from_utf8(part).ok());
+                let named = parts.find(|part| (self.is_ordered)(part));
                 let refused = self.refuse_malformed(client, Id::Null, named, &Refusal::from(&error)).await;
                 Some(refused.into())
             }

@@ -15,8 +15,10 @@ use crate::config::{self, Client};
 use crate::identity::{AccountCaller, Caller, IdempotencyKey, RequestId};
 use crate::ledger::handle::prepare;
 use crate::ledger::writer::Writer;
-use crate::ledger::{Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed};
-use crate::policy::Permitted;
+use crate::ledger::{
+    Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
+};
+use crate::policy::{Permitted, Replace};
 use crate::transaction::{Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point};
 
 pub const CHAIN: u64 = 31337;
@@ -46,6 +48,7 @@ pub struct Ask {
     pub floor: Option<Fees>,
     pub mined: u64,
     pub policy: B256,
+    pub replace: Replace,
     pub key: Option<&'static str>,
     /// Seconds of the client's `repeat_window`.
     pub window: Option<u64>,
@@ -61,6 +64,7 @@ pub const ASK: Ask = Ask {
     floor: None,
     mined: 0,
     policy: POLICY,
+    replace: Replace::Never,
     key: None,
     window: None,
 };
@@ -105,6 +109,12 @@ impl Desk {
         fresh(self.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap())
     }
 
+    /// What is to be sent until the chain has decided of it.
+    pub async fn live(&self) -> Vec<Recorded<Tx>> {
+        let unsettled = self.ledger.unsettled().await.unwrap();
+        unsettled.into_iter().filter(|recorded| recorded.standing() == Standing::Live).collect()
+    }
+
     pub async fn sql(&self, statement: &'static str) {
         sql(&self.file, statement).await;
     }
@@ -130,7 +140,7 @@ impl Ask {
         let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 107 };
         let quote = Quote { chain_id: CHAIN, mined: self.mined, gas: None, fees: Some(fees) };
         let filled = Request::parse(Some(&params)).unwrap().fill(&quote, self.floor.as_ref()).unwrap();
-        Permitted::for_test(filled, self.caller(), self.policy)
+        Permitted::for_test(filled, self.caller(), self.policy).replacing_for_test(self.replace)
     }
 
     pub fn message(self, text: &'static str) -> Permitted<Message> {

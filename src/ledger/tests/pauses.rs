@@ -85,7 +85,7 @@ async fn what_is_being_signed_when_the_pause_comes_is_void_and_its_nonce_free() 
 async fn who_waits_for_a_signature_is_told_at_once() {
     let desk = Desk::open(PATIENT).await;
     let _signing = desk.reserve(Ask { client: "bob", ..ASK }).await;
-    let (ledger, waits) = (desk.ledger.clone(), Ask { value: 2, ..ASK }.permitted());
+    let (ledger, waits) = (desk.ledger.clone(), Ask { nonce: Some(1), ..ASK }.permitted());
     let waiting = tokio::spawn(async move { ledger.reserve(waits, Purpose::Send).await });
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     desk.pause(client("alice")).await;

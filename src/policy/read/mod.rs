@@ -207,6 +207,7 @@ mod tests {
             ("max = \"0.05 ether\"", "", 17, "write { min"),
             ("execution_fee = {", "text = \"any\" # {", 17, "`text` goes with kind = \"message\" only"),
             ("execution_fee = {", "hours = \"always\" # {", 17, "`hours` is not read by this version"),
+            ("execution_fee = {", "replace = \"any\" # {", 17, "expected \"own\" or \"never\""),
             ("abi = \"erc20\"", "abi = \"erc-20\"", 3, "no such ABI"),
             ("decimals = 6, ", "", 3, "`symbol` needs `decimals`"),
             ("symbol = \"USDC\"", "symbol = \"ether\"", 3, "a meaning of its own"),

@@ -43,8 +43,10 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
     } else {
         only_with(file, RuleKind::Message, &message_keys(written));
     }
+    let replaces_own = replaces_own(file, written.replace.as_ref(), allow);
     let place = file.place(&written.id.span());
-    Some(Rule { id: id?.into(), effect: effect?, kind: meant.kind, conditions: meant.conditions, place })
+    let (kind, conditions) = (meant.kind, meant.conditions);
+    Some(Rule { id: id?.into(), effect: effect?, kind, conditions, replaces_own, place })
 }
 
 pub(super) fn read_rate(file: &mut File<'_>, written: &written::Rate, names: &mut Names<'_>) -> Option<Rate> {
@@ -112,13 +114,27 @@ fn effect(file: &mut File<'_>, written: &Text) -> Option<Effect> {
     None
 }
 
+fn replaces_own(file: &mut File<'_>, written: Option<&Text>, allow: bool) -> bool {
+    let Some(written) = written else { return false };
+    if !allow {
+        file.wrong(&written.span(), "`replace` goes with effect = \"allow\" only: it is no condition");
+    }
+    match written.get_ref().as_str() {
+        "own" => true,
+        "never" => false,
+        other => {
+            file.wrong(&written.span(), format_args!("`{other}`: expected \"own\" or \"never\""));
+            false
+        }
+    }
+}
+
 fn refuse_later(file: &mut File<'_>, written: &written::Rule) {
     for (key, value) in [
         ("hours", &written.hours),
         ("outcome", &written.outcome),
         ("primary_type", &written.primary_type),
         ("fields", &written.fields),
-        ("replace", &written.replace),
     ] {
         if let Some(value) = value {
             file.wrong(&value.span(), format_args!("`{key}` is not read by this version"));
@@ -233,6 +249,7 @@ fn transaction_keys(written: &written::Rule) -> Keys {
         ("args", written.args.as_ref().map(Spanned::span)),
         ("value", written.value.as_ref().map(Spanned::span)),
         ("execution_fee", written.execution_fee.as_ref().map(Spanned::span)),
+        ("replace", written.replace.as_ref().map(Spanned::span)),
     ]
 }
 
