@@ -44,8 +44,9 @@ pub struct Checkpoints {
     clock: Clock,
     watch: Watch,
     outbox: Outbox,
-    /// The newest one of the chain; unread at first, and after every failure.
-    last: Option<Option<LastCheckpoint>>,
+    /// The newest one of the chain. Not read at first, and read again after every failure.
+    last: Option<LastCheckpoint>,
+    is_read: bool,
     /// When this process made one last.
     made: Option<Instant>,
     rest: Option<(Instant, Duration)>,
@@ -70,6 +71,7 @@ impl Checkpoints {
             watch,
             outbox,
             last: None,
+            is_read: false,
             made: None,
             rest: None,
             late: Late::default(),
@@ -92,7 +94,7 @@ impl Checkpoints {
         if let Some(why) = &failed {
             let wait = self.rest.map_or(FIRST_REST, |(_, wait)| wait.saturating_mul(2).min(LONGEST_REST));
             self.rest = now.checked_add(wait).map(|until| (until, wait));
-            self.last = None;
+            self.is_read = false;
             tracing::warn!(why, "a checkpoint of the audit chain is late");
             metrics::counter!("chancery_checkpoint_failures_total").increment(1);
         } else {
@@ -103,26 +105,10 @@ impl Checkpoints {
     }
 
     async fn make_if_due(&mut self, ledger: &Ledger, now: Instant, end: bool) -> Result<(), String> {
-        let last = match &self.last {
-            Some(last) => last.clone(),
-            None => {
-                let last = self.watch.last_checkpoint().await.map_err(|e| e.to_string())?;
-                let known = last.as_ref().map_or(0, |last| last.statement.checkpoint);
-                if self.outbox.in_file().is_some_and(|number| number > known) {
-                    metrics::counter!("chancery_ledger_older_than_checkpoints_total").increment(1);
-                    tracing::error!(
-                        "ALARM: the file of checkpoints knows of later ones than the ledger, which seems to be an older \
-                         copy; `chancery audit verify --checkpoints` says where they part"
-                    );
-                }
-                // What a crash kept from being pushed is pushed now.
-                let from = self.outbox.newest().map_or(0, |number| number.saturating_add(1));
-                for row in self.watch.checkpoints_from(from).await.map_err(|e| e.to_string())? {
-                    self.outbox.push(row);
-                }
-                self.last.insert(last).clone()
-            }
-        };
+        if !self.is_read {
+            self.read_last().await?;
+        }
+        let last = self.last.clone();
         let heads = self.watch.heads().await.map_err(|e| e.to_string())?;
         let fresh = fresh_rows(&heads, last.as_ref());
         let waited = self.made.is_none_or(|made| now.saturating_duration_since(made) >= self.config.every);
@@ -131,6 +117,26 @@ impl Checkpoints {
             self.make(ledger, heads, last).await?;
             self.made = Some(now);
         }
+        Ok(())
+    }
+
+    /// The newest checkpoint of the chain. What a crash kept from being pushed is pushed now.
+    async fn read_last(&mut self) -> Result<(), String> {
+        let last = self.watch.last_checkpoint().await.map_err(|e| e.to_string())?;
+        let known = last.as_ref().map_or(0, |last| last.statement.checkpoint);
+        if self.outbox.in_file().is_some_and(|number| number > known) {
+            metrics::counter!("chancery_ledger_older_than_checkpoints_total").increment(1);
+            tracing::error!(
+                "ALARM: the file of checkpoints knows of later ones than the ledger, which seems to be an older copy; \
+                 `chancery audit verify --checkpoints` says where they part"
+            );
+        }
+        let from = self.outbox.newest().map_or(0, |number| number.saturating_add(1));
+        for row in self.watch.checkpoints_from(from).await.map_err(|e| e.to_string())? {
+            self.outbox.push(&row);
+        }
+        self.last = last;
+        self.is_read = true;
         Ok(())
     }
 
@@ -168,8 +174,8 @@ impl Checkpoints {
         let row = SealedRow::new(&text, &recorded);
         ledger.note(Note::Checkpoint(row.clone())).await.map_err(|e| e.to_string())?;
         metrics::counter!("chancery_checkpoints_total").increment(1);
-        self.last = Some(Some(LastCheckpoint { digest: checkpoint_digest(&text), statement }));
-        self.outbox.push(row);
+        self.last = Some(LastCheckpoint { digest: checkpoint_digest(&text), statement });
+        self.outbox.push(&row);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod checkpoints;
+mod keys;
 mod push;
 mod webhook;
 
@@ -15,6 +16,7 @@ use crate::ledger::{Ledger, LedgerError};
 
 pub use access::Doors;
 pub use checkpoints::{Checkpoints, Late};
+pub use keys::Keys;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,6 +29,7 @@ const TELL_REFUSALS: u32 = 60;
 pub struct Auditor {
     pub ledger: Ledger,
     pub doors: Doors,
+    pub keys: Keys,
     /// Where the configuration names a key for them.
     pub checkpoints: Option<Checkpoints>,
 }
@@ -48,6 +51,7 @@ impl Auditor {
                 said("refusals", self.ledger.tell_refusals().await);
             }
             self.doors.tell(&self.ledger, false).await;
+            self.keys.look(&self.ledger).await;
             if let Some(checkpoints) = &mut self.checkpoints {
                 checkpoints.look(&self.ledger, false).await;
             }

@@ -56,8 +56,8 @@ impl Outbox {
         self.newest.filter(|_| self.file.is_some())
     }
 
-    pub(super) fn push(&mut self, row: SealedRow) {
-        let Ok(line) = serde_json::to_string(&row) else { return };
+    pub(super) fn push(&mut self, row: &SealedRow) {
+        let Ok(line) = serde_json::to_string(row) else { return };
         self.newest = row.read().ok().map(|statement| statement.checkpoint).or(self.newest);
         if let Some(posts) = &self.posts
             && posts.try_send(line.clone()).is_err()

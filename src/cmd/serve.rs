@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
-use crate::audit::{Auditor, Checkpoints, Doors};
+use crate::audit::{Auditor, Checkpoints, Doors, Keys};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
@@ -98,8 +98,10 @@ async fn serve(context: &Context, config: Config) -> Done {
     if let Some((listener, _)) = &admin {
         doors = doors.with("admin", listener.visitors());
     }
+    let keys = Keys::new(&config, signer.clone());
     let audited = CancellationToken::new();
-    let auditor = tokio::spawn(Auditor { ledger: ledger.clone(), doors, checkpoints }.run(audited.clone()));
+    let auditor =
+        tokio::spawn(Auditor { ledger: ledger.clone(), doors, keys, checkpoints }.run(audited.clone()));
     let background = [
         tokio::spawn(metrics.upkeep()),
         tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),

@@ -132,8 +132,8 @@ impl Parked {
             (Verdict::Free, Some(slot)) => {
                 let account = (slot.chain, self.reserve.account);
                 let Reserve { intent, replace, .. } = *self.reserve;
-                let asker = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
-                let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(asker)).await?;
+                let behalf = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
+                let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(behalf)).await?;
                 Some(decide(&rows, &Bid { slot, intent, replace }, rules.max_open))
             }
         };

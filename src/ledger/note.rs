@@ -66,11 +66,14 @@ pub struct Refusals {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyUse {
     pub token: String,
-    /// `proved`, `generated` or `unlatched`.
+    /// `proved` (it signed with each of these keys, and recovered to its address), `unavailable`, `generated` or
+    /// `unlatched`.
     pub what: &'static str,
     pub keys: Vec<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The user of the machine, where a person did it on the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<u32>,

@@ -75,6 +75,28 @@ async fn with_less_room_than_the_headroom_nothing_is_signed_and_readiness_says_s
     assert!(ready.body.contains("min_free"), "{}", ready.body);
 }
 
+#[tokio::test]
+async fn the_audit_says_which_keys_were_proved_made_and_unlatched() {
+    let mut gateway = Gateway::start().await;
+    let treasury = json!(gateway.treasury().to_string().to_lowercase());
+    let proved = eventually("the proof", async || rows(&gateway, "key").await.into_iter().next()).await;
+    assert_eq!(
+        (&proved["what"], &proved["token"], &proved["keys"][0]),
+        (&json!("proved"), &json!("main"), &treasury)
+    );
+    let said = gateway.chancery(&["keys", "generate", "--label", "second"]).await;
+    assert!(said.stderr.contains("a running gateway has it open"), "{said:?}");
+    stop(&mut gateway).await;
+    gateway.chancery(&["keys", "generate", "--label", "third"]).await.well();
+    std::fs::write(gateway.folder().join("main.pin-latch"), "CKR_PIN_INCORRECT\n").unwrap();
+    gateway.chancery(&["keys", "unlatch", "main"]).await.well();
+    let rows = rows(&gateway, "key").await;
+    let done: Vec<_> = rows.iter().map(|row| row["what"].as_str().unwrap()).collect();
+    assert_eq!(done, ["proved", "generated", "unlatched"]);
+    assert_eq!(rows[1]["label"], "third");
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
 /// A world whose chain is sealed by a key of its own, often.
 async fn sealed() -> (World, String) {
     let world = World::new().await;

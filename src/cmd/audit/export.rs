@@ -63,8 +63,8 @@ impl Export {
     pub(super) fn run(self, context: &Context, runtime: &Runtime) -> Done {
         let file = ledger_file(context, self.file)?;
         let filter = Filter { kind: self.kind, since: self.since, until: self.until, ..Filter::default() };
-        let named = self.output.as_ref();
-        let mut out: Box<dyn Write> = match named {
+        let path = self.output.as_ref();
+        let mut out: Box<dyn Write> = match path {
             Some(path) => Box::new(BufWriter::new(
                 new_file(path).hint(path.display(), "name a file that is not there yet")?,
             )),
@@ -87,7 +87,7 @@ impl Export {
         drop(progress);
         let rows = exported.hint("the rows cannot be exported", HINT)?;
         out.flush()?;
-        if let Some(path) = named {
+        if let Some(path) = path {
             File::open(path)?.sync_all()?;
             let text = format!("{rows} rows in {}", path.display());
             context.print(&json!({ "rows": rows, "file": path.display().to_string() }), text)?;

@@ -65,36 +65,38 @@ impl Verify {
 }
 
 fn text(verified: &Verified, against: &Against) -> String {
-    let mut text = if against.partial {
+    let mut lines = vec![if against.partial {
         format!("every row is whole, up to row {}", verified.rows)
     } else {
         format!(
             "the chain holds: {} rows, {} intents, {} signatures, head {}",
             verified.rows, verified.intents, verified.signatures, verified.head
         )
-    };
+    }];
     let after = verified.rows.saturating_sub(verified.covered);
     if verified.checkpoints == 0 {
-        text.push_str(
-            "\nno checkpoint: a chain that was cut off or written anew as a whole would not be noticed",
+        lines.push(
+            "no checkpoint: a chain that was cut off or written anew as a whole would not be noticed"
+                .to_owned(),
         );
     } else {
         let keys: Vec<String> = verified.keys.iter().map(ToString::to_string).collect();
-        let keys = keys.join(", ");
-        text.push_str(&format!(
-            "\n{} checkpoints by {keys} agree with it up to row {}; after that are {after} rows, of which only a later \
+        lines.push(format!(
+            "{} checkpoints by {} agree with it up to row {}; after that are {after} rows, of which only a later \
              checkpoint could tell whether more were cut off",
-            verified.checkpoints, verified.covered
+            verified.checkpoints,
+            keys.join(", "),
+            verified.covered
         ));
         if against.key.is_none() {
-            text.push_str("\nwhose key that is, only you can say: give --key to have it compared");
+            lines.push("whose key that is, only you can say: give --key to have it compared".to_owned());
         }
     }
     if verified.disagreements > 0 {
-        text.push_str(&format!(
-            "\nATTENTION: {} rows of kind `reconciliation` say that a token and the ledger disagree on what was signed",
+        lines.push(format!(
+            "ATTENTION: {} rows of kind `reconciliation` say that a token and the ledger disagree on what was signed",
             verified.disagreements
         ));
     }
-    text
+    lines.join("\n")
 }
