@@ -12,6 +12,7 @@
 
 mod connect;
 mod doctor;
+mod faults;
 mod first_steps;
 mod json;
 mod keystore;

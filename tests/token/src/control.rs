@@ -49,6 +49,9 @@ pub struct Fault {
     #[serde(default, deserialize_with = "named")]
     pub code: Option<u64>,
     pub signature: Option<Bad>,
+    /// It is over when the process that met it first ends.
+    #[serde(default)]
+    until_restart: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -119,6 +122,14 @@ impl Fault {
             let seen = counts.add(places::fault(control, index));
             let last = self.times.map_or(u64::MAX, |times| self.skip + times);
             if !(self.skip..last).contains(&seen) {
+                return false;
+            }
+        }
+        if self.until_restart {
+            let process = u64::from(std::process::id());
+            let first = counts
+                .change(places::process(control, index), |first| if first == 0 { process } else { first });
+            if first != 0 && first != process {
                 return false;
             }
         }

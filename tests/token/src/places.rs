@@ -40,6 +40,12 @@ pub const SESSIONS: u64 = 68;
 
 /// How many calls a fault of the control file has seen. Each control file has a number of its own, so that counting
 /// goes on where a worker dies in the middle, and begins anew with another file.
+/// There are at most eight faults at a time.
 pub const fn fault(control: u64, index: u64) -> u64 {
     128 + (control % 100_000) * 16 + index
+}
+
+/// The process that met a fault first.
+pub const fn process(control: u64, index: u64) -> u64 {
+    fault(control, index) + 8
 }
