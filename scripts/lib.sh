@@ -58,3 +58,9 @@ wait_for() {
 json_field() {
     sed -n "s/.*\"$1\": *\"\\([^\"]*\\)\".*/\\1/p" | head -n 1
 }
+
+# Makes a cargo subcommand's program available, from .tools/ if it is nowhere else.
+cargo_tool() {
+    export PATH="$tools/cargo/bin:$PATH"
+    command -v "$1" >/dev/null || cargo install --locked --root "$tools/cargo" "$1" >&2 || die "cargo cannot install $1"
+}

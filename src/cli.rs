@@ -32,6 +32,8 @@ enum Verb {
     Certs(cmd::certs::Certs),
     Keys(cmd::keys::Keys),
     Policy(cmd::policy::Policy),
+    Pause(cmd::pause::Pause),
+    Resume(cmd::pause::Resume),
     Audit(cmd::audit::Audit),
     Doctor(cmd::doctor::Doctor),
     #[command(hide = true)]
@@ -49,6 +51,8 @@ pub fn main() -> ExitCode {
         Verb::Certs(verb) => verb.run(&context),
         Verb::Keys(verb) => verb.run(&context),
         Verb::Policy(verb) => verb.run(&context),
+        Verb::Pause(verb) => verb.run(&context),
+        Verb::Resume(verb) => verb.run(&context),
         Verb::Audit(verb) => verb.run(&context),
         Verb::Doctor(verb) => verb.run(&context),
         Verb::SignerWorker(verb) => verb.run(&context),

@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("signer", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
     ("upstream", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
     // what watches the path, and what starts it
+    ("audit", &["ledger", "listener"]),
     (
         "admin",
         &["clock", "config", "identity", "ledger", "metrics", "policy", "signer", "transaction", "upstream"],
@@ -32,6 +33,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cmd",
         &[
             "admin",
+            "audit",
             "clock",
             "config",
             "identity",

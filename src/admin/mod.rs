@@ -1,6 +1,8 @@
-//! Who watches: the second mutual-TLS listener, with health that tells the truth and metrics.
+//! Who watches: the second mutual-TLS listener, with health that tells the truth, metrics, and the API of operators.
 
+mod api;
 mod health;
+mod pauses;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,12 +13,15 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
+use hyper::body::Body;
 use serde_json::json;
 
-use crate::config::OperatorRole;
+use crate::admin::api::{NOBODY, Trouble, json_answer};
+use crate::config::Operator;
 use crate::identity::Person;
 use crate::metrics::Exposition;
 
+pub use api::Api;
 pub use health::{Check, Health};
 
 /// The admin endpoints. Cheap to clone.
@@ -28,41 +33,53 @@ struct Inner {
     hosts: Vec<String>,
     health: Health,
     metrics: Exposition,
+    api: Api,
 }
 
 /// One operator's connection.
 #[derive(Clone, Debug)]
 pub struct Desk {
     admin: Admin,
-    role: Option<OperatorRole>,
+    operator: Option<Arc<Operator>>,
 }
 
 type Answer = Response<Full<Bytes>>;
 
 impl Admin {
-    pub fn new(hosts: Vec<String>, health: Health, metrics: Exposition) -> Self {
-        Self(Arc::new(Inner { hosts, health, metrics }))
+    pub fn new(hosts: Vec<String>, health: Health, metrics: Exposition, api: Api) -> Self {
+        Self(Arc::new(Inner { hosts, health, metrics, api }))
     }
 
     /// The service for one connection; a client's certificate gets 403 to everything.
     pub fn connection(&self, person: &Person) -> Desk {
-        let role = match person {
-            Person::Operator(operator) => Some(operator.role),
+        let operator = match person {
+            Person::Operator(operator) => Some(Arc::clone(operator)),
             Person::Client(_) => None,
         };
-        Desk { admin: self.clone(), role }
+        Desk { admin: self.clone(), operator }
     }
 
-    async fn answer<B>(self, role: Option<OperatorRole>, request: Request<B>) -> Answer {
-        if role.is_none() {
-            return text(StatusCode::FORBIDDEN, "this certificate is not an operator's; see [[operator]]\n");
-        }
+    async fn answer<B>(self, operator: Option<Arc<Operator>>, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes, Error: Into<Trouble>> + Send + 'static,
+    {
+        let is_api = request.uri().path().starts_with("/v1/");
+        let Some(operator) = operator else {
+            return if is_api {
+                json_answer(StatusCode::FORBIDDEN, &json!({ "error": NOBODY, "hint": null }))
+            } else {
+                text(StatusCode::FORBIDDEN, format!("{NOBODY}\n"))
+            };
+        };
         // The same two rules as on the gateway: a browser carries the certificate wherever a page sends it.
         if !self.is_ours(&request) {
             return text(StatusCode::MISDIRECTED_REQUEST, "this host is not in [admin] hosts\n");
         }
         if request.headers().contains_key(ORIGIN) {
             return text(StatusCode::FORBIDDEN, "requests from web pages are refused\n");
+        }
+        if is_api {
+            return self.0.api.answer(operator, request).await;
         }
         if request.method() != Method::GET {
             let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
@@ -73,7 +90,7 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "alive\n"),
             "/readyz" => self.readyz().await,
             "/metrics" => text(StatusCode::OK, self.0.metrics.render()),
-            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n"),
+            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /v1/…\n"),
         }
     }
 
@@ -81,9 +98,10 @@ impl Admin {
         let checks = self.0.health.checks().await;
         let ready = checks.iter().all(|check| check.trouble.is_none());
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        let mut answer = text(status, json!({ "ready": ready, "checks": checks }).to_string());
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        answer
+        // A pause is no trouble: the gateway does what it was told to. Whoever wonders sees it all the same.
+        let held = self.0.api.ledger().pauses().await.unwrap_or_default();
+        let paused = pauses::shown(&held, self.0.api.config());
+        json_answer(status, &json!({ "ready": ready, "checks": checks, "paused": paused }))
     }
 
     /// Exactly one `Host`, or the HTTP/2 authority, and it is one of ours.
@@ -99,14 +117,16 @@ impl Admin {
     }
 }
 
-impl<B: Send + 'static> hyper::service::Service<Request<B>> for Desk {
+impl<B: Body<Data = Bytes, Error: Into<Trouble>> + Send + 'static> hyper::service::Service<Request<B>>
+    for Desk
+{
     type Response = Answer;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
-        let (admin, role) = (self.admin.clone(), self.role);
-        Box::pin(async move { Ok(admin.answer(role, request).await) })
+        let (admin, operator) = (self.admin.clone(), self.operator.clone());
+        Box::pin(async move { Ok(admin.answer(operator, request).await) })
     }
 }
 

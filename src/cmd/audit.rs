@@ -33,7 +33,7 @@ enum Verb {
         /// Only what this account signed or was asked to sign
         #[arg(long, value_name = "ADDRESS")]
         account: Option<Address>,
-        /// Only rows of this kind: intent, signature, outcome, void, final, repeat, refusal, policy, started, stopped
+        /// Only rows of this kind, such as intent, signature, refusal, access; docs/audit.md lists them
         #[arg(long)]
         kind: Option<String>,
     },
@@ -133,7 +133,13 @@ mod tests {
         let file = folder.path().join("ledger.sqlite");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let config = config::Ledger { path: file.clone(), max_open: 1 };
+            let config = config::Ledger {
+                path: file.clone(),
+                max_open: 1,
+                min_free: 0,
+                show_pause_reason: false,
+                keys_kept: Duration::from_secs(86_400),
+            };
             let ledger = Ledger::open(&config, Duration::from_secs(1), Clock::system()).await.unwrap();
             ledger.activate_policy(B256::ZERO, "").await.unwrap();
             ledger.close().await;

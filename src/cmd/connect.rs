@@ -33,13 +33,16 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::cmd::connect::child::{Interrupts, Run};
-use crate::cmd::connect::credentials::Credentials;
 use crate::cmd::connect::gateway::Gateway;
 use crate::cmd::connect::socket::{Places, Socket};
-use crate::cmd::connect::target::Target;
 use crate::cmd::connect::token::Token;
 use crate::cmd::connect::web::Web;
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
+
+pub(in crate::cmd) use crate::cmd::connect::credentials::Credentials;
+pub(in crate::cmd) use crate::cmd::connect::link::{Sender, open};
+pub(in crate::cmd) use crate::cmd::connect::target::Target;
+pub(in crate::cmd) use crate::cmd::connect::trouble::Trouble;
 
 /// How long requests that are under way may take to end after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);

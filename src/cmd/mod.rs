@@ -1,5 +1,6 @@
 //! One verb a file. Data goes to stdout, talk to stderr; every foreseeable mistake carries a hint.
 
+pub mod admin_client;
 pub mod audit;
 pub mod certs;
 pub mod connect;
@@ -7,6 +8,7 @@ pub mod doctor;
 pub mod init;
 pub mod keys;
 mod output;
+pub mod pause;
 pub mod policy;
 pub mod serve;
 pub mod signer_worker;

@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::keccak256;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, Api, Health};
+use crate::audit::{Auditor, Doors};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
 use crate::identity::{Directory, Person};
-use crate::ledger::Ledger;
+use crate::ledger::{Configuration, Ledger, Note};
 use crate::listener::{Connection, Entrance, Listener, Tls};
 use crate::methods::{self, App, Service};
 use crate::metrics::Exposition;
@@ -53,6 +55,7 @@ async fn serve(context: &Context, config: Config) -> Done {
         "the ledger cannot be opened",
         "is another `chancery serve` running on it, and can its folder be written?",
     )?;
+    ledger.note(configuration(&config)).await?;
     ledger.activate_policy(policy.hash(), policy.text()).await?;
     let signer = Signer::start(&config, std::env::current_exe()?).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
@@ -71,7 +74,8 @@ async fn serve(context: &Context, config: Config) -> Done {
         Some(admin) => {
             let health = Health::new(ledger.clone(), signer.clone(), upstream.clone());
             let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
-            Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone())))
+            let api = Api::new(config.clone(), ledger.clone());
+            Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone(), api)))
         }
         None => None,
     };
@@ -83,6 +87,12 @@ async fn serve(context: &Context, config: Config) -> Done {
     });
     context.print(&listening, format_args!("listening on https://{}", gateway.local_addr()))?;
 
+    let mut doors = Doors::default().with("gateway", gateway.visitors());
+    if let Some((listener, _)) = &admin {
+        doors = doors.with("admin", listener.visitors());
+    }
+    let audited = CancellationToken::new();
+    let auditor = tokio::spawn(Auditor { ledger: ledger.clone(), doors }.run(audited.clone()));
     let background = [
         tokio::spawn(metrics.upkeep()),
         tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),
@@ -111,10 +121,22 @@ async fn serve(context: &Context, config: Config) -> Done {
     for task in background {
         task.abort();
     }
+    audited.cancel();
+    if tokio::time::timeout(drain, auditor).await.is_err() {
+        tracing::warn!("the last rows of the audit were not written in time");
+    }
     signer.stop().await;
     ledger.close().await;
     context.say("stopped");
     Ok(Success::Done)
+}
+
+fn configuration(config: &Config) -> Note {
+    Note::Configuration(Configuration {
+        file: config.file.display().to_string(),
+        hash: keccak256(&config.shown),
+        text: config.shown.clone(),
+    })
 }
 
 /// The gateway's handshake lets clients in only; an operator that came in all the same has no account.
@@ -128,6 +150,7 @@ fn client_of(person: &Person) -> Arc<Client> {
             person: Some(operator.person.clone()),
             accounts: Vec::new(),
             origins: Vec::new(),
+            repeat_window: None,
         }),
     }
 }

@@ -4,6 +4,7 @@
 
 mod error;
 mod read;
+mod shown;
 pub mod units;
 mod written;
 
@@ -23,6 +24,8 @@ pub use error::{ConfigError, position};
 pub struct Config {
     /// The file that this was read from.
     pub file: PathBuf,
+    /// What stands in it, as others may see it: without what may be secret.
+    pub shown: String,
     pub gateway: Gateway,
     pub admin: Option<Admin>,
     pub chain: Chain,
@@ -83,6 +86,12 @@ pub struct Ledger {
     pub path: PathBuf,
     /// How many nonces of one account may be open (recorded and not final) at once.
     pub max_open: u32,
+    /// Bytes of its disk that stay free: below them nothing is signed, so that what was begun can be written down.
+    pub min_free: u64,
+    /// Whether a client that is paused is told why.
+    pub show_pause_reason: bool,
+    /// How long the key that a client gave to a request stands for it.
+    pub keys_kept: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -106,12 +115,15 @@ pub struct Limits {
     /// Bytes of a request's head.
     pub max_header: usize,
     pub max_connections: usize,
+    /// Of one client, or one operator.
+    pub max_connections_per_client: usize,
     /// Requests being answered, of all clients together.
     pub max_in_flight: usize,
     pub max_in_flight_per_client: usize,
     pub handshake_timeout: Duration,
     pub body_timeout: Duration,
-    /// From the end of one request to the whole head of the next.
+    /// HTTP/1.1: from the end of one request to the whole head of the next. An HTTP/2 connection may be idle for as
+    /// long as its client answers a ping in every half of this.
     pub idle_timeout: Duration,
 }
 
@@ -123,6 +135,7 @@ impl Default for Limits {
             max_depth: 32,
             max_header: 16 * 1024,
             max_connections: 4096,
+            max_connections_per_client: 1024,
             max_in_flight: 1024,
             max_in_flight_per_client: 256,
             handshake_timeout: Duration::from_secs(10),
@@ -144,6 +157,8 @@ pub struct Client {
     /// In the order in which `eth_accounts` answers them.
     pub accounts: Vec<Address>,
     pub origins: Vec<String>,
+    /// How long the same request, asked without a key, is taken for a repeat.
+    pub repeat_window: Option<Duration>,
 }
 
 /// Who may use the admin listener.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 
+use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
     Account, Admin, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger, Limits,
@@ -42,13 +43,19 @@ struct Reader<'a> {
 
 type Read<T> = Result<T, ConfigError>;
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 impl Reader<'_> {
     fn config(&self, written: written::File) -> Read<Config> {
         let tokens = written.token.into_iter().map(|t| self.token(t)).collect::<Read<Vec<_>>>()?;
         let accounts =
             written.account.into_iter().map(|a| self.account(a, &tokens)).collect::<Read<Vec<Account>>>()?;
-        let clients =
-            written.client.into_iter().map(|c| self.client(c, &accounts)).collect::<Read<Vec<_>>>()?;
+        let keys_kept = self.duration(written.ledger.keys_kept.as_ref(), DAY)?;
+        let clients = written
+            .client
+            .into_iter()
+            .map(|c| self.client(c, &accounts, keys_kept))
+            .collect::<Read<Vec<_>>>()?;
         let operators = written.operator.into_iter().map(|o| self.operator(o)).collect::<Read<Vec<_>>>()?;
         self.unique("[[token]] name", tokens.iter().map(|t| &t.name))?;
         self.unique("[[account]] name", accounts.iter().map(|a| &a.name))?;
@@ -67,6 +74,7 @@ impl Reader<'_> {
         }
         Ok(Config {
             file: self.file.to_owned(),
+            shown: shown(self.text),
             gateway: self.gateway(&written.gateway)?,
             admin: written.admin.map(|a| self.admin(&a)).transpose()?,
             chain: self.chain(&written.chain)?,
@@ -74,6 +82,9 @@ impl Reader<'_> {
             ledger: Ledger {
                 path: self.path(&written.ledger.path),
                 max_open: written.ledger.max_open.unwrap_or(64),
+                min_free: self.size(written.ledger.min_free.as_ref(), 64 << 20)?,
+                show_pause_reason: written.ledger.show_pause_reason,
+                keys_kept,
             },
             signer,
             limits: self.limits(&written.limits)?,
@@ -160,6 +171,9 @@ impl Reader<'_> {
             max_depth: written.max_depth.unwrap_or(default.max_depth),
             max_header: written.max_header.unwrap_or(default.max_header),
             max_connections: written.max_connections.unwrap_or(default.max_connections),
+            max_connections_per_client: written
+                .max_connections_per_client
+                .unwrap_or(default.max_connections_per_client),
             max_in_flight: written.max_in_flight.unwrap_or(default.max_in_flight),
             max_in_flight_per_client: written
                 .max_in_flight_per_client
@@ -171,13 +185,22 @@ impl Reader<'_> {
         })
     }
 
-    fn client(&self, written: written::Client, accounts: &[Account]) -> Read<Client> {
+    fn client(&self, written: written::Client, accounts: &[Account], keys_kept: Duration) -> Read<Client> {
         let use_of = |name: &Text| -> Read<Address> {
             let known = accounts.iter().find(|account| account.name == *name.get_ref());
             known.map(|account| account.address).ok_or_else(|| {
                 self.at(&name.span(), format_args!("there is no [[account]] named `{}`", name.get_ref()))
             })
         };
+        let repeat_window =
+            written.repeat_window.as_ref().map(|window| self.duration(Some(window), DAY)).transpose()?;
+        if let (Some(window), Some(written)) = (repeat_window, &written.repeat_window)
+            && window > keys_kept
+        {
+            return Err(
+                self.at(&written.span(), "longer than `keys_kept` of [ledger], after which nothing is known")
+            );
+        }
         Ok(Client {
             name: self.name(&written.name)?,
             identity: written.identity.into_inner(),
@@ -185,6 +208,7 @@ impl Reader<'_> {
             person: written.person,
             accounts: written.accounts.iter().map(use_of).collect::<Read<_>>()?,
             origins: written.origins.into_iter().map(Text::into_inner).collect(),
+            repeat_window,
         })
     }
 
@@ -263,6 +287,10 @@ impl Reader<'_> {
     fn duration(&self, written: Option<&Text>, default: Duration) -> Read<Duration> {
         written
             .map_or(Ok(default), |text| units::duration(text.get_ref()).map_err(|e| self.at(&text.span(), e)))
+    }
+
+    fn size(&self, written: Option<&Text>, default: u64) -> Read<u64> {
+        written.map_or(Ok(default), |text| units::bytes(text.get_ref()).map_err(|e| self.at(&text.span(), e)))
     }
 
     fn unique<T: Ord + Display>(&self, what: &str, values: impl IntoIterator<Item = T>) -> Read<()> {

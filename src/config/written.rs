@@ -68,6 +68,10 @@ pub(super) struct Policy {
 pub(super) struct Ledger {
     pub path: Text,
     pub max_open: Option<u32>,
+    pub min_free: Option<Text>,
+    #[serde(default)]
+    pub show_pause_reason: bool,
+    pub keys_kept: Option<Text>,
 }
 
 #[derive(Default, Deserialize)]
@@ -87,6 +91,7 @@ pub(super) struct Limits {
     pub max_depth: Option<usize>,
     pub max_header: Option<usize>,
     pub max_connections: Option<usize>,
+    pub max_connections_per_client: Option<usize>,
     pub max_in_flight: Option<usize>,
     pub max_in_flight_per_client: Option<usize>,
     pub handshake_timeout: Option<Text>,
@@ -105,6 +110,7 @@ pub(super) struct Client {
     pub accounts: Vec<Text>,
     #[serde(default)]
     pub origins: Vec<Text>,
+    pub repeat_window: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 
 use crate::config::Client;
+use crate::identity::IdempotencyKey;
 
 /// Who makes this request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     client: Arc<Client>,
     request: RequestId,
+    key: Option<IdempotencyKey>,
 }
 
 /// A caller and one account that it may use. Made by [`Caller::for_account`] only.
@@ -32,7 +34,14 @@ pub struct RequestId(u128);
 
 impl Caller {
     pub fn new(client: Arc<Client>, request: RequestId) -> Self {
-        Self { client, request }
+        Self { client, request, key: None }
+    }
+
+    /// With the name that the client gave to this request.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<IdempotencyKey>) -> Self {
+        self.key = key;
+        self
     }
 
     pub fn client(&self) -> &Client {
@@ -64,6 +73,11 @@ impl AccountCaller {
 
     pub const fn request(&self) -> RequestId {
         self.caller.request
+    }
+
+    /// The name that the client gave to this request.
+    pub const fn key(&self) -> Option<&IdempotencyKey> {
+        self.caller.key.as_ref()
     }
 
     pub const fn account(&self) -> Address {

@@ -3,7 +3,9 @@
 mod caller;
 mod certificate;
 mod directory;
+mod key;
 
 pub use caller::{AccountCaller, Caller, NotAvailable, RequestId};
 pub use certificate::{Certificate, CertificateError};
 pub use directory::{Directory, Person};
+pub use key::IdempotencyKey;

@@ -1,14 +1,14 @@
 //! What each command does to the tables and to the audit chain, inside the writer's transaction.
 
-use std::collections::HashSet;
-
-use alloy_primitives::Address;
 use tokio::time::Instant;
 
 use crate::ledger::audit::Body;
-use crate::ledger::claims::{Attempt, Parked};
+use crate::ledger::claims::Parked;
 use crate::ledger::core;
+use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard};
+use crate::ledger::pause::stops;
+use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::writer::{Command, Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
@@ -31,13 +31,15 @@ pub(in crate::ledger) async fn apply(
             waiting.push(Parked::new(reserve));
         }
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
+        Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Record { id, raw, hash, reply } => {
             let recorded = store::record(group.db, id, &raw, hash).await?;
             if recorded {
                 group.audit(&Body::Signature { reservation: id, hash, raw: &raw }).await?;
                 group.closed.push(id);
             }
-            group.answer(reply, if recorded { Ok(()) } else { Err(RecordError::Void) });
+            let done = if recorded { Ok(()) } else { Err(late(group, id, rules).await?) };
+            group.answer(reply, done);
         }
         Command::Void { id, why, reply } => {
             let state = store::state_of(group.db, id).await?;
@@ -57,11 +59,28 @@ pub(in crate::ledger) async fn apply(
             group.audit(&row.body(&row.request.to_string())).await?;
             group.answer(reply, Ok(()));
         }
+        Command::Note { note, reply } => {
+            group.audit(&Body::Note(&note)).await?;
+            group.answer(reply, Ok(()));
+        }
         Command::Policy { hash, text, reply } => {
             store::archive_policy(group.db, hash, &text, group.now).await?;
             group.audit(&Body::Policy { policy: hash }).await?;
             rules.policy = Some(hash);
             group.answer(reply, Ok(()));
+        }
+        Command::Pause { order, by, reply } => {
+            let done = pauses::begin(group, &order, &by).await?;
+            group.answer(reply, Ok(done));
+        }
+        Command::Resume { order, by, reply } => {
+            let done = pauses::end(group, &order, &by).await?;
+            group.answer(reply, Ok(done));
+        }
+        Command::Pauses { reply } => {
+            let pauses = pauses::all(group.db).await?;
+            pauses::show(&pauses);
+            group.answer(reply, Ok(pauses));
         }
         Command::Open { reply } => {
             let open = store::open_transactions(group.db).await?;
@@ -80,32 +99,38 @@ pub(in crate::ledger) async fn apply(
     Ok(())
 }
 
-/// Tries every claim in its order; of those that take any nonce, none before its account's first has got one.
+/// Tries every claim in its order: explicit nonces from the lowest on, then the others as they came.
 pub(in crate::ledger) async fn retry(
     group: &mut Group<'_>,
     rules: &Rules,
     waiting: &mut Vec<Parked>,
 ) -> Sql<()> {
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    // Read in this very commit, so that a pause holds from its own commit on, whichever replica made it.
+    let pauses = pauses::all(group.db).await?;
+    pauses::show(&pauses);
     let now = Instant::now();
-    let mut blocked: HashSet<(u64, Address)> = HashSet::new();
     waiting.sort_by_key(Parked::turn);
     for claim in std::mem::take(waiting) {
         if claim.is_abandoned() {
             continue;
         }
-        let queue = claim.queue();
-        let behind = queue.is_some_and(|queue| blocked.contains(&queue));
-        let attempt = if behind { Attempt::Waits(claim) } else { claim.attempt(group, rules).await? };
-        if !matches!(attempt, Attempt::Answered) {
-            blocked.extend(queue);
-        }
-        match attempt {
-            Attempt::Waits(claim) if claim.is_expired(now) => claim.give_up(group),
-            Attempt::Waits(claim) => waiting.push(claim),
-            Attempt::Taken | Attempt::Answered => {}
+        match claim.attempt(group, rules, &pauses).await? {
+            Some(claim) if claim.is_expired(now) => claim.give_up(group),
+            still => waiting.extend(still),
         }
     }
     Ok(())
+}
+
+/// Why a signature cannot be recorded any more.
+async fn late(group: &mut Group<'_>, id: i64, rules: &Rules) -> Sql<RecordError> {
+    let pauses = pauses::all(group.db).await?;
+    let asked_by = pauses::asked_by(group.db, id).await?;
+    let pause = asked_by.and_then(|(client, account)| stops(&pauses, &client, account));
+    Ok(pause.map_or(RecordError::Void, |pause| pause.refusal(rules.show_pause_reason).into()))
 }
 
 pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -> Sql<()> {
@@ -130,6 +155,9 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
         Some(to) => store::turn(group.db, id, to).await?,
         None => false,
     };
+    if turned && word == Word::Refused {
+        key_store::refused(group.db, id, text).await?;
+    }
     if store::note(group.db, id, word.name()).await? || turned {
         group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text }).await?;
     }

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::identity::RequestId;
+use crate::ledger::note::Note;
 
 /// The longest text that a caller or a node can have written into a row.
 const MAX_TEXT: usize = 4096;
@@ -35,6 +36,14 @@ pub struct RefusedRow {
     pub sentence: String,
     /// The parameters as they came, cut to a bound.
     pub asked: String,
+}
+
+/// Who did something through the admin API, and the name of that request.
+#[derive(Clone, Debug, Serialize)]
+pub struct Administration {
+    pub operator: String,
+    pub person: String,
+    pub request: String,
 }
 
 /// What a row says. The names of fields are what an auditor reads and `export` will keep.
@@ -85,6 +94,15 @@ pub(in crate::ledger) enum Body<'a> {
         sentence: &'a str,
         asked: &'a str,
     },
+    Note(&'a Note),
+    /// An operator changed something; `detail` is an object whose fields are the action's.
+    Administration {
+        #[serde(flatten)]
+        by: &'a Administration,
+        action: &'a str,
+        #[serde(flatten)]
+        detail: &'a serde_json::Value,
+    },
 }
 
 /// What is going to be signed, for whom and by which rule: durable before the token sees it.
@@ -105,6 +123,9 @@ pub(in crate::ledger) struct Intent<'a> {
     pub returned: bool,
     pub rule: &'a str,
     pub policy: B256,
+    /// The name that the client gave to the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<&'a str>,
     pub unsigned: Bytes,
     pub digest: B256,
 }
@@ -137,6 +158,8 @@ impl Body<'_> {
             Self::Outcome { .. } => "outcome",
             Self::Final { .. } => "final",
             Self::Refusal { .. } => "refusal",
+            Self::Note(note) => note.kind(),
+            Self::Administration { .. } => "administration",
         }
     }
 }
@@ -194,7 +217,7 @@ impl Entry {
 }
 
 /// Cuts at a bound, so that nobody fills the disk with one row.
-fn cut(text: &str) -> &str {
+pub(in crate::ledger) fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TEXT)).unwrap_or_default()
 }
 
@@ -213,7 +236,7 @@ fn row_hash(seq: i64, at: Timestamp, kind: &str, body: &str, previous: B256) -> 
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
+pub(in crate::ledger) fn rfc3339<S: serde::Serializer>(at: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
     to.collect_str(at)
 }
 

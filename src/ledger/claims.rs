@@ -8,9 +8,13 @@ use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Intent};
 use crate::ledger::core::{Decision, Refused, decide};
+use crate::ledger::keys::{Name, Verdict};
+use crate::ledger::life::State;
+use crate::ledger::pause::stops;
+use crate::ledger::repeats::{remember, verdict};
 use crate::ledger::store::{self, NewRow, Stored};
 use crate::ledger::writer::{Group, Reply, Rules};
-use crate::ledger::{LedgerError, Purpose, ReserveError};
+use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
 use crate::transaction::Slot;
 
 /// How long an explicit nonce waits for those below it: tools fire a burst in any order.
@@ -25,6 +29,8 @@ pub(in crate::ledger) struct Reserve {
     pub account: Address,
     pub slot: Option<Slot>,
     pub intent: B256,
+    /// The name by which a repeat is known.
+    pub name: Option<Name>,
     pub rule: String,
     pub policy: B256,
     pub purpose: Purpose,
@@ -53,26 +59,11 @@ pub(in crate::ledger) struct Parked {
     last: ReserveError,
 }
 
-/// What trying a claim came to.
-#[derive(Debug)]
-pub(in crate::ledger) enum Attempt {
-    /// It got its nonce; its account's other claims wait for its signature.
-    Taken,
-    Answered,
-    Waits(Parked),
-}
-
 type Sql<T> = Result<T, sqlx::Error>;
 
 impl Parked {
     pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
         Self { reserve, since: Instant::now(), gap: None, last: ReserveError::StillSigning }
-    }
-
-    /// The account and chain whose nonces it waits for, where any nonce will do.
-    pub(in crate::ledger) fn queue(&self) -> Option<(u64, Address)> {
-        let slot = self.reserve.slot.filter(|slot| slot.wanted.is_none());
-        slot.map(|slot| (slot.chain, self.reserve.account))
     }
 
     /// Explicit nonces from the lowest on, then those that take any nonce, in the order in which they came.
@@ -100,30 +91,64 @@ impl Parked {
         drop(self.reserve.reply.send(Err(error.into())));
     }
 
-    pub(in crate::ledger) async fn attempt(mut self, group: &mut Group<'_>, rules: &Rules) -> Sql<Attempt> {
+    /// Tries it; what comes back still waits.
+    pub(in crate::ledger) async fn attempt(
+        mut self,
+        group: &mut Group<'_>,
+        rules: &Rules,
+        pauses: &[Pause],
+    ) -> Sql<Option<Self>> {
         if rules.policy != Some(self.reserve.policy) {
             group.answer(self.reserve.reply, Err(ReserveError::PolicyChanged));
-            return Ok(Attempt::Answered);
+            return Ok(None);
         }
-        let Some(slot) = self.reserve.slot else {
-            self.reserve.take(None, group).await?;
-            return Ok(Attempt::Taken);
+        let asked = (self.reserve.client.as_str(), self.reserve.intent);
+        let (verdict, before) = verdict(group, rules, asked, self.reserve.name.as_ref()).await?;
+        let slot = self.reserve.slot;
+        // Nothing to decide where no nonce is needed.
+        let decision = match (verdict, slot) {
+            (Verdict::OtherIntent, _) => {
+                group.answer(self.reserve.reply, Err(ReserveError::KeyReused));
+                return Ok(None);
+            }
+            (Verdict::Spent { refusal }, _) => {
+                group.answer(self.reserve.reply, Err(ReserveError::Spent { refusal }));
+                return Ok(None);
+            }
+            (Verdict::Out { id } | Verdict::Refused { id }, _) => Some(Decision::Known { id }),
+            (Verdict::Signing, _) => Some(Decision::WaitForSignature),
+            (Verdict::Free, None) => None,
+            (Verdict::Free, Some(slot)) => {
+                let account = (slot.chain, self.reserve.account);
+                let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted)).await?;
+                Some(decide(&rows, &slot, self.reserve.intent, rules.max_open))
+            }
         };
-        let account = (slot.chain, self.reserve.account);
-        let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted)).await?;
-        match decide(&rows, &slot, self.reserve.intent, rules.max_open) {
+        if let Some(pause) = stops(pauses, &self.reserve.client, self.reserve.account)
+            && !is_out(decision, self.reserve.purpose, group).await?
+        {
+            let refusal = pause.refusal(rules.show_pause_reason);
+            group.answer(self.reserve.reply, Err(refusal.into()));
+            return Ok(None);
+        }
+        let nonce_of = |slot: Option<Slot>| slot.map_or(0, |slot| slot.wanted.unwrap_or(slot.mined));
+        let Some(decision) = decision else {
+            self.reserve.take(None, before, rules, group).await?;
+            return Ok(None);
+        };
+        match decision {
             Decision::Take { nonce } => {
-                self.reserve.take(Some((slot, nonce)), group).await?;
-                return Ok(Attempt::Taken);
+                self.reserve.take(slot.map(|slot| (slot, nonce)), before, rules, group).await?;
+                return Ok(None);
             }
             Decision::Known { id } => {
-                self.reserve.repeat(id, group).await?;
-                return Ok(Attempt::Answered);
+                self.reserve.repeat(id, before, rules, group).await?;
+                return Ok(None);
             }
             Decision::Refuse(refused) => {
-                let nonce = slot.wanted.unwrap_or(slot.mined);
-                group.answer(self.reserve.reply, Err(refused.into_error(nonce, rules.max_open)));
-                return Ok(Attempt::Answered);
+                let refused = refused.into_error(nonce_of(slot), rules.max_open);
+                group.answer(self.reserve.reply, Err(refused));
+                return Ok(None);
             }
             Decision::WaitForSignature => {
                 self.gap = None;
@@ -133,16 +158,22 @@ impl Parked {
                 if self.gap.is_none_or(|(missing, _)| missing != expected) {
                     self.gap = Some((expected, Instant::now()));
                 }
-                self.last = ReserveError::Gap { nonce: slot.wanted.unwrap_or(slot.mined), expected };
+                self.last = ReserveError::Gap { nonce: nonce_of(slot), expected };
             }
         }
-        Ok(Attempt::Waits(self))
+        Ok(Some(self))
     }
 }
 
 impl Reserve {
     /// The audit intent stands in the same commit as the nonce, before the token is asked.
-    async fn take(self, slot: Option<(Slot, u64)>, group: &mut Group<'_>) -> Sql<()> {
+    async fn take(
+        self,
+        slot: Option<(Slot, u64)>,
+        before: Option<i64>,
+        rules: &Rules,
+        group: &mut Group<'_>,
+    ) -> Sql<()> {
         let nonce = slot.map(|(_, nonce)| nonce);
         let row = NewRow {
             kind: self.kind,
@@ -155,6 +186,9 @@ impl Reserve {
             at: group.now,
         };
         let id = store::insert(group.db, &row).await?;
+        if let Some(name) = &self.name {
+            remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
+        }
         let (unsigned, digest) = (self.assign)(nonce);
         let intent = Intent {
             reservation: id,
@@ -170,6 +204,7 @@ impl Reserve {
             returned: self.purpose == Purpose::Return,
             rule: &self.rule,
             policy: self.policy,
+            key: self.name.as_ref().and_then(Name::key),
             unsigned,
             digest,
         };
@@ -178,7 +213,13 @@ impl Reserve {
         Ok(())
     }
 
-    async fn repeat(self, id: i64, group: &mut Group<'_>) -> Sql<()> {
+    async fn repeat(self, id: i64, before: Option<i64>, rules: &Rules, group: &mut Group<'_>) -> Sql<()> {
+        // Known by its nonce; from now on by its name as well.
+        if let Some(name) = &self.name
+            && before != Some(id)
+        {
+            remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
+        }
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;
@@ -189,6 +230,15 @@ impl Reserve {
         group.answer(self.reply, Ok(Claimed::Known(known)));
         Ok(())
     }
+}
+
+/// Whether it asks for what has left already: answering it once more changes nothing.
+async fn is_out(decision: Option<Decision>, purpose: Purpose, group: &mut Group<'_>) -> Sql<bool> {
+    let Some(Decision::Known { id }) = decision else { return Ok(false) };
+    let state = store::state_of(group.db, id).await?;
+    let is_sent = state.is_some_and(|state| state.is_signed() && state != State::Vacant);
+    let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    Ok(is_sent && !(known.returned && purpose == Purpose::Send))
 }
 
 impl Refused {

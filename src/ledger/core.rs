@@ -1,6 +1,6 @@
-//! Which nonce a payload gets, or why it gets none. Pure: rows and a claim in, a decision out.
+//! Which nonce a payload gets, or why it gets none. Pure: rows and a bid in, a decision out.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use alloy_primitives::B256;
 
@@ -54,28 +54,100 @@ pub(in crate::ledger) enum Refused {
 /// `rows` are this account's on this chain that are not void: those from the highest settled nonce on or from the
 /// mined count on, whichever is higher, and those at the wanted nonce.
 pub(in crate::ledger) fn decide(rows: &[Row], slot: &Slot, intent: B256, max_open: u32) -> Decision {
-    let first = first_open(rows, slot.mined);
+    let nonces = Nonces::of(rows, slot.mined);
     match slot.wanted {
-        Some(wanted) => {
-            repeated(rows, wanted, intent).unwrap_or_else(|| explicit(rows, slot, (wanted, first), max_open))
-        }
-        None => lowest_vacant(rows, slot, first, max_open),
+        Some(wanted) => repeated(rows, &nonces, wanted, intent)
+            .unwrap_or_else(|| explicit(&nonces, slot, wanted, max_open)),
+        None => lowest_vacant(&nonces, slot, max_open),
     }
 }
 
 /// The nonce that an account's next transaction without a nonce of its own would get.
 pub(in crate::ledger) fn next(rows: &[Row], mined: u64) -> u64 {
-    lowest_free(rows, first_open(rows, mined))
+    Nonces::of(rows, mined).lowest_free()
 }
 
-/// The lowest nonce that can still be used. A node that lags, or lies, says less than what is known to be settled.
-fn first_open(rows: &[Row], mined: u64) -> u64 {
-    let settled = rows.iter().filter(|row| row.state.is_settled()).map(|row| row.nonce.saturating_add(1));
-    settled.fold(mined, u64::max)
+/// An account's rows by their nonces: read once, so that a decision is linear in them.
+struct Nonces<'a> {
+    /// The lowest nonce that can still be used. A node that lags, or lies, says less than what is known to be settled.
+    first: u64,
+    places: BTreeMap<u64, Place<'a>>,
+}
+
+/// What stands at one nonce.
+#[derive(Clone, Copy, Default)]
+struct Place<'a> {
+    live: Option<&'a Row>,
+    is_settled: bool,
+    /// The least that outbids every payload that was recorded here and may still be mined.
+    floor: Option<Fees>,
+}
+
+impl<'a> Nonces<'a> {
+    fn of(rows: &'a [Row], mined: u64) -> Self {
+        let (mut first, mut places) = (mined, BTreeMap::new());
+        for row in rows {
+            let place: &mut Place<'a> = places.entry(row.nonce).or_default();
+            if row.state.is_settled() {
+                place.is_settled = true;
+                first = first.max(row.nonce.saturating_add(1));
+            } else if row.state.is_signed() {
+                let raised = row.fees.raised();
+                place.floor = Some(place.floor.map_or(raised, |floor| raised.at_least(&floor)));
+            }
+            if row.state.is_live() {
+                place.live = Some(row);
+            }
+        }
+        Self { first, places }
+    }
+
+    fn at(&self, nonce: u64) -> Place<'a> {
+        self.places.get(&nonce).copied().unwrap_or_default()
+    }
+
+    fn lowest_free(&self) -> u64 {
+        let mut nonce = self.first;
+        for (taken, _) in self.places.range(nonce..).filter(|(_, place)| place.live.is_some()) {
+            if *taken != nonce {
+                break;
+            }
+            nonce = nonce.saturating_add(1);
+        }
+        nonce
+    }
+
+    /// The lowest open nonce below `wanted` that is not recorded, and what is there.
+    fn missing_below(&self, wanted: u64) -> Option<(u64, Place<'a>)> {
+        let mut nonce = self.first;
+        while nonce < wanted {
+            let place = self.at(nonce);
+            if place.live.is_none_or(|row| row.state == State::Reserved) {
+                return Some((nonce, place));
+            }
+            nonce = nonce.saturating_add(1);
+        }
+        None
+    }
+
+    /// Whether `nonce` would be one open nonce more than an account may have. A refused payload keeps its nonce open,
+    /// and another payload at that nonce opens none.
+    fn opens_too_many(&self, nonce: u64, max_open: u32) -> bool {
+        let is_open = |place: &Place<'_>| !place.is_settled;
+        let open = self.places.range(self.first..).filter(|(_, place)| is_open(place)).count();
+        let is_another = !self.places.get(&nonce).is_some_and(is_open);
+        is_another && open >= usize::try_from(max_open).unwrap_or(usize::MAX)
+    }
+}
+
+impl Place<'_> {
+    const fn is_taken(&self) -> bool {
+        self.live.is_some() || self.is_settled
+    }
 }
 
 /// The same intent at the same explicit nonce is the same transaction, however often it is asked for.
-fn repeated(rows: &[Row], wanted: u64, intent: B256) -> Option<Decision> {
+fn repeated(rows: &[Row], nonces: &Nonces<'_>, wanted: u64, intent: B256) -> Option<Decision> {
     let same =
         |state| rows.iter().find(|row| row.nonce == wanted && row.intent == intent && row.state == state);
     if same(State::Reserved).is_some() {
@@ -83,96 +155,54 @@ fn repeated(rows: &[Row], wanted: u64, intent: B256) -> Option<Decision> {
     }
     let known = same(State::Recorded).or_else(|| same(State::Final));
     // What a node refused is sent again, unless its nonce went to another payload meanwhile.
-    let known = known.or_else(|| same(State::Vacant).filter(|_| !is_taken(rows, wanted)));
+    let known = known.or_else(|| same(State::Vacant).filter(|_| !nonces.at(wanted).is_taken()));
     known.map(|row| Decision::Known { id: row.id })
 }
 
-fn explicit(rows: &[Row], slot: &Slot, (wanted, first): (u64, u64), max_open: u32) -> Decision {
+fn explicit(nonces: &Nonces<'_>, slot: &Slot, wanted: u64, max_open: u32) -> Decision {
     if i64::try_from(wanted).is_err() {
         return Decision::Refuse(Refused::NonceTooHigh);
     }
-    if is_taken(rows, wanted) {
+    if nonces.at(wanted).is_taken() {
         return Decision::Refuse(Refused::NonceTaken);
     }
-    if wanted < first {
-        return Decision::Refuse(Refused::NonceTooLow { mined: first });
+    if wanted < nonces.first {
+        return Decision::Refuse(Refused::NonceTooLow { mined: nonces.first });
     }
-    if opens_too_many(rows, first, wanted, max_open) {
+    if nonces.opens_too_many(wanted, max_open) {
         return Decision::Refuse(Refused::TooManyOpen);
     }
-    // Nothing is sent ahead of a nonce that may never be filled.
-    match missing_below(rows, first, wanted) {
-        Some(expected) if rows.iter().any(|row| row.nonce == expected && row.state == State::Reserved) => {
-            Decision::WaitForSignature
-        }
-        Some(expected) => Decision::WaitForGap { expected },
-        None => take(rows, slot, wanted),
+    // Whoever names nonces names an order: nothing is signed above a nonce that may never be filled.
+    match nonces.missing_below(wanted) {
+        Some((_, Place { live: Some(_), .. })) => Decision::WaitForSignature,
+        Some((expected, _)) => Decision::WaitForGap { expected },
+        None => take(nonces, slot, wanted),
     }
 }
 
-fn lowest_vacant(rows: &[Row], slot: &Slot, first: u64, max_open: u32) -> Decision {
-    let nonce = lowest_free(rows, first);
+/// Payloads without a nonce are signed side by side. One that fails leaves its nonce free below the others, where
+/// the next payload takes it, or the filling of gaps does.
+fn lowest_vacant(nonces: &Nonces<'_>, slot: &Slot, max_open: u32) -> Decision {
+    let nonce = nonces.lowest_free();
     if i64::try_from(nonce).is_err() {
         return Decision::Refuse(Refused::NonceTooHigh);
     }
-    if opens_too_many(rows, first, nonce, max_open) {
+    if nonces.opens_too_many(nonce, max_open) {
         return Decision::Refuse(Refused::TooManyOpen);
     }
-    // A signature that fails would leave its nonce open below those that come after it; so an account's nonces
-    // are signed one after the other.
-    if rows.iter().any(|row| row.state == State::Reserved) {
-        return Decision::WaitForSignature;
-    }
-    take(rows, slot, nonce)
-}
-
-/// Whether `nonce` would be one open nonce more than an account may have. A refused payload keeps its nonce open,
-/// and another payload at that nonce opens none.
-fn opens_too_many(rows: &[Row], first: u64, nonce: u64, max_open: u32) -> bool {
-    let open = rows.iter().filter(|row| row.nonce >= first && !row.state.is_settled()).map(|row| row.nonce);
-    let open: BTreeSet<u64> = open.collect();
-    !open.contains(&nonce) && open.len() >= usize::try_from(max_open).unwrap_or(usize::MAX)
-}
-
-fn lowest_free(rows: &[Row], first: u64) -> u64 {
-    let mut nonce = first;
-    while is_live(rows, nonce) {
-        nonce = nonce.saturating_add(1);
-    }
-    nonce
-}
-
-/// The lowest nonce from `first` and below `wanted` that is not recorded.
-fn missing_below(rows: &[Row], first: u64, wanted: u64) -> Option<u64> {
-    let mut nonce = first;
-    while nonce < wanted {
-        if !rows.iter().any(|row| row.nonce == nonce && row.state == State::Recorded) {
-            return Some(nonce);
-        }
-        nonce = nonce.saturating_add(1);
-    }
-    None
+    take(nonces, slot, nonce)
 }
 
 /// Takes a nonce that is free, if the fees outbid every payload that was ever recorded there.
-fn take(rows: &[Row], slot: &Slot, nonce: u64) -> Decision {
-    let refused = || rows.iter().filter(|row| row.nonce == nonce && row.state == State::Vacant);
-    if refused().all(|row| slot.fees.outbids(&row.fees)) {
-        return Decision::Take { nonce };
+fn take(nonces: &Nonces<'_>, slot: &Slot, nonce: u64) -> Decision {
+    match nonces.at(nonce).floor {
+        Some(floor) if slot.fees.at_least(&floor) != slot.fees => Decision::Refuse(if slot.fees_are_fixed {
+            Refused::Underpriced
+        } else {
+            Refused::Outbid { floor }
+        }),
+        _ => Decision::Take { nonce },
     }
-    if slot.fees_are_fixed {
-        return Decision::Refuse(Refused::Underpriced);
-    }
-    let floor = refused().map(|row| row.fees.raised()).reduce(|a, b| b.at_least(&a));
-    floor.map_or(Decision::Take { nonce }, |floor| Decision::Refuse(Refused::Outbid { floor }))
-}
-
-fn is_live(rows: &[Row], nonce: u64) -> bool {
-    rows.iter().any(|row| row.nonce == nonce && row.state.is_live())
-}
-
-fn is_taken(rows: &[Row], nonce: u64) -> bool {
-    is_live(rows, nonce) || rows.iter().any(|row| row.nonce == nonce && row.state.is_settled())
 }
 
 #[cfg(test)]
@@ -206,10 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn an_accounts_nonces_are_signed_one_after_the_other() {
-        let rows = [row(5, State::Reserved, 1)];
-        assert_eq!(ask(&rows, &slot(None, 5, LOW), 2), Decision::WaitForSignature);
-        assert_eq!(ask(&rows, &slot(Some(6), 5, LOW), 2), Decision::WaitForSignature);
+    fn an_accounts_nonces_are_signed_side_by_side_and_explicit_ones_in_their_order() {
+        let rows = [row(5, State::Reserved, 1), row(6, State::Reserved, 2)];
+        assert_eq!(ask(&rows, &slot(None, 5, LOW), 3), Decision::Take { nonce: 7 });
+        assert_eq!(ask(&rows[1..], &slot(None, 5, LOW), 3), Decision::Take { nonce: 5 }, "void meanwhile");
+        assert_eq!(ask(&rows, &slot(Some(7), 5, LOW), 3), Decision::WaitForSignature);
+        assert_eq!(ask(&rows[1..], &slot(Some(7), 5, LOW), 3), Decision::WaitForGap { expected: 5 });
     }
 
     #[test]
@@ -316,9 +348,10 @@ mod tests {
                         if let Decision::Take { nonce } = decide(&rows, &slot, intent, 8) {
                             prop_assert!(nonce >= mined, "below what is mined");
                             prop_assert!(wanted.is_none_or(|wanted| wanted == nonce), "not the nonce that was asked");
-                            prop_assert!(!is_live(&rows, nonce), "two live payloads at {}", nonce);
+                            let is_live = |nonce| rows.iter().any(|row| row.nonce == nonce && row.state.is_live());
+                            prop_assert!(!is_live(nonce), "two live payloads at {}", nonce);
                             for below in mined..nonce {
-                                prop_assert!(is_live(&rows, below), "a gap at {} below {}", below, nonce);
+                                prop_assert!(is_live(below), "a gap at {} below {}", below, nonce);
                             }
                             for other in rows.iter().filter(|row| row.nonce == nonce) {
                                 prop_assert!(fees.outbids(&other.fees), "does not outbid");

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 
+use alloy_primitives::B256;
+
+use crate::ledger::Paused;
 use crate::transaction::Fees;
 
 /// The ledger itself is in trouble: nothing is signed until it is not.
@@ -42,16 +45,44 @@ pub enum ReserveError {
     StillSigning,
     #[error("the policy was replaced while this was judged")]
     PolicyChanged,
+    #[error("this Idempotency-Key was used for another request; give each request a key of its own")]
+    KeyReused,
+    /// The same request again, whose payload can never be mined any more.
+    #[error("{}", refusal.as_deref().unwrap_or("another transaction is mined at the nonce of this request's first try"))]
+    Spent { refusal: Option<String> },
+    #[error(transparent)]
+    Paused(#[from] Paused),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
 
-/// Why a signature is not recorded, and so never leaves.
+/// Why a signature may not leave.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RecordError {
     /// It came too late; its nonce may be another's by now.
     #[error("the reservation was voided before its signature came")]
     Void,
+    /// An operator paused it while it was being signed; the signature is thrown away.
+    #[error(transparent)]
+    Paused(#[from] Paused),
+    /// Neither the record nor its void was heard of: the ledger settles it by itself, and one of the two holds.
+    #[error(
+        "{hash} may have been recorded, and will be sent if it was: look for it before you ask again ({why})"
+    )]
+    Unknown { hash: B256, why: LedgerError },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
+    LedgerError::Unavailable(said(&error))
+}
+
+/// SQLite's own words.
+pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
 }

@@ -3,22 +3,27 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Keccak256};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config;
-use crate::identity::RequestId;
+use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::claims::{Claimed, Reserve};
+use crate::ledger::keys::Name;
+use crate::ledger::note::Note;
+use crate::ledger::repeats::{Met, Repeat};
 use crate::ledger::store::Stored;
+use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
-    Claim, Final, LedgerError, Outcome, Purpose, RecordError, Recorded, RefusedRow, ReservationId,
-    ReserveError, Reserved, Signed, Voided,
+    Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
+    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Voided,
 };
 use crate::policy::Permitted;
 use crate::transaction::{Kind, Sealed, Tx};
@@ -39,6 +44,17 @@ pub struct Ledger {
     deadline: Duration,
     /// Why the writer's last commit failed.
     failure: Failure,
+    refusals: Arc<Tally>,
+}
+
+/// What became of the same request before.
+#[derive(Debug)]
+pub enum Earlier<K: Kind> {
+    /// Nothing that answers it.
+    Nothing,
+    /// It is being signed right now.
+    Signing,
+    Recorded(Recorded<K>),
 }
 
 impl Ledger {
@@ -60,7 +76,7 @@ impl Ledger {
     /// A handle on a writer, and the queue that it is to read.
     pub(in crate::ledger) fn over(writer: &Writer, deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(QUEUE);
-        (Self { commands, deadline, failure: writer.failure() }, queue)
+        (Self { commands, deadline, failure: writer.failure(), refusals: Arc::default() }, queue)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -94,6 +110,30 @@ impl Ledger {
         })
     }
 
+    /// What was recorded for the very same request before: the same client, account and fields (`K::intent`), under
+    /// the same key or within the client's window. Nothing where the request has neither.
+    pub async fn earlier<K: Kind>(
+        &self,
+        caller: &AccountCaller,
+        (chain, fields): (Option<u64>, &[u8]),
+        purpose: Purpose,
+    ) -> Result<Earlier<K>, ReserveError> {
+        let client = caller.client();
+        let intent = intent_hash(K::NAME, &client.name, chain, caller.account(), fields);
+        let Some(name) = Name::of(caller.key(), client.repeat_window, intent) else {
+            return Ok(Earlier::Nothing);
+        };
+        let (client, request) = (client.name.clone(), caller.request().to_string());
+        let met = self.ask(|reply| {
+            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, reply }))
+        });
+        Ok(match met.await?? {
+            Met::Nothing => Earlier::Nothing,
+            Met::Signing => Earlier::Signing,
+            Met::Out(stored) => Earlier::Recorded(recorded(*stored)),
+        })
+    }
+
     /// Makes a signature durable, so that it may leave. Fails for good where the reservation is void.
     pub async fn record<K: Kind>(&self, signed: Signed<K>) -> Result<Recorded<K>, RecordError> {
         let (id, sealed) = (signed.id(), signed.sealed().clone());
@@ -101,13 +141,15 @@ impl Ledger {
             self.ask(|reply| Command::Record { id: id.0, raw: sealed.raw, hash: sealed.hash, reply }).await;
         match done {
             Ok(Ok(())) => {}
-            Ok(Err(RecordError::Void)) => return Err(RecordError::Void),
             // Nobody knows how the commit ended. Whichever row exists wins: the record, or a void from now on.
-            Ok(Err(RecordError::Ledger(error))) | Err(error) => {
-                if self.void(id, "the record's commit was lost").await? == Voided::Void {
-                    return Err(error.into());
+            Ok(Err(RecordError::Ledger(why))) | Err(why) => {
+                match self.void(id, "the record's commit was lost").await {
+                    Ok(Voided::Recorded) => {}
+                    Ok(Voided::Void) => return Err(why.into()),
+                    Err(_) => return Err(RecordError::Unknown { hash: signed.sealed().hash, why }),
                 }
             }
+            Ok(Err(late)) => return Err(late),
         }
         Ok(signed.into_recorded())
     }
@@ -128,10 +170,40 @@ impl Ledger {
         self.ask(|reply| Command::Settled { id: id.0, last, reply }).await?
     }
 
-    /// Records that a signature was asked for and refused.
+    /// Records that a signature was asked for and refused: in a row of its own, or, where a client has too many of
+    /// them, in a count.
     pub async fn refused(&self, row: RefusedRow) -> Result<(), LedgerError> {
+        if !self.refusals.admits(&row.client, row.cause, Instant::now()) {
+            metrics::counter!("chancery_audit_refusals_counted_total").increment(1);
+            return Ok(());
+        }
+        let (client, cause) = (row.client.clone(), row.cause);
         let row = Box::new(row);
-        self.ask(|reply| Command::Refused { row, reply }).await?
+        let written = self.ask(|reply| Command::Refused { row, reply }).await.flatten();
+        if written.is_err() {
+            self.refusals.count(&client, [(cause, 1)]);
+        }
+        written
+    }
+
+    /// Writes the refusals that were only counted since the last time.
+    pub async fn tell_refusals(&self) -> Result<(), LedgerError> {
+        let mut told = Ok(());
+        for refusals in self.refusals.take() {
+            if told.is_ok() {
+                told = self.note(Note::Refusals(refusals.clone())).await;
+            }
+            if told.is_err() {
+                self.refusals.count(&refusals.client, refusals.causes);
+            }
+        }
+        told
+    }
+
+    /// Writes a fact into the audit chain.
+    pub async fn note(&self, note: Note) -> Result<(), LedgerError> {
+        let note = Box::new(note);
+        self.ask(|reply| Command::Note { note, reply }).await?
     }
 
     /// What is recorded and neither refused nor final: to be sent again until the chain has decided.
@@ -142,7 +214,27 @@ impl Ledger {
 
     /// The lowest nonce from `mined` that none of our own transactions has.
     pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
+        // A question that anyone may ask as often as he likes: half of the queue is for what signs.
+        if self.commands.capacity() < self.commands.max_capacity() / 2 {
+            return Err(LedgerError::Busy);
+        }
         self.ask(|reply| Command::Next { chain, account, mined, reply }).await?
+    }
+
+    /// Has nothing of this scope signed until [`Ledger::resume`]; what is being signed is void. False where it was
+    /// paused before.
+    pub async fn pause(&self, order: PauseOrder, by: Administration) -> Result<bool, LedgerError> {
+        self.ask(|reply| Command::Pause { order, by, reply }).await?
+    }
+
+    /// Ends a pause; false where there is none of this very scope.
+    pub async fn resume(&self, order: PauseOrder, by: Administration) -> Result<bool, LedgerError> {
+        self.ask(|reply| Command::Resume { order, by, reply }).await?
+    }
+
+    /// What is paused now.
+    pub async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
+        self.ask(|reply| Command::Pauses { reply }).await?
     }
 
     /// Whether it can be written right now.
@@ -168,6 +260,8 @@ impl Ledger {
         let client = permitted.client().to_owned();
         let account = permitted.from();
         let intent = intent_hash(K::NAME, &client, slot.map(|slot| slot.chain), account, &K::intent(&asked));
+        let caller = permitted.caller();
+        let name = Name::of(caller.key(), caller.client().repeat_window, intent);
         let person = permitted.caller().client().person.clone();
         let request = permitted.request().to_string();
         let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);
@@ -184,6 +278,7 @@ impl Ledger {
             account,
             slot,
             intent,
+            name,
             rule,
             policy,
             purpose,

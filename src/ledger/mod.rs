@@ -1,7 +1,7 @@
 //! May it be signed *now*: nonces, idempotency and audit, in one durable commit before the token is asked and
 //! one before anything leaves.
 //!
-//! `core.rs` decides and is pure, as is `life.rs`, which says what may become of a payload; `claims.rs` holds what
+//! `core.rs` decides and is pure, as are `life.rs`, which says what may become of a payload, `keys.rs` and `pause.rs`; `claims.rs` holds what
 //! waits for a decision; `writer.rs` is the one task that writes, `apply.rs` what it writes, `store.rs` the tables;
 //! `replay.rs` lives the audit chain through again, and is pure.
 //!
@@ -13,19 +13,29 @@ mod claims;
 mod core;
 mod error;
 mod handle;
+mod headroom;
+mod key_store;
+mod keys;
 mod life;
+mod note;
 mod outcome;
+mod pause;
+mod pauses;
 mod reader;
+mod repeats;
 mod replay;
 mod reserved;
 mod store;
+mod tally;
 mod verify;
 mod writer;
 
-pub use audit::{Entry, RefusedRow};
+pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, RecordError, ReserveError};
-pub use handle::{Ledger, in_use};
+pub use handle::{Earlier, Ledger, in_use};
+pub use note::{Access, CheckpointRow, Configuration, KeyUse, Note, Reconciliation, Refusals};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
+pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
 pub use verify::{Broken, Filter, Verified, show, verify};
 
@@ -34,6 +44,9 @@ mod tests {
     mod chain;
     mod durable;
     mod faults;
+    mod keys;
     mod kit;
+    mod model;
     mod nonces;
+    mod pauses;
 }

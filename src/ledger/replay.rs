@@ -1,13 +1,15 @@
 //! The audit chain lived through again: what each row may follow, and what the tables must hold at its end. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::life::{State, Word, heard};
+use crate::ledger::note::Note;
 use crate::ledger::reader::Reservation;
+use crate::ledger::{Pause, PauseScope};
 use crate::transaction::Fees;
 
 /// Everything that the chain has said so far.
@@ -19,6 +21,7 @@ pub(in crate::ledger) struct Replay {
     policy: Option<B256>,
     rows: HashMap<i64, Lived>,
     at_nonce: HashMap<(u64, Address, u64), Vec<i64>>,
+    pauses: BTreeSet<PauseScope>,
 }
 
 /// A reservation, as the chain tells it.
@@ -32,7 +35,7 @@ struct Lived {
     signed: Option<(B256, B256)>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 struct Intent {
     reservation: i64,
     client: String,
@@ -69,6 +72,14 @@ struct About {
     reservation: i64,
 }
 
+/// Fields that other actions have are theirs.
+#[derive(Deserialize)]
+struct Administration {
+    action: String,
+    scope: Option<String>,
+    name: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Policy {
     policy: B256,
@@ -85,6 +96,7 @@ impl Replay {
             policy: None,
             rows: HashMap::new(),
             at_nonce: HashMap::new(),
+            pauses: BTreeSet::new(),
         }
     }
 
@@ -110,7 +122,9 @@ impl Replay {
                 self.turn(reservation, if block.is_some() { State::Final } else { State::Replaced })
             }
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
+            "administration" => self.administration(&read(entry)?),
             "refusal" | "stopped" => Ok(()),
+            plain if Note::PLAIN.contains(&plain) => Ok(()),
             other => Err(format!("it is of an unknown kind, {other}")),
         }
     }
@@ -140,6 +154,15 @@ impl Replay {
         Ok(())
     }
 
+    /// What the table of pauses says is what the chain says.
+    pub(in crate::ledger) fn compare_pauses(&self, pauses: &[Pause]) -> Result<(), (i64, String)> {
+        let table: BTreeSet<_> = pauses.iter().map(|pause| &pause.scope).collect();
+        let chain: BTreeSet<_> = self.pauses.iter().collect();
+        table.symmetric_difference(&chain).next().map_or(Ok(()), |scope| {
+            Err((self.head.seq, format!("the table and the chain differ on whether {scope} is paused")))
+        })
+    }
+
     /// After all rows of the table were compared: whether the chain knows of more.
     pub(in crate::ledger) fn left(&self) -> Result<(), (i64, String)> {
         let first = self.rows.values().min_by_key(|row| row.seq);
@@ -156,9 +179,37 @@ impl Replay {
         }
     }
 
+    fn administration(&mut self, done: &Administration) -> Step {
+        let scope = || {
+            let (kind, name) = (done.scope.as_deref(), done.name.as_deref());
+            let scope = kind.zip(name).and_then(|(kind, name)| PauseScope::read(kind, name));
+            scope.ok_or_else(|| "it does not say what was paused or resumed".to_owned())
+        };
+        match done.action.as_str() {
+            "pause" if !self.pauses.insert(scope()?) => {
+                return Err("it pauses what was paused".to_owned());
+            }
+            "resume" if !self.pauses.remove(&scope()?) => {
+                return Err("it resumes what was not paused".to_owned());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn paused(&self, intent: &Intent) -> Step {
+        match self.pauses.iter().find(|scope| scope.covers(&intent.client, intent.account)) {
+            Some(scope) => {
+                Err(format!("reservation {} went on while {scope} was paused", intent.reservation))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn intent(&mut self, seq: i64, intent: Intent) -> Step {
         self.intents = self.intents.saturating_add(1);
         let id = intent.reservation;
+        self.paused(&intent)?;
         if self.policy != Some(intent.policy) {
             return Err(format!("reservation {id} was judged by a policy that was not in force"));
         }
@@ -187,6 +238,8 @@ impl Replay {
     fn sign(&mut self, signature: &Signature) -> Step {
         self.signatures = self.signatures.saturating_add(1);
         self.turn(signature.reservation, State::Recorded)?;
+        let intent = self.row(signature.reservation)?.intent.clone();
+        self.paused(&intent)?;
         self.row(signature.reservation)?.signed = Some((signature.hash, keccak256(&signature.raw)));
         Ok(())
     }

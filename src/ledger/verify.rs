@@ -10,10 +10,11 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::LedgerError;
 use crate::ledger::audit::Entry;
+use crate::ledger::error::said;
+use crate::ledger::pauses;
 use crate::ledger::reader;
 use crate::ledger::replay::Replay;
 use crate::ledger::store;
-use crate::ledger::writer::said;
 
 const PAGE: i64 = 1000;
 
@@ -137,6 +138,7 @@ async fn compare(db: &mut SqliteConnection, replay: &mut Replay) -> Result<(), T
             replay.compare(row).map_err(broken)?;
         }
     }
+    replay.compare_pauses(&pauses::all(db).await?).map_err(broken)?;
     Ok(replay.left().map_err(broken)?)
 }
 

@@ -17,8 +17,15 @@ use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
+use crate::ledger::error::{said, unavailable};
+use crate::ledger::headroom::Headroom;
+use crate::ledger::pauses;
+use crate::ledger::repeats::Repeat;
 use crate::ledger::store::{self, Stored};
-use crate::ledger::{Final, LedgerError, Outcome, RecordError, RefusedRow, ReserveError, Voided};
+use crate::ledger::{
+    Administration, Final, LedgerError, Outcome, Pause, PauseOrder, RecordError, RefusedRow, ReserveError,
+    Voided,
+};
 
 /// How many commands one commit takes at most.
 const GROUP: usize = 256;
@@ -35,6 +42,8 @@ pub(in crate::ledger) type Reply<T> = oneshot::Sender<T>;
 #[derive(Debug)]
 pub(in crate::ledger) enum Command {
     Reserve(Box<Reserve>),
+    /// Whether this was asked before, under the same name.
+    Earlier(Box<Repeat>),
     Record {
         id: i64,
         raw: Bytes,
@@ -60,10 +69,27 @@ pub(in crate::ledger) enum Command {
         row: Box<RefusedRow>,
         reply: Reply<Result<(), LedgerError>>,
     },
+    Note {
+        note: Box<crate::ledger::Note>,
+        reply: Reply<Result<(), LedgerError>>,
+    },
     Policy {
         hash: B256,
         text: String,
         reply: Reply<Result<(), LedgerError>>,
+    },
+    Pause {
+        order: PauseOrder,
+        by: Administration,
+        reply: Reply<Result<bool, LedgerError>>,
+    },
+    Resume {
+        order: PauseOrder,
+        by: Administration,
+        reply: Reply<Result<bool, LedgerError>>,
+    },
+    Pauses {
+        reply: Reply<Result<Vec<Pause>, LedgerError>>,
     },
     Open {
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
@@ -106,6 +132,7 @@ pub(in crate::ledger) struct Writer {
     /// After a failure: when the writer tries again by itself. A command is tried at once.
     rest_until: Option<Instant>,
     failure: Failure,
+    headroom: Headroom,
     /// One writer at a time: held until the file is closed; the kernel lets go of it when the process dies.
     lock: File,
 }
@@ -116,6 +143,9 @@ pub(in crate::ledger) struct Rules {
     /// The policy in force; a claim that was judged by another is judged again.
     pub policy: Option<B256>,
     pub max_open: u32,
+    /// Whether a client is told why it is paused.
+    pub show_pause_reason: bool,
+    pub keys_kept: Duration,
 }
 
 /// One transaction in the making.
@@ -188,11 +218,17 @@ impl Writer {
             clock,
             deadline,
             head: Some(head),
-            rules: Rules { policy: None, max_open: config.max_open },
+            rules: Rules {
+                policy: None,
+                max_open: config.max_open,
+                show_pause_reason: config.show_pause_reason,
+                keys_kept: config.keys_kept,
+            },
             parked: Vec::new(),
             live: BTreeMap::new(),
             rest_until: None,
             failure: Failure::default(),
+            headroom: Headroom::new(&config.path, config.min_free),
             lock,
         };
         writer.restart().await.map_err(unavailable)?;
@@ -203,6 +239,7 @@ impl Writer {
     async fn restart(&mut self) -> Sql<()> {
         let orphans = store::unrecorded(&mut self.db).await?;
         let mut group = begin(&mut self.db, &self.path, &self.clock, self.head).await?;
+        pauses::show(&pauses::all(group.db).await?);
         for id in &orphans {
             void(&mut group, *id, "the process ended before the signature came").await?;
         }
@@ -249,7 +286,7 @@ impl Writer {
         }
     }
 
-    pub(in crate::ledger) async fn group(&mut self, work: Vec<Command>, closing: bool) {
+    pub(in crate::ledger) async fn group(&mut self, mut work: Vec<Command>, closing: bool) {
         let now = Instant::now();
         let waits = |parked: &Parked| parked.is_expired(now) || parked.is_abandoned();
         let is_due = self.live.values().any(|until| *until <= now) || self.parked.iter().any(waits);
@@ -257,6 +294,7 @@ impl Writer {
         if work.is_empty() && !closing && (rests || !is_due) {
             return;
         }
+        self.headroom.keep(&mut work);
         let mut answers = Vec::new();
         let committed = self.transaction(work, closing, &mut answers).await;
         let committed = committed.map_err(|error| {
@@ -348,19 +386,6 @@ async fn begin<'a>(
     // Time never runs backwards in the ledger.
     let now = clock.now().max(head.at);
     Ok(Group { db, now, head, answers: Vec::new(), opened: Vec::new(), closed: Vec::new() })
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
-    LedgerError::Unavailable(said(&error))
-}
-
-/// SQLite's own words.
-pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        other => other.to_string(),
-    }
 }
 
 fn after(now: Instant, wait: Duration) -> Instant {

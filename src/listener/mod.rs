@@ -1,6 +1,8 @@
 //! Who may connect: the accept loop, TLS, and an orderly end. Everything here has a bound and a deadline.
 
+mod seats;
 mod tls;
+mod visitors;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -28,6 +30,9 @@ use crate::config::Limits;
 use crate::identity::Person;
 
 pub use tls::{Entrance, Tls, TlsError};
+pub use visitors::{Visitors, Visits};
+
+use seats::Seats;
 
 /// A socket that is bound, and nobody let in yet.
 #[derive(Debug)]
@@ -37,6 +42,7 @@ pub struct Listener {
     tls: Tls,
     limits: Limits,
     clock: Clock,
+    visitors: Visitors,
 }
 
 /// One connection after its handshake.
@@ -77,12 +83,18 @@ impl Listener {
         let failed = |why| BindError { address, why };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, tls, limits: limits.clone(), clock })
+        let visitors = Visitors::new(clock.clone());
+        Ok(Self { socket, address, tls, limits: limits.clone(), clock, visitors })
     }
 
     /// Where it listens, the port that the system chose included.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who comes, as it counts them.
+    pub fn visitors(&self) -> Visitors {
+        self.visitors.clone()
     }
 
     /// Accepts until `shutdown`, then lets open requests end for at most `drain`.
@@ -99,8 +111,10 @@ impl Listener {
             acceptor: TlsAcceptor::from(Arc::clone(&self.tls.config)),
             http: http(&self.limits),
             tls: self.tls,
+            seats: Seats::new(self.limits.max_connections_per_client),
             limits: self.limits,
             clock: self.clock,
+            visitors: self.visitors,
             service_of,
         });
         let mut shutdown = pin!(shutdown);
@@ -148,8 +162,10 @@ struct Shared<F> {
     acceptor: TlsAcceptor,
     tls: Tls,
     http: auto::Builder<TokioExecutor>,
+    seats: Arc<Seats>,
     limits: Limits,
     clock: Clock,
+    visitors: Visitors,
     service_of: F,
 }
 
@@ -169,21 +185,26 @@ impl<F> Shared<F> {
         let stream = match timeout(self.limits.handshake_timeout, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                refused(remote, "handshake", &error);
+                self.refused(remote, tls::reason(&error), &error);
                 return;
             }
             Err(_) => {
-                refused(remote, "timeout", &"no handshake in time");
+                self.refused(remote, "timeout", &"no handshake in time");
                 return;
             }
         };
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let Some((person, certificate)) = leaf.and_then(|leaf| self.tls.holder(leaf)) else {
             // The handshake has verified all of this; a directory that changed meanwhile may have lost the name.
-            refused(remote, "unknown", &"nobody has this certificate's name");
+            self.refused(remote, "unknown_name", &"nobody has this certificate's name");
             return;
         };
         let (identity, not_after) = (certificate.identity, certificate.not_after);
+        let Some(_seat) = self.seats.take(&identity) else {
+            self.refused(remote, "too_many", &format_args!("{identity} has as many connections as it may"));
+            return;
+        };
+        self.visitors.arrived(&person, &identity, remote);
         let connection = Connection { person, identity, remote, not_after };
         let valid_for = not_after.since(self.clock.now());
         let service = (self.service_of)(&connection);
@@ -198,6 +219,14 @@ impl<F> Shared<F> {
                 tracing::info!(identity = %connection.identity, "a client certificate expired; its connection is cut");
             }
         }
+    }
+}
+
+impl<F> Shared<F> {
+    fn refused(&self, remote: SocketAddr, reason: &'static str, why: &dyn std::fmt::Display) {
+        self.visitors.refused(remote, reason);
+        metrics::counter!("chancery_handshakes_refused_total", "reason" => reason).increment(1);
+        tracing::info!(%remote, why = %why, "a connection was refused");
     }
 }
 
@@ -220,11 +249,6 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .keep_alive_timeout(Duration::from_secs(20))
         .adaptive_window(true);
     http
-}
-
-fn refused(remote: SocketAddr, reason: &'static str, why: &dyn std::fmt::Display) {
-    metrics::counter!("chancery_handshakes_refused_total", "reason" => reason).increment(1);
-    tracing::info!(%remote, why = %why, "a connection was refused");
 }
 
 #[cfg(test)]
@@ -309,6 +333,7 @@ mod tests {
                 person: None,
                 accounts: Vec::new(),
                 origins: Vec::new(),
+                repeat_window: None,
             };
             let operator = Operator {
                 name: "ops".to_owned(),
@@ -573,6 +598,30 @@ mod tests {
             let read = timeout(Duration::from_secs(1), stream.read(&mut [0; 16])).await.unwrap();
             assert!(matches!(read, Ok(0) | Err(_)), "the silent connection is still open");
         }
+    }
+
+    #[tokio::test]
+    async fn inv_12_one_client_cannot_have_all_connections() {
+        let door = Door::new();
+        let limits = Limits { max_connections_per_client: 2, ..Limits::default() };
+        let open = door.open(Entrance::Everyone, limits, Clock::system()).await;
+        let (config, mut ops) = (door.client(Some(door.issue(&trader()))), trader());
+        ops.subject_alt_names = vec![uri("spiffe://desk/ops")];
+        let hold = async || {
+            let mut stream = open.connect(config.clone()).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            stream
+        };
+        let is_served = async || open.ask(config.clone()).await.is_ok_and(|said| !said.is_empty());
+        let (one, mut two) = (hold().await, hold().await);
+        assert!(!is_served().await, "a third connection of the same client");
+        assert!(open.ask(door.client(Some(door.issue(&ops)))).await.is_ok(), "others come in");
+        ask(&mut two, "/").await.expect("what is open goes on");
+        drop((one, two));
+        // Their places are free as soon as the gateway has seen their end.
+        let again = async { while !is_served().await {} };
+        timeout(Duration::from_secs(3), again).await.unwrap();
     }
 
     #[tokio::test]

@@ -2,11 +2,19 @@
 
 use crate::identity::NotAvailable;
 use crate::ledger::{LedgerError, RecordError, ReserveError};
-use crate::methods::{Cause, Refusal};
+use crate::methods::{Cause, Refusal, TooLate};
 use crate::policy::{DenialCause, Denied};
 use crate::signer::SignError;
 use crate::transaction::{FillError, MessageError, RequestError};
 use crate::upstream::UpstreamError;
+
+impl From<TooLate> for Refusal {
+    fn from(_: TooLate) -> Self {
+        let why =
+            "the calls before this one in the batch took too long; nothing of it was done, send it again";
+        Self::new(Cause::Busy, why)
+    }
+}
 
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
@@ -55,11 +63,14 @@ impl From<ReserveError> for Refusal {
         let cause = match &error {
             ReserveError::Ledger(error) => return Self::from(error.clone()),
             ReserveError::Underpriced => Cause::Underpriced,
-            ReserveError::NonceTaken { .. } => Cause::NonceTaken,
+            ReserveError::NonceTaken { .. } | ReserveError::Spent { refusal: None } => Cause::NonceTaken,
             ReserveError::NonceTooLow { .. } => Cause::NonceTooLow,
             ReserveError::NonceTooHigh { .. } => Cause::InvalidParams,
             ReserveError::Gap { .. } => Cause::NonceGap,
             ReserveError::TooManyOpen { .. } => Cause::TooManyOpen,
+            ReserveError::KeyReused => Cause::KeyReused,
+            ReserveError::Spent { refusal: Some(_) } => Cause::NodeRefused,
+            ReserveError::Paused(_) => Cause::Paused,
             // Both are answered before they come here, by judging once more.
             ReserveError::Outbid { .. } | ReserveError::PolicyChanged | ReserveError::StillSigning => {
                 Cause::Busy
@@ -73,6 +84,8 @@ impl From<RecordError> for Refusal {
     fn from(error: RecordError) -> Self {
         match error {
             RecordError::Ledger(error) => error.into(),
+            RecordError::Paused(paused) => Self::new(Cause::Paused, paused.to_string()),
+            unknown @ RecordError::Unknown { .. } => Self::new(Cause::OutcomeUnknown, unknown.to_string()),
             late @ RecordError::Void => Self::new(Cause::SignerUnavailable, late.to_string()),
         }
     }

@@ -18,5 +18,5 @@ mod transaction_count;
 
 pub use app::App;
 pub use refusal::{Cause, Refusal, Row, TABLE};
-pub use service::Service;
+pub use service::{Service, TooLate};
 pub use table::{Method, is_ordered};

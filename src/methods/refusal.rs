@@ -18,6 +18,7 @@ pub enum Cause {
     BatchTooLarge,
     MethodNotFound,
     InvalidParams,
+    KeyReused,
     AccountNotAvailable,
     TransactionDenied,
     MessageDenied,
@@ -27,9 +28,11 @@ pub enum Cause {
     NonceGap,
     Underpriced,
     TooManyOpen,
+    Paused,
     NodeRefused,
     SignerUnavailable,
     LedgerUnavailable,
+    OutcomeUnknown,
     NodeUnavailable,
     Busy,
     AnswerTooLarge,
@@ -82,6 +85,12 @@ pub const TABLE: &[Row] = &[
         "A parameter is missing, malformed or contradicts another; the message names it.",
     ),
     row(
+        Cause::KeyReused,
+        -32602,
+        "idempotency_key_reused",
+        "The `Idempotency-Key` was used for another request before. Nothing was signed.",
+    ),
+    row(
         Cause::AccountNotAvailable,
         4100,
         "account_not_available",
@@ -131,6 +140,12 @@ pub const TABLE: &[Row] = &[
         "The account has as many unfinished transactions as the configuration allows.",
     ),
     row(
+        Cause::Paused,
+        -32003,
+        "paused",
+        "An operator has paused this account, this client or all. Nothing was signed.",
+    ),
+    row(
         Cause::NodeRefused,
         -32003,
         "node_refused",
@@ -147,6 +162,12 @@ pub const TABLE: &[Row] = &[
         -32603,
         "ledger_unavailable",
         "The ledger cannot be written (disk full, lost). Nothing is signed without it.",
+    ),
+    row(
+        Cause::OutcomeUnknown,
+        -32603,
+        "outcome_unknown",
+        "The ledger failed while the signature was recorded: if it was, it is sent. Look for the hash in the message first.",
     ),
     row(
         Cause::NodeUnavailable,
@@ -299,11 +320,17 @@ mod tests {
 
     #[test]
     fn you_may_not_and_we_could_not_never_share_a_code() {
-        let denied =
-            [Cause::AccountNotAvailable, Cause::TransactionDenied, Cause::MessageDenied, Cause::NodeRefused];
+        let denied = [
+            Cause::AccountNotAvailable,
+            Cause::TransactionDenied,
+            Cause::MessageDenied,
+            Cause::Paused,
+            Cause::NodeRefused,
+        ];
         let failed = [
             Cause::SignerUnavailable,
             Cause::LedgerUnavailable,
+            Cause::OutcomeUnknown,
             Cause::NodeUnavailable,
             Cause::Busy,
             Cause::Internal,

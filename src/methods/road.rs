@@ -4,10 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::identity::AccountCaller;
-use crate::ledger::{Claim, Purpose, Recorded, ReserveError};
+use crate::ledger::{Claim, Earlier, Purpose, Recorded, ReserveError};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Judged;
 use crate::policy::Permitted;
@@ -15,6 +15,9 @@ use crate::transaction::{Fees, Kind};
 
 /// How long a client may wait for its answer in all: viem gives up after 10 s, and its user sends again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
+
+/// Between two looks at a request that is being signed for somebody else.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Why a permitted payload was not recorded.
 #[derive(Debug)]
@@ -68,6 +71,39 @@ pub(super) async fn in_time<T, E: Into<Refusal>>(
     match timeout_at(answer_by, stage).await {
         Ok(done) => done.map_err(Into::into),
         Err(_) => Err(Refusal::new(late, "no answer in time; nothing was signed")),
+    }
+}
+
+/// Answers with what was recorded for the very same request before, where it has a key or its client a window; else
+/// goes `fresh`, the whole road. Nothing is asked of the node or the policy for a repeat: whoever asks again must
+/// learn of the payload that is out, even if it could not be made any more.
+pub(super) async fn once<K: Kind, T>(
+    app: &App,
+    caller: &AccountCaller,
+    (chain, fields): (Option<u64>, Vec<u8>),
+    (purpose, answer_by): (Purpose, Instant),
+    known: impl Fn(Recorded<K>) -> T,
+    fresh: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let earlier = || app.ledger.earlier::<K>(caller, (chain, &fields), purpose);
+    loop {
+        match earlier().await? {
+            Earlier::Recorded(recorded) => return Ok(known(recorded)),
+            Earlier::Nothing => break,
+            Earlier::Signing if Instant::now() >= answer_by => {
+                return Err(Refusal::new(Cause::Busy, "this very request is still being signed; ask again"));
+            }
+            Earlier::Signing => sleep(LOOK_AGAIN).await,
+        }
+    }
+    let refusal = match fresh.await {
+        Ok(done) => return Ok(done),
+        Err(refusal) => refusal,
+    };
+    // A repeat that came beside its first may have been refused because the first had its way.
+    match earlier().await {
+        Ok(Earlier::Recorded(recorded)) if recorded.request() != caller.request() => Ok(known(recorded)),
+        _ => Err(refusal),
     }
 }
 

@@ -23,15 +23,21 @@ pub(super) async fn send_transaction(
     let request = Request::parse(params)?;
     // May this client use this account at all?
     let caller = caller.for_account(request.from())?;
-    // Mined count, gas and fees: asked of the node, not trusted; the policy's caps stand above them.
-    let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
-    let judge = |round: Round| {
-        // Pure, and never a field that the caller set.
-        let filled = request.clone().fill(&quote, round.floor.as_ref())?;
-        // Permitted, or the rule that said no.
-        round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
-    };
-    road::travel(app, judge, |app, permitted| send(app, permitted, answer_by)).await
+    let fresh = Box::pin(async {
+        // Mined count, gas and fees: asked of the node, not trusted; the policy's caps stand above them.
+        let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
+        let judge = |round: Round| {
+            // Pure, and never a field that the caller set.
+            let filled = request.clone().fill(&quote, round.floor.as_ref())?;
+            // Permitted, or the rule that said no.
+            round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
+        };
+        road::travel(app, judge, |app, permitted| send(app, permitted, answer_by)).await
+    });
+    // A repeat that says so gets the hash of its first. What is recorded is sent until it is mined, by itself.
+    let intent = (Some(app.chain_id), request.intent());
+    let known = |recorded: Recorded<Tx>| recorded.hash();
+    road::once(app, &caller, intent, (Purpose::Send, answer_by), known, fresh).await
 }
 
 /// From here on the work goes on whether or not the client still waits.

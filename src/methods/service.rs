@@ -21,6 +21,10 @@ use crate::upstream::Answer;
 #[derive(Clone, Debug)]
 pub struct Service(Arc<App>);
 
+/// Stands beside the caller of a call for which its batch has no time left: it is refused, and recorded as such.
+#[derive(Clone, Copy, Debug)]
+pub struct TooLate;
+
 /// What of a refused request goes into its audit row, in bytes: enough to see what was asked, too little to
 /// fill a disk with.
 const MAX_RECORDED: usize = 4096;
@@ -38,7 +42,11 @@ impl Service {
         };
         let name = request.method.as_ref();
         let params = request.params.as_deref();
-        match self.dispatch(name, &caller, params, &id).await {
+        let answered = match request.extensions.get::<TooLate>() {
+            Some(late) => Err((*late).into()),
+            None => self.dispatch(name, &caller, params, &id).await,
+        };
+        match answered {
             Ok(response) => response,
             Err(refusal) => {
                 if Method::find(name).is_some_and(Method::signs) {
@@ -148,9 +156,12 @@ impl RpcServiceT for Service {
             if Method::find(&n.method).is_some_and(Method::signs)
                 && let Some(caller) = n.extensions.get::<Caller>()
             {
-                let why =
-                    "a request for a signature needs an id: nobody would hear the answer to a notification";
-                let refusal = Refusal::new(Cause::InvalidRequest, why);
+                // Refused already, where the gateway's own loop says so: then this is for the record alone.
+                let refusal = n.extensions.get::<Refusal>().cloned().unwrap_or_else(|| {
+                    let why =
+                        "a request for a signature needs an id: nobody would hear the answer to a notification";
+                    Refusal::new(Cause::InvalidRequest, why)
+                });
                 let params = n.params.as_deref();
                 service.record(&n.method, caller, params, &refusal).await;
             }

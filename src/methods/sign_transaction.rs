@@ -7,7 +7,7 @@ use alloy_primitives::Bytes;
 use tokio::time::Instant;
 
 use crate::identity::Caller;
-use crate::ledger::Purpose;
+use crate::ledger::{Purpose, Recorded};
 use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
@@ -22,12 +22,17 @@ pub(super) async fn sign_transaction(
     let answer_by = road::answer_by();
     let request = Request::parse(params)?;
     let caller = caller.for_account(request.from())?;
-    let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
-    let judge = |round: Round| {
-        let filled = request.clone().fill(&quote, round.floor.as_ref())?;
-        round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
-    };
-    road::travel(app, judge, |app, permitted| sign(app, permitted, answer_by)).await
+    let fresh = Box::pin(async {
+        let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
+        let judge = |round: Round| {
+            let filled = request.clone().fill(&quote, round.floor.as_ref())?;
+            round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
+        };
+        road::travel(app, judge, |app, permitted| sign(app, permitted, answer_by)).await
+    });
+    let intent = (Some(app.chain_id), request.intent());
+    let known = |recorded: Recorded<Tx>| recorded.raw().clone();
+    road::once(app, &caller, intent, (Purpose::Return, answer_by), known, fresh).await
 }
 
 async fn sign(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Result<Bytes, Stop> {

@@ -6,16 +6,25 @@ use crate::policy::amount::show_wei;
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Facts, TransactionFacts};
 
-/// A missing cap is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A missing cap is none, but for one: what nobody bounds, a node or a client could spend whole on fees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Caps {
     /// In wei for a unit of gas.
     pub fee_per_gas: Option<U256>,
     pub gas: Option<u64>,
-    /// In wei: gas limit times fee.
+    /// In wei: gas limit times fee. `None` only where the policy says "any".
     pub execution_fee: Option<U256>,
     /// In bytes.
     pub calldata: Option<u64>,
+}
+
+/// 1 ether, far above what any transaction costs.
+pub(in crate::policy) const EXECUTION_FEE: U256 = U256::from_limbs([1_000_000_000_000_000_000, 0, 0, 0]);
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self { fee_per_gas: None, gas: None, execution_fee: Some(EXECUTION_FEE), calldata: None }
+    }
 }
 
 impl Caps {

@@ -147,7 +147,7 @@ impl Targets {
         match transaction.asked.to() {
             None => when(self.creation, || "it creates a contract, which the rule does not name".to_owned()),
             Some(to) => when(self.any || self.addresses.contains(&to), || {
-                let name = facts.book.name(transaction.asked.chain_id(), to);
+                let name = facts.name(transaction.asked.chain_id(), to);
                 format!("the target is {name}, which is not among those of the rule")
             }),
         }
@@ -272,7 +272,11 @@ impl SiweTest {
             return Holds::Unclear("it is a sign-in of another account".to_owned());
         }
         if !self.domains.is_empty() && !self.domains.iter().any(|domain| domain == siwe.domain) {
-            return Holds::No("it signs in to another domain".to_owned());
+            return if self.domains.iter().any(|domain| plainly(domain) == plainly(siwe.domain)) {
+                Holds::Unclear("its domain is not written as in the rule".to_owned())
+            } else {
+                Holds::No("it signs in to another domain".to_owned())
+            };
         }
         if let Some(chain) = self.chain
             && chain != siwe.chain
@@ -287,6 +291,16 @@ impl SiweTest {
                 format!("it expires at {expires}, later than {} s from now", within.as_secs())
             }),
         }
+    }
+}
+
+/// A domain as DNS and browsers take it: the same in capitals, with the port that is implied, or with the root's dot.
+fn plainly(domain: &str) -> String {
+    let domain = domain.to_ascii_lowercase();
+    let domain = domain.strip_suffix(":443").unwrap_or(&domain);
+    match domain.rsplit_once(':') {
+        Some((host, port)) => format!("{}:{port}", host.trim_end_matches('.')),
+        None => domain.trim_end_matches('.').to_owned(),
     }
 }
 
@@ -307,7 +321,7 @@ pub(in crate::policy) fn show_value(
         (DynSolValue::Uint(number, _), None) => number.to_string(),
         (DynSolValue::Int(number, _), _) => number.to_dec_string(),
         (DynSolValue::Bool(value), _) => value.to_string(),
-        (DynSolValue::Address(address), _) => facts.book.name(chain, *address),
+        (DynSolValue::Address(address), _) => facts.name(chain, *address),
         (DynSolValue::FixedBytes(word, size), _) => {
             alloy_primitives::hex::encode_prefixed(word.get(..*size).unwrap_or_default())
         }

@@ -21,6 +21,8 @@ pub(in crate::policy) struct Facts<'a> {
     pub role: Option<&'a str>,
     /// The caller's account; the payload's own is compared with it before anything else.
     pub account: Address,
+    /// All accounts that the client may use.
+    pub own: &'a [Address],
     pub now: Timestamp,
     pub book: &'a Book,
     pub subject: Subject<'a>,
@@ -125,8 +127,8 @@ impl<'a> TransactionFacts<'a> {
         }
     }
 
-    fn describe(&self, book: &Book) -> String {
-        let to = self.asked.to().map(|to| book.name(self.asked.chain_id(), to)).unwrap_or_default();
+    fn describe(&self, facts: &Facts<'_>) -> String {
+        let to = self.asked.to().map(|to| facts.name(self.asked.chain_id(), to)).unwrap_or_default();
         let value = match self.asked.value() {
             U256::ZERO => String::new(),
             value => format!(" with {}", show_wei(value)),
@@ -161,11 +163,21 @@ impl Facts<'_> {
         let account = self.book.account(self.account);
         match &self.subject {
             Subject::Transaction(transaction) => {
-                format!("{} from {account}", transaction.describe(self.book))
+                format!("{} from {account}", transaction.describe(self))
             }
             Subject::Message(message) => {
                 format!("sign this message of {} bytes with {account}", message.asked.bytes().len())
             }
+        }
+    }
+
+    /// An address with the name it has here. Of accounts, the client's own only: which others there are, nobody
+    /// learns by asking for a payment to them.
+    pub fn name(&self, chain: u64, address: Address) -> String {
+        match self.book.contracts.get(&(chain, address)) {
+            Some(contract) => format!("`{}` ({address})", contract.label),
+            None if self.own.contains(&address) => self.book.account(address),
+            None => address.to_string(),
         }
     }
 }

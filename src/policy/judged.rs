@@ -52,6 +52,7 @@ pub(in crate::policy) fn facts<'a, K: Judged>(
         client: &client.name,
         role: client.role.as_deref(),
         account: caller.account(),
+        own: &client.accounts,
         now,
         book,
         subject,

@@ -49,7 +49,7 @@ impl Policy {
         if has_transactions && self.caps.execution_fee.is_none() {
             about(
                 None,
-                "[caps] has no max_execution_fee: a node that lies about fees is bound by the rules only"
+                "[caps] max_execution_fee is \"any\": a node that lies about fees is bound by the rules only"
                     .to_owned(),
             );
         }
@@ -296,9 +296,11 @@ mod tests {
                 "{found:?}"
             );
         }
-        let no_caps = warnings(&PAY.replace("execution_fee", "# execution_fee"));
+        let unbound = PAY.replace("execution_fee", "# execution_fee");
+        assert_eq!(warnings(&unbound), Vec::<String>::new(), "there is a cap where none is stated");
+        let no_caps = warnings(&format!("{unbound}[caps]\nmax_execution_fee = \"any\"\n"));
         assert_eq!(no_caps.len(), 2, "{no_caps:?}");
-        assert!(no_caps[0].starts_with("[caps] has no max_execution_fee"), "{no_caps:?}");
+        assert!(no_caps[0].starts_with("[caps] max_execution_fee is \"any\""), "{no_caps:?}");
     }
 
     #[test]

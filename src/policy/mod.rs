@@ -88,6 +88,7 @@ execution_fee = { max = "0.05 ether" }
             person: None,
             accounts: vec![TREASURY.parse().unwrap()],
             origins: vec![],
+            repeat_window: None,
         }
     }
 
@@ -416,11 +417,70 @@ args = { to = "bob" }
         assert_eq!(policy.decide::<Message>(&caller("ann"), text).unwrap_err().cause, DenialCause::Account);
     }
 
+    #[test]
+    fn inv_11_where_no_cap_is_stated_there_is_one_on_the_execution_fee() {
+        let much = json!({ "data": transfer(ALICE, 1), "gas": "0x186a0", "maxFeePerGas": "0x9184e72a001", "maxPriorityFeePerGas": "0x9184e72a000" });
+        for caps in ["", "[caps]\nmax_gas = 200_000\n"] {
+            let policy = with(&[("execution_fee", "# execution_fee")], caps);
+            let denied = decide(&policy, "ann", &much).unwrap_err();
+            assert_eq!(denied.condition.as_deref(), Some("caps.max_execution_fee"), "{denied}");
+        }
+        let any = with(&[("execution_fee", "# execution_fee")], "[caps]\nmax_execution_fee = \"any\"\n");
+        assert_eq!(cause(&any, &much), None);
+    }
+
+    #[test]
+    fn a_refusal_does_not_tell_whose_accounts_there_are() {
+        let vault = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+        let mut world = world();
+        world.accounts.insert("vault".to_owned(), vault.parse().unwrap());
+        let text = format!("{CONTRACTS}{PAY}");
+        let source = Source { name: "p.toml".to_owned(), path: "p.toml".into(), text };
+        let abi = |name: &str| abi::built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned());
+        let policy = Policy::of_sources(&[source], &world, abi).unwrap();
+        for fields in [json!({ "to": vault, "value": "0x1" }), json!({ "data": transfer(vault, 1) })] {
+            let denied = decide(&policy, "ann", &fields).unwrap_err();
+            assert!(denied.sentence.contains(vault) && !denied.sentence.contains("`vault`"), "{denied}");
+        }
+        let own = decide(&policy, "ann", &json!({ "to": TREASURY, "value": "0x1" })).unwrap_err();
+        assert!(own.sentence.contains("to `treasury`"), "{own}");
+    }
+
     fn message_rule(condition: &str) -> Policy {
         policy(&format!(
             "[[rule]]\nid = \"m\"\neffect = \"allow\"\nkind = \"message\"\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n{condition}\n"
         ))
         .unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    #[test]
+    fn inv_04_a_sign_in_that_is_forbidden_is_forbidden_however_its_domain_is_written() {
+        let rule = |effect: &str, id: &str, condition: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\neffect = \"{effect}\"\nkind = \"message\"\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n{condition}\n"
+            )
+        };
+        let domain = "siwe = { domain = [\"evil.example\"], chain_id = 1 }";
+        let forbids =
+            policy(&[rule("allow", "any", "text = \"any\""), rule("deny", "no", domain)].concat()).unwrap();
+        let allows = policy(&rule("allow", "yes", domain)).unwrap();
+        let message = |domain: &str| {
+            format!(
+                "{domain} wants you to sign in with your Ethereum account:\n{TREASURY}\n\n\nURI: https://x\nVersion: 1\n\
+                 Chain ID: 1\nNonce: 12345678\nIssued At: 2026-01-31T12:00:00Z"
+            )
+        };
+        assert!(sign(&forbids, "ann", &message("good.example")).is_ok());
+        assert!(sign(&allows, "ann", &message("evil.example")).is_ok());
+        for domain in
+            ["EVIL.example", "evil.example:443", "evil.example.", "Evil.Example.:443", "https://evil.Example"]
+        {
+            assert!(sign(&forbids, "ann", &message(domain)).is_err(), "{domain}");
+            assert!(sign(&allows, "ann", &message(domain)).is_err(), "{domain}");
+        }
+        for domain in ["notevil.example", "evil.example.org", "evil.example:8443"] {
+            assert!(sign(&forbids, "ann", &message(domain)).is_ok(), "{domain}");
+        }
     }
 
     #[test]

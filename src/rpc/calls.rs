@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config::Client;
-use crate::identity::{Caller, RequestId};
-use crate::methods::{Cause, Method, Refusal};
-use crate::rpc::envelope::{Body, Bounds, Entry, Envelope};
+use crate::identity::{Caller, IdempotencyKey, RequestId};
+use crate::methods::{Cause, Method, Refusal, TooLate};
+use crate::rpc::envelope::{Body, Bounds, Entry, EntryError, Envelope};
 
 /// Where calls go, and how they are told apart.
 pub struct Calls<S> {
@@ -39,6 +39,9 @@ type Placed = (usize, Option<Box<RawValue>>);
 /// How many lanes of one batch run at the same time.
 const LANES: usize = 16;
 
+/// How much of a body that cannot be read is searched for the name of a method that signs, in bytes.
+const NAMES_WITHIN: usize = 4096;
+
 /// The longest method name that logs repeat; every real one is far shorter.
 const LONGEST_NAME: usize = 64;
 
@@ -47,22 +50,37 @@ where
     S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync,
 {
     /// Does what `body` asks. `None`: nothing is to be answered, for all of it were notifications.
-    pub async fn answer(&self, client: &Arc<Client>, body: &[u8]) -> Option<Box<str>> {
+    /// `key` is the name that the client gave to it; in a batch each call has it with its place.
+    pub async fn answer(
+        &self,
+        client: &Arc<Client>,
+        key: Option<&IdempotencyKey>,
+        body: &[u8],
+    ) -> Option<Box<str>> {
         match Body::read(body, self.bounds) {
             Ok(Body::Single(entry)) => {
                 let budget = Budget::new(usize::MAX, self.begin_within);
-                self.entry(client, entry, &budget).await.map(Into::into)
+                self.entry(client, key.cloned(), entry, &budget).await.map(Into::into)
             }
-            Ok(Body::Batch(entries)) => self.batch(client, entries).await,
+            Ok(Body::Batch(entries)) => self.batch(client, key, entries).await,
             Err(error) => {
-                let refused = refuse_body(client, Id::Null, &Refusal::from(&error));
+                // Nobody can say what such a body asks; that it names a signature is enough to write it down.
+                let head = body.get(..NAMES_WITHIN).unwrap_or(body);
+                let mut parts = head.split(|byte| *byte == b'"').filter_map(|part| str::from_utf8(part).ok());
+                let named = parts.find(|part| (self.is_ordered)(part));
+                let refused = self.refuse_malformed(client, Id::Null, named, &Refusal::from(&error)).await;
                 Some(refused.into())
             }
         }
     }
 
     /// Reads run side by side, calls of ordered methods one after another, in one lane.
-    async fn batch(&self, client: &Arc<Client>, entries: Vec<Entry<'_>>) -> Option<Box<str>> {
+    async fn batch(
+        &self,
+        client: &Arc<Client>,
+        key: Option<&IdempotencyKey>,
+        entries: Vec<Entry<'_>>,
+    ) -> Option<Box<str>> {
         let budget = Budget::new(self.max_batch_answer, self.begin_within);
         let mut answers: Vec<Option<Box<RawValue>>> = Vec::new();
         answers.resize_with(entries.len(), || None);
@@ -89,7 +107,7 @@ where
                 }
                 Ok(envelope) => lanes.push(vec![(place, envelope)]),
                 Err(error) => {
-                    let refused = refuse_body(client, error.id, &Refusal::from(&error.fault));
+                    let refused = self.refuse_entry(client, error).await;
                     place_answers(vec![(place, Some(refused))]);
                 }
             }
@@ -97,26 +115,39 @@ where
 
         let mut waiting = lanes.into_iter();
         let mut running: FuturesUnordered<_> =
-            waiting.by_ref().take(LANES).map(|lane| self.lane(client, lane, &budget)).collect();
+            waiting.by_ref().take(LANES).map(|lane| self.lane(client, key, lane, &budget)).collect();
         while let Some(placed) = running.next().await {
             place_answers(placed);
-            running.extend(waiting.next().map(|lane| self.lane(client, lane, &budget)));
+            running.extend(waiting.next().map(|lane| self.lane(client, key, lane, &budget)));
         }
         joined(&answers)
     }
 
-    async fn lane(&self, client: &Arc<Client>, lane: Lane<'_>, budget: &Budget) -> Vec<Placed> {
+    async fn lane(
+        &self,
+        client: &Arc<Client>,
+        key: Option<&IdempotencyKey>,
+        lane: Lane<'_>,
+        budget: &Budget,
+    ) -> Vec<Placed> {
         let mut placed = Vec::with_capacity(lane.len());
         for (place, envelope) in lane {
-            placed.push((place, self.entry(client, Ok(envelope), budget).await));
+            let key = key.map(|key| key.at(place));
+            placed.push((place, self.entry(client, key, Ok(envelope), budget).await));
         }
         placed
     }
 
-    async fn entry(&self, client: &Arc<Client>, entry: Entry<'_>, budget: &Budget) -> Option<Box<RawValue>> {
+    async fn entry(
+        &self,
+        client: &Arc<Client>,
+        key: Option<IdempotencyKey>,
+        entry: Entry<'_>,
+        budget: &Budget,
+    ) -> Option<Box<RawValue>> {
         let envelope = match entry {
             Ok(envelope) => envelope,
-            Err(error) => return Some(refuse_body(client, error.id, &Refusal::from(&error.fault))),
+            Err(error) => return Some(self.refuse_entry(client, error).await),
         };
         let Ok(request) = RequestId::random() else {
             let refusal = Refusal::new(Cause::Internal, "the system gives no randomness; nothing was done");
@@ -125,7 +156,8 @@ where
         let span = tracing::info_span!(
             "call", client = client.name, method = loggable(&envelope.method), %request
         );
-        self.call(Caller::new(client.clone(), request), envelope, budget).instrument(span).await
+        let caller = Caller::new(client.clone(), request).with_key(key);
+        self.call(caller, envelope, budget).instrument(span).await
     }
 
     async fn call(&self, caller: Caller, envelope: Envelope<'_>, budget: &Budget) -> Option<Box<RawValue>> {
@@ -141,9 +173,10 @@ where
             count("notification");
             return None;
         };
-        if started > budget.begin_until {
+        let is_late = started > budget.begin_until;
+        if is_late && !is_ordered {
             count("too_late");
-            return Some(refuse(&caller, id, &too_late()));
+            return Some(refuse(&caller, id, &TooLate.into()));
         }
         if !is_ordered && budget.is_spent() {
             count("too_large");
@@ -152,8 +185,12 @@ where
         let mut request = Request::borrowed("", envelope.params, id.clone());
         request.method = envelope.method;
         request.extensions.insert(caller.clone());
+        if is_late {
+            // The service refuses it: what asked for a signature is recorded there.
+            request.extensions.insert(TooLate);
+        }
         let response = self.service.call(request).await;
-        let outcome = outcome_of(&response);
+        let outcome = if is_late { "too_late" } else { outcome_of(&response) };
         let json = response.into_json();
         // An answer about a signature is never dropped: whoever does not see it would ask again.
         if !budget.take(json.get().len()) && !is_ordered {
@@ -162,6 +199,33 @@ where
         }
         count(outcome);
         Some(json)
+    }
+
+    async fn refuse_entry(&self, client: &Arc<Client>, error: EntryError<'_>) -> Box<RawValue> {
+        self.refuse_malformed(client, error.id, error.method.as_deref(), &Refusal::from(&error.fault)).await
+    }
+
+    /// What asks for a signature and is no call is refused on the record, as every refusal of one is.
+    async fn refuse_malformed(
+        &self,
+        client: &Arc<Client>,
+        id: Id<'_>,
+        named: Option<&str>,
+        refusal: &Refusal,
+    ) -> Box<RawValue> {
+        let request = RequestId::random().ok();
+        if let (Some(method), Some(request)) = (named.filter(|name| (self.is_ordered)(name)), request) {
+            self.put_on_record(Caller::new(Arc::clone(client), request), method, refusal).await;
+        }
+        refused(client, request, id, refusal)
+    }
+
+    /// The service keeps the record; a notification with a refusal in its hand is for that alone.
+    async fn put_on_record(&self, caller: Caller, method: &str, refusal: &Refusal) {
+        let mut notification = Notification::new(method.to_owned().into(), None);
+        notification.extensions.insert(caller);
+        notification.extensions.insert(refusal.clone());
+        self.service.notification(notification).await;
     }
 }
 
@@ -187,13 +251,6 @@ impl Budget {
         let taken = |left: usize| Some(left.saturating_sub(bytes));
         self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok_and(|left| left >= bytes)
     }
-}
-
-fn too_late() -> Refusal {
-    Refusal::new(
-        Cause::Busy,
-        "the calls before this one in the batch took too long; nothing of it was done, send it again",
-    )
 }
 
 fn too_large() -> Refusal {
@@ -300,6 +357,11 @@ mod tests {
         fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
             let this = self.clone();
             async move {
+                if let Some(late) = request.extensions.get::<TooLate>() {
+                    this.see(&format!("late {}", request.method), None);
+                    let refusal = Refusal::from(*late).to_error(None);
+                    return MethodResponse::error(request.id, refusal);
+                }
                 let params = request.params.as_deref();
                 assert_eq!(request.extensions.get::<Caller>().unwrap().client().name, "trader");
                 this.see(&format!("begin {}", request.method), params);
@@ -344,6 +406,7 @@ mod tests {
             person: None,
             accounts: Vec::new(),
             origins: Vec::new(),
+            repeat_window: None,
         })
     }
 
@@ -352,7 +415,7 @@ mod tests {
     }
 
     async fn answer(calls: &Calls<Recorder>, body: &str) -> Value {
-        let answer = calls.answer(&trader(), body.as_bytes()).await;
+        let answer = calls.answer(&trader(), None, body.as_bytes()).await;
         serde_json::from_str(&answer.expect("an answer")).unwrap()
     }
 
@@ -377,6 +440,22 @@ mod tests {
         let bad = format!("[{good},{}]", r#"{"jsonrpc":"2.0","id":2,"method":"m","params":[{"a":1,"a":2}]}"#);
         assert_eq!(answer(&calls, &bad).await["error"]["data"]["code"], "invalid_request");
         assert_eq!(calls.service.seen(), [""; 0], "also not the good half of the batch");
+    }
+
+    #[tokio::test]
+    async fn what_asks_for_a_signature_and_is_no_call_is_put_on_record() {
+        let calls = calls(1, 1000);
+        for body in [
+            r#"{"jsonrpc":"2.0","id":-1,"method":"sign"}"#,
+            r#"[{"jsonrpc":"1.0","id":1,"method":"s\u0069gn"}]"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"sign","method":"sign"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"sign""#,
+        ] {
+            answer(&calls, body).await;
+            assert_eq!(calls.service.seen(), ["notified sign "], "{body}");
+        }
+        answer(&calls, r#"{"jsonrpc":"2.0","id":-1,"method":"echo"}"#).await;
+        assert_eq!(calls.service.seen(), [""; 0], "reads are not");
     }
 
     #[tokio::test]
@@ -413,8 +492,8 @@ mod tests {
     async fn nothing_answers_a_notification() {
         let calls = calls(1, 1000);
         let note = r#"{"jsonrpc":"2.0","method":"sign","params":[1]}"#;
-        assert_eq!(calls.answer(&trader(), note.as_bytes()).await, None);
-        assert_eq!(calls.answer(&trader(), format!("[{note},{note}]").as_bytes()).await, None);
+        assert_eq!(calls.answer(&trader(), None, note.as_bytes()).await, None);
+        assert_eq!(calls.answer(&trader(), None, format!("[{note},{note}]").as_bytes()).await, None);
         assert_eq!(calls.service.seen(), ["notified sign [1]"; 3]);
     }
 
@@ -488,7 +567,7 @@ mod tests {
         for place in [1, 2] {
             assert_eq!(answer[place]["error"]["data"]["code"], "busy");
         }
-        assert_eq!(calls.service.seen(), ["begin meet []", "end meet []"]);
+        assert_eq!(calls.service.seen(), ["begin meet []", "end meet []", "late sign ", "late sign "]);
     }
 
     #[test]

@@ -20,10 +20,12 @@ use jsonrpsee::types::Id;
 use tokio::sync::Semaphore;
 
 use crate::config::{Client, Limits};
+use crate::identity::IdempotencyKey;
 use crate::methods::{Cause, Refusal};
 use crate::rpc::calls::{Calls, refuse_body};
 use crate::rpc::envelope::Bounds;
 use crate::rpc::rejection::{Rejection, plain};
+use crate::rpc::share::{Place, Share};
 
 /// JSON-RPC over HTTP in front of a service. Cheap to clone.
 pub struct Rpc<S>(Arc<Inner<S>>);
@@ -34,11 +36,13 @@ struct Inner<S> {
     hosts: Vec<String>,
     max_body: usize,
     body_timeout: Duration,
-    in_flight: Arc<Semaphore>,
+    in_flight: Semaphore,
     max_in_flight_per_client: usize,
     /// By the client's name: all its connections share one. Clients come from the configuration, so it is small.
-    per_client: Mutex<HashMap<String, Arc<Semaphore>>>,
+    per_client: Mutex<HashMap<String, Arc<Share>>>,
 }
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Bytes of answers to reads that one batch may gather: 100 calls for the largest answer would fill the memory.
 const MAX_BATCH_ANSWER: usize = 32 * 1024 * 1024;
@@ -73,7 +77,7 @@ where
             hosts: hosts.into_iter().map(|host| without_port(&host).to_owned()).collect(),
             max_body: limits.max_body,
             body_timeout: limits.body_timeout,
-            in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            in_flight: Semaphore::new(limits.max_in_flight),
             max_in_flight_per_client: limits.max_in_flight_per_client,
             per_client: Mutex::default(),
         }))
@@ -91,10 +95,10 @@ where
         B: HttpBody<Data = Bytes> + Send + 'static,
     {
         let inner = self.0.clone();
-        let slots = inner.slots_of(&client);
+        let share = inner.share_of(&client);
         service_fn(move |request: Request<B>| {
-            let (inner, client, slots) = (inner.clone(), client.clone(), slots.clone());
-            async move { Ok(inner.respond(&client, &slots, request).await) }
+            let (inner, client, share) = (inner.clone(), client.clone(), share.clone());
+            async move { Ok(inner.respond(&client, &share, request).await) }
         })
     }
 }
@@ -106,25 +110,29 @@ where
     async fn respond<B>(
         &self,
         client: &Arc<Client>,
-        slots: &Semaphore,
+        share: &Arc<Share>,
         request: Request<B>,
     ) -> Response<Full<Bytes>>
     where
         B: HttpBody<Data = Bytes> + Send,
     {
         let (head, body) = request.into_parts();
-        if let Err(rejection) = self.rules(client, &head) {
-            let asks_first = head.headers.contains_key(header::EXPECT);
-            if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
-                let _ = tokio::time::timeout(LINGER, discard(body, LINGER_BYTES)).await;
+        let key = self.rules(client, &head).and_then(|()| key(&head.headers));
+        let key = match key {
+            Ok(key) => key,
+            Err(rejection) => {
+                let asks_first = head.headers.contains_key(header::EXPECT);
+                if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
+                    let _ = tokio::time::timeout(LINGER, discard(body, LINGER_BYTES)).await;
+                }
+                return rejection.response(client, head.version);
             }
-            return rejection.response(client, head.version);
-        }
+        };
         // Taken before the body is read, for bodies are what fills the memory. There is no id to echo then. HTTP
         // 429 or 503 would say it better, but most clients answer those with a storm of repeats.
-        let (Ok(_slot), Ok(_slot_of_client)) = (self.in_flight.try_acquire(), slots.try_acquire()) else {
+        let (Ok(_slot), Some(place)) = (self.in_flight.try_acquire(), share.enter()) else {
             let busy = Refusal::new(Cause::Busy, "the gateway is busy; nothing was done, ask again later");
-            return answer(Some(refuse_body(client, Id::Null, &busy).into()));
+            return json(Box::<str>::from(refuse_body(client, Id::Null, &busy)).into_string().into());
         };
         let _in_flight = InFlight::enter();
         let body = match tokio::time::timeout(self.body_timeout, whole(body, self.max_body)).await {
@@ -132,7 +140,7 @@ where
             Ok(Err(rejection)) => return rejection.response(client, head.version),
             Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
         };
-        answer(self.calls.answer(client, &body).await)
+        answer(self.calls.answer(client, key.as_ref(), &body).await, place)
     }
 
     /// The rules, in the order in which they are asked.
@@ -188,9 +196,9 @@ where
         self.hosts.iter().any(|ours| ours.eq_ignore_ascii_case(without_port(name)))
     }
 
-    fn slots_of(&self, client: &Client) -> Arc<Semaphore> {
+    fn share_of(&self, client: &Client) -> Arc<Share> {
         let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Semaphore::new(self.max_in_flight_per_client));
+        let new = || Arc::new(Share::new(self.max_in_flight_per_client));
         per_client.entry(client.name.clone()).or_insert_with(new).clone()
     }
 }
@@ -256,6 +264,18 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
     first.map(|value| value.to_str().map_err(|_| Unclear)).transpose()
 }
 
+/// The name that the client gave to what it asks, if it gave one.
+fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Rejection> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => {
+            IdempotencyKey::parse(value.as_bytes()).map(Some).ok_or(Rejection::IdempotencyKey)
+        }
+        (Some(_), Some(_)) => Err(Rejection::IdempotencyKey),
+    }
+}
+
 fn without_port(host: &str) -> &str {
     host.strip_suffix(":443").unwrap_or(host)
 }
@@ -283,12 +303,16 @@ fn is_json(headers: &HeaderMap) -> bool {
         })
 }
 
-/// HTTP 200 with JSON, or 204 where nothing is to be answered. No CORS header, whoever asks.
-fn answer(json: Option<Box<str>>) -> Response<Full<Bytes>> {
-    let Some(json) = json else {
-        return plain(StatusCode::NO_CONTENT, Bytes::new());
-    };
-    let json = Bytes::from(json.into_string());
+/// HTTP 200 with JSON, or 204 where nothing is to be answered.
+fn answer(answer: Option<Box<str>>, place: Place) -> Response<Full<Bytes>> {
+    match answer {
+        Some(answer) => json(place.answer(answer)),
+        None => plain(StatusCode::NO_CONTENT, Bytes::new()),
+    }
+}
+
+/// No CORS header, whoever asks.
+fn json(json: Bytes) -> Response<Full<Bytes>> {
     let mut response = plain(StatusCode::OK, json);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -359,6 +383,10 @@ mod tests {
                     this.began.notify_one();
                     this.go_on.notified().await;
                 }
+                if request.method == "much" {
+                    let much = ResponsePayload::success("x".repeat(1 << 20));
+                    return MethodResponse::response(request.id, much, usize::MAX);
+                }
                 MethodResponse::response(request.id, ResponsePayload::success("done"), usize::MAX)
             }
         }
@@ -380,6 +408,7 @@ mod tests {
             person: None,
             accounts: Vec::new(),
             origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            repeat_window: None,
         })
     }
 
@@ -415,7 +444,7 @@ mod tests {
         String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
-    async fn json(response: Response<Full<Bytes>>) -> Value {
+    async fn read(response: Response<Full<Bytes>>) -> Value {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/json");
         serde_json::from_str(&text(response).await).unwrap()
@@ -649,6 +678,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_key_is_one_word_of_visible_ascii_and_there_is_one() {
+        let named = |key: &str| good().header("idempotency-key", key);
+        let longest = "k".repeat(128);
+        for key in ["a", "8e03978e-40d5-43dd-bc93-6894a57f9324", &longest] {
+            assert_eq!(status(named(key), &[]).await, 200, "{key}");
+        }
+        for key in ["", "a b", "\u{e9}", &format!("{longest}k")] {
+            assert_eq!(status(named(key), &[]).await, 400, "{key}");
+        }
+        assert_eq!(status(named("a").header("idempotency-key", "a"), &[]).await, 400, "two of them");
+    }
+
+    #[tokio::test]
     async fn a_compressed_body_is_refused() {
         assert_eq!(status(good().header("content-encoding", "identity"), &[]).await, 200);
         for coding in ["gzip", "br", "identity, gzip", ""] {
@@ -732,7 +774,7 @@ mod tests {
                 .collect();
             let request = good().body(StreamBody::new(stream::iter(frames))).unwrap();
             let Ok(response) = rpc(&Limits::default()).connection(client("trader", &[])).call(request).await;
-            assert_eq!(json(response).await["result"], "done");
+            assert_eq!(read(response).await["result"], "done");
         }
     }
 
@@ -760,13 +802,13 @@ mod tests {
 
         let first = spawn("one");
         service.began.notified().await;
-        let refused = json(ask(&rpc, client("one", &[]), call()).await).await;
+        let refused = read(ask(&rpc, client("one", &[]), call()).await).await;
         assert_eq!((&refused["error"]["data"]["code"], &refused["id"]), (&"busy".into(), &Value::Null));
-        assert_eq!(json(ask(&rpc, client("two", &[]), call()).await).await["result"], "done");
+        assert_eq!(read(ask(&rpc, client("two", &[]), call()).await).await["result"], "done");
 
         let second = spawn("two");
         service.began.notified().await;
-        let refused = json(ask(&rpc, client("three", &[]), call()).await).await;
+        let refused = read(ask(&rpc, client("three", &[]), call()).await).await;
         assert_eq!(refused["error"]["code"], -32603);
 
         service.go_on.notify_one();
@@ -774,8 +816,42 @@ mod tests {
         first.abort();
         let _ = first.await;
         service.go_on.notify_one();
-        assert_eq!(json(second.await.unwrap()).await["result"], "done");
-        assert_eq!(json(ask(&rpc, client("one", &[]), call()).await).await["result"], "done");
+        assert_eq!(read(second.await.unwrap()).await["result"], "done");
+        assert_eq!(read(ask(&rpc, client("one", &[]), call()).await).await["result"], "done");
+    }
+
+    #[tokio::test]
+    async fn inv_12_an_answer_that_is_not_read_is_still_in_flight() {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let limits = Limits { max_in_flight_per_client: 1, ..Limits::default() };
+        let service = for_the_listener(rpc(&limits).connection(client("trader", &[])));
+        tokio::spawn(async move {
+            let _ =
+                auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await;
+        });
+        let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(1 << 16)
+            .handshake(TokioIo::new(near))
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let mut ask = async |method: &str| {
+            let request = Request::post("https://gateway.example:8545/")
+                .header("content-type", "application/json")
+                .body(Full::<Bytes>::from(CALL.replace("echo", method)))
+                .unwrap();
+            sender.send_request(request).await.unwrap().into_body()
+        };
+        let busy = async |body: Incoming| {
+            let body = body.collect().await.unwrap().to_bytes();
+            serde_json::from_slice::<Value>(&body).unwrap()["error"]["data"]["code"] == "busy"
+        };
+        let much = ask("much").await;
+        assert!(busy(ask("echo").await).await, "a stream's window is far smaller than the answer");
+        assert!(!busy(much).await, "it is still whole");
+        // The last window's bytes leave the server when its client has asked for them.
+        let free = async { while busy(ask("echo").await).await {} };
+        tokio::time::timeout(Duration::from_secs(5), free).await.unwrap();
     }
 
     #[tokio::test]
@@ -791,7 +867,7 @@ mod tests {
     async fn what_is_no_json_rpc_is_answered_with_200_and_an_error() {
         for (body, code) in [("", -32700), ("{", -32700), ("[]", -32600), ("{}", -32600), ("[1]", -32600)] {
             let request = good().body(Full::from(body)).unwrap();
-            let answer = json(ask(&rpc(&Limits::default()), client("trader", &[]), request).await).await;
+            let answer = read(ask(&rpc(&Limits::default()), client("trader", &[]), request).await).await;
             let error = answer.get(0).unwrap_or(&answer);
             assert_eq!(error["error"]["code"], code, "{body}");
         }

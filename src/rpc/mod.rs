@@ -5,6 +5,7 @@ mod envelope;
 mod http;
 mod rejection;
 mod scan;
+mod share;
 
 pub use envelope::{Body, BodyError, Bounds, Entry, EntryError, Envelope, Fault};
 pub use http::Rpc;

@@ -18,6 +18,7 @@ pub enum Rejection {
     Origin,
     ContentType,
     ContentEncoding,
+    IdempotencyKey,
     TooLarge,
     TooSlow,
     Broken,
@@ -71,6 +72,11 @@ impl Rejection {
             Self::ContentEncoding => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "content_encoding", "Send the body uncompressed.\n")
             }
+            Self::IdempotencyKey => (
+                StatusCode::BAD_REQUEST,
+                "idempotency_key",
+                "Send one Idempotency-Key of 1 to 128 visible ASCII characters, or none; nothing was done.\n",
+            ),
             Self::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "too_large",

@@ -1,6 +1,7 @@
 //! Keeps a token's worker alive: starts the process, hands it what waits, and starts another when it ends.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
@@ -212,18 +213,16 @@ impl Keeper {
 
     /// A worker that is ready, with how many sessions it has.
     async fn start(&self) -> Result<(Child, OwnedReadHalf, OwnedWriteHalf, usize), TokenState> {
-        fn down(why: impl ToString) -> TokenState {
-            TokenState::Down(why.to_string())
-        }
-        let (child, stream) = self.spawn().map_err(down)?;
+        let down = |why: &dyn fmt::Display| TokenState::Down(why.to_string());
+        let (child, stream) = self.spawn().map_err(|e| down(&e))?;
         let (mut from, mut to) = stream.into_split();
         let mut out = Vec::new();
-        Frame::Settings(serde_json::to_vec(&self.settings).map_err(down)?).write(&mut out);
-        to.write_all(&out).await.map_err(down)?;
+        Frame::Settings(serde_json::to_vec(&self.settings).map_err(|e| down(&e))?).write(&mut out);
+        to.write_all(&out).await.map_err(|e| down(&e))?;
         let word = async {
             let first = timeout(RESTART, wait_readable(&from)).await;
             if first.is_err() && matches!(*self.tell.borrow(), TokenState::Restarting(_)) {
-                self.refuse(down("its worker takes long to start anew"));
+                self.refuse(down(&"its worker takes long to start anew"));
             }
             read(&mut from).await
         };
@@ -232,8 +231,8 @@ impl Keeper {
             Ok(Ok(Frame::Status(Status::Mismatch(why)))) => Err(TokenState::Mismatch(why)),
             Ok(Ok(Frame::Status(Status::Latched(why)))) => Err(TokenState::PinLatched(why)),
             Ok(Ok(Frame::Status(Status::Down(why)))) => Err(TokenState::Down(why)),
-            Ok(_) => Err(down("its worker process ended before it was ready")),
-            Err(_) => Err(down("it did not get ready in time")),
+            Ok(_) => Err(down(&"its worker process ended before it was ready")),
+            Err(_) => Err(down(&"it did not get ready in time")),
         }
     }
 

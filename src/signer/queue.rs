@@ -137,7 +137,7 @@ mod tests {
 
     fn job(client: &str, key: u16) -> (Job, oneshot::Receiver<Answer>) {
         let (reply, answer) = oneshot::channel();
-        let by = Instant::now() + Duration::from_secs(5);
+        let by = Instant::now().checked_add(Duration::from_secs(5)).unwrap();
         (Job { client: client.into(), key, digest: B256::ZERO, by, tries: 0, reply }, answer)
     }
 

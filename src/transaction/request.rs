@@ -5,6 +5,7 @@ use alloy_eips::eip2930::{AccessList, AccessListItem};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::transaction::{MalformedValue, address, data, quantity};
 
@@ -68,12 +69,18 @@ impl Request {
         if !params.starts_with('[') {
             return Err(RequestError::Parameters);
         }
-        let (written,): (Written,) = serde_json::from_str(params).map_err(|e| match e.classify() {
+        let (object,): (&RawValue,) = serde_json::from_str(params).map_err(|e| match e.classify() {
             serde_json::error::Category::Data if e.to_string().starts_with("invalid length") => {
                 RequestError::Parameters
             }
             _ => RequestError::Shape(said(&e)),
         })?;
+        // serde would take an array for the fields in their order.
+        if !object.get().starts_with('{') {
+            return Err(RequestError::Shape("expected an object".to_owned()));
+        }
+        let written: Written =
+            serde_json::from_str(object.get()).map_err(|e| RequestError::Shape(said(&e)))?;
         written.read()
     }
 
@@ -172,7 +179,7 @@ struct Written {
     chain_id: Option<Value>,
     #[serde(rename = "type")]
     kind: Option<Value>,
-    access_list: Option<Vec<WrittenAccess>>,
+    access_list: Option<Vec<Value>>,
     // Types 3 and 4: known, so that the refusal can say what they are.
     blobs: Option<Value>,
     blob_versioned_hashes: Option<Value>,
@@ -307,9 +314,13 @@ fn stable(field: &str) -> &'static str {
     }
 }
 
-fn access_list(written: Vec<WrittenAccess>) -> Result<AccessList, RequestError> {
+fn access_list(written: Vec<Value>) -> Result<AccessList, RequestError> {
     let field = "accessList";
     let items = written.into_iter().map(|item| {
+        if !item.is_object() {
+            return Err(RequestError::Shape("an entry of `accessList` must be an object".to_owned()));
+        }
+        let item = WrittenAccess::deserialize(item).map_err(|e| RequestError::Shape(said(&e)))?;
         let keys = item.storage_keys.iter().map(|key| {
             let key = bytes(field, Some(key))?.unwrap_or_default();
             B256::try_from(key.as_ref())
@@ -380,6 +391,16 @@ mod tests {
 
     fn parse(fields: &str) -> Result<Request, RequestError> {
         Request::parse(Some(&format!("[{{{A},{fields}}}]")))
+    }
+
+    #[test]
+    fn inv_04_fields_without_names_are_refused() {
+        let from = "0x9d8a62f656a8d1615c1294fd71e9cfb3e4855a4f";
+        let to = "0x3535353535353535353535353535353535353535";
+        let unnamed = format!(r#"[["{from}","{to}"{}]]"#, ",null".repeat(21));
+        assert!(matches!(Request::parse(Some(&unnamed)), Err(RequestError::Shape(_))));
+        let listed = format!(r#"{TO},"accessList":[["{to}",[]]]"#);
+        assert!(matches!(parse(&listed), Err(RequestError::Shape(_))));
     }
 
     #[test]

@@ -47,6 +47,11 @@ impl Upstream {
                 Err(error) => Outcome::Unknown { text: format!("{text}; {error}") },
             },
             Verdict::Refused(class, text) => Outcome::Refused { class, text },
+            Verdict::Gap => {
+                // Payloads are signed side by side, so a higher nonce can be ready first: sent again soon.
+                self.0.above_a_gap.notify_one();
+                Outcome::Unknown { text: shortened(text) }
+            }
             Verdict::Unknown => Outcome::Unknown { text: shortened(text) },
         }
     }

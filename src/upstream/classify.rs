@@ -12,6 +12,8 @@ pub(super) enum Verdict {
     Known,
     /// It will never take it as it is; the text is in geth's words.
     Refused(RefusalClass, String),
+    /// It wants a lower nonce first.
+    Gap,
     Unknown,
 }
 
@@ -107,11 +109,17 @@ const REFUSED: &[Row] = &[
     (RefusalClass::TooLarge, "max initcode size exceeded", &[("initcode size", "exceed")]),
 ];
 
+/// A nonce below is missing at the node. It may be on its way, so this says nothing of the transaction.
+const GAP: &[&str] = &["nonce too high", "noncegap", "too distant", "too far in future", "gapped"];
+
 pub(super) fn classify(text: &str) -> Verdict {
     let lower = text.to_ascii_lowercase();
     let has = |part: &str| lower.contains(part);
     if !has(NOT_KNOWN) && KNOWN.iter().any(|known| has(known)) {
         return Verdict::Known;
+    }
+    if GAP.iter().any(|gap| has(gap)) {
+        return Verdict::Gap;
     }
     let row = REFUSED.iter().find(|(_, _, texts)| texts.iter().any(|(one, other)| has(one) && has(other)));
     row.map_or(Verdict::Unknown, |(class, words, _)| Verdict::Refused(*class, in_geths_words(text, words)))
@@ -262,6 +270,22 @@ mod tests {
         }
     }
 
+    /// Payloads are signed side by side: what is missing below is on its way, so this is no refusal.
+    #[test]
+    fn inv_10_a_node_that_misses_a_lower_nonce_has_refused_nothing() {
+        for text in [
+            "Nonce too high",
+            "nonce too high",
+            "nonce too high: tx nonce 9, gapped nonce 5",
+            "Transaction nonce is too distant from current sender nonce",
+            "nonce too far in future",
+            "NonceGap, Future nonce. Expected nonce: 5",
+            "gapped-nonce tx from delegated accounts",
+        ] {
+            assert_eq!(classify(text), Verdict::Gap, "{text}");
+        }
+    }
+
     /// Whatever else a node says, the transaction may be on its way.
     #[test]
     fn inv_10_what_is_not_recognised_is_unknown() {
@@ -270,16 +294,11 @@ mod tests {
             "txpool is full",
             "address already reserved",
             "account limit exceeded: pooled 64 txs",
-            "nonce too high: tx nonce 9, gapped nonce 5",
-            "Transaction nonce is too distant from current sender nonce",
-            "nonce too far in future",
-            "NonceGap, Future nonce. Expected nonce: 5",
             "in-flight transaction limit reached for delegated accounts",
             "pending sub-pool is full",
             "The transaction was added to the transaction pool but wasn't processed in 20s",
             "unknown transaction",
             "Unknown transaction type",
-            "gapped-nonce tx from delegated accounts",
             "internal error",
             "daily request count exceeded, request rate limited",
             "future transaction tries to replace pending",

@@ -21,6 +21,9 @@ const EVERY: Duration = Duration::from_secs(5);
 /// After a round in which the node did not answer.
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
+/// From a node's word that a nonce below is missing to the next round: time for that one to be signed and sent.
+const AFTER_A_GAP: Duration = Duration::from_millis(500);
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Receipt {
@@ -39,10 +42,14 @@ const AT_ONCE: usize = 8;
 
 /// Runs until `stop`.
 pub async fn follow(upstream: Upstream, ledger: Ledger, stop: CancellationToken) {
-    let mut wait = Duration::ZERO;
+    let (mut wait, mut soon) = (Duration::ZERO, AFTER_A_GAP);
     loop {
         let next = async {
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => soon = AFTER_A_GAP,
+                // A gap that stays is asked about less and less often.
+                () = gap_is_noticed(&upstream, soon) => soon = soon.saturating_mul(2),
+            }
             round(&upstream, &ledger).await
         };
         // What a round had begun, the next start begins again.
@@ -55,6 +62,11 @@ pub async fn follow(upstream: Upstream, ledger: Ledger, stop: CancellationToken)
             }
         };
     }
+}
+
+async fn gap_is_noticed(upstream: &Upstream, wait: Duration) {
+    upstream.0.above_a_gap.notified().await;
+    tokio::time::sleep(wait).await;
 }
 
 /// Looks at every open transaction once. One that makes trouble does not keep the others from being followed;
@@ -300,6 +312,22 @@ mod tests {
         }
         scene.receipt(0, "0x9");
         assert!(scene.open_after_a_round().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn inv_13_what_came_before_a_lower_nonce_is_sent_again_soon() {
+        let scene = Scene::set("0x0", "0x0").await;
+        scene.fake.on("eth_sendRawTransaction", Reply::Error(-32006, "Nonce too high"));
+        let stop = CancellationToken::new();
+        tokio::spawn(follow(scene.upstream.clone(), scene.ledger.clone(), stop.clone()));
+        let sent = || scene.fake.calls("eth_sendRawTransaction").len();
+        let three_rounds = async {
+            while sent() < 6 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(EVERY, three_rounds).await.expect("long before the next round would begin");
+        stop.cancel();
     }
 
     #[tokio::test]

@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Chain;
@@ -33,36 +35,60 @@ pub struct Upstream(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     client: Client,
+    /// Reads of clients, and what a signature needs, are bounded apart: nobody's reads keep others from signing.
+    reads: Semaphore,
+    own: Semaphore,
     chain_id: u64,
     finality: u64,
     clock: Clock,
     /// When the node last said that it is on the pinned chain. Never held while it is asked: a node that hangs
     /// must not make its callers wait for each other.
     on_chain: Mutex<Option<Timestamp>>,
+    /// A node did not take a transaction because it misses one below.
+    above_a_gap: Notify,
 }
 
 /// How long a node's chain id is believed. A node does not change its chain, but the address behind a URL can.
 const CHAIN_ID_HOLDS: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Calls to the node that are under way at once: each may need a connection of its own.
+const READS: usize = 256;
+const OWN: usize = 256;
+
+/// How long a call waits for its place.
+const PLACE_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, UpstreamError> {
+    match tokio::time::timeout(PLACE_WITHIN, places.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(UpstreamError::Busy),
+    }
+}
+
 impl Upstream {
     pub fn new(chain: &Chain, clock: Clock) -> Result<Self, UpstreamError> {
         Ok(Self(Arc::new(Inner {
             client: Client::new(chain)?,
+            reads: Semaphore::new(READS),
+            own: Semaphore::new(OWN),
             chain_id: chain.id,
             finality: chain.finality,
             clock,
             on_chain: Mutex::new(None),
+            above_a_gap: Notify::new(),
         })))
     }
 
     /// Asks the node and passes its answer on, a result or an error of its own.
     pub async fn forward(&self, method: &str, params: Option<&RawValue>) -> Result<Answer, UpstreamError> {
+        let _place = place(&self.0.reads).await?;
         self.pinned().await?;
         self.noticed(self.0.client.call(method, params).await)
     }
 
     /// Asks for something of our own.
     async fn ask(&self, method: &str, params: Option<Value>) -> Result<Answer, UpstreamError> {
+        let _place = place(&self.0.own).await?;
         self.noticed(self.0.client.ask(method, params).await)
     }
 
@@ -254,7 +280,13 @@ mod tests {
     }
 
     pub(super) async fn ledger(folder: &tempfile::TempDir, clock: &Clock) -> Ledger {
-        let config = config::Ledger { path: folder.path().join("ledger.sqlite"), max_open: 20 };
+        let config = config::Ledger {
+            path: folder.path().join("ledger.sqlite"),
+            max_open: 20,
+            min_free: 0,
+            show_pause_reason: false,
+            keys_kept: Duration::from_secs(86_400),
+        };
         let ledger = Ledger::open(&config, Duration::from_secs(6), clock.clone()).await.unwrap();
         ledger.activate_policy(POLICY, "policy").await.unwrap();
         ledger
@@ -273,6 +305,7 @@ mod tests {
             person: Some("Ada".to_owned()),
             accounts: vec![ACCOUNT],
             origins: Vec::new(),
+            repeat_window: None,
         };
         let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 10, gas_price: 100 };
         let quote = Quote { chain_id: 1, mined: 0, gas: Some(21_000), fees: Some(fees) };
@@ -289,6 +322,26 @@ mod tests {
 
     async fn read(upstream: &Upstream) -> Result<Answer, UpstreamError> {
         upstream.forward("eth_blockNumber", None).await
+    }
+
+    #[tokio::test]
+    async fn inv_12_reads_at_once_are_bounded_and_keep_nothing_else_from_the_node() {
+        let fake = Fake::start().await;
+        let mut upstream = fake.upstream(&still());
+        Arc::get_mut(&mut upstream.0).unwrap().reads = Semaphore::new(5);
+        fake.on("eth_blockNumber", Reply::Hang);
+        fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
+        upstream.pinned().await.unwrap();
+        let reads = futures_util::future::join_all((0..8).map(|_| read(&upstream)));
+        let own = async {
+            tokio::time::sleep(TIMEOUT / 2).await;
+            (fake.calls("eth_blockNumber").len(), upstream.knows(B256::ZERO).await)
+        };
+        let (reads, (asked, own)) = tokio::join!(reads, own);
+        assert_eq!(asked, 5);
+        assert!(!own.unwrap(), "what a signature needs goes on");
+        assert!(reads.iter().all(Result::is_err));
+        assert_eq!(fake.calls("eth_blockNumber").len(), 8, "the others had their turn");
     }
 
     #[tokio::test]

@@ -38,6 +38,24 @@ async fn every_request_for_a_signature_is_in_the_audit_which_verifies() {
 }
 
 #[tokio::test]
+async fn a_request_whose_batch_took_too_long_is_in_the_audit_too() {
+    let gateway = Gateway::start().await;
+    // Each waits two seconds for a nonce below it that does not come; after eight seconds none is begun any more.
+    let calls: Vec<_> = (1..=6)
+        .map(|id| {
+            let mut payment = gateway.payment(1);
+            payment["nonce"] = json!(format!("{:#x}", 10 * id));
+            json!({ "jsonrpc": "2.0", "id": id, "method": "eth_sendTransaction", "params": [payment] })
+        })
+        .collect();
+    let answers = gateway.client("trader").post(json!(calls).to_string()).await.json();
+    let codes: Vec<_> = (0..6).map(|at| answers[at]["error"]["data"]["code"].as_str().unwrap()).collect();
+    assert_eq!((codes[0], codes[5]), ("nonce_gap", "busy"), "{codes:?}");
+    let refused = gateway.audit().await.into_iter().filter(|row| row["kind"] == "refusal").count();
+    assert_eq!(refused, 6);
+}
+
+#[tokio::test]
 async fn inv_14_an_edited_a_deleted_and_a_cut_audit_are_noticed() {
     let mut gateway = Gateway::start().await;
     for wei in 1..=4 {
@@ -133,7 +151,8 @@ async fn a_second_gateway_on_the_same_ledger_refuses_to_start() {
 async fn inv_01_on_a_full_disk_nothing_is_signed_and_with_room_it_goes_on() {
     let disk = SmallDisk::new();
     let ledger = disk.path().join("ledger.sqlite");
-    let world = World::new().await.replace("\"ledger.sqlite\"", &format!("{ledger:?}"));
+    // No headroom: the disk is to be full to the last byte.
+    let world = World::new().await.replace("\"ledger.sqlite\"", &format!("{ledger:?}\nmin_free = \"0\""));
     let gateway = world.start().await;
     let trader = gateway.client("trader");
     trader.send(gateway.payment(1)).await.unwrap();

@@ -10,10 +10,13 @@
     reason = "a test may panic, and the kit is part of the tests"
 )]
 
+mod admin;
+mod audit;
 mod connect;
 mod doctor;
 mod faults;
 mod first_steps;
+mod idempotency;
 mod json;
 mod keystore;
 mod kit;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
@@ -18,6 +18,9 @@ use crate::cmd::Context;
 use crate::cmd::connect::link::{self, Sender};
 use crate::cmd::connect::target::Target;
 use crate::cmd::connect::trouble::Trouble;
+
+/// Passed on: what makes a repeat known is for the gateway to say.
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Requests under way, of all local connections together.
 const MAX_IN_FLIGHT: usize = 256;
@@ -84,21 +87,24 @@ impl Gateway {
         self.sender().await.map(drop)
     }
 
-    /// Sends a body as it is, and gives the answer as it is.
-    pub async fn call(&self, body: Bytes) -> Result<Answer, Trouble> {
+    /// Sends a body as it is, with the keys that the tool gave to it, and gives the answer as it is.
+    pub async fn call(&self, body: Bytes, keys: &[HeaderValue]) -> Result<Answer, Trouble> {
         let Ok(Ok(_place)) = timeout(QUEUE_DEADLINE, self.places.acquire()).await else {
             return Err(Trouble::Busy);
         };
-        match timeout(ANSWER_DEADLINE, self.send(body)).await {
+        match timeout(ANSWER_DEADLINE, self.send(body, keys)).await {
             Ok(answer) => answer,
             Err(_) => Err(Trouble::NoAnswer(ANSWER_DEADLINE.as_secs())),
         }
     }
 
-    async fn send(&self, body: Bytes) -> Result<Answer, Trouble> {
+    async fn send(&self, body: Bytes, keys: &[HeaderValue]) -> Result<Answer, Trouble> {
         for attempt in 0..ATTEMPTS {
             let mut sender = self.sender().await?;
-            let request = self.target.post(Full::new(body.clone()));
+            let mut request = self.target.post(Full::new(body.clone()));
+            for key in keys {
+                request.headers_mut().append(IDEMPOTENCY_KEY, key.clone());
+            }
             let mut failed = match sender.try_send_request(request).await {
                 Ok(response) => return read(response).await,
                 Err(failed) => failed,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use http::HeaderValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -92,7 +93,7 @@ async fn requests(
             let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
             let (gateway, writer) = (gateway.clone(), writer.clone());
             calls.spawn(async move {
-                if let Some(answer) = answer(&gateway, request).await {
+                if let Some(answer) = answer(&gateway, request, &[]).await {
                     write(&writer, answer).await;
                 }
                 drop(place);
@@ -111,8 +112,8 @@ async fn requests(
 }
 
 /// The gateway's answer, or the error that stands for it.
-pub async fn answer(gateway: &Gateway, request: Bytes) -> Option<Bytes> {
-    match gateway.call(request.clone()).await {
+pub async fn answer(gateway: &Gateway, request: Bytes, keys: &[HeaderValue]) -> Option<Bytes> {
+    match gateway.call(request.clone(), keys).await {
         Ok(Answer::Body(body)) => Some(body),
         Ok(Answer::Nothing) => None,
         Err(trouble) => Reply::from(&trouble).to(&request),

@@ -1,6 +1,7 @@
 //! The loopback port: HTTP for tools that know no unix sockets, and for nobody else. Web pages are refused.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cmd::HintExt as _;
 use crate::cmd::connect::frames::MAX_VALUE;
-use crate::cmd::connect::gateway::Gateway;
+use crate::cmd::connect::gateway::{Gateway, IDEMPOTENCY_KEY};
 use crate::cmd::connect::ipc;
 use crate::cmd::connect::token::Token;
 
@@ -51,11 +52,20 @@ type Refusal = (StatusCode, &'static str);
 impl Web {
     /// `port` 0 takes a free one.
     pub async fn bind(port: u16, token: Token) -> Result<Self> {
+        let hint = "give another port with `--http PORT`";
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
-            .hint(format_args!("127.0.0.1:{port}"), "give another port with `--http PORT`")?;
+            .hint(format_args!("127.0.0.1:{port}"), hint)?;
         let port = first.local_addr()?.port();
-        let second = TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await;
+        let second = match TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
+            Ok(second) => Some(second),
+            // Whoever is there would be told the token by every tool that takes `localhost` for `::1`.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Err(error).hint(format_args!("[::1]:{port}"), hint);
+            }
+            // A machine without IPv6.
+            Err(_) => None,
+        };
         Ok(Self { listeners: std::iter::once(first).chain(second).collect(), door: Door { port, token } })
     }
 
@@ -134,7 +144,8 @@ async fn answer(
         Ok(body) => body,
         Err(refusal) => return Ok(refused(refusal)),
     };
-    let mut response = match ipc::answer(gateway, body).await {
+    let keys: Vec<_> = head.headers.get_all(IDEMPOTENCY_KEY).iter().cloned().collect();
+    let mut response = match ipc::answer(gateway, body, &keys).await {
         Some(answer) => Response::new(Full::new(answer)),
         None => Response::new(Full::default()),
     };
@@ -212,6 +223,14 @@ fn refused((status, text): Refusal) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_somebody_else_has_on_the_other_loopback_is_not_taken() {
+        let Ok(other) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else { return };
+        let port = other.local_addr().unwrap().port();
+        let refused = Web::bind(port, Token::random().unwrap()).await.unwrap_err();
+        assert!(refused.to_string().contains("::1"), "{refused}");
+    }
 
     const JSON: (&str, &str) = ("content-type", "application/json");
     const HOME: (&str, &str) = ("host", "127.0.0.1:8547");

@@ -132,6 +132,7 @@ impl WrittenWorld {
                 person: None,
                 accounts: named,
                 origins: Vec::new(),
+                repeat_window: None,
             })
         });
         let clients = clients.collect::<Result<_, Failure>>()?;

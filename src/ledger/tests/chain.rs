@@ -257,6 +257,7 @@ impl Forged {
             returned: false,
             rule: "test",
             policy,
+            key: None,
             unsigned: Bytes::new(),
             digest: B256::ZERO,
         })))

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Client};
-use crate::identity::{AccountCaller, Caller, RequestId};
+use crate::identity::{AccountCaller, Caller, IdempotencyKey, RequestId};
 use crate::ledger::handle::prepare;
 use crate::ledger::writer::Writer;
 use crate::ledger::{Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed};
@@ -46,6 +46,9 @@ pub struct Ask {
     pub floor: Option<Fees>,
     pub mined: u64,
     pub policy: B256,
+    pub key: Option<&'static str>,
+    /// Seconds of the client's `repeat_window`.
+    pub window: Option<u64>,
 }
 
 pub const ASK: Ask = Ask {
@@ -58,6 +61,8 @@ pub const ASK: Ask = Ask {
     floor: None,
     mined: 0,
     policy: POLICY,
+    key: None,
+    window: None,
 };
 
 impl Desk {
@@ -133,7 +138,7 @@ impl Ask {
         Permitted::for_test(text, self.caller(), self.policy)
     }
 
-    fn caller(self) -> AccountCaller {
+    pub fn caller(self) -> AccountCaller {
         let account = address(self.seed);
         let client = Client {
             name: self.client.to_owned(),
@@ -142,14 +147,22 @@ impl Ask {
             person: None,
             accounts: vec![account],
             origins: Vec::new(),
+            repeat_window: self.window.map(Duration::from_secs),
         };
-        let caller = Caller::new(Arc::new(client), RequestId::from_number(self.request));
+        let key = self.key.map(|key| IdempotencyKey::parse(key.as_bytes()).unwrap());
+        let caller = Caller::new(Arc::new(client), RequestId::from_number(self.request)).with_key(key);
         caller.for_account(account).unwrap()
     }
 }
 
 pub fn config(file: &Path) -> config::Ledger {
-    config::Ledger { path: file.to_owned(), max_open: 64 }
+    config::Ledger {
+        path: file.to_owned(),
+        max_open: 64,
+        min_free: 0,
+        show_pause_reason: false,
+        keys_kept: Duration::from_secs(86_400),
+    }
 }
 
 /// A writer that runs only where a test lets it.

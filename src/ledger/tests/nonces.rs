@@ -32,19 +32,22 @@ async fn accounts_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn who_waits_longest_is_served_first() {
+async fn an_accounts_payloads_are_at_the_token_side_by_side() {
     let desk = Desk::open(PATIENT).await;
-    let first = desk.reserve(ASK).await;
-    let late = async {
-        // Behind two that wait already, and in the very batch that frees the nonce.
-        sleep(Duration::from_millis(100)).await;
-        let signed = sign(first);
-        tokio::join!(desk.ledger.record(signed), desk.send(Ask { value: 9, ..ASK })).1
-    };
-    let (one, two, late) =
-        tokio::join!(desk.send(Ask { value: 2, ..ASK }), desk.send(Ask { value: 3, ..ASK }), late);
-    let nonces = [one, two, late].map(|sent| sent.unwrap().nonce().unwrap());
-    assert_eq!(nonces, [1, 2, 3]);
+    let mut signing = Vec::new();
+    for value in 0..4 {
+        signing.push(desk.reserve(Ask { value, ..ASK }).await);
+    }
+    // The last is ready first, and the second never is.
+    desk.ledger.record(sign(signing.remove(3))).await.unwrap();
+    let failed = signing.remove(1);
+    desk.ledger.void(failed.id(), "the token did not answer").await.unwrap();
+    for reserved in signing {
+        desk.ledger.record(sign(reserved)).await.unwrap();
+    }
+    assert_eq!(desk.states().await, ["recorded", "void", "recorded", "recorded"]);
+    let nonces = [desk.send(ASK).await, desk.send(ASK).await].map(|sent| sent.unwrap().nonce().unwrap());
+    assert_eq!(nonces, [1, 4], "the next payload closes the gap");
 }
 
 #[tokio::test]

@@ -84,9 +84,14 @@ pub(super) fn read_caps(file: &mut File<'_>, written: &written::Caps) -> Caps {
         let text = text.as_ref()?;
         file.right(&text.span(), units::wei(text.get_ref()))
     };
+    let is_any = written.max_execution_fee.as_ref().is_some_and(|text| text.get_ref() == "any");
     Caps {
         fee_per_gas: wei(&written.max_fee_per_gas),
-        execution_fee: wei(&written.max_execution_fee),
+        execution_fee: if is_any {
+            None
+        } else {
+            wei(&written.max_execution_fee).or(Caps::default().execution_fee)
+        },
         gas: written.max_gas,
         calldata: written.max_calldata,
     }

@@ -39,15 +39,7 @@ pub struct Lane {
 impl Bench {
     /// One token that is ready.
     pub async fn of_one(settings: &str, sessions: usize, signer: &str) -> Self {
-        Self::new(1, settings, sessions, signer).start_again().await
-    }
-
-    /// So many tokens, each with a key; `settings` is for their `token.toml`, `signer` for the `[signer]` table.
-    pub fn new(lanes: usize, settings: &str, sessions: usize, signer: &str) -> Parts {
-        let keys = (0..lanes).map(|_| TestKey::random());
-        let tokens: Vec<_> =
-            keys.map(|key| (format!("{settings}{}", key.named("treasury", "")), key)).collect();
-        Parts::new(tokens, sessions, signer)
+        Parts::of(1, settings, sessions, signer).start_again().await
     }
 
     /// Another signer on the same tokens and the same state, as after a restart of the gateway.
@@ -94,21 +86,21 @@ impl Bench {
         let call = |_| {
             let signer = self.signer.clone();
             tokio::spawn(async move {
-                let (mut signed, mut errors) = (0_u32, Errors::new());
+                let (mut done, mut errors) = (0_u32, Errors::new());
                 while Instant::now() < end {
                     match signer.probe(address).await {
-                        Ok(()) => signed += 1,
+                        Ok(()) => done += 1,
                         Err(error) => *errors.entry(error.to_string()).or_default() += 1,
                     }
                 }
-                (signed, errors)
+                (done, errors)
             })
         };
         let running: Vec<_> = (0..callers).map(call).collect();
         let (mut all, mut errors) = (0_u32, Errors::new());
         for one in running {
-            let (signed, failed) = one.await.unwrap();
-            all += signed;
+            let (done, failed) = one.await.unwrap();
+            all += done;
             for (error, count) in failed {
                 *errors.entry(error).or_default() += count;
             }
@@ -151,14 +143,23 @@ impl Parts {
             let name = format!("token-{number}");
             let token = TestToken::alone(&folder.path().join(&name), &settings);
             text += &token.table(&name, sessions);
-            text += &format!(
+            let account = format!(
                 "[[account]]\nname = \"account-{number}\"\naddress = \"{}\"\ntoken = \"{name}\"\nkey = \"treasury\"\n",
                 key.address
             );
+            text += &account;
             lanes.push(Lane { name, token, key });
         }
         let config = Config::parse(&folder.path().join("chancery.toml"), &text).unwrap();
         Self { lanes: Arc::new(lanes), config, folder: Arc::new(folder) }
+    }
+
+    /// So many tokens, each with a key; `settings` is for their `token.toml`, `signer` for the `[signer]` table.
+    pub fn of(lanes: usize, settings: &str, sessions: usize, signer: &str) -> Self {
+        let keys = (0..lanes).map(|_| TestKey::random());
+        let tokens: Vec<_> =
+            keys.map(|key| (format!("{settings}{}", key.named("treasury", "")), key)).collect();
+        Self::new(tokens, sessions, signer)
     }
 
     pub async fn start_again(&self) -> Bench {

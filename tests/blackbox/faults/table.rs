@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 use crate::kit::test_token::codes::CODES;
 use crate::kit::test_token::places;
 
-use super::bench::Bench;
+use super::bench::{Bench, Parts};
 
 /// Tokens that are tried at the same time: most of a case is waiting.
 const LANES: usize = 10;
@@ -94,7 +94,7 @@ async fn inv_13_every_code_in_every_function() {
         .collect();
     let began = Instant::now();
     let signer = format!("deadline = \"{}ms\"\nmax_stuck = 4", DEADLINE.as_millis());
-    let bench = Arc::new(Bench::new(LANES, "", 2, &signer).start_again().await);
+    let bench = Arc::new(Parts::of(LANES, "", 2, &signer).start_again().await);
     let (cases, next) = (Arc::new(cases), Arc::new(AtomicUsize::new(0)));
     let lanes: Vec<_> = (0..LANES)
         .map(|lane| {

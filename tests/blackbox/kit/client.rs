@@ -73,6 +73,10 @@ impl Client {
         Self { address, tls: Arc::new(tls), http, next_id: AtomicU64::new(1) }
     }
 
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// One call. Panics where there is no JSON-RPC answer at all.
     pub async fn call(&self, method: &str, params: Value) -> Result<Value, RpcError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);

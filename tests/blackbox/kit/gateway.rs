@@ -142,6 +142,21 @@ impl Gateway {
         self.world.chancery(arguments).await
     }
 
+    /// A verb that asks the admin listener, as this operator (or whoever else has a certificate).
+    pub async fn operate(&self, name: &str, arguments: &[&str]) -> Output {
+        let (certificate, _) = self.world.authority.client(name).write(self.folder(), name);
+        let certificate = certificate.display().to_string();
+        self.chancery(&[arguments, &["--cert", &certificate]].concat()).await
+    }
+
+    /// A POST of JSON to the admin listener.
+    pub async fn admin_post(&self, name: &str, path: &str, body: &Value) -> Answer {
+        let request = http::Request::post(format!("https://127.0.0.1:{}{path}", self.world.admin_port))
+            .header("content-type", "application/json")
+            .body(http_body_util::Full::new(body.to_string().into()));
+        self.admin_visitor(name).request(request.unwrap()).await.unwrap()
+    }
+
     /// What `audit show --json` has: one row a line.
     pub async fn audit(&self) -> Vec<Value> {
         let text = self.chancery(&["audit", "show", "--last", "1000", "--json"]).await.well();

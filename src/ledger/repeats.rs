@@ -1,0 +1,84 @@
+//! Whether a request was made before under the same name: asked before anything else is done for it, and once more
+//! inside the commit of its reservation.
+
+use alloy_primitives::B256;
+
+use crate::ledger::audit::Body;
+use crate::ledger::keys::{Name, Named, Verdict, judge};
+use crate::ledger::store::Stored;
+use crate::ledger::writer::{Group, Reply, Rules};
+use crate::ledger::{Purpose, ReserveError, key_store, store};
+
+/// A question for what was recorded under a name.
+#[derive(Debug)]
+pub(in crate::ledger) struct Repeat {
+    pub client: String,
+    pub request: String,
+    pub name: Name,
+    pub intent: B256,
+    pub purpose: Purpose,
+    pub reply: Reply<Result<Met, ReserveError>>,
+}
+
+/// What became of an earlier request of the same name.
+#[derive(Debug)]
+pub(in crate::ledger) enum Met {
+    /// Nothing that answers this one: it goes the whole road.
+    Nothing,
+    Signing,
+    Out(Box<Stored>),
+}
+
+type Sql<T> = Result<T, sqlx::Error>;
+
+/// What a claim gets by its name, and what was reserved under that name last.
+pub(in crate::ledger) async fn verdict(
+    group: &mut Group<'_>,
+    rules: &Rules,
+    (client, intent): (&str, B256),
+    name: Option<&Name>,
+) -> Sql<(Verdict, Option<i64>)> {
+    let Some(name) = name else { return Ok((Verdict::Free, None)) };
+    let named: Option<Named> = key_store::named(group.db, client, &name.text).await?;
+    let verdict = judge(named.as_ref(), name, intent, (rules.keys_kept, group.now));
+    Ok((verdict, named.map(|named| named.id)))
+}
+
+/// Writes down that this reservation has this name from now on.
+pub(in crate::ledger) async fn remember(
+    group: &mut Group<'_>,
+    rules: &Rules,
+    (client, name): (&str, &Name),
+    (id, intent): (i64, B256),
+    before: Option<i64>,
+) -> Sql<()> {
+    key_store::put(group.db, (client, &name.text), (id, intent), before, group.now).await?;
+    key_store::prune(group.db, rules.keys_kept, group.now).await
+}
+
+impl Repeat {
+    pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>, rules: &Rules) -> Sql<()> {
+        let asked = (self.client.as_str(), self.intent);
+        let (verdict, _) = verdict(group, rules, asked, Some(&self.name)).await?;
+        let met = match verdict {
+            Verdict::Out { id } => {
+                let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+                if known.returned && self.purpose == Purpose::Send {
+                    // To send what was only returned so far is more than was allowed then: it is judged.
+                    Ok(Met::Nothing)
+                } else {
+                    let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
+                    group.audit(&body).await?;
+                    Ok(Met::Out(Box::new(known)))
+                }
+            }
+            Verdict::Signing => Ok(Met::Signing),
+            // What a node refused is sent again only if it would be allowed again.
+            Verdict::Free | Verdict::Refused { .. } => Ok(Met::Nothing),
+            Verdict::Spent { refusal } => Err(ReserveError::Spent { refusal }),
+            Verdict::OtherIntent => Err(ReserveError::KeyReused),
+        };
+        group.answer(self.reply, met);
+        Ok(())
+    }
+}

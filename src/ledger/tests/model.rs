@@ -1,0 +1,358 @@
+//! Every interleaving of a small world, over the real pure core: two replicas on one database, two clients, a node
+//! that accepts, loses, refuses and lies, and a crash or a pause at every step.
+//!
+//! Only what surrounds the core is modelled. A replica that is paused, cut off or slow is one whose next step comes
+//! late: the checker tries every order, so no step needs to say so. A payload that left may be mined whatever a node
+//! said of it, so a lie is a word without more.
+
+#![expect(clippy::arithmetic_side_effects, reason = "a model that panics is a test that fails")]
+
+use std::collections::BTreeSet;
+
+use alloy_primitives::B256;
+use stateright::{Checker as _, HasDiscoveries, Model, Property};
+
+use crate::ledger::Final;
+use crate::ledger::core::{Decision, Row, decide};
+use crate::ledger::life::{State, Word, heard, settle};
+use crate::transaction::{Fees, Slot};
+
+const REPLICAS: u8 = 2;
+const MAX_OPEN: u32 = 4;
+
+/// How big a world is looked at.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    nonces: u64,
+    payloads: usize,
+    crashes: u8,
+    reorgs: u8,
+    /// Fees that a client may offer, each a tenth more than the one before.
+    bids: u128,
+    fault: Fault,
+}
+
+/// A guard that is taken out, to see that the checker finds it missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// A signature that comes after its reservation was voided is recorded all the same.
+    RecordWithoutReservation,
+    /// The payload at a nonce counts as gone when a node gives no answer.
+    SilenceFreesTheNonce,
+    /// What was refused is not outbid.
+    SameFeesAgain,
+}
+
+/// The database, what the replicas hold in memory, and the network.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct World {
+    payloads: Vec<Payload>,
+    tasks: BTreeSet<Task>,
+    /// Payloads that left. Any of them may be mined.
+    left: BTreeSet<usize>,
+    /// By nonce.
+    mined: Vec<usize>,
+    finalized: usize,
+    crashes: u8,
+    reorgs: u8,
+}
+
+/// A row of the database.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Payload {
+    nonce: u64,
+    state: State,
+    client: u8,
+    /// Whether the client named the nonce.
+    wanted: bool,
+    bid: u128,
+}
+
+/// A payload between its reservation and its record, in the memory of one replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Task {
+    payload: usize,
+    replica: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Claim {
+        replica: u8,
+        client: u8,
+        wanted: Option<u64>,
+        mined: u64,
+        bid: u128,
+    },
+    /// The token signed, and the signature is to be written: both leave no trace before this.
+    Record(Task),
+    /// The deadline of a reservation passed, by the clock of the database.
+    Void(usize),
+    Crash(u8),
+    Send {
+        payload: usize,
+        word: Word,
+    },
+    Mine(usize),
+    /// The last block is undone; what was in it can be mined again.
+    Undo,
+    Finalize,
+}
+
+fn fees(bid: u128) -> Fees {
+    // Each bid is more than a tenth above the one before.
+    let fee = (0..bid).fold(1000, |fee, _| fee * 112 / 100);
+    Fees::Dynamic { max_fee_per_gas: fee, max_priority_fee_per_gas: fee }
+}
+
+impl Payload {
+    /// The same client's same transfer, at the same nonce where it named one.
+    fn intent(&self) -> B256 {
+        intent(self.client, self.wanted.then_some(self.nonce), self.bid)
+    }
+}
+
+fn intent(client: u8, wanted: Option<u64>, bid: u128) -> B256 {
+    let wanted = wanted.map_or(0xff, |nonce| u8::try_from(nonce).unwrap());
+    // Fees that the client set belong to the intent; those that we filled in do not.
+    let bid = if wanted == 0xff { 0 } else { u8::try_from(bid).unwrap() };
+    let mut intent = B256::ZERO;
+    intent[..3].copy_from_slice(&[client, wanted, bid]);
+    intent
+}
+
+impl World {
+    fn rows(&self) -> Vec<Row> {
+        let rows = self.payloads.iter().enumerate().filter(|(_, payload)| payload.state != State::Void);
+        rows.map(|(id, payload)| Row {
+            id: i64::try_from(id).unwrap(),
+            nonce: payload.nonce,
+            state: payload.state,
+            intent: payload.intent(),
+            fees: fees(payload.bid),
+        })
+        .collect()
+    }
+
+    fn others(&self, id: usize) -> Vec<(i64, State)> {
+        let nonce = self.payloads[id].nonce;
+        let others =
+            self.payloads.iter().enumerate().filter(|(other, row)| *other != id && row.nonce == nonce);
+        others.map(|(other, row)| (i64::try_from(other).unwrap(), row.state)).collect()
+    }
+
+    /// The same world under other names of its replicas and clients: the two of each are alike.
+    fn canonical(self) -> Self {
+        let replicas_swapped = |world: &Self| Self {
+            tasks: world.tasks.iter().map(|task| Task { replica: 1 - task.replica, ..*task }).collect(),
+            ..world.clone()
+        };
+        let mut clients_swapped = self.clone();
+        for payload in &mut clients_swapped.payloads {
+            payload.client = 1 - payload.client;
+        }
+        let all = [replicas_swapped(&self), replicas_swapped(&clients_swapped), clients_swapped, self];
+        all.into_iter().min_by(|a, b| a.names().cmp(b.names())).unwrap()
+    }
+
+    fn names(&self) -> impl Iterator<Item = u8> + '_ {
+        let clients = self.payloads.iter().map(|payload| payload.client);
+        clients.chain(self.tasks.iter().map(|task| task.replica))
+    }
+
+    fn turn(&mut self, id: usize, to: State) {
+        assert!(self.payloads[id].state.may_become(to));
+        self.payloads[id].state = to;
+    }
+}
+
+impl Model for Bounds {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            payloads: Vec::new(),
+            tasks: BTreeSet::new(),
+            left: BTreeSet::new(),
+            mined: Vec::new(),
+            finalized: 0,
+            crashes: 0,
+            reorgs: 0,
+        }]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        if world.payloads.len() < self.payloads {
+            let mined = u64::try_from(world.mined.len()).unwrap();
+            for replica in 0..REPLICAS {
+                for client in 0..2 {
+                    for wanted in std::iter::once(None).chain((0..self.nonces).map(Some)) {
+                        for bid in 0..self.bids {
+                            // A node that lags, and one that is right.
+                            for mined in BTreeSet::from([0, mined]) {
+                                steps.push(Step::Claim { replica, client, wanted, mined, bid });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        steps.extend(world.tasks.iter().map(|task| Step::Record(*task)));
+        for (id, payload) in world.payloads.iter().enumerate() {
+            if payload.state == State::Reserved {
+                steps.push(Step::Void(id));
+            }
+            if payload.state.is_signed() {
+                // `Known` does what `Accepted` does, `NonceTooLow` what `Unknown` does.
+                let words = [Word::Accepted, Word::Refused, Word::Unknown];
+                steps.extend(words.map(|word| Step::Send { payload: id, word }));
+            }
+        }
+        if world.crashes < self.crashes {
+            steps.extend((0..REPLICAS).map(Step::Crash));
+        }
+        let next = u64::try_from(world.mined.len()).unwrap();
+        steps.extend(
+            world.left.iter().filter(|id| world.payloads[**id].nonce == next).map(|id| Step::Mine(*id)),
+        );
+        if world.mined.len() > world.finalized {
+            steps.push(Step::Finalize);
+            if world.reorgs < self.reorgs {
+                steps.push(Step::Undo);
+            }
+        }
+    }
+
+    fn next_state(&self, before: &World, step: Step) -> Option<World> {
+        let mut world = before.clone();
+        match step {
+            Step::Claim { replica, client, wanted, mined, bid } => {
+                let slot =
+                    Slot { chain: 1, wanted, mined, fees: fees(bid), fees_are_fixed: wanted.is_some() };
+                let mut rows = world.rows();
+                if self.fault == Fault::SameFeesAgain {
+                    rows.retain(|row| row.state != State::Vacant);
+                }
+                match decide(&rows, &slot, intent(client, wanted, bid), MAX_OPEN) {
+                    Decision::Take { nonce } if nonce < self.nonces => {
+                        let wanted = wanted.is_some();
+                        world.payloads.push(Payload { nonce, state: State::Reserved, client, wanted, bid });
+                        world.tasks.insert(Task { replica, payload: world.payloads.len() - 1 });
+                    }
+                    _ => return None,
+                }
+            }
+            Step::Record(task) => {
+                world.tasks.remove(&task);
+                let state = world.payloads[task.payload].state;
+                // Too late: the signature is thrown away.
+                if state.may_become(State::Recorded) || self.fault == Fault::RecordWithoutReservation {
+                    world.payloads[task.payload].state = State::Recorded;
+                }
+            }
+            Step::Void(id) => world.turn(id, State::Void),
+            Step::Crash(replica) => {
+                world.crashes += 1;
+                world.tasks.retain(|task| task.replica != replica);
+            }
+            Step::Send { payload, word } => {
+                world.left.insert(payload);
+                let state = world.payloads[payload].state;
+                let others: Vec<State> = world.others(payload).into_iter().map(|(_, state)| state).collect();
+                let mut turned = heard(state, word, &others);
+                if self.fault == Fault::SilenceFreesTheNonce
+                    && word == Word::Unknown
+                    && state == State::Recorded
+                {
+                    turned = Some(State::Void);
+                }
+                if let Some(to) = turned {
+                    world.payloads[payload].state = to;
+                }
+            }
+            Step::Mine(id) => world.mined.push(id),
+            Step::Undo => {
+                world.reorgs += 1;
+                world.mined.pop();
+            }
+            Step::Finalize => {
+                let id = world.mined[world.finalized];
+                world.finalized += 1;
+                let last = Final::Mined { block: 1, succeeded: true };
+                let this = (i64::try_from(id).unwrap(), world.payloads[id].state);
+                for (id, to) in settle(this, last, &world.others(id)) {
+                    world.turn(usize::try_from(id).unwrap(), to);
+                }
+            }
+        }
+        (world != *before).then(|| world.canonical())
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("inv 1: what left is durable", |_, world: &World| {
+                world.left.iter().all(|id| world.payloads[*id].state.is_signed())
+            }),
+            Property::always("inv 2: one payload lives at a nonce", |bounds: &Self, world: &World| {
+                (0..bounds.nonces).all(|nonce| {
+                    let at = world.payloads.iter().filter(|row| row.nonce == nonce);
+                    at.filter(|row| row.state.is_live() || row.state == State::Final).count() <= 1
+                })
+            }),
+            Property::always("inv 2: a second record outbids the first", |_, world: &World| {
+                let signed: Vec<&Payload> =
+                    world.payloads.iter().filter(|row| row.state.is_signed()).collect();
+                signed.iter().enumerate().all(|(later, row)| {
+                    let mut earlier = signed[..later].iter().filter(|other| other.nonce == row.nonce);
+                    earlier.all(|other| fees(row.bid).outbids(&fees(other.bid)))
+                })
+            }),
+            Property::always(
+                "inv 10: one intent at an explicit nonce is recorded once",
+                |_, world: &World| {
+                    let mut seen = BTreeSet::new();
+                    let explicit = world.payloads.iter().filter(|row| row.wanted && row.state.is_signed());
+                    explicit.into_iter().all(|row| seen.insert(row.intent()))
+                },
+            ),
+            Property::always("what is final was mined", |_, world: &World| {
+                let finals = world.payloads.iter().enumerate().filter(|(_, row)| row.state == State::Final);
+                finals.into_iter().all(|(id, _)| world.mined[..world.finalized].contains(&id))
+            }),
+            Property::sometimes("a signature comes too late", |_, world: &World| {
+                world.tasks.iter().any(|task| world.payloads[task.payload].state == State::Void)
+            }),
+            Property::sometimes("a refused payload is mined after all", |_, world: &World| {
+                world.payloads.iter().any(|row| row.state == State::Vacant)
+                    && world.mined.iter().any(|id| world.payloads[*id].state == State::Vacant)
+            }),
+            Property::sometimes("one payload ends another", |_, world: &World| {
+                world.payloads.iter().any(|row| row.state == State::Replaced)
+            }),
+        ]
+    }
+}
+
+const SMALL: Bounds = Bounds { nonces: 2, payloads: 3, crashes: 1, reorgs: 1, bids: 2, fault: Fault::None };
+
+#[test]
+fn no_interleaving_breaks_an_invariant() {
+    let checker = SMALL.checker().threads(2).spawn_dfs().join();
+    println!("{} states, {} of them different", checker.state_count(), checker.unique_state_count());
+    checker.assert_properties();
+}
+
+#[test]
+fn a_guard_that_is_missing_is_found() {
+    for (fault, broken) in [
+        (Fault::RecordWithoutReservation, "inv 2: one payload lives at a nonce"),
+        (Fault::SilenceFreesTheNonce, "inv 1: what left is durable"),
+        (Fault::SameFeesAgain, "inv 2: a second record outbids the first"),
+    ] {
+        let checker = Bounds { fault, ..SMALL }.checker().threads(2);
+        let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        assert!(checker.discovery(broken).is_some(), "{fault:?} was not found");
+    }
+}
