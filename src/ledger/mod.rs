@@ -9,9 +9,12 @@
 
 mod apply;
 mod audit;
+mod budget;
+mod charges;
 mod claims;
 mod core;
 mod error;
+mod group;
 mod handle;
 mod headroom;
 mod key_store;
@@ -27,21 +30,24 @@ mod replay;
 mod reserved;
 mod store;
 mod tally;
+mod usage;
 mod verify;
 mod writer;
 
 pub use self::core::NotReplaced;
 pub use audit::{Administration, Entry, RefusedRow};
-pub use error::{LedgerError, RecordError, ReserveError};
+pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger, in_use};
 pub use note::{Access, CheckpointRow, Configuration, KeyUse, Note, Reconciliation, Refusals};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed, Standing};
+pub use usage::{Usage, usage};
 pub use verify::{Broken, Filter, Verified, show, verify};
 
 #[cfg(test)]
 mod tests {
+    mod budgets;
     mod chain;
     mod durable;
     mod faults;
