@@ -2,7 +2,7 @@
 
 -- What a payload is charged for, kept for as long as the longest window: from these a new budget is counted anew.
 CREATE TABLE fact (
-    reservation INTEGER PRIMARY KEY REFERENCES reservation (id),
+    reservation INTEGER PRIMARY KEY,
     rule        TEXT    NOT NULL,
     at          INTEGER NOT NULL -- ms since 1970; when it was reserved, then when it was recorded
 ) STRICT;
@@ -10,7 +10,7 @@ CREATE INDEX fact_by_time ON fact (at);
 
 -- What each payload takes from each budget, while the chain has not decided of it.
 CREATE TABLE charge (
-    reservation INTEGER NOT NULL REFERENCES reservation (id),
+    reservation INTEGER NOT NULL,
     budget      TEXT    NOT NULL,
     scope       TEXT    NOT NULL,
     amount      BLOB    NOT NULL CHECK (length(amount) = 32),

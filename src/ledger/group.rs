@@ -27,6 +27,9 @@ pub(in crate::ledger) type Windows = Arc<BTreeMap<String, Duration>>;
 pub(in crate::ledger) struct Group<'a> {
     pub db: &'a mut SqliteConnection,
     pub now: Timestamp,
+    /// When a charge is made: never earlier than by any clock, so that it does not leave its window early when the
+    /// wall clock is set right again.
+    pub stamp_time: Timestamp,
     /// By which budgets' windows move: never faster than a clock that nobody sets.
     pub window_time: Timestamp,
     /// The windows of the budgets that are counted.
@@ -97,6 +100,7 @@ pub(in crate::ledger) async fn begin<'a>(
     Ok(Group {
         db,
         now: wall.max(head.at),
+        stamp_time: wall.max(head.at).max(steady),
         window_time: wall.min(steady),
         windows: Arc::clone(windows),
         head,

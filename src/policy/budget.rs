@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, B256, U256};
 
 use crate::policy::abi::Function;
@@ -196,7 +197,7 @@ impl Asset {
             Self::Own => Ok(contract.address == token),
             Self::Token(address) => Ok(address == token),
             Self::Parameter(at) => match transaction.arguments(function).as_ref() {
-                Ok(values) => Ok(values.get(at).and_then(|value| value.as_address()) == Some(token)),
+                Ok(values) => Ok(values.get(at).and_then(DynSolValue::as_address) == Some(token)),
                 Err(why) => Err(why.to_string()),
             },
         }
@@ -205,7 +206,7 @@ impl Asset {
 
 fn number(transaction: &TransactionFacts<'_>, function: &Arc<Function>, at: usize) -> Result<U256, String> {
     match transaction.arguments(function).as_ref() {
-        Ok(values) => match values.get(at).and_then(|value| value.as_uint()) {
+        Ok(values) => match values.get(at).and_then(DynSolValue::as_uint) {
             Some((number, _)) => Ok(number),
             None => Err(format!("`{}` of {} is no amount", function.label(at), function.signature)),
         },
