@@ -7,9 +7,11 @@ pub mod connect;
 pub mod doctor;
 pub mod init;
 pub mod keys;
+pub mod limits;
 mod output;
 pub mod pause;
 pub mod policy;
+mod progress;
 pub mod serve;
 pub mod signer_worker;
 

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use alloy_primitives::keccak256;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
-use crate::audit::{Auditor, Doors};
+use crate::audit::{Auditor, Checkpoints, Doors, Keys};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
@@ -35,6 +36,7 @@ impl Serve {
     pub fn run(self, context: &Context) -> Done {
         start_log(&self.log, context.json())?;
         let config = Config::load(context.config())?;
+        raise_open_files(&config);
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(context, config))
     }
 }
@@ -56,10 +58,17 @@ async fn serve(context: &Context, config: Config) -> Done {
         "is another `chancery serve` running on it, and can its folder be written?",
     )?;
     ledger.note(configuration(&config)).await?;
-    ledger.activate_policy(policy.hash(), policy.text()).await?;
+    ledger.activate(Arc::clone(&policy)).await?;
     let signer = Signer::start(&config, std::env::current_exe()?).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
 
+    let checkpoints = config.audit.as_ref().map(|audit| {
+        let (policy, signer) = (Arc::clone(&policy), signer.clone());
+        Checkpoints::new(audit.clone(), config.ledger.path.clone(), policy, signer, clock.clone())
+    });
+    let checkpoints =
+        checkpoints.transpose().hint("[audit]", "can the file be written, and the secret be read?")?;
+    let late = checkpoints.as_ref().map(Checkpoints::late).unwrap_or_default();
     let app = Arc::new(App {
         policy,
         ledger: ledger.clone(),
@@ -72,7 +81,7 @@ async fn serve(context: &Context, config: Config) -> Done {
     let gateway = Listener::bind(config.gateway.listen, gateway_tls, &config.limits, clock.clone()).await?;
     let admin = match &config.admin {
         Some(admin) => {
-            let health = Health::new(ledger.clone(), signer.clone(), upstream.clone());
+            let health = Health::new(ledger.clone(), signer.clone(), upstream.clone(), late);
             let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
             let api = Api::new(config.clone(), ledger.clone());
             Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone(), api)))
@@ -91,8 +100,10 @@ async fn serve(context: &Context, config: Config) -> Done {
     if let Some((listener, _)) = &admin {
         doors = doors.with("admin", listener.visitors());
     }
+    let keys = Keys::new(&config, signer.clone());
     let audited = CancellationToken::new();
-    let auditor = tokio::spawn(Auditor { ledger: ledger.clone(), doors }.run(audited.clone()));
+    let auditor =
+        tokio::spawn(Auditor { ledger: ledger.clone(), doors, keys, checkpoints }.run(audited.clone()));
     let background = [
         tokio::spawn(metrics.upkeep()),
         tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),
@@ -152,6 +163,24 @@ fn client_of(person: &Person) -> Arc<Client> {
             origins: Vec::new(),
             repeat_window: None,
         }),
+    }
+}
+
+/// Each connection is a file descriptor, and most systems begin with 1024 of them: fewer than connections may be open.
+fn raise_open_files(config: &Config) {
+    /// For the node, the ledger, the workers, and what the runtime needs.
+    const BESIDE_CONNECTIONS: usize = 1024;
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let wanted = config.limits.max_connections.saturating_mul(2).saturating_add(BESIDE_CONNECTIONS);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let is_enough = maximum.is_none_or(|most| usize::try_from(most).is_ok_and(|most| most >= wanted));
+    if raised.is_err() || !is_enough {
+        tracing::warn!(
+            wanted,
+            allowed = maximum,
+            "fewer files may be open than [limits] max_connections needs, here and for [admin]: raise the limit \
+             (LimitNOFILE), or connections are refused when they run out"
+        );
     }
 }
 

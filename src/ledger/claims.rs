@@ -6,8 +6,9 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes, U128};
 use tokio::time::Instant;
 
-use crate::ledger::audit::{Body, Intent};
-use crate::ledger::core::{Decision, Refused, decide};
+use crate::ledger::audit::{Body, Charged, Intent};
+use crate::ledger::charges::{self, Place};
+use crate::ledger::core::{Bid, Decision, Refused, decide};
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
 use crate::ledger::pause::stops;
@@ -15,6 +16,8 @@ use crate::ledger::repeats::{remember, verdict};
 use crate::ledger::store::{self, NewRow, Stored};
 use crate::ledger::writer::{Group, Reply, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
+use crate::policy::Charge;
+use crate::policy::Replace;
 use crate::transaction::Slot;
 
 /// How long an explicit nonce waits for those below it: tools fire a burst in any order.
@@ -33,12 +36,23 @@ pub(in crate::ledger) struct Reserve {
     pub name: Option<Name>,
     pub rule: String,
     pub policy: B256,
+    pub charges: Vec<Charge>,
     pub purpose: Purpose,
+    pub replace: Replace,
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
     pub assign: Box<dyn Fn(Option<u64>) -> (Bytes, B256) + Send>,
     pub reply: Reply<Result<Claimed, ReserveError>>,
     /// How long it may wait for another's signature.
     pub patience: Duration,
+}
+
+/// The nonce that a payload gets.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    slot: Slot,
+    nonce: u64,
+    /// The recorded payload that it outbids there.
+    replaces: Option<i64>,
 }
 
 /// What a claim came to.
@@ -120,8 +134,11 @@ impl Parked {
             (Verdict::Free, None) => None,
             (Verdict::Free, Some(slot)) => {
                 let account = (slot.chain, self.reserve.account);
-                let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted)).await?;
-                Some(decide(&rows, &slot, self.reserve.intent, rules.max_open))
+                let Reserve { intent, replace, .. } = *self.reserve;
+                let claimant = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
+                let rows =
+                    store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(claimant)).await?;
+                Some(decide(&rows, &Bid { slot, intent, replace }, rules.max_open))
             }
         };
         if let Some(pause) = stops(pauses, &self.reserve.client, self.reserve.account)
@@ -137,8 +154,9 @@ impl Parked {
             return Ok(None);
         };
         match decision {
-            Decision::Take { nonce } => {
-                self.reserve.take(slot.map(|slot| (slot, nonce)), before, rules, group).await?;
+            Decision::Take { nonce, replaces } => {
+                let taken = slot.map(|slot| Taken { slot, nonce, replaces });
+                self.reserve.take(taken, before, rules, group).await?;
                 return Ok(None);
             }
             Decision::Known { id } => {
@@ -169,23 +187,39 @@ impl Reserve {
     /// The audit intent stands in the same commit as the nonce, before the token is asked.
     async fn take(
         self,
-        slot: Option<(Slot, u64)>,
+        taken: Option<Taken>,
         before: Option<i64>,
         rules: &Rules,
         group: &mut Group<'_>,
     ) -> Sql<()> {
-        let nonce = slot.map(|(_, nonce)| nonce);
+        let place = taken.map_or(Place::Alone(0), |Taken { slot, nonce, .. }| Place::Nonce {
+            chain: slot.chain,
+            account: self.account,
+            nonce,
+        });
+        if let Err(over) = charges::admit(group, &self.charges, place).await? {
+            group.answer(self.reply, Err(over));
+            return Ok(());
+        }
+        let replaces = taken.and_then(|taken| taken.replaces);
+        if let Some(replaced) = replaces
+            && !charges::turn(group, replaced, State::Outbid).await?
+        {
+            return Err(sqlx::Error::RowNotFound);
+        }
+        let nonce = taken.map(|taken| taken.nonce);
         let row = NewRow {
             kind: self.kind,
             client: &self.client,
             request: &self.request,
             account: self.account,
-            slot: slot.map(|(slot, nonce)| (slot.chain, nonce, slot.fees)),
+            slot: taken.map(|Taken { slot, nonce, .. }| (slot.chain, nonce, slot.fees)),
             intent: self.intent,
             returned: self.purpose == Purpose::Return,
             at: group.now,
         };
         let id = store::insert(group.db, &row).await?;
+        charges::charge(group.db, id, &self.rule, &self.charges, group.now).await?;
         if let Some(name) = &self.name {
             remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
         }
@@ -197,14 +231,16 @@ impl Reserve {
             person: self.person.as_deref(),
             kind: self.kind,
             account: self.account,
-            chain: slot.map(|(slot, _)| slot.chain),
+            chain: taken.map(|taken| taken.slot.chain),
             nonce,
-            max_fee: slot.map(|(slot, _)| U128::from(slot.fees.max_per_gas())),
-            max_tip: slot.map(|(slot, _)| U128::from(slot.fees.max_priority())),
+            max_fee: taken.map(|taken| U128::from(taken.slot.fees.max_per_gas())),
+            max_tip: taken.map(|taken| U128::from(taken.slot.fees.max_priority())),
             returned: self.purpose == Purpose::Return,
+            replaces,
             rule: &self.rule,
             policy: self.policy,
             key: self.name.as_ref().and_then(Name::key),
+            charges: self.charges.iter().map(Charged::from).collect(),
             unsigned,
             digest,
         };
@@ -246,7 +282,7 @@ impl Refused {
         match self {
             Self::Outbid { floor } => ReserveError::Outbid { floor },
             Self::Underpriced => ReserveError::Underpriced,
-            Self::NonceTaken => ReserveError::NonceTaken { nonce },
+            Self::NonceTaken { why } => ReserveError::NonceTaken { nonce, why },
             Self::NonceTooLow { mined } => ReserveError::NonceTooLow { nonce, mined },
             Self::NonceTooHigh => ReserveError::NonceTooHigh { nonce },
             Self::TooManyOpen => ReserveError::TooManyOpen { max },

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use alloy_primitives::B256;
 
 use crate::ledger::life::State;
+use crate::policy::Replace;
 use crate::transaction::{Fees, Slot};
 
 /// A row of the ledger at one nonce of the account that claims; void ones have no say.
@@ -15,6 +16,16 @@ pub(in crate::ledger) struct Row {
     pub state: State,
     pub intent: B256,
     pub fees: Fees,
+    /// Whether the client that claims now had this one signed, and for the same purpose.
+    pub is_own: bool,
+}
+
+/// What a claim brings.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct Bid {
+    pub slot: Slot,
+    pub intent: B256,
+    pub replace: Replace,
 }
 
 /// What becomes of a claim.
@@ -22,6 +33,8 @@ pub(in crate::ledger) struct Row {
 pub(in crate::ledger) enum Decision {
     Take {
         nonce: u64,
+        /// The recorded payload at this nonce that is outbid by it.
+        replaces: Option<i64>,
     },
     /// This intent was recorded at this nonce before.
     Known {
@@ -42,7 +55,9 @@ pub(in crate::ledger) enum Refused {
         floor: Fees,
     },
     Underpriced,
-    NonceTaken,
+    NonceTaken {
+        why: NotReplaced,
+    },
     NonceTooLow {
         mined: u64,
     },
@@ -51,14 +66,25 @@ pub(in crate::ledger) enum Refused {
     NonceTooHigh,
 }
 
+/// Why the payload at a nonce keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReplaced {
+    /// The chain has decided of this nonce.
+    Settled,
+    /// The policy does not let this claim replace anything.
+    NotAllowed,
+    /// Another client had it signed, or it was to be returned and this is to be sent, or the other way round.
+    Anothers,
+}
+
 /// `rows` are this account's on this chain that are not void: those from the highest settled nonce on or from the
 /// mined count on, whichever is higher, and those at the wanted nonce.
-pub(in crate::ledger) fn decide(rows: &[Row], slot: &Slot, intent: B256, max_open: u32) -> Decision {
-    let nonces = Nonces::of(rows, slot.mined);
-    match slot.wanted {
-        Some(wanted) => repeated(rows, &nonces, wanted, intent)
-            .unwrap_or_else(|| explicit(&nonces, slot, wanted, max_open)),
-        None => lowest_vacant(&nonces, slot, max_open),
+pub(in crate::ledger) fn decide(rows: &[Row], bid: &Bid, max_open: u32) -> Decision {
+    let nonces = Nonces::of(rows, bid.slot.mined);
+    match bid.slot.wanted {
+        Some(wanted) => repeated(rows, &nonces, wanted, bid.intent)
+            .unwrap_or_else(|| explicit(&nonces, bid, wanted, max_open)),
+        None => lowest_vacant(&nonces, &bid.slot, max_open),
     }
 }
 
@@ -95,7 +121,8 @@ impl<'a> Nonces<'a> {
                 let raised = row.fees.raised();
                 place.floor = Some(place.floor.map_or(raised, |floor| raised.at_least(&floor)));
             }
-            if row.state.is_live() {
+            // What was outbid holds its nonce as well; the one that outbid it has the say.
+            if row.state.is_live() || (row.state == State::Outbid && place.live.is_none()) {
                 place.live = Some(row);
             }
         }
@@ -130,13 +157,10 @@ impl<'a> Nonces<'a> {
         None
     }
 
-    /// Whether `nonce` would be one open nonce more than an account may have. A refused payload keeps its nonce open,
-    /// and another payload at that nonce opens none.
+    /// Whether `nonce` is further from the lowest open one than an account may have open. Payloads far above, where a
+    /// node once said that the account was, take no room: it would have none until the chain comes there.
     fn opens_too_many(&self, nonce: u64, max_open: u32) -> bool {
-        let is_open = |place: &Place<'_>| !place.is_settled;
-        let open = self.places.range(self.first..).filter(|(_, place)| is_open(place)).count();
-        let is_another = !self.places.get(&nonce).is_some_and(is_open);
-        is_another && open >= usize::try_from(max_open).unwrap_or(usize::MAX)
+        nonce.saturating_sub(self.first) >= u64::from(max_open)
     }
 }
 
@@ -153,18 +177,22 @@ fn repeated(rows: &[Row], nonces: &Nonces<'_>, wanted: u64, intent: B256) -> Opt
     if same(State::Reserved).is_some() {
         return Some(Decision::WaitForSignature);
     }
-    let known = same(State::Recorded).or_else(|| same(State::Final));
+    let known = same(State::Recorded).or_else(|| same(State::Final)).or_else(|| same(State::Outbid));
     // What a node refused is sent again, unless its nonce went to another payload meanwhile.
     let known = known.or_else(|| same(State::Vacant).filter(|_| !nonces.at(wanted).is_taken()));
     known.map(|row| Decision::Known { id: row.id })
 }
 
-fn explicit(nonces: &Nonces<'_>, slot: &Slot, wanted: u64, max_open: u32) -> Decision {
+fn explicit(nonces: &Nonces<'_>, bid: &Bid, wanted: u64, max_open: u32) -> Decision {
+    let (slot, place) = (&bid.slot, nonces.at(wanted));
     if i64::try_from(wanted).is_err() {
         return Decision::Refuse(Refused::NonceTooHigh);
     }
-    if nonces.at(wanted).is_taken() {
-        return Decision::Refuse(Refused::NonceTaken);
+    if place.is_settled {
+        return Decision::Refuse(Refused::NonceTaken { why: NotReplaced::Settled });
+    }
+    if let Some(live) = place.live {
+        return replacement(nonces, bid, live);
     }
     if wanted < nonces.first {
         return Decision::Refuse(Refused::NonceTooLow { mined: nonces.first });
@@ -177,6 +205,27 @@ fn explicit(nonces: &Nonces<'_>, slot: &Slot, wanted: u64, max_open: u32) -> Dec
         Some((_, Place { live: Some(_), .. })) => Decision::WaitForSignature,
         Some((expected, _)) => Decision::WaitForGap { expected },
         None => take(nonces, slot, wanted),
+    }
+}
+
+/// Another payload at a used nonce is a replacement, where the policy and the fees allow it.
+fn replacement(nonces: &Nonces<'_>, bid: &Bid, live: &Row) -> Decision {
+    let kept = |why| Decision::Refuse(Refused::NonceTaken { why });
+    match bid.replace {
+        Replace::Never => return kept(NotReplaced::NotAllowed),
+        Replace::Own if !live.is_own => return kept(NotReplaced::Anothers),
+        Replace::Own | Replace::Any => {}
+    }
+    if live.nonce < nonces.first {
+        return Decision::Refuse(Refused::NonceTooLow { mined: nonces.first });
+    }
+    // What is at the token now may fail, and then there is nothing to outbid.
+    if live.state == State::Reserved {
+        return Decision::WaitForSignature;
+    }
+    match take(nonces, &bid.slot, live.nonce) {
+        Decision::Take { nonce, .. } => Decision::Take { nonce, replaces: Some(live.id) },
+        refused => refused,
     }
 }
 
@@ -193,7 +242,7 @@ fn lowest_vacant(nonces: &Nonces<'_>, slot: &Slot, max_open: u32) -> Decision {
     take(nonces, slot, nonce)
 }
 
-/// Takes a nonce that is free, if the fees outbid every payload that was ever recorded there.
+/// Takes a nonce, if the fees outbid every payload that was ever recorded there.
 fn take(nonces: &Nonces<'_>, slot: &Slot, nonce: u64) -> Decision {
     match nonces.at(nonce).floor {
         Some(floor) if slot.fees.at_least(&floor) != slot.fees => Decision::Refuse(if slot.fees_are_fixed {
@@ -201,20 +250,29 @@ fn take(nonces: &Nonces<'_>, slot: &Slot, nonce: u64) -> Decision {
         } else {
             Refused::Outbid { floor }
         }),
-        _ => Decision::Take { nonce },
+        _ => Decision::Take { nonce, replaces: None },
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Final;
+    use crate::ledger::life::{heir, settle};
     use proptest::prelude::*;
 
     const LOW: Fees = Fees::Dynamic { max_fee_per_gas: 100, max_priority_fee_per_gas: 10 };
     const HIGH: Fees = Fees::Dynamic { max_fee_per_gas: 200, max_priority_fee_per_gas: 20 };
 
     fn row(nonce: u64, state: State, intent: u8) -> Row {
-        Row { id: i64::from(intent), nonce, state, intent: B256::repeat_byte(intent), fees: LOW }
+        Row {
+            id: i64::from(intent),
+            nonce,
+            state,
+            intent: B256::repeat_byte(intent),
+            fees: LOW,
+            is_own: false,
+        }
     }
 
     fn slot(wanted: Option<u64>, mined: u64, fees: Fees) -> Slot {
@@ -222,24 +280,33 @@ mod tests {
     }
 
     fn ask(rows: &[Row], slot: &Slot, intent: u8) -> Decision {
-        decide(rows, slot, B256::repeat_byte(intent), 8)
+        bid(rows, slot, intent, Replace::Never)
+    }
+
+    fn bid(rows: &[Row], slot: &Slot, intent: u8, replace: Replace) -> Decision {
+        decide(rows, &Bid { slot: *slot, intent: B256::repeat_byte(intent), replace }, 8)
+    }
+
+    const fn take(nonce: u64) -> Decision {
+        Decision::Take { nonce, replaces: None }
     }
 
     #[test]
     fn the_lowest_vacant_nonce_is_taken_first() {
-        assert_eq!(ask(&[], &slot(None, 5, LOW), 1), Decision::Take { nonce: 5 });
+        assert_eq!(ask(&[], &slot(None, 5, LOW), 1), take(5));
         let rows = [row(5, State::Recorded, 1), row(7, State::Recorded, 2)];
-        assert_eq!(ask(&rows, &slot(None, 5, LOW), 3), Decision::Take { nonce: 6 });
-        assert_eq!(ask(&rows, &slot(None, 0, LOW), 3), Decision::Take { nonce: 0 });
+        assert_eq!(ask(&rows, &slot(None, 5, LOW), 3), take(6));
+        assert_eq!((next(&rows, 5), next(&rows, 7)), (6, 8));
+        assert_eq!(ask(&rows, &slot(None, 0, LOW), 3), take(0));
         let settled = [row(9, State::Final, 1)];
-        assert_eq!(ask(&settled, &slot(None, 3, LOW), 2), Decision::Take { nonce: 10 }, "the node lags");
+        assert_eq!(ask(&settled, &slot(None, 3, LOW), 2), take(10), "the node lags");
     }
 
     #[test]
     fn an_accounts_nonces_are_signed_side_by_side_and_explicit_ones_in_their_order() {
         let rows = [row(5, State::Reserved, 1), row(6, State::Reserved, 2)];
-        assert_eq!(ask(&rows, &slot(None, 5, LOW), 3), Decision::Take { nonce: 7 });
-        assert_eq!(ask(&rows[1..], &slot(None, 5, LOW), 3), Decision::Take { nonce: 5 }, "void meanwhile");
+        assert_eq!(ask(&rows, &slot(None, 5, LOW), 3), take(7));
+        assert_eq!(ask(&rows[1..], &slot(None, 5, LOW), 3), take(5), "void meanwhile");
         assert_eq!(ask(&rows, &slot(Some(7), 5, LOW), 3), Decision::WaitForSignature);
         assert_eq!(ask(&rows[1..], &slot(Some(7), 5, LOW), 3), Decision::WaitForGap { expected: 5 });
     }
@@ -247,11 +314,12 @@ mod tests {
     #[test]
     fn an_explicit_nonce_is_honoured_and_idempotent() {
         let rows = [row(5, State::Recorded, 1)];
-        assert_eq!(ask(&rows, &slot(Some(6), 5, LOW), 2), Decision::Take { nonce: 6 });
+        assert_eq!(ask(&rows, &slot(Some(6), 5, LOW), 2), take(6));
         assert_eq!(ask(&rows, &slot(Some(7), 5, LOW), 2), Decision::WaitForGap { expected: 6 });
         assert_eq!(ask(&rows, &slot(Some(5), 5, LOW), 1), Decision::Known { id: 1 });
         assert_eq!(ask(&rows, &slot(Some(5), 6, LOW), 1), Decision::Known { id: 1 }, "mined meanwhile");
-        assert_eq!(ask(&rows, &slot(Some(5), 5, HIGH), 2), Decision::Refuse(Refused::NonceTaken));
+        let taken = Refused::NonceTaken { why: NotReplaced::NotAllowed };
+        assert_eq!(ask(&rows, &slot(Some(5), 5, HIGH), 2), Decision::Refuse(taken));
         assert_eq!(
             ask(&rows, &slot(Some(4), 5, LOW), 2),
             Decision::Refuse(Refused::NonceTooLow { mined: 5 })
@@ -269,7 +337,7 @@ mod tests {
         let rows = [row(5, State::Vacant, 1), Row { fees: HIGH, ..row(5, State::Vacant, 2) }];
         let floor = HIGH.raised();
         assert_eq!(ask(&rows, &slot(None, 5, HIGH), 3), Decision::Refuse(Refused::Outbid { floor }));
-        assert_eq!(ask(&rows, &slot(None, 5, floor), 3), Decision::Take { nonce: 5 });
+        assert_eq!(ask(&rows, &slot(None, 5, floor), 3), take(5));
         let fixed = Slot { fees_are_fixed: true, ..slot(Some(5), 5, HIGH) };
         assert_eq!(ask(&rows, &fixed, 3), Decision::Refuse(Refused::Underpriced));
         assert_eq!(ask(&rows, &fixed, 1), Decision::Known { id: 1 }, "its own bytes are sent again");
@@ -281,18 +349,59 @@ mod tests {
         for (other, mined) in [(State::Reserved, 5), (State::Recorded, 5), (State::Final, 6)] {
             let rows = [row(5, State::Vacant, 1), Row { fees: HIGH, ..row(5, other, 2) }];
             let fixed = Slot { mined, ..fixed };
-            assert_eq!(ask(&rows, &fixed, 1), Decision::Refuse(Refused::NonceTaken), "{other:?}");
+            let answer = ask(&rows, &fixed, 1);
+            assert!(matches!(answer, Decision::Refuse(Refused::NonceTaken { .. })), "{other:?}: {answer:?}");
         }
         let rows = [row(5, State::Replaced, 1), row(5, State::Final, 2)];
-        assert_eq!(ask(&rows, &fixed, 1), Decision::Refuse(Refused::NonceTaken));
+        let settled = Refused::NonceTaken { why: NotReplaced::Settled };
+        assert_eq!(ask(&rows, &fixed, 1), Decision::Refuse(settled));
         assert_eq!(ask(&rows, &fixed, 2), Decision::Known { id: 2 });
+    }
+
+    #[test]
+    fn another_payload_replaces_one_that_is_recorded_where_the_rule_and_the_fees_allow_it() {
+        let own = Row { is_own: true, ..row(5, State::Recorded, 1) };
+        let rows = [own, row(6, State::Recorded, 2)];
+        let ask = |nonce, fees, replace| bid(&rows, &slot(Some(nonce), 5, fees), 3, replace);
+        let kept = |why| Decision::Refuse(Refused::NonceTaken { why });
+        let replaced = |nonce, id| Decision::Take { nonce, replaces: Some(id) };
+        assert_eq!(ask(5, HIGH, Replace::Never), kept(NotReplaced::NotAllowed));
+        assert_eq!(ask(6, HIGH, Replace::Own), kept(NotReplaced::Anothers));
+        assert_eq!(ask(5, HIGH, Replace::Own), replaced(5, 1));
+        assert_eq!(ask(6, HIGH, Replace::Any), replaced(6, 2));
+        let floor = LOW.raised();
+        assert_eq!(ask(5, LOW, Replace::Own), Decision::Refuse(Refused::Outbid { floor }));
+        let fixed = Slot { fees_are_fixed: true, ..slot(Some(5), 5, LOW) };
+        assert_eq!(bid(&rows, &fixed, 3, Replace::Own), Decision::Refuse(Refused::Underpriced));
+        // Nothing that is mined, or only being signed, is replaced.
+        let mined = bid(&rows, &slot(Some(5), 6, HIGH), 3, Replace::Own);
+        assert_eq!(mined, Decision::Refuse(Refused::NonceTooLow { mined: 6 }));
+        let signing = [Row { state: State::Reserved, ..own }];
+        let waits = bid(&signing, &slot(Some(5), 5, HIGH), 3, Replace::Own);
+        assert_eq!(waits, Decision::WaitForSignature);
+    }
+
+    #[test]
+    fn what_was_outbid_holds_its_nonce_and_counts_for_the_floor() {
+        let rows = [
+            Row { is_own: true, ..row(5, State::Outbid, 1) },
+            Row { is_own: true, fees: HIGH, ..row(5, State::Recorded, 2) },
+        ];
+        for rows in [rows, [rows[1], rows[0]]] {
+            let answer = bid(&rows, &slot(Some(5), 5, LOW.raised()), 3, Replace::Own);
+            assert_eq!(answer, Decision::Refuse(Refused::Outbid { floor: HIGH.raised() }));
+            let answer = bid(&rows, &slot(Some(5), 5, HIGH.raised()), 3, Replace::Own);
+            assert_eq!(answer, Decision::Take { nonce: 5, replaces: Some(2) });
+            assert_eq!(bid(&rows, &slot(Some(5), 5, LOW), 1, Replace::Own), Decision::Known { id: 1 });
+        }
+        assert_eq!(ask(&rows[..1], &slot(None, 5, HIGH), 3), take(6));
     }
 
     #[test]
     fn inv_12_the_number_of_open_nonces_is_bounded() {
         let rows: Vec<Row> = (0..8).map(|n| row(n, State::Recorded, 1)).collect();
         assert_eq!(ask(&rows, &slot(None, 0, LOW), 2), Decision::Refuse(Refused::TooManyOpen));
-        assert_eq!(ask(&rows, &slot(None, 1, LOW), 2), Decision::Take { nonce: 8 });
+        assert_eq!(ask(&rows, &slot(None, 1, LOW), 2), take(8));
         assert_eq!(
             ask(&rows, &slot(Some(3), 0, LOW), 1),
             Decision::Known { id: 1 },
@@ -301,10 +410,10 @@ mod tests {
         assert_eq!(ask(&rows, &slot(Some(9), 0, LOW), 2), Decision::Refuse(Refused::TooManyOpen), "at once");
         // Many refused payloads at one nonce are one open nonce, and it can be taken again.
         let refused: Vec<Row> = (0..20).map(|i| row(3, State::Vacant, i)).collect();
-        assert_eq!(ask(&refused, &slot(None, 3, HIGH), 99), Decision::Take { nonce: 3 });
+        assert_eq!(ask(&refused, &slot(None, 3, HIGH), 99), take(3));
         let full: Vec<Row> =
             (0..8).map(|n| row(n, if n == 3 { State::Vacant } else { State::Recorded }, 1)).collect();
-        assert_eq!(ask(&full, &slot(None, 0, HIGH), 99), Decision::Take { nonce: 3 });
+        assert_eq!(ask(&full, &slot(None, 0, HIGH), 99), take(3));
     }
 
     fn fees() -> impl Strategy<Value = Fees> {
@@ -315,7 +424,7 @@ mod tests {
     /// One step of a life: a claim, or something that happens to a row.
     #[derive(Clone, Debug)]
     enum Step {
-        Claim { wanted: Option<u64>, intent: u8, fees: Fees, fixed: bool },
+        Claim { wanted: Option<u64>, intent: u8, fees: Fees, fixed: bool, replace: bool },
         Record(usize),
         Void(usize),
         Refuse(usize),
@@ -324,8 +433,9 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (prop::option::of(0_u64..6), 0_u8..5, fees(), any::<bool>())
-                .prop_map(|(wanted, intent, fees, fixed)| Step::Claim { wanted, intent, fees, fixed }),
+            4 => (prop::option::of(0_u64..6), 0_u8..5, fees(), any::<bool>(), any::<bool>()).prop_map(
+                |(wanted, intent, fees, fixed, replace)| Step::Claim { wanted, intent, fees, fixed, replace }
+            ),
             3 => any::<prop::sample::Index>().prop_map(|i| Step::Record(i.index(64))),
             1 => any::<prop::sample::Index>().prop_map(|i| Step::Void(i.index(64))),
             2 => any::<prop::sample::Index>().prop_map(|i| Step::Refuse(i.index(64))),
@@ -336,53 +446,87 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
         #[test]
-        fn inv_02_one_payload_is_live_at_a_nonce_and_a_second_only_outbids_a_vacant_one(
-            steps in prop::collection::vec(step(), 1..60),
+        fn inv_02_one_payload_is_live_at_a_nonce_and_every_other_there_was_outbid(
+            steps in prop::collection::vec(step(), 1..80),
         ) {
             let (mut rows, mut mined): (Vec<Row>, u64) = (Vec::new(), 0);
             for step in steps {
                 match step {
-                    Step::Claim { wanted, intent, fees, fixed } => {
+                    Step::Claim { wanted, intent, fees, fixed, replace } => {
                         let slot = Slot { chain: 1, wanted, mined, fees, fees_are_fixed: fixed };
+                        let replace = if replace { Replace::Own } else { Replace::Never };
+                        // The intents 0 and 1 are one client's, the others another's.
+                        let mine = |row: &Row| (row.intent[0] < 2) == (intent < 2);
+                        let seen = rows.iter().filter(|row| row.state != State::Void);
+                        let seen: Vec<Row> = seen.map(|row| Row { is_own: mine(row), ..*row }).collect();
                         let intent = B256::repeat_byte(intent);
-                        if let Decision::Take { nonce } = decide(&rows, &slot, intent, 8) {
+                        if let Decision::Take { nonce, replaces } = decide(&seen, &Bid { slot, intent, replace }, 8) {
                             prop_assert!(nonce >= mined, "below what is mined");
                             prop_assert!(wanted.is_none_or(|wanted| wanted == nonce), "not the nonce that was asked");
-                            let is_live = |nonce| rows.iter().any(|row| row.nonce == nonce && row.state.is_live());
-                            prop_assert!(!is_live(nonce), "two live payloads at {}", nonce);
+                            let live = |nonce: u64| rows.iter().position(|row| row.nonce == nonce && row.state.is_live());
                             for below in mined..nonce {
-                                prop_assert!(is_live(below), "a gap at {} below {}", below, nonce);
+                                prop_assert!(live(below).is_some(), "a gap at {} below {}", below, nonce);
                             }
-                            for other in rows.iter().filter(|row| row.nonce == nonce) {
+                            for other in rows.iter().filter(|row| row.nonce == nonce && row.state.is_signed()) {
                                 prop_assert!(fees.outbids(&other.fees), "does not outbid");
                             }
+                            prop_assert_eq!(live(nonce).map(|at| rows[at].id), replaces);
+                            if let Some(at) = live(nonce) {
+                                prop_assert!(replace == Replace::Own && mine(&rows[at]), "another's was replaced");
+                                prop_assert_eq!(rows[at].state, State::Recorded);
+                                rows[at].state = State::Outbid;
+                            }
                             let id = i64::try_from(rows.len()).unwrap();
-                            rows.push(Row { id, nonce, state: State::Reserved, intent, fees });
+                            rows.push(Row { id, nonce, state: State::Reserved, intent, fees, is_own: false });
                         }
                     }
                     Step::Record(i) => {
-                        if let Some(row) = rows.get_mut(i).filter(|row| row.state == State::Reserved) {
-                            row.state = State::Recorded;
-                        }
-                    }
-                    Step::Void(i) => {
                         if rows.get(i).is_some_and(|row| row.state == State::Reserved) {
-                            rows.remove(i);
+                            turn(&mut rows, i, State::Recorded);
                         }
                     }
+                    Step::Void(i) => turn(&mut rows, i, State::Void),
                     Step::Refuse(i) => {
-                        if let Some(row) = rows.get_mut(i).filter(|row| row.state == State::Recorded && row.nonce >= mined) {
-                            row.state = State::Vacant;
+                        if rows.get(i).is_some_and(|row| row.nonce >= mined) {
+                            turn(&mut rows, i, State::Vacant);
                         }
                     }
                     Step::Mine => {
-                        if let Some(row) = rows.iter_mut().find(|row| row.nonce == mined && row.state == State::Recorded) {
-                            row.state = State::Final;
+                        let next = |row: &&Row| row.nonce == mined && row.state.is_signed() && !row.state.is_settled();
+                        if let Some(row) = rows.iter().rev().find(next).copied() {
+                            let others = others(&rows, row.id);
+                            let end = Final::Mined { block: 1, succeeded: true };
+                            for (id, to) in settle((row.id, row.state), end, &others) {
+                                rows[usize::try_from(id).unwrap()].state = to;
+                            }
                             mined = mined.saturating_add(1);
                         }
                     }
                 }
+                for row in &rows {
+                    let at = rows.iter().filter(|other| other.nonce == row.nonce);
+                    let live = at.filter(|other| other.state.is_live() || other.state == State::Final).count();
+                    prop_assert!(live <= 1, "two live payloads at {}", row.nonce);
+                    prop_assert!(row.state != State::Outbid || live == 1, "outbid by nothing at {}", row.nonce);
+                }
             }
+        }
+    }
+
+    fn others(rows: &[Row], id: i64) -> Vec<(i64, State)> {
+        let nonce = rows[usize::try_from(id).unwrap()].nonce;
+        let others = rows.iter().filter(|row| row.id != id && row.nonce == nonce);
+        others.map(|row| (row.id, row.state)).collect()
+    }
+
+    /// As the writer does it: to void or vacant, and what was outbid is live again.
+    fn turn(rows: &mut [Row], at: usize, to: State) {
+        if !rows.get(at).is_some_and(|row| row.state.may_become(to)) {
+            return;
+        }
+        rows[at].state = to;
+        if let Some(heir) = heir(to, &others(rows, rows[at].id)) {
+            rows[usize::try_from(heir).unwrap()].state = State::Recorded;
         }
     }
 }

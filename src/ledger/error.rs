@@ -1,10 +1,11 @@
 //! Why the ledger says no, or cannot say anything.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use alloy_primitives::B256;
 
-use crate::ledger::Paused;
+use crate::ledger::{NotReplaced, Paused};
 use crate::transaction::Fees;
 
 /// The ledger itself is in trouble: nothing is signed until it is not.
@@ -31,8 +32,8 @@ pub enum ReserveError {
     /// As [`ReserveError::Outbid`], where the client set the fees itself.
     #[error("replacement transaction underpriced")]
     Underpriced,
-    #[error("another transaction of this account is signed, or being signed, at nonce {nonce}")]
-    NonceTaken { nonce: u64 },
+    #[error("another transaction of this account is signed, or being signed, at nonce {nonce}{}", kept(*.why))]
+    NonceTaken { nonce: u64, why: NotReplaced },
     #[error("nonce too low: next nonce {mined}, tx nonce {nonce}")]
     NonceTooLow { nonce: u64, mined: u64 },
     #[error("nonce {nonce} leaves a gap: the transaction at nonce {expected} did not come")]
@@ -51,9 +52,35 @@ pub enum ReserveError {
     #[error("{}", refusal.as_deref().unwrap_or("another transaction is mined at the nonce of this request's first try"))]
     Spent { refusal: Option<String> },
     #[error(transparent)]
+    OverBudget(Box<OverBudget>),
+    #[error(transparent)]
     Paused(#[from] Paused),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+/// A budget that has not enough left. Amounts are as a person reads them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this takes {wanted} from budget `{budget}`, which has {left} left of {max} in {} s; nothing was signed", window.as_secs())]
+pub struct OverBudget {
+    pub budget: String,
+    pub wanted: String,
+    pub left: String,
+    pub max: String,
+    pub window: Duration,
+    /// When there is room again if nothing else is spent; `None` if not by itself.
+    pub room_in: Option<Duration>,
+}
+
+/// What would have to be so for the payload to be replaced.
+const fn kept(why: NotReplaced) -> &'static str {
+    match why {
+        NotReplaced::Settled => ", and is final",
+        NotReplaced::NotAllowed => "; to replace it, a rule that allows this one must say replace = \"own\"",
+        NotReplaced::Anothers => {
+            "; it is another client's, or was returned and not sent, and only one's own can be replaced"
+        }
+    }
 }
 
 /// Why a signature may not leave.

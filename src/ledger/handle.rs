@@ -16,6 +16,7 @@ use crate::config;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::keys::Name;
+use crate::ledger::life::State;
 use crate::ledger::note::Note;
 use crate::ledger::repeats::{Met, Repeat};
 use crate::ledger::store::Stored;
@@ -23,9 +24,9 @@ use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
     Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
-    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Voided,
+    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
 };
-use crate::policy::Permitted;
+use crate::policy::{Permitted, Policy};
 use crate::transaction::{Kind, Sealed, Tx};
 
 /// How many commands may wait for the writer.
@@ -80,9 +81,16 @@ impl Ledger {
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
-    pub async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
-        let text = text.to_owned();
-        self.ask(|reply| Command::Policy { hash, text, reply }).await?
+    pub async fn activate(&self, policy: Arc<Policy>) -> Result<(), LedgerError> {
+        let (hash, text) = (policy.hash(), policy.text().to_owned());
+        self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
+    }
+
+    /// A policy by its name alone, for tests.
+    #[cfg(test)]
+    pub(crate) async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
+        let (text, policy) = (text.to_owned(), Arc::default());
+        self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
     }
 
     /// Gives a permitted payload its nonce and writes the audit intent, in one durable commit.
@@ -124,8 +132,9 @@ impl Ledger {
             return Ok(Earlier::Nothing);
         };
         let (client, request) = (client.name.clone(), caller.request().to_string());
+        let tally = Arc::clone(&self.refusals);
         let met = self.ask(|reply| {
-            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, reply }))
+            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, tally, reply }))
         });
         Ok(match met.await?? {
             Met::Nothing => Earlier::Nothing,
@@ -206,10 +215,10 @@ impl Ledger {
         self.ask(|reply| Command::Note { note, reply }).await?
     }
 
-    /// What is recorded and neither refused nor final: to be sent again until the chain has decided.
-    pub async fn open_transactions(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
-        let open = self.ask(|reply| Command::Open { reply }).await??;
-        Ok(open.into_iter().map(recorded).collect())
+    /// Whatever is signed and the chain has not decided of: any of it may be mined.
+    pub async fn unsettled(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
+        let unsettled = self.ask(|reply| Command::Unsettled { reply }).await??;
+        Ok(unsettled.into_iter().map(recorded).collect())
     }
 
     /// The lowest nonce from `mined` that none of our own transactions has.
@@ -265,6 +274,7 @@ impl Ledger {
         let person = permitted.caller().client().person.clone();
         let request = permitted.request().to_string();
         let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);
+        let (replace, charges) = (permitted.replace(), permitted.charges().to_vec());
         let assign = Box::new(move |nonce| {
             let unsigned = K::assign(asked.clone(), nonce);
             (K::unsigned_bytes(&unsigned), K::digest(&unsigned))
@@ -281,7 +291,9 @@ impl Ledger {
             name,
             rule,
             policy,
+            charges,
             purpose,
+            replace,
             assign,
             reply,
             patience,
@@ -338,7 +350,19 @@ fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
     let request = RequestId::parse(&stored.request);
     let sealed = Sealed { raw: stored.raw, hash: stored.hash };
     let purpose = if stored.returned { Purpose::Return } else { Purpose::Send };
-    Recorded::new(ReservationId(stored.id), request, stored.account, stored.nonce, purpose, sealed)
+    let standing = match stored.state {
+        State::Vacant => Standing::Refused,
+        State::Outbid => Standing::Outbid,
+        _ => Standing::Live,
+    };
+    Recorded::new(
+        ReservationId(stored.id),
+        request,
+        stored.account,
+        stored.nonce,
+        (purpose, standing),
+        sealed,
+    )
 }
 
 /// Whether a process has this ledger open, without opening it. Asking takes the lock for a moment, but only

@@ -10,6 +10,8 @@ pub(in crate::ledger) enum State {
     Reserved,
     /// Signed and durable: may leave.
     Recorded,
+    /// Another payload was recorded, or is being signed, in its place; either may be mined.
+    Outbid,
     /// A node refused it for good: its nonce is free for a payload that outbids it.
     Vacant,
     /// Never signed, or signed too late: its signature is worth nothing.
@@ -21,13 +23,14 @@ pub(in crate::ledger) enum State {
 }
 
 impl State {
-    pub(in crate::ledger) const ALL: [Self; 6] =
-        [Self::Reserved, Self::Recorded, Self::Vacant, Self::Void, Self::Final, Self::Replaced];
+    pub(in crate::ledger) const ALL: [Self; 7] =
+        [Self::Reserved, Self::Recorded, Self::Outbid, Self::Vacant, Self::Void, Self::Final, Self::Replaced];
 
     pub(in crate::ledger) const fn name(self) -> &'static str {
         match self {
             Self::Reserved => "reserved",
             Self::Recorded => "recorded",
+            Self::Outbid => "outbid",
             Self::Vacant => "vacant",
             Self::Void => "void",
             Self::Final => "final",
@@ -43,12 +46,13 @@ impl State {
         matches!(
             (self, next),
             (Self::Reserved, Self::Recorded | Self::Void)
-                | (Self::Recorded, Self::Vacant | Self::Final | Self::Replaced)
+                | (Self::Recorded, Self::Outbid | Self::Vacant | Self::Final | Self::Replaced)
+                | (Self::Outbid, Self::Recorded | Self::Vacant | Self::Final | Self::Replaced)
                 | (Self::Vacant, Self::Recorded | Self::Final | Self::Replaced)
         )
     }
 
-    /// Nobody else gets its nonce.
+    /// Of these there is at most one at a nonce, and nobody else gets it.
     pub(in crate::ledger) const fn is_live(self) -> bool {
         matches!(self, Self::Reserved | Self::Recorded)
     }
@@ -111,7 +115,7 @@ impl From<&Outcome> for Word {
 /// A definite refusal frees the nonce for a payload that outbids this one; anything else keeps it live.
 pub(in crate::ledger) fn heard(state: State, word: Word, others: &[State]) -> Option<State> {
     match (word, state) {
-        (Word::Refused, State::Recorded) => Some(State::Vacant),
+        (Word::Refused, State::Recorded | State::Outbid) => Some(State::Vacant),
         // It was sent again and is taken now, unless its nonce went to another meanwhile.
         (Word::Accepted | Word::Known, State::Vacant)
             if !others.iter().any(|other| other.is_live() || other.is_settled()) =>
@@ -120,6 +124,15 @@ pub(in crate::ledger) fn heard(state: State, word: Word, others: &[State]) -> Op
         }
         _ => None,
     }
+}
+
+/// Which payload is live again when the live one at its nonce turns void or vacant: the last that it had outbid.
+pub(in crate::ledger) fn heir(turned: State, others: &[(i64, State)]) -> Option<i64> {
+    let is_free = !others.iter().any(|(_, other)| other.is_live() || other.is_settled());
+    if !matches!(turned, State::Void | State::Vacant) || !is_free {
+        return None;
+    }
+    others.iter().filter(|(_, other)| *other == State::Outbid).map(|(id, _)| *id).max()
 }
 
 /// What becomes of a payload that the chain has decided of, and of the others at its nonce: once one is final, they
@@ -172,12 +185,30 @@ mod tests {
             }
             assert_eq!(State::Reserved.may_become(next), matches!(next, State::Recorded | State::Void));
             assert!(!next.may_become(State::Reserved));
+            assert_eq!(next.may_become(State::Outbid), next == State::Recorded);
+        }
+    }
+
+    #[test]
+    fn every_state_holds_its_nonce_or_gives_it_away() {
+        for (state, is_live, is_settled, is_signed) in [
+            (State::Reserved, true, false, false),
+            (State::Recorded, true, false, true),
+            (State::Outbid, false, false, true),
+            (State::Vacant, false, false, true),
+            (State::Void, false, false, false),
+            (State::Final, false, true, true),
+            (State::Replaced, false, true, true),
+        ] {
+            let is = (state.is_live(), state.is_settled(), state.is_signed());
+            assert_eq!(is, (is_live, is_settled, is_signed), "{state:?}");
         }
     }
 
     #[test]
     fn inv_10_only_a_definite_refusal_frees_a_nonce() {
         assert_eq!(heard(State::Recorded, Word::Refused, &[]), Some(State::Vacant));
+        assert_eq!(heard(State::Outbid, Word::Refused, &[State::Recorded]), Some(State::Vacant));
         for word in [Word::NonceTooLow, Word::Unknown, Word::Accepted, Word::Known] {
             assert_eq!(heard(State::Recorded, word, &[]), None, "{word:?}");
         }
@@ -196,9 +227,34 @@ mod tests {
     }
 
     #[test]
+    fn what_was_outbid_is_live_again_when_nothing_else_is() {
+        let outbid = [(1, State::Outbid), (2, State::Outbid), (3, State::Vacant)];
+        for turned in State::ALL {
+            let expected = matches!(turned, State::Void | State::Vacant).then_some(2);
+            assert_eq!(heir(turned, &outbid), expected, "{turned:?}");
+        }
+        for other in [State::Reserved, State::Recorded, State::Final, State::Replaced] {
+            assert_eq!(heir(State::Void, &[(1, State::Outbid), (9, other)]), None, "{other:?}");
+        }
+        assert_eq!(heir(State::Void, &[(1, State::Vacant), (2, State::Void)]), None);
+    }
+
+    #[test]
     fn one_final_payload_ends_the_others_at_its_nonce() {
-        let others = [(2, State::Reserved), (3, State::Recorded), (4, State::Vacant), (5, State::Void)];
-        let ends = [(2, State::Void), (3, State::Replaced), (4, State::Replaced), (1, State::Final)];
+        let others = [
+            (2, State::Reserved),
+            (3, State::Recorded),
+            (4, State::Vacant),
+            (5, State::Void),
+            (6, State::Outbid),
+        ];
+        let ends = [
+            (2, State::Void),
+            (3, State::Replaced),
+            (4, State::Replaced),
+            (6, State::Replaced),
+            (1, State::Final),
+        ];
         assert_eq!(settle((1, State::Recorded), MINED, &others), ends);
         assert_eq!(settle((1, State::Vacant), Final::Replaced, &others), [(1, State::Replaced)]);
         for state in [State::Reserved, State::Void, State::Final, State::Replaced] {

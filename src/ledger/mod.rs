@@ -9,15 +9,20 @@
 
 mod apply;
 mod audit;
+mod budget;
+mod charges;
 mod claims;
 mod core;
 mod error;
+mod group;
 mod handle;
 mod headroom;
 mod key_store;
 mod keys;
 mod life;
+mod lines;
 mod note;
+mod offline;
 mod outcome;
 mod pause;
 mod pauses;
@@ -25,22 +30,32 @@ mod reader;
 mod repeats;
 mod replay;
 mod reserved;
+mod seals;
+mod show;
+mod standing;
 mod store;
 mod tally;
+mod usage;
 mod verify;
 mod writer;
 
+pub use self::core::NotReplaced;
 pub use audit::{Administration, Entry, RefusedRow};
-pub use error::{LedgerError, RecordError, ReserveError};
+pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger, in_use};
-pub use note::{Access, CheckpointRow, Configuration, KeyUse, Note, Reconciliation, Refusals};
+pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow};
+pub use offline::note_offline;
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
-pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed};
-pub use verify::{Broken, Filter, Verified, show, verify};
+pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed, Standing};
+pub use show::{Filter, export, show};
+pub use standing::{LastCheckpoint, Watch};
+pub use usage::{Usage, usage};
+pub use verify::{Against, Broken, Verified, verify, verify_against};
 
 #[cfg(test)]
 mod tests {
+    mod budgets;
     mod chain;
     mod durable;
     mod faults;
@@ -49,4 +64,5 @@ mod tests {
     mod model;
     mod nonces;
     mod pauses;
+    mod promises;
 }

@@ -6,11 +6,11 @@ use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
-use crate::ledger::life::{State, Word, heard};
-use crate::ledger::note::Note;
+use crate::ledger::life::{State, Word, heard, heir};
+use crate::ledger::note::{Note, SealedRow};
 use crate::ledger::reader::Reservation;
 use crate::ledger::{Pause, PauseScope};
-use crate::transaction::Fees;
+use crate::transaction::{Checkpoint, Fees, Kind as _, checkpoint_digest};
 
 /// Everything that the chain has said so far.
 #[derive(Debug)]
@@ -18,10 +18,13 @@ pub(in crate::ledger) struct Replay {
     pub head: Head,
     pub intents: usize,
     pub signatures: usize,
+    pub disagreements: usize,
     policy: Option<B256>,
     rows: HashMap<i64, Lived>,
     at_nonce: HashMap<(u64, Address, u64), Vec<i64>>,
     pauses: BTreeSet<PauseScope>,
+    /// The number and the digest of the last checkpoint.
+    sealed: Option<(u64, B256)>,
 }
 
 /// A reservation, as the chain tells it.
@@ -45,6 +48,7 @@ struct Intent {
     nonce: Option<u64>,
     max_fee: Option<U128>,
     max_tip: Option<U128>,
+    replaces: Option<i64>,
     policy: B256,
 }
 
@@ -81,6 +85,11 @@ struct Administration {
 }
 
 #[derive(Deserialize)]
+struct Agrees {
+    agrees: bool,
+}
+
+#[derive(Deserialize)]
 struct Policy {
     policy: B256,
 }
@@ -97,6 +106,8 @@ impl Replay {
             rows: HashMap::new(),
             at_nonce: HashMap::new(),
             pauses: BTreeSet::new(),
+            sealed: None,
+            disagreements: 0,
         }
     }
 
@@ -114,7 +125,8 @@ impl Replay {
             "signature" => self.sign(&read(entry)?),
             "void" => {
                 let id = read::<About>(entry)?.reservation;
-                self.turn(id, State::Void)
+                self.turn(id, State::Void)?;
+                self.restore(id, State::Void)
             }
             "outcome" => self.outcome(&read(entry)?),
             "final" => {
@@ -124,6 +136,12 @@ impl Replay {
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
             "administration" => self.administration(&read(entry)?),
             "refusal" | "stopped" => Ok(()),
+            "checkpoint" => self.seal(&read(entry)?),
+            "reconciliation" => {
+                let agrees = read::<Agrees>(entry)?.agrees;
+                self.disagreements = self.disagreements.saturating_add(usize::from(!agrees));
+                Ok(())
+            }
             plain if Note::PLAIN.contains(&plain) => Ok(()),
             other => Err(format!("it is of an unknown kind, {other}")),
         }
@@ -218,6 +236,13 @@ impl Replay {
         }
         if let (Some(chain), Some(nonce)) = (intent.chain, intent.nonce) {
             let place = (chain, intent.account, nonce);
+            if let Some(replaced) = intent.replaces {
+                let is_there = self.at_nonce.get(&place).is_some_and(|at| at.contains(&replaced));
+                if !is_there {
+                    return Err(format!("reservation {id} replaces {replaced}, which is not at its nonce"));
+                }
+                self.turn(replaced, State::Outbid)?;
+            }
             for other in self.at_nonce.get(&place).into_iter().flatten() {
                 let Some(other) = self.rows.get(other) else { continue };
                 if other.state.is_live() || other.state == State::Final {
@@ -237,10 +262,32 @@ impl Replay {
 
     fn sign(&mut self, signature: &Signature) -> Step {
         self.signatures = self.signatures.saturating_add(1);
+        let state = self.row(signature.reservation)?.state;
+        if state != State::Reserved {
+            let id = signature.reservation;
+            return Err(format!("reservation {id} was {}, and cannot be signed", state.name()));
+        }
         self.turn(signature.reservation, State::Recorded)?;
         let intent = self.row(signature.reservation)?.intent.clone();
         self.paused(&intent)?;
         self.row(signature.reservation)?.signed = Some((signature.hash, keccak256(&signature.raw)));
+        Ok(())
+    }
+
+    /// That it is signed, follows the checkpoint before it, and was signed under a reservation of its own. What it
+    /// says of the chain is held against the chain by `verify`, which knows the hashes of all rows.
+    fn seal(&mut self, row: &SealedRow) -> Step {
+        let statement = row.read()?;
+        let digest = checkpoint_digest(&row.statement);
+        let signed = self.row(row.reservation)?;
+        if signed.intent.kind != Checkpoint::NAME || signed.signed.map(|(hash, _)| hash) != Some(digest) {
+            return Err(format!("reservation {} is not the one it was signed under", row.reservation));
+        }
+        let (number, previous) = self.sealed.unwrap_or_default();
+        if statement.previous != previous || statement.checkpoint != number.saturating_add(1) {
+            return Err(format!("checkpoint {} does not follow checkpoint {number}", statement.checkpoint));
+        }
+        self.sealed = Some((statement.checkpoint, digest));
         Ok(())
     }
 
@@ -250,11 +297,19 @@ impl Replay {
             return Err(format!("reservation {id} was never sent"));
         }
         let word = Word::named(&said.outcome).ok_or_else(|| format!("no node says {}", said.outcome))?;
-        heard(state, word, &self.others(id)).map_or(Ok(()), |to| self.turn(id, to))
+        let others: Vec<State> = self.others(id).into_iter().map(|(_, state)| state).collect();
+        let Some(to) = heard(state, word, &others) else { return Ok(()) };
+        self.turn(id, to)?;
+        self.restore(id, to)
     }
 
-    /// The states of the other payloads at this one's nonce.
-    fn others(&self, id: i64) -> Vec<State> {
+    /// What was outbid is live again where nothing else is.
+    fn restore(&mut self, id: i64, turned: State) -> Step {
+        heir(turned, &self.others(id)).map_or(Ok(()), |heir| self.turn(heir, State::Recorded))
+    }
+
+    /// The other payloads at this one's nonce, with their states.
+    fn others(&self, id: i64) -> Vec<(i64, State)> {
         let place = self
             .rows
             .get(&id)
@@ -262,8 +317,7 @@ impl Replay {
         let others = place.and_then(|place| self.at_nonce.get(&place)).into_iter().flatten();
         others
             .filter(|other| **other != id)
-            .filter_map(|other| self.rows.get(other))
-            .map(|row| row.state)
+            .filter_map(|other| Some((*other, self.rows.get(other)?.state)))
             .collect()
     }
 

@@ -18,6 +18,17 @@ pub enum Purpose {
     Return,
 }
 
+/// Where a recorded payload stands among those at its nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It is the one that is to be mined, or is.
+    Live,
+    /// A node refused it for good. It may be mined all the same.
+    Refused,
+    /// Another was signed in its place. It may be mined all the same.
+    Outbid,
+}
+
 /// What `reserve` found.
 #[derive(Debug)]
 pub enum Claim<K: Kind> {
@@ -54,6 +65,7 @@ pub struct Recorded<K: Kind> {
     from: Address,
     nonce: Option<u64>,
     purpose: Purpose,
+    standing: Standing,
     sealed: Sealed,
     kind: std::marker::PhantomData<fn() -> K>,
 }
@@ -107,7 +119,7 @@ impl<K: Kind> Signed<K> {
 
     pub(in crate::ledger) fn into_recorded(self) -> Recorded<K> {
         let Self { reserved: Reserved { id, request, from, nonce, purpose, .. }, sealed } = self;
-        Recorded::new(id, request, from, nonce, purpose, sealed)
+        Recorded::new(id, request, from, nonce, (purpose, Standing::Live), sealed)
     }
 }
 
@@ -117,10 +129,10 @@ impl<K: Kind> Recorded<K> {
         request: RequestId,
         from: Address,
         nonce: Option<u64>,
-        purpose: Purpose,
+        (purpose, standing): (Purpose, Standing),
         sealed: Sealed,
     ) -> Self {
-        Self { id, request, from, nonce, purpose, sealed, kind: std::marker::PhantomData }
+        Self { id, request, from, nonce, purpose, standing, sealed, kind: std::marker::PhantomData }
     }
 
     pub const fn id(&self) -> ReservationId {
@@ -142,6 +154,10 @@ impl<K: Kind> Recorded<K> {
     /// Whether it is ours to send; what a client asked to have returned is the client's.
     pub fn is_ours_to_send(&self) -> bool {
         self.purpose == Purpose::Send
+    }
+
+    pub const fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// A transaction's EIP-2718 bytes, or a message's signature.

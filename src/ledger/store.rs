@@ -34,6 +34,7 @@ pub(in crate::ledger) struct Stored {
     pub account: Address,
     pub nonce: Option<u64>,
     pub returned: bool,
+    pub state: State,
     pub raw: Bytes,
     pub hash: B256,
 }
@@ -109,23 +110,25 @@ pub(in crate::ledger) async fn append(db: &mut SqliteConnection, entry: &Entry) 
 }
 
 /// The rows of an account that have a say: those from the last settled nonce or the mined count on, whichever is
-/// higher, and the wanted nonce's. Both halves are ranges of one index, however long the history is.
+/// higher, and the wanted nonce's. Both halves are ranges of one index, however long the history is. `asker` is the
+/// client that claims now, and whether it wants its payload returned.
 pub(in crate::ledger) async fn rows_of(
     db: &mut SqliteConnection,
     (chain, account): (u64, Address),
     (mined, wanted): (u64, Option<u64>),
+    asker: Option<(&str, bool)>,
 ) -> Sql<Vec<Row>> {
     let rows = sqlx::query(
-        "SELECT id, nonce, state, intent, max_fee, max_tip FROM reservation
+        "SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND nonce >= max(?3, coalesce(
              (SELECT nonce FROM reservation
               WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND state IN ('final', 'replaced')
               ORDER BY nonce DESC LIMIT 1), 0))
          UNION
-         SELECT id, nonce, state, intent, max_fee, max_tip FROM reservation
+         SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND nonce = ?4
          UNION
-         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip FROM reservation
+         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND state IN ('final', 'replaced')
          ORDER BY nonce DESC LIMIT 1)",
     )
@@ -135,7 +138,7 @@ pub(in crate::ledger) async fn rows_of(
     .bind(wanted.map(signed))
     .fetch_all(&mut *db)
     .await?;
-    rows.iter().map(claimed_row).collect()
+    rows.iter().map(|row| claimed_row(row, asker)).collect()
 }
 
 /// A payload's state, and the other payloads at its nonce with theirs; nothing where there is no such payload.
@@ -215,10 +218,11 @@ pub(in crate::ledger) async fn unrecorded(db: &mut SqliteConnection) -> Sql<Vec<
     rows.fetch_all(&mut *db).await?.iter().map(|row| row.try_get("id")).collect()
 }
 
-/// The recorded transactions of which the chain has not decided, lowest nonce first.
-pub(in crate::ledger) async fn open_transactions(db: &mut SqliteConnection) -> Sql<Vec<Stored>> {
+/// The signed transactions of which the chain has not decided, lowest nonce first.
+pub(in crate::ledger) async fn unsettled(db: &mut SqliteConnection) -> Sql<Vec<Stored>> {
     let rows = sqlx::query(
-        "SELECT * FROM reservation WHERE state = 'recorded' AND nonce IS NOT NULL ORDER BY account, nonce",
+        "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
+         ORDER BY account, nonce, id",
     );
     rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
 }
@@ -263,7 +267,7 @@ pub(in crate::ledger) async fn archive_policy(
         .map(drop)
 }
 
-fn claimed_row(row: &SqliteRow) -> Sql<Row> {
+fn claimed_row(row: &SqliteRow, asker: Option<(&str, bool)>) -> Sql<Row> {
     let fee = |name: &str| -> Sql<u128> {
         let bytes: &[u8] = row.try_get(name)?;
         Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
@@ -275,6 +279,7 @@ fn claimed_row(row: &SqliteRow) -> Sql<Row> {
         state: state_in(row)?,
         intent: word(row, "intent")?,
         fees,
+        is_own: asker == Some((row.try_get("client")?, row.try_get("returned")?)),
     })
 }
 
@@ -291,6 +296,7 @@ fn stored_row(row: &SqliteRow) -> Sql<Stored> {
         account: address(row)?,
         nonce: nonce.map(u64::try_from).transpose().map_err(malformed)?,
         returned: row.try_get("returned")?,
+        state: state_in(row)?,
         raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),
         hash: word(row, "hash")?,
     })

@@ -22,6 +22,7 @@ pub enum Cause {
     AccountNotAvailable,
     TransactionDenied,
     MessageDenied,
+    OverBudget,
     RateLimited,
     NonceTooLow,
     NonceTaken,
@@ -104,6 +105,12 @@ pub const TABLE: &[Row] = &[
     ),
     row(Cause::MessageDenied, 4100, "message_denied", "The policy does not allow this message."),
     row(
+        Cause::OverBudget,
+        -32003,
+        "over_budget",
+        "A budget has not enough left; nothing was signed. `rule` names it; `retry_after`, in seconds, says when it will.",
+    ),
+    row(
         Cause::RateLimited,
         -32005,
         "rate_limited",
@@ -119,7 +126,7 @@ pub const TABLE: &[Row] = &[
         Cause::NonceTaken,
         -32003,
         "nonce_taken",
-        "Another payload of ours is signed, or being signed, at the nonce that the client set.",
+        "Another payload of ours is signed, or being signed, at the nonce that the client set, and this one may not replace it.",
     ),
     row(
         Cause::NonceGap,

@@ -6,7 +6,7 @@ use alloy_primitives::B256;
 use tokio::time::{Instant, timeout_at};
 
 use crate::identity::Caller;
-use crate::ledger::{Outcome, Purpose, Recorded};
+use crate::ledger::{Outcome, Purpose, Recorded, Standing};
 use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
@@ -45,6 +45,10 @@ async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Re
     // Nonce and audit intent in one commit; the token; the raw bytes in another: now it may leave.
     let recorded = road::record(&app, permitted, Purpose::Send, answer_by).await?;
     let hash = recorded.hash();
+    if recorded.standing() == Standing::Outbid {
+        // A repeat of what another payload has taken the place of: the nodes have that one.
+        return Ok(hash);
+    }
     let broadcast = app.tasks.spawn(broadcast(Arc::clone(&app), recorded));
     // After the record the answer is the hash, or a node's definite refusal, never "try again".
     match timeout_at(answer_by, broadcast).await {

@@ -6,15 +6,17 @@ use alloy_primitives::B256;
 
 use crate::clock::{Clock, Timestamp};
 use crate::identity::AccountCaller;
+use crate::policy::budget::{Budget, Charge};
 use crate::policy::caps::Caps;
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Book, Call, Facts, Subject};
 use crate::policy::index::{Index, of_effect};
 use crate::policy::judged::{Judged, facts};
-use crate::policy::permitted::Permitted;
+use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Effect, Failure, Rule};
 use crate::policy::wrapper::Wrappers;
+use crate::transaction::Filled;
 
 /// All files of a policy folder, read and checked. The default has no rule, and denies everything.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Policy {
     pub(in crate::policy) index: Index,
     pub(in crate::policy) caps: Caps,
     pub(in crate::policy) rates: Rates,
+    /// By id.
+    pub(in crate::policy) budgets: Vec<Budget>,
     pub(in crate::policy) book: Book,
     pub(in crate::policy) wrappers: Wrappers,
     pub(in crate::policy) hash: B256,
@@ -56,7 +60,10 @@ impl Policy {
         now: Timestamp,
     ) -> Result<Arc<str>, Denied> {
         same_account::<K>(caller, asked)?;
-        self.verdict(&facts::<K>(caller, asked, &self.book, now))
+        let facts = facts::<K>(caller, asked, &self.book, now);
+        let rule = self.verdict(&facts)?;
+        self.charges(&facts, &rule)?;
+        Ok(rule)
     }
 
     /// Names this policy: the hash of [`Policy::text`].
@@ -84,11 +91,38 @@ impl Policy {
         same_account::<K>(caller, &asked)?;
         let facts = facts::<K>(caller, &asked, &self.book, self.clock.now());
         let rule = self.verdict(&facts)?;
+        let charges = self.charges(&facts, &rule)?;
         if count {
             self.rates.charge(&facts, &rule)?;
         }
+        let replace = self.replaces(&facts);
         drop(facts);
-        Ok(Permitted::new(asked, caller.clone(), rule, self.hash))
+        Ok(Permitted::new(asked, caller.clone(), rule, self.hash).replacing(replace).charging(charges))
+    }
+
+    /// What it takes from each budget; whether they have it is the ledger's to say.
+    pub(in crate::policy) fn charges(
+        &self,
+        facts: &Facts<'_>,
+        rule: &Arc<str>,
+    ) -> Result<Vec<Charge>, Denied> {
+        let charges = self.budgets.iter().map(|budget| budget.charge(facts, rule));
+        charges.filter_map(Result::transpose).collect()
+    }
+
+    /// Whether some rule that allows this lets it replace; which rule is named does not matter.
+    fn replaces(&self, facts: &Facts<'_>) -> Replace {
+        let names_a_nonce = |asked: &Filled| asked.request().nonce().is_some();
+        if !matches!(&facts.subject, Subject::Transaction(transaction) if names_a_nonce(transaction.asked)) {
+            return Replace::Never;
+        }
+        let candidates = self.index.candidates(&facts.subject);
+        let mut allowing = of_effect(&self.rules, &candidates, Effect::Allow);
+        if allowing.any(|rule| rule.replaces_own && rule.matches(facts)) {
+            Replace::Own
+        } else {
+            Replace::Never
+        }
     }
 
     pub(in crate::policy) fn verdict(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {

@@ -8,6 +8,7 @@
 
 mod abi;
 mod amount;
+mod budget;
 mod caps;
 mod condition;
 mod decide;
@@ -19,22 +20,27 @@ mod index;
 mod judged;
 mod lint;
 mod load;
+mod own;
+mod past;
 mod permitted;
 mod rate;
 mod read;
 mod rule;
+mod scope;
 mod siwe;
 mod world;
 mod wrapper;
 mod written;
 
+pub use budget::{Charge, Limit};
 pub use decide::Policy;
 pub use denied::{DenialCause, Denied};
 pub use error::PolicyError;
 pub use explain::{Explanation, RuleReport};
 pub use judged::Judged;
 pub use lint::Warning;
-pub use permitted::Permitted;
+pub use past::Past;
+pub use permitted::{Permitted, Replace};
 pub use world::World;
 
 #[cfg(test)]
@@ -155,6 +161,27 @@ execution_fee = { max = "0.05 ether" }
         let asked = Text::new(TREASURY.parse().unwrap(), Bytes::copy_from_slice(text.as_bytes()));
         let now = Timestamp::from_millis(1_769_860_800_000);
         policy.judge::<Message>(&caller(who), &asked, now).map(|rule| rule.to_string())
+    }
+
+    #[test]
+    fn any_rule_that_allows_it_may_let_a_transaction_with_a_nonce_replace() {
+        let own = format!("{PAY}replace = \"own\"\n");
+        let other = own.replace("\"pay\"", "\"another\"");
+        let nonce = json!({ "nonce": "0x5" });
+        for (rules, fields, expected) in [
+            (PAY.to_owned(), &nonce, Replace::Never),
+            (own.clone(), &nonce, Replace::Own),
+            (own.clone(), &json!({}), Replace::Never),
+            (format!("{PAY}{other}"), &nonce, Replace::Own),
+            // One that does not allow this has no say.
+            (format!("{PAY}{}", other.replace("[\"alice\", \"bob\"]", "[\"bob\"]")), &nonce, Replace::Never),
+        ] {
+            let mut fields = fields.clone();
+            fields["data"] = json!(transfer(ALICE, 1));
+            let policy = policy(&format!("{CONTRACTS}{rules}")).unwrap();
+            let permitted = policy.decide::<Tx>(&caller("ann"), transaction(&fields)).unwrap();
+            assert_eq!(permitted.replace(), expected, "{rules}{fields}");
+        }
     }
 
     #[test]

@@ -5,7 +5,19 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256};
 
 use crate::identity::{AccountCaller, RequestId};
+use crate::policy::Charge;
 use crate::transaction::Kind;
+
+/// What a payload with a nonce of its own may take the place of, where that nonce is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replace {
+    #[default]
+    Never,
+    /// What the same client had signed for the same purpose: `replace = "own"`.
+    Own,
+    /// Whatever is there: what an operator does.
+    Any,
+}
 
 /// A payload that the policy allowed. Made in `policy/` only; the ledger takes nothing else.
 #[derive(Clone, Debug)]
@@ -14,6 +26,8 @@ pub struct Permitted<K: Kind> {
     caller: AccountCaller,
     rule: Arc<str>,
     policy: B256,
+    replace: Replace,
+    charges: Vec<Charge>,
 }
 
 impl<K: Kind> Permitted<K> {
@@ -23,7 +37,21 @@ impl<K: Kind> Permitted<K> {
         rule: Arc<str>,
         policy: B256,
     ) -> Self {
-        Self { asked, caller, rule, policy }
+        Self { asked, caller, rule, policy, replace: Replace::Never, charges: Vec::new() }
+    }
+
+    pub(in crate::policy) const fn replacing(mut self, replace: Replace) -> Self {
+        self.replace = replace;
+        self
+    }
+
+    pub(in crate::policy) fn charging(self, charges: Vec<Charge>) -> Self {
+        Self { charges, ..self }
+    }
+
+    /// What it takes from each budget.
+    pub fn charges(&self) -> &[Charge] {
+        &self.charges
     }
 
     /// What was judged.
@@ -58,6 +86,11 @@ impl<K: Kind> Permitted<K> {
         &self.rule
     }
 
+    /// What it may take the place of.
+    pub const fn replace(&self) -> Replace {
+        self.replace
+    }
+
     /// The hash of the policy that was in force.
     pub const fn policy(&self) -> B256 {
         self.policy
@@ -72,6 +105,10 @@ mod tests {
         /// A permission without a policy, for the tests of later stages.
         pub(crate) fn for_test(asked: K::Asked, caller: AccountCaller, policy: B256) -> Self {
             Self::new(asked, caller, "test".into(), policy)
+        }
+
+        pub(crate) fn replacing_for_test(self, replace: Replace) -> Self {
+            self.replacing(replace)
         }
     }
 }

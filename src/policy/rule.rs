@@ -15,6 +15,8 @@ pub(in crate::policy) struct Rule {
     pub kind: Option<RuleKind>,
     /// What the rule does not say is either no condition (deny) or was filled in when it was read (allow).
     pub conditions: Vec<Condition>,
+    /// Whether what it allows may take the place of what the same client had signed at the same nonce.
+    pub replaces_own: bool,
     pub place: Place,
 }
 

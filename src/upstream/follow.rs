@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{Final, Ledger, Recorded};
+use crate::ledger::{Final, Ledger, Recorded, Standing};
 use crate::transaction::Tx;
 use crate::upstream::answer::read_number;
 use crate::upstream::{Answer, Upstream, UpstreamError};
@@ -72,7 +72,7 @@ async fn gap_is_noticed(upstream: &Upstream, wait: Duration) {
 /// Looks at every open transaction once. One that makes trouble does not keep the others from being followed;
 /// only a node that is not there ends the round.
 async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError> {
-    let open = match ledger.open_transactions().await {
+    let open = match ledger.unsettled().await {
         Ok(open) => open,
         Err(error) => {
             tracing::error!(%error, "the ledger cannot be read");
@@ -146,7 +146,7 @@ async fn settle(
             // Not final yet: the chain may still turn.
             _ => return Ok(()),
         }
-    } else if !recorded.is_ours_to_send() {
+    } else if !recorded.is_ours_to_send() || recorded.standing() != Standing::Live {
         return Ok(());
     } else {
         let outcome = upstream.broadcast(recorded).await;
@@ -234,8 +234,9 @@ mod tests {
         /// The nonces that are still open after a round.
         async fn open_after_a_round(&self) -> Vec<u64> {
             round(&self.upstream, &self.ledger).await.unwrap();
-            let open = self.ledger.open_transactions().await.unwrap();
-            open.iter().filter_map(Recorded::nonce).collect()
+            let unsettled = self.ledger.unsettled().await.unwrap();
+            let open = unsettled.iter().filter(|recorded| recorded.standing() == Standing::Live);
+            open.filter_map(Recorded::nonce).collect()
         }
     }
 
@@ -261,6 +262,43 @@ mod tests {
         assert!(scene.open_after_a_round().await.is_empty());
         assert!(scene.open_after_a_round().await.is_empty());
         assert_eq!(scene.fake.calls("eth_sendRawTransaction").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn inv_10_a_refused_payload_that_is_mined_after_all_becomes_final() {
+        let scene = Scene::set("0x0", "0x9").await;
+        scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
+        assert!(scene.open_after_a_round().await.is_empty());
+        assert_eq!(scene.ledger.unsettled().await.unwrap().len(), 2);
+        scene.fake.on("eth_getTransactionCount", Reply::Result(json!("0x1")));
+        scene.receipt(0, "0x9");
+        scene.open_after_a_round().await;
+        let [left] = &scene.ledger.unsettled().await.unwrap()[..] else { panic!("one is left") };
+        assert_eq!(left.nonce(), Some(1));
+        // What the chain decided is the ledger's: a node that lags does not bring the nonce back.
+        assert_eq!(scene.ledger.next_nonce(1, ACCOUNT, 0).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn inv_10_what_a_reorganisation_undoes_is_sent_again() {
+        let scene = Scene::set("0x2", "0x3").await;
+        scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "already known"));
+        for of in [0, 1] {
+            scene.receipt(of, "0x5");
+        }
+        assert_eq!(scene.open_after_a_round().await, [0, 1], "mined, and not final");
+        assert!(scene.fake.calls("eth_sendRawTransaction").is_empty());
+        // The block is gone, and the second is mined again, elsewhere.
+        scene.fake.on("eth_getTransactionCount", Reply::Result(json!("0x0")));
+        let nothing = format!("eth_getTransactionReceipt {}", scene.sent[0].hash());
+        scene.fake.on(&nothing, Reply::Result(Value::Null));
+        assert_eq!(scene.open_after_a_round().await, [0, 1]);
+        assert_eq!(scene.fake.calls("eth_sendRawTransaction").len(), 2);
+        scene.fake.on("eth_getTransactionCount", Reply::Result(json!("0x2")));
+        scene.fake.on("eth_getBlockByNumber", Reply::Result(json!({ "number": "0x7" })));
+        scene.receipt(0, "0x6");
+        scene.receipt(1, "0x8");
+        assert_eq!(scene.open_after_a_round().await, [1]);
     }
 
     #[tokio::test]

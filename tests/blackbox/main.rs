@@ -21,6 +21,7 @@ mod json;
 mod keystore;
 mod kit;
 mod ledger;
+mod nonces;
 mod policy;
 mod tls;
 mod token;

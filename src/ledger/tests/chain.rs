@@ -243,6 +243,16 @@ impl Forged {
     }
 
     fn intent(&mut self, reservation: i64, nonce: u64, fee: u64, policy: B256) -> Result<(), String> {
+        self.bid((reservation, None), nonce, fee, policy)
+    }
+
+    fn bid(
+        &mut self,
+        (reservation, replaces): (i64, Option<i64>),
+        nonce: u64,
+        fee: u64,
+        policy: B256,
+    ) -> Result<(), String> {
         self.say(&Body::Intent(Box::new(Intent {
             reservation,
             request: "1",
@@ -255,9 +265,11 @@ impl Forged {
             max_fee: Some(U128::from(fee)),
             max_tip: Some(U128::from(fee)),
             returned: false,
+            replaces,
             rule: "test",
             policy,
             key: None,
+            charges: Vec::new(),
             unsigned: Bytes::new(),
             digest: B256::ZERO,
         })))
@@ -304,6 +316,28 @@ fn inv_01_a_chain_that_tells_of_a_signature_without_an_intent_does_not_hold() {
     assert!(forged.intent(2, 1, 100, POLICY).unwrap_err().contains("two intents"));
     let other = B256::repeat_byte(8);
     assert!(forged.intent(3, 1, 100, other).unwrap_err().contains("not in force"));
+    forged.outcome(2, "refused").unwrap();
+    assert!(forged.sign(2).unwrap_err().contains("was vacant"));
     forged.intent(4, 1, 100, POLICY).unwrap();
     assert!(forged.say(&Body::Started { version: "1", voided: 0 }).unwrap_err().contains("does not void"));
+}
+
+#[test]
+fn inv_02_a_replacement_that_the_rules_do_not_know_does_not_hold() {
+    let mut forged = Forged::new();
+    forged.intent(1, 0, 100, POLICY).unwrap();
+    let unsigned = forged.bid((2, Some(1)), 0, 900, POLICY).unwrap_err();
+    assert!(unsigned.contains("was reserved, and cannot become outbid"), "{unsigned}");
+    forged.sign(1).unwrap();
+    assert!(forged.bid((3, Some(1)), 1, 900, POLICY).unwrap_err().contains("not at its nonce"));
+    forged.bid((4, Some(1)), 0, 110, POLICY).unwrap();
+    assert!(forged.bid((5, Some(1)), 0, 900, POLICY).unwrap_err().contains("was outbid"));
+    // The replacement fails, and what it had outbid is live again.
+    forged.say(&Body::Void { reservation: 4, why: "" }).unwrap();
+    assert!(forged.bid((6, None), 0, 900, POLICY).unwrap_err().contains("given away twice"));
+
+    let mut forged = Forged::new();
+    forged.intent(1, 0, 100, POLICY).unwrap();
+    forged.sign(1).unwrap();
+    assert!(forged.bid((2, Some(1)), 0, 109, POLICY).unwrap_err().contains("outbid"));
 }

@@ -28,7 +28,7 @@ async fn inv_01_what_is_recorded_is_on_the_disk_before_it_may_leave() {
     let desk = Desk::open(PATIENT).await;
     let recorded = desk.send(ASK).await.unwrap();
     let restarted = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
-    let open = restarted.ledger.open_transactions().await.unwrap();
+    let open = restarted.live().await;
     let [again] = open.as_slice() else { panic!("{open:?}") };
     assert_eq!((again.id(), again.raw(), again.hash()), (recorded.id(), recorded.raw(), recorded.hash()));
     assert_eq!((again.nonce(), again.from()), (recorded.nonce(), recorded.from()));

@@ -15,13 +15,37 @@ use crate::config::{self, Client};
 use crate::identity::{AccountCaller, Caller, IdempotencyKey, RequestId};
 use crate::ledger::handle::prepare;
 use crate::ledger::writer::Writer;
-use crate::ledger::{Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed};
-use crate::policy::Permitted;
+use crate::ledger::{
+    Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
+};
+use crate::policy::{Permitted, Policy, Replace, World};
 use crate::transaction::{Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point};
 
 pub const CHAIN: u64 = 31337;
 pub const POLICY: B256 = B256::repeat_byte(7);
 pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+const ALLOW_ALL: &str = r#"
+[[rule]]
+id            = "all"
+effect        = "allow"
+kind          = "transaction"
+chain         = 31337
+clients       = ["any"]
+from          = ["any"]
+to            = ["any"]
+call          = "any"
+value         = { max = "1000 ether" }
+execution_fee = { max = "1 ether" }
+
+[[rule]]
+id      = "say"
+effect  = "allow"
+kind    = "message"
+clients = ["any"]
+from    = ["any"]
+text    = "any"
+"#;
 
 /// Longer than any test waits for a signature.
 pub const PATIENT: Duration = Duration::from_secs(6);
@@ -46,6 +70,7 @@ pub struct Ask {
     pub floor: Option<Fees>,
     pub mined: u64,
     pub policy: B256,
+    pub replace: Replace,
     pub key: Option<&'static str>,
     /// Seconds of the client's `repeat_window`.
     pub window: Option<u64>,
@@ -61,6 +86,7 @@ pub const ASK: Ask = Ask {
     floor: None,
     mined: 0,
     policy: POLICY,
+    replace: Replace::Never,
     key: None,
     window: None,
 };
@@ -105,6 +131,12 @@ impl Desk {
         fresh(self.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap())
     }
 
+    /// What is to be sent until the chain has decided of it.
+    pub async fn live(&self) -> Vec<Recorded<Tx>> {
+        let unsettled = self.ledger.unsettled().await.unwrap();
+        unsettled.into_iter().filter(|recorded| recorded.standing() == Standing::Live).collect()
+    }
+
     pub async fn sql(&self, statement: &'static str) {
         sql(&self.file, statement).await;
     }
@@ -130,7 +162,12 @@ impl Ask {
         let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 107 };
         let quote = Quote { chain_id: CHAIN, mined: self.mined, gas: None, fees: Some(fees) };
         let filled = Request::parse(Some(&params)).unwrap().fill(&quote, self.floor.as_ref()).unwrap();
-        Permitted::for_test(filled, self.caller(), self.policy)
+        Permitted::for_test(filled, self.caller(), self.policy).replacing_for_test(self.replace)
+    }
+
+    /// As `policy` permits it, with what it takes from its budgets.
+    pub fn judged(self, policy: &Policy) -> Permitted<Tx> {
+        policy.decide(&self.caller(), self.permitted().into_asked()).unwrap()
     }
 
     pub fn message(self, text: &'static str) -> Permitted<Message> {
@@ -206,4 +243,12 @@ pub async fn connect(file: &Path) -> SqliteConnection {
 
 pub async fn sql(file: &Path, statement: &'static str) {
     connect(file).await.execute(statement).await.unwrap();
+}
+
+/// A policy that allows everything, with these budgets.
+pub fn policy(budgets: &str) -> Arc<Policy> {
+    let client = |name| Ask { client: name, ..ASK }.caller().client().clone();
+    let accounts = [("treasury".to_owned(), address(1)), ("second".to_owned(), address(2))].into();
+    let world = World { chain: CHAIN, accounts, clients: ["alice", "bob"].map(client).into() };
+    Arc::new(Policy::of_text(&format!("{ALLOW_ALL}{budgets}"), &world))
 }

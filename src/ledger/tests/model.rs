@@ -13,8 +13,9 @@ use alloy_primitives::B256;
 use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use crate::ledger::Final;
-use crate::ledger::core::{Decision, Row, decide};
-use crate::ledger::life::{State, Word, heard, settle};
+use crate::ledger::core::{Bid, Decision, Row, decide};
+use crate::ledger::life::{State, Word, heard, heir, settle};
+use crate::policy::Replace;
 use crate::transaction::{Fees, Slot};
 
 const REPLICAS: u8 = 2;
@@ -123,7 +124,7 @@ fn intent(client: u8, wanted: Option<u64>, bid: u128) -> B256 {
 }
 
 impl World {
-    fn rows(&self) -> Vec<Row> {
+    fn rows(&self, client: u8) -> Vec<Row> {
         let rows = self.payloads.iter().enumerate().filter(|(_, payload)| payload.state != State::Void);
         rows.map(|(id, payload)| Row {
             id: i64::try_from(id).unwrap(),
@@ -131,6 +132,7 @@ impl World {
             state: payload.state,
             intent: payload.intent(),
             fees: fees(payload.bid),
+            is_own: payload.client == client,
         })
         .collect()
     }
@@ -159,6 +161,13 @@ impl World {
     fn names(&self) -> impl Iterator<Item = u8> + '_ {
         let clients = self.payloads.iter().map(|payload| payload.client);
         clients.chain(self.tasks.iter().map(|task| task.replica))
+    }
+
+    /// What was outbid is live again where nothing else is.
+    fn restore(&mut self, id: usize) {
+        if let Some(heir) = heir(self.payloads[id].state, &self.others(id)) {
+            self.turn(usize::try_from(heir).unwrap(), State::Recorded);
+        }
     }
 
     fn turn(&mut self, id: usize, to: State) {
@@ -231,12 +240,18 @@ impl Model for Bounds {
             Step::Claim { replica, client, wanted, mined, bid } => {
                 let slot =
                     Slot { chain: 1, wanted, mined, fees: fees(bid), fees_are_fixed: wanted.is_some() };
-                let mut rows = world.rows();
+                let mut rows = world.rows(client);
                 if self.fault == Fault::SameFeesAgain {
                     rows.retain(|row| row.state != State::Vacant);
                 }
-                match decide(&rows, &slot, intent(client, wanted, bid), MAX_OPEN) {
-                    Decision::Take { nonce } if nonce < self.nonces => {
+                // Whoever names a nonce may replace what is its own there.
+                let replace = if wanted.is_some() { Replace::Own } else { Replace::Never };
+                let bid_for = Bid { slot, intent: intent(client, wanted, bid), replace };
+                match decide(&rows, &bid_for, MAX_OPEN) {
+                    Decision::Take { nonce, replaces } if nonce < self.nonces => {
+                        if let Some(replaced) = replaces {
+                            world.turn(usize::try_from(replaced).unwrap(), State::Outbid);
+                        }
                         let wanted = wanted.is_some();
                         world.payloads.push(Payload { nonce, state: State::Reserved, client, wanted, bid });
                         world.tasks.insert(Task { replica, payload: world.payloads.len() - 1 });
@@ -252,7 +267,10 @@ impl Model for Bounds {
                     world.payloads[task.payload].state = State::Recorded;
                 }
             }
-            Step::Void(id) => world.turn(id, State::Void),
+            Step::Void(id) => {
+                world.turn(id, State::Void);
+                world.restore(id);
+            }
             Step::Crash(replica) => {
                 world.crashes += 1;
                 world.tasks.retain(|task| task.replica != replica);
@@ -270,6 +288,7 @@ impl Model for Bounds {
                 }
                 if let Some(to) = turned {
                     world.payloads[payload].state = to;
+                    world.restore(payload);
                 }
             }
             Step::Mine(id) => world.mined.push(id),
@@ -284,6 +303,9 @@ impl Model for Bounds {
                 let this = (i64::try_from(id).unwrap(), world.payloads[id].state);
                 for (id, to) in settle(this, last, &world.others(id)) {
                     world.turn(usize::try_from(id).unwrap(), to);
+                    if to == State::Void {
+                        world.restore(usize::try_from(id).unwrap());
+                    }
                 }
             }
         }
@@ -327,6 +349,16 @@ impl Model for Bounds {
             Property::sometimes("a refused payload is mined after all", |_, world: &World| {
                 world.payloads.iter().any(|row| row.state == State::Vacant)
                     && world.mined.iter().any(|id| world.payloads[*id].state == State::Vacant)
+            }),
+            Property::always("what is outbid has a payload in its place", |_, world: &World| {
+                let outbid = world.payloads.iter().filter(|row| row.state == State::Outbid);
+                outbid.into_iter().all(|row| {
+                    let mut at = world.payloads.iter().filter(|other| other.nonce == row.nonce);
+                    at.any(|other| other.state.is_live() || other.state.is_settled())
+                })
+            }),
+            Property::sometimes("an outbid payload is mined after all", |_, world: &World| {
+                world.mined.iter().any(|id| world.payloads[*id].state == State::Outbid)
             }),
             Property::sometimes("one payload ends another", |_, world: &World| {
                 world.payloads.iter().any(|row| row.state == State::Replaced)

@@ -6,8 +6,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, address, fresh, known, sign};
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, known, sign};
 use crate::ledger::{Final, Outcome, Purpose, RefusalClass, ReserveError, Voided};
+use crate::policy::Replace;
 
 const REFUSED: RefusalClass = RefusalClass::InsufficientFunds;
 
@@ -21,6 +22,21 @@ async fn inv_02_many_senders_at_once_get_a_nonce_each() {
     let sends = (0..40).map(|value| desk.send(Ask { value, mined: 3, ..ASK }));
     let nonces = join_all(sends).await.into_iter().map(|sent| sent.unwrap().nonce().unwrap());
     assert_eq!(nonces.collect::<BTreeSet<u64>>(), (3..43).collect());
+}
+
+#[tokio::test]
+async fn inv_13_a_node_that_lied_about_the_mined_count_does_not_block_an_account() {
+    let desk = Desk::open(PATIENT).await;
+    for value in 0..64 {
+        desk.send(Ask { mined: 1_000_000, value, ..ASK }).await.unwrap();
+    }
+    let more = desk.send(Ask { mined: 1_000_000, value: 64, ..ASK }).await;
+    assert!(matches!(more, Err(ReserveError::TooManyOpen { max: 64 })), "{more:?}");
+    assert_eq!(
+        desk.send(Ask { value: 65, ..ASK }).await.unwrap().nonce(),
+        Some(0),
+        "the truth is told again"
+    );
 }
 
 #[tokio::test]
@@ -148,7 +164,7 @@ async fn another_intent_at_a_used_nonce_is_refused() {
     desk.send(ask).await.unwrap();
     for other in [Ask { value: 2, ..ask }, Ask { client: "bob", ..ask }, Ask { fee: Some(900), ..ask }] {
         let refused = desk.send(other).await.unwrap_err();
-        assert!(matches!(refused, ReserveError::NonceTaken { nonce: 0 }), "{refused:?}");
+        assert!(matches!(refused, ReserveError::NonceTaken { nonce: 0, .. }), "{refused:?}");
     }
 }
 
@@ -168,7 +184,7 @@ async fn inv_02_a_refused_nonce_goes_only_to_who_outbids() {
     let desk = Desk::open(PATIENT).await;
     let first = desk.send(ASK).await.unwrap();
     desk.ledger.outcome(first.id(), refused(REFUSED)).await.unwrap();
-    assert!(desk.ledger.open_transactions().await.unwrap().is_empty(), "what was refused is not sent again");
+    assert!(desk.live().await.is_empty(), "what was refused is not sent again");
 
     let fixed = desk.send(Ask { nonce: Some(0), fee: Some(100), ..ASK }).await.unwrap_err();
     assert!(matches!(fixed, ReserveError::Underpriced), "{fixed:?}");
@@ -190,7 +206,7 @@ async fn a_refused_payload_that_a_node_takes_after_all_is_live_again() {
     for outcome in [Outcome::Accepted, refused(REFUSED), Outcome::Accepted] {
         desk.ledger.outcome(sent.id(), outcome).await.unwrap();
     }
-    assert_eq!(desk.ledger.open_transactions().await.unwrap()[0].raw(), sent.raw());
+    assert_eq!(desk.live().await[0].raw(), sent.raw());
     let verified = crate::ledger::verify(&desk.file).await.unwrap();
     assert!(verified.is_ok(), "every turn is in the chain: {verified:?}");
 }
@@ -209,7 +225,7 @@ async fn inv_10_an_unknown_outcome_keeps_the_nonce() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(ASK).await.unwrap();
     desk.ledger.outcome(sent.id(), Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
-    assert_eq!(desk.ledger.open_transactions().await.unwrap()[0].hash(), sent.hash());
+    assert_eq!(desk.live().await[0].hash(), sent.hash());
     assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(1));
 }
 
@@ -236,6 +252,78 @@ async fn what_is_final_ends_every_other_payload_at_its_nonce() {
     assert!(crate::ledger::verify(&desk.file).await.unwrap().is_ok());
 }
 
+/// What a client asks for at a nonce of its own, by a rule with `replace = "own"`.
+const OWN: Ask = Ask { nonce: Some(0), replace: Replace::Own, ..ASK };
+
+#[tokio::test]
+async fn a_replacement_outbids_and_one_of_the_two_becomes_final() {
+    for first_wins in [true, false] {
+        let desk = Desk::open(PATIENT).await;
+        let first = desk.send(OWN).await.unwrap();
+        let ReserveError::Outbid { floor } = desk.send(Ask { value: 2, ..OWN }).await.unwrap_err() else {
+            panic!()
+        };
+        let second = desk.send(Ask { value: 2, floor: Some(floor), ..OWN }).await.unwrap();
+        assert_eq!(
+            (second.nonce(), desk.states().await),
+            (Some(0), vec!["outbid".into(), "recorded".into()])
+        );
+        assert_eq!(desk.live().await[0].hash(), second.hash(), "only the second is sent");
+        // Each is still answered to whoever asks for it again.
+        for (ask, sent) in [(OWN, &first), (Ask { value: 2, ..OWN }, &second)] {
+            let again = known(desk.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap());
+            assert_eq!((again.hash(), again.raw()), (sent.hash(), sent.raw()));
+        }
+        let (winner, states) =
+            if first_wins { (&first, ["final", "replaced"]) } else { (&second, ["replaced", "final"]) };
+        let mined = Final::Mined { block: 1, succeeded: true };
+        desk.ledger.settled(winner.id(), mined).await.unwrap();
+        assert_eq!(desk.states().await, states);
+        assert!(crate::ledger::verify(&desk.file).await.unwrap().is_ok());
+    }
+}
+
+#[tokio::test]
+async fn what_a_replacement_outbid_is_live_again_when_it_fails() {
+    let desk = Desk::open(PATIENT).await;
+    let first = desk.send(OWN).await.unwrap();
+    let more = Ask { value: 2, fee: Some(1000), ..OWN };
+    let failed = desk.reserve(more).await;
+    assert_eq!(desk.states().await, ["outbid", "reserved"]);
+    desk.ledger.void(failed.id(), "the token did not answer").await.unwrap();
+    assert_eq!(desk.states().await, ["recorded", "void"]);
+    // A crash while it is signed comes to the same.
+    let _lost = desk.reserve(more).await;
+    let desk = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
+    assert_eq!(desk.states().await, ["recorded", "void", "void"]);
+    // So does a node that refuses it for good.
+    let second = desk.send(more).await.unwrap();
+    desk.ledger.outcome(second.id(), refused(REFUSED)).await.unwrap();
+    assert_eq!(desk.states().await, ["recorded", "void", "void", "vacant"]);
+    assert_eq!(desk.live().await[0].hash(), first.hash());
+    assert_eq!(desk.send(ASK).await.unwrap().nonce(), Some(1), "the nonce is not free");
+    assert!(crate::ledger::verify(&desk.file).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn only_ones_own_for_the_same_purpose_is_replaced_and_never_below_ten_per_cent() {
+    let desk = Desk::open(PATIENT).await;
+    desk.send(Ask { fee: Some(1000), ..OWN }).await.unwrap();
+    let dear = Ask { fee: Some(2000), ..OWN };
+    for (ask, why) in [
+        (Ask { replace: Replace::Never, ..dear }, "must say replace"),
+        (Ask { client: "bob", ..dear }, "another client's"),
+        (Ask { fee: Some(1099), ..dear }, "underpriced"),
+        (Ask { mined: 1, ..dear }, "nonce too low"),
+    ] {
+        let refused = desk.send(ask).await.unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+    }
+    let returned = desk.ledger.reserve(dear.permitted(), Purpose::Return).await;
+    assert!(matches!(returned, Err(ReserveError::NonceTaken { .. })), "{returned:?}");
+    desk.send(Ask { fee: Some(1100), ..dear }).await.unwrap();
+}
+
 #[tokio::test]
 async fn inv_12_open_nonces_of_an_account_are_bounded() {
     let desk = Desk::open(PATIENT).await;
@@ -255,7 +343,7 @@ async fn a_message_takes_no_nonce_and_waits_for_nobody() {
     let message = fresh(desk.ledger.reserve(ASK.message("hello"), Purpose::Send).await.unwrap());
     let recorded = desk.ledger.record(sign(message)).await.unwrap();
     assert_eq!((recorded.nonce(), recorded.raw().len()), (None, 65));
-    assert!(desk.ledger.open_transactions().await.unwrap().is_empty(), "it is not broadcast");
+    assert!(desk.live().await.is_empty(), "it is not broadcast");
 }
 
 #[tokio::test]
@@ -264,12 +352,12 @@ async fn what_a_client_had_returned_is_the_clients_to_send_until_we_are_asked() 
     let ask = Ask { nonce: Some(0), ..ASK };
     let returned = fresh(desk.ledger.reserve(ask.permitted(), Purpose::Return).await.unwrap());
     assert!(!desk.ledger.record(sign(returned)).await.unwrap().is_ours_to_send());
-    let open = desk.ledger.open_transactions().await.unwrap();
+    let open = desk.live().await;
     assert!(!open[0].is_ours_to_send());
 
     let asked = known(desk.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap());
     assert!(asked.is_ours_to_send());
-    let open = desk.ledger.open_transactions().await.unwrap();
+    let open = desk.live().await;
     assert!(open[0].is_ours_to_send(), "durable before it is sent");
 }
 

@@ -9,11 +9,12 @@ use crate::config::units;
 use crate::policy::amount::Range;
 use crate::policy::caps::Caps;
 use crate::policy::condition::{Condition, SiweTest};
-use crate::policy::rate::{Per, Rate};
+use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
 use crate::policy::read::{File, argument, matcher, value};
 use crate::policy::rule::{Effect, Rule, RuleKind};
+use crate::policy::scope::{Per, Reach};
 use crate::policy::written::{self, Match, Text};
 
 pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Names<'_>) -> Option<Rule> {
@@ -43,8 +44,10 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
     } else {
         only_with(file, RuleKind::Message, &message_keys(written));
     }
+    let replaces_own = replaces_own(file, written.replace.as_ref(), allow);
     let place = file.place(&written.id.span());
-    Some(Rule { id: id?.into(), effect: effect?, kind: meant.kind, conditions: meant.conditions, place })
+    let (kind, conditions) = (meant.kind, meant.conditions);
+    Some(Rule { id: id?.into(), effect: effect?, kind, conditions, replaces_own, place })
 }
 
 pub(super) fn read_rate(file: &mut File<'_>, written: &written::Rate, names: &mut Names<'_>) -> Option<Rate> {
@@ -60,7 +63,17 @@ pub(super) fn read_rate(file: &mut File<'_>, written: &written::Rate, names: &mu
         file.wrong(&written.window.span(), "`window` is too short for `max`: at least 1 ms for each request");
         return None;
     }
-    let per = written.per.iter().filter_map(|per| match per.get_ref().as_str() {
+    let reach = read_reach(file, (&written.per, written.r#match.as_ref()), names);
+    Some(Rate { id: id?, max: max?, window: window?, reach })
+}
+
+/// `per` and `match`, of a rate or a budget.
+pub(super) fn read_reach(
+    file: &mut File<'_>,
+    (per, matchers): (&[Text], Option<&Match>),
+    names: &Names<'_>,
+) -> Reach {
+    let per = per.iter().filter_map(|per| match per.get_ref().as_str() {
         "client" => Some(Per::Client),
         "from" => Some(Per::From),
         "to" => Some(Per::To),
@@ -74,9 +87,9 @@ pub(super) fn read_rate(file: &mut File<'_>, written: &written::Rate, names: &mu
         }
     });
     let per = per.collect();
-    let meant = written.r#match.as_ref().map(|written| matcher::read(file, written, names, false));
+    let meant = matchers.map(|written| matcher::read(file, written, names, false));
     let Matchers { kind, conditions, .. } = meant.unwrap_or_default();
-    Some(Rate { id: id?, max: max?, window: window?, per, kind, conditions })
+    Reach { per, kind, conditions }
 }
 
 pub(super) fn read_caps(file: &mut File<'_>, written: &written::Caps) -> Caps {
@@ -112,13 +125,27 @@ fn effect(file: &mut File<'_>, written: &Text) -> Option<Effect> {
     None
 }
 
+fn replaces_own(file: &mut File<'_>, written: Option<&Text>, allow: bool) -> bool {
+    let Some(written) = written else { return false };
+    if !allow {
+        file.wrong(&written.span(), "`replace` goes with effect = \"allow\" only: it is no condition");
+    }
+    match written.get_ref().as_str() {
+        "own" => true,
+        "never" => false,
+        other => {
+            file.wrong(&written.span(), format_args!("`{other}`: expected \"own\" or \"never\""));
+            false
+        }
+    }
+}
+
 fn refuse_later(file: &mut File<'_>, written: &written::Rule) {
     for (key, value) in [
         ("hours", &written.hours),
         ("outcome", &written.outcome),
         ("primary_type", &written.primary_type),
         ("fields", &written.fields),
-        ("replace", &written.replace),
     ] {
         if let Some(value) = value {
             file.wrong(&value.span(), format_args!("`{key}` is not read by this version"));
@@ -233,6 +260,7 @@ fn transaction_keys(written: &written::Rule) -> Keys {
         ("args", written.args.as_ref().map(Spanned::span)),
         ("value", written.value.as_ref().map(Spanned::span)),
         ("execution_fee", written.execution_fee.as_ref().map(Spanned::span)),
+        ("replace", written.replace.as_ref().map(Spanned::span)),
     ]
 }
 
