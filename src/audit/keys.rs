@@ -21,11 +21,13 @@ impl Keys {
     pub fn new(config: &Config, signer: Signer) -> Self {
         let mut accounts: BTreeMap<String, Vec<Address>> = BTreeMap::new();
         for account in &config.accounts {
-            let token = match &account.key {
-                KeySource::Token { token, .. } => token.clone(),
-                KeySource::Keystore { .. } => "software".to_owned(),
+            let tokens = match &account.key {
+                KeySource::Token { tokens, .. } => tokens.clone(),
+                KeySource::Keystore { .. } => vec!["software".to_owned()],
             };
-            accounts.entry(token).or_default().push(account.address);
+            for token in tokens {
+                accounts.entry(token).or_default().push(account.address);
+            }
         }
         Self { signer, accounts, written: BTreeMap::new() }
     }

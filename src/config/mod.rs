@@ -211,6 +211,8 @@ pub struct Token {
     pub serial: Option<String>,
     pub pin_file: PathBuf,
     pub sessions: usize,
+    /// Where it stands; tokens of one account had better stand at several.
+    pub site: Option<String>,
     /// Set for the worker process only, for modules that are configured by it (`SOFTHSM2_CONF`).
     pub environment: BTreeMap<String, String>,
 }
@@ -226,9 +228,18 @@ pub struct Account {
 #[derive(Clone, Debug)]
 pub enum KeySource {
     /// By the label of its token's entry, and `CKA_LABEL`.
-    Token { token: String, label: String },
+    /// The same key, under the same label, in each of these; the primary first.
+    Token { tokens: Vec<String>, label: String, order: Order },
     /// An encrypted JSON keystore; laptops only.
     Keystore { file: PathBuf, password_file: PathBuf },
+}
+
+/// Which of an account's tokens is asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The others only where the first fails.
+    PrimaryBackup,
+    RoundRobin,
 }
 
 impl Config {

@@ -16,7 +16,7 @@ use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
     Account, Admin, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger, Limits,
-    OWN_NAME, Operator, OperatorRole, Signer, Token, units,
+    OWN_NAME, Operator, OperatorRole, Order, Signer, Token, units,
 };
 use crate::secret::{self, SecretUrl};
 use crate::transaction::address;
@@ -246,6 +246,7 @@ impl Reader<'_> {
             serial: written.serial.map(Text::into_inner),
             pin_file: self.path(&written.pin_file),
             sessions,
+            site: written.site.as_ref().map(|site| self.name(site)).transpose()?,
             environment: written.environment,
         })
     }
@@ -253,13 +254,33 @@ impl Reader<'_> {
     fn account(&self, written: written::Account, tokens: &[Token]) -> Read<Account> {
         let key = match (written.token, written.key, written.keystore, written.password_file) {
             (Some(token), Some(label), None, None) => {
-                if !tokens.iter().any(|known| known.name == *token.get_ref()) {
-                    let what = format!("there is no [[token]] named `{}`", token.get_ref());
-                    return Err(self.at(&token.span(), what));
+                let mut group: Vec<String> = Vec::new();
+                for token in std::iter::once(token).chain(written.backups) {
+                    if !tokens.iter().any(|known| known.name == *token.get_ref()) {
+                        let what = format!("there is no [[token]] named `{}`", token.get_ref());
+                        return Err(self.at(&token.span(), what));
+                    }
+                    if group.contains(token.get_ref()) {
+                        return Err(
+                            self.at(&token.span(), format_args!("`{}` stands here twice", token.get_ref()))
+                        );
+                    }
+                    group.push(token.into_inner());
                 }
-                KeySource::Token { token: token.into_inner(), label: label.into_inner() }
+                let order = match written.order.as_ref().map(|order| (order.get_ref().as_str(), order.span()))
+                {
+                    None | Some(("primary-backup", _)) => Order::PrimaryBackup,
+                    Some(("round-robin", _)) => Order::RoundRobin,
+                    Some((other, span)) => {
+                        let what = format!("`{other}`: expected `primary-backup` or `round-robin`");
+                        return Err(self.at(&span, what));
+                    }
+                };
+                KeySource::Token { tokens: group, label: label.into_inner(), order }
             }
-            (None, None, Some(file), Some(password)) => {
+            (None, None, Some(file), Some(password))
+                if written.backups.is_empty() && written.order.is_none() =>
+            {
                 KeySource::Keystore { file: self.path(&file), password_file: self.path(&password) }
             }
             _ => {
@@ -393,6 +414,15 @@ accounts = ["treasury"]
             ("\"127.0.0.1:8545\"", "\"localhost\"", 3, "expected an address and port"),
             ("\"http://127", "\"ws://127", 11, "not a URL of a node"),
             ("96045\"", "96046\"", 27, "checksum"),
+            ("token = \"main\"", "token = \"main\"\nbackups = [\"other\"]", 29, "no [[token]] named `other`"),
+            ("token = \"main\"", "token = \"main\"\nbackups = [\"main\"]", 29, "twice"),
+            ("token = \"main\"", "token = \"main\"\norder = \"any\"", 29, "expected `primary-backup`"),
+            (
+                "token = \"main\"\nkey =",
+                "keystore = \"k\"\norder = \"round-robin\"\npassword_file =",
+                26,
+                "`keystore`",
+            ),
             ("token = \"main\"", "token = \"spare\"", 28, "no [[token]] named `spare`"),
             ("[\"treasury\"]", "[\"tresury\"]", 35, "no [[account]] named `tresury`"),
             ("name = \"trader\"", "name = \"tra der\"", 32, "a name has"),

@@ -143,6 +143,7 @@ pub(super) struct Token {
     pub serial: Option<Text>,
     pub pin_file: Text,
     pub sessions: Option<usize>,
+    pub site: Option<Text>,
     #[serde(default)]
     pub environment: std::collections::BTreeMap<String, String>,
 }
@@ -153,6 +154,9 @@ pub(super) struct Account {
     pub name: Text,
     pub address: Text,
     pub token: Option<Text>,
+    #[serde(default)]
+    pub backups: Vec<Text>,
+    pub order: Option<Text>,
     pub key: Option<Text>,
     pub keystore: Option<Text>,
     pub password_file: Option<Text>,

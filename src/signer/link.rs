@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::B256;
@@ -20,6 +21,9 @@ const PER_SESSION: usize = 16;
 
 /// How long `serve` waits for a token before it starts without it.
 const PATIENCE: Duration = Duration::from_secs(25);
+
+/// Requests in a row that a token did not answer, after which others are asked before it.
+const STRIKES: u32 = 3;
 
 /// How one token stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +50,12 @@ pub(super) struct Link {
     state: watch::Receiver<TokenState>,
     /// The last life of a worker that gave a signature of another key.
     distrusted: watch::Sender<u64>,
+    strikes: AtomicU32,
+    /// The breaker is open: it is there, and does not sign.
+    open: AtomicBool,
+    /// When it last signed, in milliseconds from `began`.
+    signed: AtomicU64,
+    began: Instant,
     stop: CancellationToken,
     done: CancellationToken,
 }
@@ -75,7 +85,18 @@ impl Link {
             keeper.run().await;
             ended.cancel();
         });
-        Self { name, queue, state, distrusted, stop, done }
+        Self {
+            name,
+            queue,
+            state,
+            distrusted,
+            strikes: AtomicU32::new(0),
+            open: AtomicBool::new(false),
+            signed: AtomicU64::new(0),
+            began: Instant::now(),
+            stop,
+            done,
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -84,6 +105,40 @@ impl Link {
 
     pub(super) fn state(&self) -> TokenState {
         self.state.borrow().clone()
+    }
+
+    /// Ready, and its breaker closed.
+    pub(super) fn is_well(&self) -> bool {
+        matches!(*self.state.borrow(), TokenState::Ready { .. }) && !self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is to be asked for a signature that nobody needs: to see that it signs again, or to keep its
+    /// sessions from being closed for idleness.
+    pub(super) fn wants_probe(&self, idle: Duration) -> bool {
+        let signed = Duration::from_millis(self.signed.load(Ordering::Relaxed));
+        let is_ready = matches!(*self.state.borrow(), TokenState::Ready { .. });
+        is_ready && (self.open.load(Ordering::Relaxed) || self.began.elapsed().saturating_sub(signed) >= idle)
+    }
+
+    /// What the breaker learns of a request's end.
+    fn learn(&self, result: &Answer) {
+        let is_open = match result {
+            Ok(_) => {
+                let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                self.signed.store(now, Ordering::Relaxed);
+                self.strikes.store(0, Ordering::Relaxed);
+                false
+            }
+            Err(SignError::Timeout | SignError::Down { .. }) => {
+                self.strikes.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= STRIKES
+            }
+            Err(_) => return,
+        };
+        if self.open.swap(is_open, Ordering::Relaxed) != is_open {
+            tracing::warn!(token = %self.name, open = is_open, "the breaker of a token changed");
+            let value = if is_open { 1.0 } else { 0.0 };
+            metrics::gauge!("chancery_token_breaker_open", "token" => self.name.to_string()).set(value);
+        }
     }
 
     /// Waits for the worker's first word. Only a mismatch is a reason not to start.
@@ -127,6 +182,7 @@ impl Link {
             // Whoever had it let go of it when its time was over.
             Ok(Err(_)) | Err(_) => Err(SignError::Timeout),
         };
+        self.learn(&result);
         if let Err(error) = &result {
             metrics::counter!("chancery_sign_errors_total", "token" => token(), "class" => error.label())
                 .increment(1);
@@ -151,6 +207,11 @@ impl Link {
 }
 
 impl SignError {
+    /// Another token may do better.
+    pub(super) const fn is_tokens_own(&self) -> bool {
+        matches!(self, Self::Timeout | Self::Busy { .. } | Self::Down { .. } | Self::Refused { .. })
+    }
+
     const fn label(&self) -> &'static str {
         match self {
             Self::Timeout => "timeout",

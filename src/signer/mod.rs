@@ -6,6 +6,7 @@
 //! **Invariant:** what comes back from a worker is 64 bytes of no standing; `Reserved::seal` makes a `Signed` of
 //! them, or refuses.
 
+mod group;
 mod keeper;
 mod latch;
 mod link;
@@ -20,8 +21,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, keccak256};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::{Account, Config, KeySource};
+use crate::config::{Account, Config, KeySource, Order};
 use crate::ledger::{Reserved, Signed};
 use crate::transaction::{Kind, NotOurs, recover};
 
@@ -30,11 +33,20 @@ pub use link::TokenState;
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
 pub use worker::run as run_worker;
 
+use group::{Group, at_one_site, share};
 use link::Link;
 use protocol::{KeySetting, Settings, SourceSetting};
 
 /// The line in which probes wait, beside the clients' own. No client's name has a space.
 const PROBE: &str = "a probe";
+
+/// The worker that holds software keys.
+const SOFTWARE: &str = "software";
+
+/// How often tokens are looked after, and after how long without a signature one is asked for a probe. Some close
+/// sessions that were idle for 30 s.
+const TEND: Duration = Duration::from_secs(1);
+const IDLE: Duration = Duration::from_secs(20);
 
 /// Every account's key, wherever it is. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -43,9 +55,10 @@ pub struct Signer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     links: Vec<Link>,
-    /// Account to link and the key's number there.
-    routes: HashMap<Address, (usize, u16)>,
+    /// Each account's tokens.
+    groups: HashMap<Address, Group>,
     deadline: Duration,
+    stop: CancellationToken,
 }
 
 /// What is known of one token.
@@ -53,6 +66,8 @@ struct Inner {
 pub struct TokenStatus {
     pub token: String,
     pub state: TokenState,
+    /// While it is down, another token signs for each of its accounts.
+    pub is_covered: bool,
 }
 
 /// Why `serve` may not start.
@@ -84,12 +99,21 @@ impl Signer {
     /// configuration pins ends the start.
     pub async fn start(config: &Config, executable: PathBuf) -> Result<Self, StartError> {
         let state = config.ledger.path.parent().unwrap_or(Path::new(".")).to_owned();
-        let (mut links, mut routes) = (Vec::new(), HashMap::new());
+        let (mut links, mut groups) = (Vec::new(), groups_of(config));
+        let mut seats = HashMap::new();
         for settings in settings_of(config, &state) {
             for key in &settings.keys {
-                routes.insert(key.address, (links.len(), key.number));
+                seats.insert((key.address, settings.name.clone()), (links.len(), key.number));
             }
             links.push(Link::start(settings, executable.clone()));
+        }
+        // The primary first, in the order of the configuration.
+        for account in &config.accounts {
+            let group = groups.get_mut(&account.address);
+            let seats = tokens_of(account).into_iter().filter_map(|name| seats.get(&(account.address, name)));
+            if let Some(group) = group {
+                seats.for_each(|(link, key)| group.add(*link, *key));
+            }
         }
         // Every worker is heard before any error ends the process: one that dies in the middle of its login leaves
         // its PIN latched.
@@ -98,7 +122,10 @@ impl Signer {
             heard = heard.and(link.first_answer().await);
         }
         heard?;
-        Ok(Self(Arc::new(Inner { links, routes, deadline: config.signer.deadline })))
+        let (deadline, stop) = (config.signer.deadline, CancellationToken::new());
+        let signer = Self(Arc::new(Inner { links, groups, deadline, stop: stop.clone() }));
+        tokio::spawn(stop.run_until_cancelled_owned(signer.clone().tend()));
+        Ok(signer)
     }
 
     /// Has the account's key sign for a client, and proves that it did.
@@ -115,12 +142,40 @@ impl Signer {
     }
 
     pub fn readiness(&self) -> Vec<TokenStatus> {
-        let status = |link: &Link| TokenStatus { token: link.name().to_owned(), state: link.state() };
-        self.0.links.iter().map(status).collect()
+        let Inner { links, groups, .. } = &*self.0;
+        let status = |(number, link): (usize, &Link)| {
+            let has = |group: &&Group| group.seats().iter().any(|(seat, _)| *seat == number);
+            let ours: Vec<&Group> = groups.values().filter(has).collect();
+            let is_covered = !ours.is_empty() && ours.iter().all(|group| group.has_other(links, number));
+            TokenStatus { token: link.name().to_owned(), state: link.state(), is_covered }
+        };
+        links.iter().enumerate().map(status).collect()
+    }
+
+    /// Signs a probe where a token has signed nothing for a while, or does not sign: the one keeps its sessions alive,
+    /// the other closes its breaker again. A probe that failed is forgotten; the breaker has learnt from it.
+    async fn tend(self) {
+        let Inner { links, groups, deadline, .. } = &*self.0;
+        let mut every = tokio::time::interval(TEND);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let probes = links.iter().enumerate().filter(|(_, link)| link.wants_probe(IDLE)).filter_map(
+                |(number, link)| {
+                    let (account, key) = groups.iter().find_map(|(account, group)| {
+                        let seat = group.seats().iter().find(|(link, _)| *link == number);
+                        seat.map(|(_, key)| (*account, *key))
+                    })?;
+                    Some(probe(link, account, key, *deadline))
+                },
+            );
+            futures_util::future::join_all(probes).await;
+        }
     }
 
     /// Ends the workers.
     pub async fn stop(&self) {
+        self.0.stop.cancel();
         for link in &self.0.links {
             link.stop().await;
         }
@@ -132,11 +187,58 @@ impl Signer {
         account: Address,
         digest: B256,
     ) -> Result<(&Link, [u8; 64], u64), SignError> {
-        let (link, key) = self.0.routes.get(&account).copied().ok_or(SignError::NoKey(account))?;
-        let link = self.0.links.get(link).ok_or(SignError::NoKey(account))?;
-        let (raw, life) = link.sign(client, key, digest, self.0.deadline).await?;
-        Ok((link, raw, life))
+        let group = self.0.groups.get(&account).ok_or(SignError::NoKey(account))?;
+        let now = Instant::now();
+        let by = now.checked_add(self.0.deadline).unwrap_or(now);
+        let mut error = SignError::NoKey(account);
+        let candidates = group.candidates(&self.0.links);
+        for (rest, (link, key)) in (1..=candidates.len()).rev().zip(candidates) {
+            // What a token signs after its share is thrown away, so only one signature is ever seen.
+            error = match link.sign(client, key, digest, share(by, Instant::now(), rest)).await {
+                Ok((raw, life)) => return Ok((link, raw, life)),
+                Err(error) if error.is_tokens_own() => error,
+                Err(error) => return Err(error),
+            };
+            if rest > 1 {
+                let token = link.name().to_owned();
+                metrics::counter!("chancery_sign_failovers_total", "token" => token).increment(1);
+            }
+        }
+        Err(error)
     }
+}
+
+/// A signature of one token that nobody needs but the one who watches it.
+async fn probe(link: &Link, account: Address, key: u16, deadline: Duration) {
+    let digest = probe_digest();
+    metrics::counter!("chancery_token_probes_total", "token" => link.name().to_owned()).increment(1);
+    if let Ok((raw, life)) = link.sign(PROBE, key, digest, deadline).await
+        && let Err(error) = recover(digest, &raw, account)
+    {
+        alarm(link, life, error);
+    }
+}
+
+/// The tokens of an account by name, the primary first.
+fn tokens_of(account: &Account) -> Vec<String> {
+    match &account.key {
+        KeySource::Token { tokens, .. } => tokens.clone(),
+        KeySource::Keystore { .. } => vec![SOFTWARE.to_owned()],
+    }
+}
+
+/// A group for each account, still empty.
+fn groups_of(config: &Config) -> HashMap<Address, Group> {
+    let site = |name: &String| config.token(name).and_then(|token| token.site.as_deref());
+    let sites = config.accounts.iter().map(|a| (a.address, tokens_of(a).iter().map(site).collect()));
+    for account in at_one_site(sites) {
+        tracing::warn!(%account, "all tokens of this account stand at one site, or `site` does not say where");
+    }
+    let order = |account: &Account| match &account.key {
+        KeySource::Token { order, .. } => *order,
+        KeySource::Keystore { .. } => Order::PrimaryBackup,
+    };
+    config.accounts.iter().map(|account| (account.address, Group::new(order(account)))).collect()
 }
 
 /// What was signed is thrown away, and so is the worker that gave it.
@@ -157,7 +259,7 @@ fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
     let tokens = config.tokens.iter().map(|token| Settings {
         name: token.name.clone(),
         keys: keys(&|account| match &account.key {
-            KeySource::Token { token: name, label } if *name == token.name => Some(label.clone()),
+            KeySource::Token { tokens, label, .. } if tokens.contains(&token.name) => Some(label.clone()),
             _ => None,
         }),
         source: SourceSetting::Token {
@@ -187,7 +289,7 @@ fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
             "SOFTWARE KEYS: these accounts' keys are in files, not in a token; for laptops only"
         );
         all.push(Settings {
-            name: "software".to_owned(),
+            name: SOFTWARE.to_owned(),
             keys: keys(&|account| {
                 matches!(account.key, KeySource::Keystore { .. }).then(|| account.name.clone())
             }),

@@ -2,6 +2,7 @@
 //! code, and in worse ways. The signer runs in this process; its workers are the program as built.
 
 mod bench;
+mod group;
 mod start;
 mod table;
 

@@ -108,6 +108,30 @@ impl Bench {
         (f64::from(all) / time.as_secs_f64(), errors)
     }
 
+    /// Signs again and again, each beside the others, and gives each one's time, the longest last.
+    pub async fn times(&self, lane: usize, callers: usize, each: usize) -> Vec<Duration> {
+        let address = self.lanes[lane].key.address;
+        let call = |_| {
+            let signer = self.signer.clone();
+            tokio::spawn(async move {
+                let mut times = Vec::new();
+                for _ in 0..each {
+                    let began = Instant::now();
+                    signer.probe(address).await.unwrap();
+                    times.push(began.elapsed());
+                }
+                times
+            })
+        };
+        let running: Vec<_> = (0..callers).map(call).collect();
+        let mut all = Vec::new();
+        for one in running {
+            all.extend(one.await.unwrap());
+        }
+        all.sort_unstable();
+        all
+    }
+
     /// Waits until the token signs again, and says how long that took.
     pub async fn recovers(&self, lane: usize) -> Duration {
         let began = Instant::now();
@@ -133,11 +157,7 @@ impl Parts {
     /// Tokens by their settings, each with the key that the configuration pins.
     pub fn new(tokens: Vec<(String, TestKey)>, sessions: usize, signer: &str) -> Self {
         let folder = TempDir::with_prefix("chancery-").unwrap();
-        let mut text = format!(
-            "[gateway]\nlisten = \"127.0.0.1:1\"\nhosts = [\"localhost\"]\ncertificate = \"none\"\nkey = \"none\"\n\
-             client_ca = \"none\"\n[chain]\nid = 1\nnode = \"http://127.0.0.1:1\"\n[policy]\ndirectory = \"none\"\n\
-             [ledger]\npath = \"ledger.sqlite\"\n[signer]\n{signer}\n"
-        );
+        let mut text = Self::head(signer);
         let mut lanes = Vec::new();
         for (number, (settings, key)) in tokens.into_iter().enumerate() {
             let name = format!("token-{number}");
@@ -160,6 +180,37 @@ impl Parts {
         let tokens: Vec<_> =
             keys.map(|key| (format!("{settings}{}", key.named("treasury", "")), key)).collect();
         Self::new(tokens, sessions, signer)
+    }
+
+    /// Two tokens with the same key, which is one account's.
+    pub fn group(order: &str, signer: &str) -> Self {
+        let key = TestKey::random();
+        let settings = key.named("treasury", "");
+        let folder = TempDir::with_prefix("chancery-").unwrap();
+        let mut text = Self::head(signer);
+        let mut lanes = Vec::new();
+        for name in ["first", "second"] {
+            let token = TestToken::alone(&folder.path().join(name), &settings);
+            text += &token.table(name, 4);
+            lanes.push(Lane { name: name.to_owned(), token, key: key.clone() });
+        }
+        let account = format!(
+            "[[account]]\nname = \"treasury\"\naddress = \"{}\"\ntoken = \"first\"\nbackups = [\"second\"]\n\
+             order = \"{order}\"\nkey = \"treasury\"\n",
+            key.address
+        );
+        text += &account;
+        let config = Config::parse(&folder.path().join("chancery.toml"), &text).unwrap();
+        Self { lanes: Arc::new(lanes), config, folder: Arc::new(folder) }
+    }
+
+    /// What a configuration has beside tokens and accounts.
+    fn head(signer: &str) -> String {
+        format!(
+            "[gateway]\nlisten = \"127.0.0.1:1\"\nhosts = [\"localhost\"]\ncertificate = \"none\"\nkey = \"none\"\n\
+             client_ca = \"none\"\n[chain]\nid = 1\nnode = \"http://127.0.0.1:1\"\n[policy]\ndirectory = \"none\"\n\
+             [ledger]\npath = \"ledger.sqlite\"\n[signer]\n{signer}\n"
+        )
     }
 
     pub async fn start_again(&self) -> Bench {

@@ -1,0 +1,99 @@
+//! The tokens that hold one account's key: which is asked first, and which when that one fails.
+
+use std::cmp::Reverse;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use tokio::time::Instant;
+
+use crate::config::Order;
+use crate::signer::link::Link;
+
+/// Where one account's key is.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Link and the key's number there, the primary first.
+    seats: Vec<(usize, u16)>,
+    order: Order,
+    turn: AtomicUsize,
+}
+
+impl Group {
+    pub(super) const fn new(order: Order) -> Self {
+        Self { seats: Vec::new(), order, turn: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn add(&mut self, link: usize, key: u16) {
+        self.seats.push((link, key));
+    }
+
+    pub(super) fn seats(&self) -> &[(usize, u16)] {
+        &self.seats
+    }
+
+    /// The tokens in the order in which they are to be asked: those that are well first.
+    pub(super) fn candidates<'a>(&self, links: &'a [Link]) -> Vec<(&'a Link, u16)> {
+        let seat = |(link, key): &(usize, u16)| Some((links.get(*link)?, *key));
+        let mut seats: Vec<_> = self.seats.iter().filter_map(seat).collect();
+        if seats.len() > 1 {
+            if self.order == Order::RoundRobin {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                let middle = turn.checked_rem(seats.len()).unwrap_or(0);
+                seats.rotate_left(middle);
+            }
+            seats.sort_by_key(|(link, _)| Reverse(link.is_well()));
+        }
+        seats
+    }
+
+    /// Whether another token than this one could sign now.
+    pub(super) fn has_other(&self, links: &[Link], link: usize) -> bool {
+        let mut others = self.seats.iter().filter(|(other, _)| *other != link);
+        others.any(|(other, _)| links.get(*other).is_some_and(Link::is_well))
+    }
+}
+
+/// How long the next of so many tokens may take: a token that hangs leaves time for the others.
+pub(super) fn share(by: Instant, now: Instant, tokens: usize) -> Duration {
+    let left = by.saturating_duration_since(now);
+    let tokens = u32::try_from(tokens).unwrap_or(u32::MAX).max(1);
+    left.checked_div(tokens).unwrap_or(left)
+}
+
+/// Accounts with several tokens, of which all are known to stand at one site, or which say nothing of sites.
+pub(super) fn at_one_site<'a>(
+    accounts: impl Iterator<Item = (Address, Vec<Option<&'a str>>)>,
+) -> Vec<Address> {
+    let one = |sites: &[Option<&str>]| {
+        sites.len() > 1 && sites.iter().all(|site| site.is_none() || Some(site) == sites.first())
+    };
+    accounts.filter(|(_, sites)| one(sites)).map(|(account, _)| account).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_hangs_leaves_time_for_the_others() {
+        let now = Instant::now();
+        let by = now.checked_add(Duration::from_secs(6)).unwrap();
+        assert_eq!(share(by, now, 1), Duration::from_secs(6));
+        assert_eq!(share(by, now, 3), Duration::from_secs(2));
+        assert_eq!(share(now, by, 2), Duration::ZERO);
+    }
+
+    #[test]
+    fn tokens_at_one_site_are_noticed() {
+        let account = |byte| Address::repeat_byte(byte);
+        let accounts = [
+            (account(1), vec![Some("east")]),
+            (account(2), vec![Some("east"), Some("east")]),
+            (account(3), vec![Some("east"), Some("west")]),
+            (account(4), vec![None, None]),
+            (account(5), vec![Some("east"), None]),
+        ];
+        assert_eq!(at_one_site(accounts.into_iter()), [account(2), account(4), account(5)]);
+    }
+}
