@@ -82,6 +82,14 @@ impl Timestamp {
         self.0
     }
 
+    /// RFC 3339, as [`Display`](std::fmt::Display) writes it, or a date alone, which is its midnight in UTC.
+    pub fn parse(text: &str) -> Option<Self> {
+        let date = || text.parse::<jiff::civil::Date>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok();
+        let at =
+            text.parse::<jiff::Timestamp>().ok().or_else(|| date().map(|midnight| midnight.timestamp()))?;
+        u64::try_from(at.as_millisecond()).ok().map(Self)
+    }
+
     pub const fn seconds(self) -> u64 {
         self.0 / 1000
     }
@@ -134,6 +142,12 @@ mod tests {
     fn a_set_clock_stands_until_it_is_moved() {
         let clock = Clock::set_to(Timestamp::from_millis(1_700_000_000_000));
         assert_eq!(clock.now().to_string(), "2023-11-14T22:13:20.000Z");
+        assert_eq!(
+            Timestamp::parse("2023-11-14T22:13:20.007Z"),
+            Some(Timestamp::from_millis(1_700_000_000_007))
+        );
+        assert_eq!(Timestamp::parse("1970-01-02").map(Timestamp::millis), Some(86_400_000));
+        assert_eq!(Timestamp::parse("yesterday"), None);
         clock.clone().advance(Duration::from_secs(2));
         assert_eq!(clock.now().since(Timestamp::from_millis(1_700_000_000_000)), Duration::from_secs(2));
     }

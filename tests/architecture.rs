@@ -24,10 +24,35 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("signer", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
     ("upstream", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
     // what watches the path, and what starts it
-    ("audit", &["ledger", "listener"]),
+    (
+        "audit",
+        &[
+            "clock",
+            "config",
+            "identity",
+            "ledger",
+            "listener",
+            "metrics",
+            "policy",
+            "secret",
+            "signer",
+            "transaction",
+        ],
+    ),
     (
         "admin",
-        &["clock", "config", "identity", "ledger", "metrics", "policy", "signer", "transaction", "upstream"],
+        &[
+            "audit",
+            "clock",
+            "config",
+            "identity",
+            "ledger",
+            "metrics",
+            "policy",
+            "signer",
+            "transaction",
+            "upstream",
+        ],
     ),
     (
         "cmd",
@@ -57,7 +82,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap::", &["cli.rs", "cmd/"]),
     ("cryptoki::", &["signer/"]),
     ("jsonrpsee::", &["methods/", "rpc/", "upstream/"]),
-    ("rustls::", &["cmd/connect.rs", "cmd/connect/", "listener/", "upstream/"]),
+    ("rustls::", &["audit/webhook.rs", "cmd/connect.rs", "cmd/connect/", "listener/", "upstream/"]),
     ("sqlx::", &["ledger/"]),
 ];
 

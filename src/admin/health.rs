@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::audit::Late;
 use crate::ledger::Ledger;
 use crate::signer::{Signer, TokenState};
 use crate::upstream::Upstream;
@@ -12,6 +13,7 @@ pub struct Health {
     ledger: Ledger,
     signer: Signer,
     upstream: Upstream,
+    late: Late,
 }
 
 /// One thing that must work.
@@ -23,8 +25,17 @@ pub struct Check {
 }
 
 impl Health {
-    pub const fn new(ledger: Ledger, signer: Signer, upstream: Upstream) -> Self {
-        Self { ledger, signer, upstream }
+    pub const fn new(ledger: Ledger, signer: Signer, upstream: Upstream, late: Late) -> Self {
+        Self { ledger, signer, upstream, late }
+    }
+
+    /// What an operator should know, and what keeps nobody from working.
+    pub fn remarks(&self) -> Vec<String> {
+        self.late
+            .why()
+            .map(|why| format!("a checkpoint of the audit chain is late: {why}"))
+            .into_iter()
+            .collect()
     }
 
     pub async fn checks(&self) -> Vec<Check> {

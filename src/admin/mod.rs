@@ -101,7 +101,12 @@ impl Admin {
         // A pause is no trouble: the gateway does what it was told to. Whoever wonders sees it all the same.
         let held = self.0.api.ledger().pauses().await.unwrap_or_default();
         let paused = pauses::shown(&held, self.0.api.config());
-        json_answer(status, &json!({ "ready": ready, "checks": checks, "paused": paused }))
+        json_answer(
+            status,
+            &json!({
+                "ready": ready, "checks": checks, "paused": paused, "remarks": self.0.health.remarks(),
+            }),
+        )
     }
 
     /// Exactly one `Host`, or the HTTP/2 authority, and it is one of ours.

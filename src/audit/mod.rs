@@ -2,6 +2,10 @@
 //! the record is whole. Watches the other stages, and writes into the ledger what it sees.
 
 mod access;
+mod checkpoints;
+mod keys;
+mod push;
+mod webhook;
 
 use std::time::Duration;
 
@@ -11,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::{Ledger, LedgerError};
 
 pub use access::Doors;
+pub use checkpoints::{Checkpoints, Late};
+pub use keys::Keys;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,6 +29,9 @@ const TELL_REFUSALS: u32 = 60;
 pub struct Auditor {
     pub ledger: Ledger,
     pub doors: Doors,
+    pub keys: Keys,
+    /// Where the configuration names a key for them.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 impl Auditor {
@@ -42,9 +51,16 @@ impl Auditor {
                 said("refusals", self.ledger.tell_refusals().await);
             }
             self.doors.tell(&self.ledger, false).await;
+            self.keys.look(&self.ledger).await;
+            if let Some(checkpoints) = &mut self.checkpoints {
+                checkpoints.look(&self.ledger, false).await;
+            }
         }
         said("refusals", self.ledger.tell_refusals().await);
         self.doors.tell(&self.ledger, true).await;
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.look(&self.ledger, true).await;
+        }
     }
 }
 

@@ -1,16 +1,20 @@
 //! `chancery audit`: what was signed, for whom and by which rule, and the proof that nobody touched the record.
 
+mod export;
+mod verify;
+
 use std::path::PathBuf;
 
 use alloy_primitives::Address;
-use serde::Serialize;
 use serde_json::Value;
 
+use crate::cmd::audit::export::Export;
+use crate::cmd::audit::verify::Verify;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::Config;
-use crate::ledger::{self, Broken, Entry, Filter, Verified};
+use crate::ledger::{self, Entry, Filter};
 
-/// Show and verify the audit chain
+/// Show, verify and export the audit chain
 #[derive(Debug, clap::Args)]
 pub struct Audit {
     #[command(subcommand)]
@@ -38,18 +42,9 @@ enum Verb {
         kind: Option<String>,
     },
     /// Walk the whole chain; exit code 3 and the first row that does not hold, if one does not
-    Verify {
-        /// The ledger, or a copy of it; by default the configuration's
-        file: Option<PathBuf>,
-    },
-}
-
-/// What `verify` found.
-#[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict<'a> {
-    Holds(&'a Verified),
-    Broken(&'a Broken),
+    Verify(Verify),
+    /// Write rows to a file: JSON Lines that can be verified offline, or CSV
+    Export(Export),
 }
 
 impl Audit {
@@ -59,7 +54,7 @@ impl Audit {
             Verb::Show { file, last, request, account, kind } => {
                 let is_narrow = request.is_some() || account.is_some() || kind.is_some();
                 let last = last.or((!is_narrow).then_some(NEWEST));
-                let filter = Filter { last, request, account, kind };
+                let filter = Filter { last, request, account, kind, ..Filter::default() };
                 let file = ledger_file(context, file)?;
                 let rows =
                     runtime.block_on(ledger::show(&file, &filter)).hint("the ledger cannot be read", HINT)?;
@@ -68,24 +63,8 @@ impl Audit {
                 }
                 Ok(Success::Done)
             }
-            Verb::Verify { file } => {
-                let file = ledger_file(context, file)?;
-                match runtime.block_on(ledger::verify(&file)).hint("the ledger cannot be read", HINT)? {
-                    Ok(verified) => {
-                        let text = format!(
-                            "the chain holds: {} rows, {} intents, {} signatures, head {}",
-                            verified.rows, verified.intents, verified.signatures, verified.head
-                        );
-                        context.print(&Verdict::Holds(&verified), text)?;
-                        Ok(Success::Done)
-                    }
-                    Err(broken) => {
-                        let text = format!("BROKEN at row {}: {}", broken.seq, broken.why);
-                        context.print(&Verdict::Broken(&broken), text)?;
-                        Ok(Success::Denied)
-                    }
-                }
-            }
+            Verb::Verify(verb) => verb.run(context, &runtime),
+            Verb::Export(verb) => verb.run(context, &runtime),
         }
     }
 }
@@ -158,7 +137,7 @@ mod tests {
     }
 
     fn verify(file: &Path) -> Done {
-        let audit = Audit { verb: Verb::Verify { file: Some(file.to_owned()) } };
+        let audit = Audit { verb: Verb::Verify(Verify { file: Some(file.to_owned()), ..Verify::default() }) };
         audit.run(&Context::new(PathBuf::new(), true))
     }
 

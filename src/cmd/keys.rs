@@ -6,8 +6,10 @@ use std::process::Command;
 
 use serde_json::json;
 
+use crate::clock::Clock;
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::{Config, Token};
+use crate::ledger::{self, KeyUse, Note};
 use crate::signer::{self, KeyInfo, TokenAccess};
 
 /// Make and inspect keys in a token
@@ -80,6 +82,16 @@ fn generate(context: &Context, which: &Which, label: &str) -> Done {
         "no key was made",
         "is the module right, and the token there? `chancery keys list` tries without changing anything",
     )?;
+    // A key that is made where there is no configuration belongs to no ledger yet.
+    if which.module.is_none() {
+        let config = Config::load(context.config())?;
+        let label = Some(label.to_owned());
+        put_on_record(
+            context,
+            &config,
+            KeyUse { keys: vec![key.address], label, ..used(&name, "generated") },
+        )?;
+    }
     let text = format!(
         "made key `{label}`, address {address}\n\nFor the configuration:\n\n[[account]]\nname    = \"{label}\"\n\
          address = \"{address}\"\ntoken   = \"{name}\"\nkey     = \"{label}\"",
@@ -123,6 +135,9 @@ fn unlatch(context: &Context, token: &str) -> Done {
     }
     let was =
         signer::unlatch(state_of(&config), token).hint("the latch cannot be opened", "whose file is it?")?;
+    if was {
+        put_on_record(context, &config, used(token, "unlatched"))?;
+    }
     let text = if was {
         "unlatched; `serve` tries the PIN once more, within a second"
     } else {
@@ -130,6 +145,25 @@ fn unlatch(context: &Context, token: &str) -> Done {
     };
     context.print(&json!({ "token": token, "was_latched": was }), text)?;
     Ok(Success::Done)
+}
+
+fn used(token: &str, what: &'static str) -> KeyUse {
+    let user = Some(rustix::process::getuid().as_raw());
+    KeyUse { token: token.to_owned(), what, keys: Vec::new(), label: None, why: None, user }
+}
+
+/// Into the audit chain, where there is one that nobody has open.
+fn put_on_record(context: &Context, config: &Config, used: KeyUse) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let note = Note::Key(used);
+    match runtime.block_on(ledger::note_offline(&config.ledger.path, Clock::system(), &note)) {
+        Ok(true) => {}
+        Ok(false) => {
+            context.say("not in the audit chain: there is no ledger, or a running gateway has it open");
+        }
+        Err(error) => context.say(format_args!("not in the audit chain: {error}")),
+    }
+    Ok(())
 }
 
 fn line(key: &KeyInfo) -> String {

@@ -11,6 +11,7 @@ pub mod limits;
 mod output;
 pub mod pause;
 pub mod policy;
+mod progress;
 pub mod serve;
 pub mod signer_worker;
 

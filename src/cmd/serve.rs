@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
-use crate::audit::{Auditor, Doors};
+use crate::audit::{Auditor, Checkpoints, Doors, Keys};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
@@ -62,6 +62,13 @@ async fn serve(context: &Context, config: Config) -> Done {
     let signer = Signer::start(&config, std::env::current_exe()?).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
 
+    let checkpoints = config.audit.as_ref().map(|audit| {
+        let (policy, signer) = (Arc::clone(&policy), signer.clone());
+        Checkpoints::new(audit.clone(), config.ledger.path.clone(), policy, signer, clock.clone())
+    });
+    let checkpoints =
+        checkpoints.transpose().hint("[audit]", "can the file be written, and the secret be read?")?;
+    let late = checkpoints.as_ref().map(Checkpoints::late).unwrap_or_default();
     let app = Arc::new(App {
         policy,
         ledger: ledger.clone(),
@@ -74,7 +81,7 @@ async fn serve(context: &Context, config: Config) -> Done {
     let gateway = Listener::bind(config.gateway.listen, gateway_tls, &config.limits, clock.clone()).await?;
     let admin = match &config.admin {
         Some(admin) => {
-            let health = Health::new(ledger.clone(), signer.clone(), upstream.clone());
+            let health = Health::new(ledger.clone(), signer.clone(), upstream.clone(), late);
             let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
             let api = Api::new(config.clone(), ledger.clone());
             Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone(), api)))
@@ -93,8 +100,10 @@ async fn serve(context: &Context, config: Config) -> Done {
     if let Some((listener, _)) = &admin {
         doors = doors.with("admin", listener.visitors());
     }
+    let keys = Keys::new(&config, signer.clone());
     let audited = CancellationToken::new();
-    let auditor = tokio::spawn(Auditor { ledger: ledger.clone(), doors }.run(audited.clone()));
+    let auditor =
+        tokio::spawn(Auditor { ledger: ledger.clone(), doors, keys, checkpoints }.run(audited.clone()));
     let background = [
         tokio::spawn(metrics.upkeep()),
         tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),

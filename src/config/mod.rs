@@ -19,6 +19,9 @@ use crate::secret::SecretUrl;
 
 pub use error::{ConfigError, position};
 
+/// How audit rows call the gateway where it acts for itself; no client can have this name.
+pub const OWN_NAME: &str = "chancery";
+
 /// Everything that `serve` needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -32,6 +35,7 @@ pub struct Config {
     /// The folder of policy files.
     pub policies: PathBuf,
     pub ledger: Ledger,
+    pub audit: Option<Audit>,
     pub signer: Signer,
     pub limits: Limits,
     pub clients: Vec<Client>,
@@ -92,6 +96,27 @@ pub struct Ledger {
     pub show_pause_reason: bool,
     /// How long the key that a client gave to a request stands for it.
     pub keys_kept: Duration,
+}
+
+/// Signed checkpoints of the audit chain, and where they go.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// The account whose key signs them. No client may use it.
+    pub key: Address,
+    /// The chain is sealed after so many rows, and after this time where there was any.
+    pub every_rows: u64,
+    pub every: Duration,
+    /// Appended to, one line of JSON each.
+    pub file: Option<PathBuf>,
+    pub webhook: Option<Webhook>,
+}
+
+/// Where each checkpoint is posted to.
+#[derive(Clone, Debug)]
+pub struct Webhook {
+    pub url: SecretUrl,
+    /// Holds what is sent as `Authorization: Bearer …`.
+    pub secret_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug)]

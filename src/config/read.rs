@@ -1,5 +1,7 @@
 //! From the file to the configuration: every mistake is named with its line before anything starts.
 
+mod audit;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -14,7 +16,7 @@ use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
     Account, Admin, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger, Limits,
-    Operator, OperatorRole, Signer, Token, units,
+    OWN_NAME, Operator, OperatorRole, Signer, Token, units,
 };
 use crate::secret::{self, SecretUrl};
 use crate::transaction::address;
@@ -72,6 +74,7 @@ impl Reader<'_> {
                 account.name
             )));
         }
+        let audit = written.audit.map(|a| self.audit(&a, &accounts, &clients)).transpose()?;
         Ok(Config {
             file: self.file.to_owned(),
             shown: shown(self.text),
@@ -86,6 +89,7 @@ impl Reader<'_> {
                 show_pause_reason: written.ledger.show_pause_reason,
                 keys_kept,
             },
+            audit,
             signer,
             limits: self.limits(&written.limits)?,
             clients,
@@ -192,6 +196,10 @@ impl Reader<'_> {
                 self.at(&name.span(), format_args!("there is no [[account]] named `{}`", name.get_ref()))
             })
         };
+        if written.name.get_ref() == OWN_NAME {
+            let what = format!("`{OWN_NAME}` is how the audit calls the gateway itself; take another name");
+            return Err(self.at(&written.name.span(), what));
+        }
         let repeat_window =
             written.repeat_window.as_ref().map(|window| self.duration(Some(window), DAY)).transpose()?;
         if let (Some(window), Some(written)) = (repeat_window, &written.repeat_window)
@@ -402,6 +410,33 @@ accounts = ["treasury"]
             "{GOOD}\n[[operator]]\nname = \"ops\"\nidentity = \"spiffe://desk/trader\"\nrole = \"admin\"\nperson = \"Ada\"\n"
         );
         assert!(read(&twice).unwrap_err().what.contains("stands there twice"));
+    }
+
+    #[test]
+    fn the_key_of_checkpoints_is_no_clients() {
+        let with = |audit: &str| read(&format!("{GOOD}\n[audit]\nkey = \"{audit}"));
+        assert!(with("treasury\"").unwrap_err().what.contains("may not use it"));
+        assert!(with("seal\"").unwrap_err().what.contains("no [[account]]"));
+        let sealed = GOOD.replace(
+            "[[client]]",
+            "[[account]]\nname = \"seal\"\naddress = \"0x70997970C51812dc3A010C7d01b50e0d17dc79C8\"\ntoken = \"main\"\nkey = \"seal\"\n\n[[client]]",
+        );
+        let with = |more: &str| read(&format!("{sealed}\n[audit]\nkey = \"seal\"\n{more}"));
+        let audit = with("file = \"seal.jsonl\"").unwrap().audit.unwrap();
+        assert_eq!((audit.every_rows, audit.file), (1000, Some("/etc/chancery/seal.jsonl".into())));
+        with("webhook = \"https://watch.example/KEY\"").unwrap();
+        with("webhook = \"http://127.0.0.1:8000/\"").unwrap();
+        for wrong in [
+            "webhook = \"http://watch.example/\"",
+            "webhook = \"http://127.0.0.1.example/\"",
+            "webhook = \"http://127.0.0.1:80@example/\"",
+            "every_rows = 3",
+            "every = \"0s\"",
+            "webhook_secret_file = \"x\"",
+        ] {
+            assert!(with(wrong).is_err(), "{wrong}");
+        }
+        assert!(read(&GOOD.replace("\"trader\"\nidentity", "\"chancery\"\nidentity")).is_err());
     }
 
     #[test]

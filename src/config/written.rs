@@ -13,6 +13,7 @@ pub(super) struct File {
     pub chain: Chain,
     pub policy: Policy,
     pub ledger: Ledger,
+    pub audit: Option<Audit>,
     #[serde(default)]
     pub signer: Signer,
     #[serde(default)]
@@ -72,6 +73,17 @@ pub(super) struct Ledger {
     #[serde(default)]
     pub show_pause_reason: bool,
     pub keys_kept: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Audit {
+    pub key: Text,
+    pub every_rows: Option<u64>,
+    pub every: Option<Text>,
+    pub file: Option<Text>,
+    pub webhook: Option<Text>,
+    pub webhook_secret_file: Option<Text>,
 }
 
 #[derive(Default, Deserialize)]

@@ -20,7 +20,9 @@ mod headroom;
 mod key_store;
 mod keys;
 mod life;
+mod lines;
 mod note;
+mod offline;
 mod outcome;
 mod pause;
 mod pauses;
@@ -28,6 +30,9 @@ mod reader;
 mod repeats;
 mod replay;
 mod reserved;
+mod seals;
+mod show;
+mod standing;
 mod store;
 mod tally;
 mod usage;
@@ -38,12 +43,15 @@ pub use self::core::NotReplaced;
 pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger, in_use};
-pub use note::{Access, CheckpointRow, Configuration, KeyUse, Note, Reconciliation, Refusals};
+pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow};
+pub use offline::note_offline;
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed, Standing};
+pub use show::{Filter, export, show};
+pub use standing::{LastCheckpoint, Watch};
 pub use usage::{Usage, usage};
-pub use verify::{Broken, Filter, Verified, show, verify};
+pub use verify::{Against, Broken, Verified, verify, verify_against};
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use alloy_primitives::{Address, B256, Bytes};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::Recorded;
+use crate::transaction::{Checkpoint, Statement, is_signed_checkpoint};
 
 /// A fact for the audit chain.
 #[derive(Clone, Debug, Serialize)]
@@ -15,7 +18,7 @@ pub enum Note {
     Refusals(Refusals),
     Key(KeyUse),
     Reconciliation(Reconciliation),
-    Checkpoint(CheckpointRow),
+    Checkpoint(SealedRow),
 }
 
 /// What the gateway was told when it started.
@@ -63,11 +66,14 @@ pub struct Refusals {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyUse {
     pub token: String,
-    /// `proved`, `generated` or `unlatched`.
+    /// `proved` (it signed with each of these keys, and recovered to its address), `unavailable`, `generated` or
+    /// `unlatched`.
     pub what: &'static str,
     pub keys: Vec<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     /// The user of the machine, where a person did it on the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<u32>,
@@ -92,9 +98,10 @@ pub struct Reconciliation {
     pub agrees: bool,
 }
 
-/// A signed statement of where the chain stood.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CheckpointRow {
+/// A signed statement of where the chain stood; the row of kind `checkpoint`, and what is pushed off the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedRow {
     /// The reservation that the signature was made under.
     pub reservation: i64,
     /// The signed text, to the byte.
@@ -104,10 +111,33 @@ pub struct CheckpointRow {
     pub signature: Bytes,
 }
 
+impl SealedRow {
+    /// Of a checkpoint that is recorded.
+    pub fn new(statement: &str, recorded: &Recorded<Checkpoint>) -> Self {
+        Self {
+            reservation: recorded.id().0,
+            statement: statement.to_owned(),
+            key: recorded.from(),
+            signature: recorded.raw().clone(),
+        }
+    }
+
+    /// The statement, where it is one and `key` signed it.
+    pub fn read(&self) -> Result<Statement, String> {
+        if !is_signed_checkpoint(&self.statement, self.key, &self.signature) {
+            return Err(format!("the checkpoint's signature is not by {}", self.key));
+        }
+        serde_json::from_str(&self.statement).map_err(|error| format!("it is no checkpoint: {error}"))
+    }
+
+    pub(in crate::ledger) fn number(&self) -> Option<u64> {
+        serde_json::from_str::<Statement>(&self.statement).ok().map(|statement| statement.checkpoint)
+    }
+}
+
 impl Note {
-    /// The kinds that change nothing, as `replay` meets them; `checkpoint` is checked there.
-    pub(in crate::ledger) const PLAIN: [&'static str; 5] =
-        ["configuration", "access", "refusals", "key", "reconciliation"];
+    /// The kinds that change nothing, as `replay` meets them; the others are looked at there.
+    pub(in crate::ledger) const PLAIN: [&'static str; 4] = ["configuration", "access", "refusals", "key"];
 
     pub(in crate::ledger) const fn kind(&self) -> &'static str {
         match self {

@@ -7,7 +7,8 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{ConnectOptions as _, Row as _};
 
 use crate::ledger::audit::Entry;
-use crate::ledger::store::{address, entry, malformed};
+use crate::ledger::store::{address, entry, malformed, word};
+use crate::transaction::ChainHead;
 
 /// A row as `verify` reads it.
 #[derive(Debug)]
@@ -58,6 +59,31 @@ pub(in crate::ledger) async fn begin(db: &mut SqliteConnection) -> Sql<()> {
 pub(in crate::ledger) async fn entries(db: &mut SqliteConnection, after: i64, count: i64) -> Sql<Vec<Entry>> {
     let rows = sqlx::query("SELECT * FROM audit WHERE seq > ? ORDER BY seq LIMIT ?").bind(after).bind(count);
     rows.fetch_all(&mut *db).await?.iter().map(entry).collect()
+}
+
+/// Where every writer's chain ends.
+pub(in crate::ledger) async fn heads(db: &mut SqliteConnection) -> Sql<Vec<ChainHead>> {
+    let rows = sqlx::query("SELECT seq, hash FROM head").fetch_all(&mut *db).await?;
+    let head =
+        |row: &SqliteRow| Ok(ChainHead { writer: 0, seq: row.try_get("seq")?, hash: word(row, "hash")? });
+    rows.iter().map(head).collect()
+}
+
+/// The newest row of a kind.
+pub(in crate::ledger) async fn last_of_kind(
+    db: &mut SqliteConnection,
+    kind: &'static str,
+) -> Sql<Option<Entry>> {
+    // The kind stands in the text, so that its partial index is used.
+    let sql = format!("SELECT * FROM audit WHERE kind = '{kind}' ORDER BY seq DESC LIMIT 1");
+    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut *db).await?;
+    row.map(|row| entry(&row)).transpose()
+}
+
+/// All rows of a kind, in order.
+pub(in crate::ledger) async fn all_of_kind(db: &mut SqliteConnection, kind: &'static str) -> Sql<Vec<Entry>> {
+    let sql = format!("SELECT * FROM audit WHERE kind = '{kind}' ORDER BY seq");
+    sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *db).await?.iter().map(entry).collect()
 }
 
 /// A page of all reservations, by id, as `verify` holds them against the chain.

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::life::{State, Word, heard, heir};
-use crate::ledger::note::Note;
+use crate::ledger::note::{Note, SealedRow};
 use crate::ledger::reader::Reservation;
 use crate::ledger::{Pause, PauseScope};
-use crate::transaction::Fees;
+use crate::transaction::{Checkpoint, Fees, Kind as _, checkpoint_digest};
 
 /// Everything that the chain has said so far.
 #[derive(Debug)]
@@ -18,10 +18,13 @@ pub(in crate::ledger) struct Replay {
     pub head: Head,
     pub intents: usize,
     pub signatures: usize,
+    pub disagreements: usize,
     policy: Option<B256>,
     rows: HashMap<i64, Lived>,
     at_nonce: HashMap<(u64, Address, u64), Vec<i64>>,
     pauses: BTreeSet<PauseScope>,
+    /// The number and the digest of the last checkpoint.
+    sealed: Option<(u64, B256)>,
 }
 
 /// A reservation, as the chain tells it.
@@ -82,6 +85,11 @@ struct Administration {
 }
 
 #[derive(Deserialize)]
+struct Agrees {
+    agrees: bool,
+}
+
+#[derive(Deserialize)]
 struct Policy {
     policy: B256,
 }
@@ -98,6 +106,8 @@ impl Replay {
             rows: HashMap::new(),
             at_nonce: HashMap::new(),
             pauses: BTreeSet::new(),
+            sealed: None,
+            disagreements: 0,
         }
     }
 
@@ -126,6 +136,12 @@ impl Replay {
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
             "administration" => self.administration(&read(entry)?),
             "refusal" | "stopped" => Ok(()),
+            "checkpoint" => self.seal(&read(entry)?),
+            "reconciliation" => {
+                let agrees = read::<Agrees>(entry)?.agrees;
+                self.disagreements = self.disagreements.saturating_add(usize::from(!agrees));
+                Ok(())
+            }
             plain if Note::PLAIN.contains(&plain) => Ok(()),
             other => Err(format!("it is of an unknown kind, {other}")),
         }
@@ -255,6 +271,23 @@ impl Replay {
         let intent = self.row(signature.reservation)?.intent.clone();
         self.paused(&intent)?;
         self.row(signature.reservation)?.signed = Some((signature.hash, keccak256(&signature.raw)));
+        Ok(())
+    }
+
+    /// That it is signed, follows the checkpoint before it, and was signed under a reservation of its own. What it
+    /// says of the chain is held against the chain by `verify`, which knows the hashes of all rows.
+    fn seal(&mut self, row: &SealedRow) -> Step {
+        let statement = row.read()?;
+        let digest = checkpoint_digest(&row.statement);
+        let signed = self.row(row.reservation)?;
+        if signed.intent.kind != Checkpoint::NAME || signed.signed.map(|(hash, _)| hash) != Some(digest) {
+            return Err(format!("reservation {} is not the one it was signed under", row.reservation));
+        }
+        let (number, previous) = self.sealed.unwrap_or_default();
+        if statement.previous != previous || statement.checkpoint != number.saturating_add(1) {
+            return Err(format!("checkpoint {} does not follow checkpoint {number}", statement.checkpoint));
+        }
+        self.sealed = Some((statement.checkpoint, digest));
         Ok(())
     }
 

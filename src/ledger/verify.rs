@@ -1,22 +1,34 @@
-//! Reading the audit chain back, and proving that nobody touched it. Opens the file for reading only, so it
-//! works beside a running gateway and on a copy.
+//! Proving that nobody touched the audit chain: in the ledger itself, in a copy of it, or in rows that were exported.
 
-use std::collections::{HashSet, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use alloy_primitives::{Address, B256};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::LedgerError;
-use crate::ledger::audit::Entry;
+use crate::ledger::audit::{Entry, Head};
 use crate::ledger::error::said;
+use crate::ledger::lines::{Lines, NoRow, is_database};
+use crate::ledger::note::SealedRow;
 use crate::ledger::pauses;
 use crate::ledger::reader;
 use crate::ledger::replay::Replay;
+use crate::ledger::seals::Seals;
 use crate::ledger::store;
 
 const PAGE: i64 = 1000;
+
+/// What the chain is held against, beside itself.
+#[derive(Clone, Debug, Default)]
+pub struct Against {
+    /// The key that every checkpoint must be by.
+    pub key: Option<Address>,
+    /// Checkpoints that were kept elsewhere, as they were pushed.
+    pub checkpoints: Option<PathBuf>,
+    /// Whether exported rows may be only some of the chain's.
+    pub partial: bool,
+}
 
 /// A chain that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +38,13 @@ pub struct Verified {
     pub head: B256,
     pub intents: usize,
     pub signatures: usize,
+    /// How many checkpoints agree with it, whose they are, and the last row that they cover: nobody can have changed
+    /// or cut off anything up to there.
+    pub checkpoints: usize,
+    pub keys: Vec<Address>,
+    pub covered: i64,
+    /// Rows that say that a token signed more, or less, than the ledger knows of.
+    pub disagreements: usize,
 }
 
 /// The first row that does not hold.
@@ -35,96 +54,192 @@ pub struct Broken {
     pub why: String,
 }
 
-/// Which rows to show.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// The newest so many.
-    pub last: Option<usize>,
-    /// Those of this request, from its intent to its end.
-    pub request: Option<String>,
-    /// Those of what this account signed or was asked to sign.
-    pub account: Option<Address>,
-    /// Those of this kind.
-    pub kind: Option<String>,
-}
+/// Hears of what is done, and of all that there is to do: rows or bytes.
+pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
-/// The rows that the filter lets through, oldest first.
-pub async fn show(path: &Path, filter: &Filter) -> Result<Vec<Entry>, LedgerError> {
-    let mut db = reader::open(path).await.map_err(|error| not_opened(path, &error))?;
-    let mut chosen = Chosen { filter, reservations: HashSet::new() };
-    let mut found = VecDeque::new();
-    let mut after = 0;
-    loop {
-        let page = reader::entries(&mut db, after, PAGE).await.map_err(|error| not_opened(path, &error))?;
-        let Some(last) = page.last() else { break };
-        after = last.seq;
-        for entry in page {
-            if !chosen.takes(&entry) {
-                continue;
-            }
-            found.push_back(entry);
-            if filter.last.is_some_and(|last| found.len() > last) {
-                found.pop_front();
-            }
-        }
-    }
-    Ok(found.into())
-}
-
-/// Walks the chain from its first row to its end, and holds what it says against itself and against the tables.
+/// Walks the chain from its first row to its end, and holds what it says against itself, against the tables, and
+/// against checkpoints.
 pub async fn verify(path: &Path) -> Result<Result<Verified, Broken>, LedgerError> {
-    let mut replay = Replay::new();
-    match live_through(path, &mut replay).await {
-        Ok(()) => Ok(Ok(Verified {
-            rows: replay.head.seq,
-            head: replay.head.hash,
-            intents: replay.intents,
-            signatures: replay.signatures,
-        })),
+    verify_against(path, &Against::default(), &mut |_, _| {}).await
+}
+
+/// As [`verify`]; exported rows have no tables.
+pub async fn verify_against(
+    path: &Path,
+    against: &Against,
+    progress: &mut Progress<'_>,
+) -> Result<Result<Verified, Broken>, LedgerError> {
+    let mut walk = Walk { replay: Replay::new(), seals: Seals::by(against.key), later: None };
+    let opened = |error: std::io::Error| LedgerError::Open { path: path.to_owned(), why: error.to_string() };
+    let walked = match &against.checkpoints {
+        Some(file) => walk.pushed(file)?,
+        None => Ok(()),
+    };
+    let walked = match walked {
+        Err(broken) => Err(broken.into()),
+        Ok(()) if is_database(path).map_err(opened)? => live_through(path, &mut walk, progress).await,
+        Ok(()) => read_through(path, &mut walk, against.partial, progress),
+    };
+    match walked {
+        Ok(()) => Ok(Ok(walk.verified())),
         Err(Trouble::Broken(broken)) => Ok(Err(broken)),
         // What cannot be read was not written by the gateway; what cannot be reached says nothing of it.
         Err(Trouble::Sql(error)) if is_damage(&error) => {
             let why = format!("the file is damaged from here on: {}", said(&error));
-            Ok(Err(Broken { seq: replay.head.seq.saturating_add(1), why }))
+            Ok(Err(Broken { seq: walk.replay.head.seq.saturating_add(1), why }))
         }
         Err(Trouble::Sql(error)) => Err(not_opened(path, &error)),
+        Err(Trouble::Io(error)) => Err(opened(error)),
     }
 }
 
-async fn live_through(path: &Path, replay: &mut Replay) -> Result<(), Trouble> {
-    let mut db = reader::open(path).await?;
-    // One snapshot, so that a gateway that writes meanwhile changes nothing.
-    reader::begin(&mut db).await?;
-    walk(&mut db, replay).await?;
-    compare(&mut db, replay).await
+/// One walk along the chain.
+struct Walk {
+    replay: Replay,
+    seals: Seals,
+    /// What is wrong between checkpoints, told where no row is.
+    later: Option<Broken>,
 }
 
 enum Trouble {
     Sql(sqlx::Error),
+    Io(std::io::Error),
     Broken(Broken),
 }
 
-async fn walk(db: &mut SqliteConnection, replay: &mut Replay) -> Result<(), Trouble> {
+impl Walk {
+    fn verified(self) -> Verified {
+        Verified {
+            rows: self.replay.head.seq,
+            head: self.replay.head.hash,
+            intents: self.replay.intents,
+            signatures: self.replay.signatures,
+            checkpoints: self.seals.count(),
+            covered: self.seals.covered,
+            keys: self.seals.keys,
+            disagreements: self.replay.disagreements,
+        }
+    }
+
+    /// Reads the checkpoints that were kept elsewhere. A line that a crash cut off is passed over.
+    fn pushed(&mut self, file: &Path) -> Result<Result<(), Broken>, LedgerError> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| LedgerError::Open { path: file.to_owned(), why: error.to_string() })?;
+        for (line, text) in (1..).zip(text.lines()) {
+            let Ok(row) = serde_json::from_str::<SealedRow>(text) else { continue };
+            if let Err((seq, why)) = self.seals.add(&row) {
+                return Ok(Err(Broken { seq, why: format!("line {line} of {}: {why}", file.display()) }));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// A checkpoint of the chain itself, before the walk: it speaks of rows before it. What is no checkpoint is found
+    /// when the walk gets there.
+    fn foresee(&mut self, entry: &Entry) {
+        let Ok(row) = serde_json::from_str::<SealedRow>(&entry.body) else { return };
+        if let Err((_, why)) = self.seals.add(&row) {
+            self.later.get_or_insert(Broken { seq: entry.seq, why });
+        }
+    }
+
+    fn step(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let broken = |why| Broken { seq: entry.seq, why };
+        self.replay.step(entry).map_err(broken)?;
+        self.seals.meet(entry).map_err(broken)
+    }
+
+    fn end(&mut self) -> Result<(), Broken> {
+        let seq = self.replay.head.seq;
+        self.seals.end(&self.replay.head).map_err(|why| Broken { seq, why })?;
+        self.later.take().map_or(Ok(()), Err)
+    }
+}
+
+async fn live_through(path: &Path, walk: &mut Walk, progress: &mut Progress<'_>) -> Result<(), Trouble> {
+    let mut db = reader::open(path).await?;
+    // One snapshot, so that a gateway that writes meanwhile changes nothing.
+    reader::begin(&mut db).await?;
+    let (written, _) = store::head(&mut db).await?;
+    for entry in reader::all_of_kind(&mut db, "checkpoint").await? {
+        walk.foresee(&entry);
+    }
     loop {
-        let page = reader::entries(db, replay.head.seq, PAGE).await?;
+        let page = reader::entries(&mut db, walk.replay.head.seq, PAGE).await?;
         if page.is_empty() {
             break;
         }
         for entry in &page {
-            replay.step(entry).map_err(|why| Broken { seq: entry.seq, why })?;
+            walk.step(entry)?;
         }
+        progress(walk.replay.head.seq.unsigned_abs(), written.seq.unsigned_abs());
     }
-    let (written, _) = store::head(db).await?;
-    let (end, written) = ((replay.head.seq, replay.head.hash), (written.seq, written.hash));
-    if end == written {
+    ends_as_written(&walk.replay.head, &written)?;
+    walk.end()?;
+    compare(&mut db, &mut walk.replay).await
+}
+
+fn ends_as_written(end: &Head, written: &Head) -> Result<(), Broken> {
+    if (end.seq, end.hash) == (written.seq, written.hash) {
         return Ok(());
     }
-    let why = if written.0 > end.0 {
-        format!("the chain ends here, but was written up to row {}: its end was cut off", written.0)
+    let why = if written.seq > end.seq {
+        format!("the chain ends here, but was written up to row {}: its end was cut off", written.seq)
     } else {
-        format!("the chain was written up to row {}, and not by the gateway from there on", written.0)
+        format!("the chain was written up to row {}, and not by the gateway from there on", written.seq)
     };
-    Err(Broken { seq: end.0, why }.into())
+    Err(Broken { seq: end.seq, why })
+}
+
+/// Rows that were exported: the whole chain is lived through; of some of its rows each is held against its own hash,
+/// neighbours against each other, and all against checkpoints.
+fn read_through(
+    path: &Path,
+    walk: &mut Walk,
+    partial: bool,
+    progress: &mut Progress<'_>,
+) -> Result<(), Trouble> {
+    let all = std::fs::metadata(path)?.len();
+    let mut lines = Lines::open(path)?;
+    while let Ok(Some(entry)) = lines.next() {
+        if entry.kind == "checkpoint" {
+            walk.foresee(&entry);
+        }
+    }
+    let mut lines = Lines::open(path)?;
+    loop {
+        let next = lines.next().map_err(|NoRow { line, why }| Broken {
+            seq: walk.replay.head.seq.saturating_add(1),
+            why: format!("line {line} of {} is no row: {why}", path.display()),
+        })?;
+        let Some(entry) = next else { break };
+        if partial {
+            walk.pass(&entry)?;
+        } else {
+            walk.step(&entry)?;
+        }
+        progress(lines.read(), all);
+    }
+    Ok(walk.end()?)
+}
+
+impl Walk {
+    /// One of some rows.
+    fn pass(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let broken = |why: String| Broken { seq: entry.seq, why };
+        let head = self.replay.head;
+        if entry.seq <= head.seq {
+            return Err(broken("it is not in order".to_owned()));
+        }
+        let is_next = head != Head::START && entry.seq == head.seq.saturating_add(1);
+        if is_next {
+            entry.follows(&head).map_err(|why| broken(why.to_owned()))?;
+        } else if !entry.is_whole() {
+            return Err(broken("its content was edited".to_owned()));
+        }
+        self.replay.head = Head::from(entry);
+        self.seals.meet(entry).map_err(broken)
+    }
 }
 
 async fn compare(db: &mut SqliteConnection, replay: &mut Replay) -> Result<(), Trouble> {
@@ -157,47 +272,15 @@ fn is_damage(error: &sqlx::Error) -> bool {
     }
 }
 
-/// A row's fields that a filter goes by.
-#[derive(Deserialize)]
-struct Fields {
-    reservation: Option<i64>,
-    request: Option<String>,
-    account: Option<Address>,
-    asked: Option<String>,
-}
-
-/// A filter at work: the rows that follow an intent name its reservation only.
-struct Chosen<'a> {
-    filter: &'a Filter,
-    reservations: HashSet<i64>,
-}
-
-impl Chosen<'_> {
-    fn takes(&mut self, entry: &Entry) -> bool {
-        let Filter { request, account, kind, .. } = self.filter;
-        if request.is_some() || account.is_some() {
-            let Ok(fields) = serde_json::from_str::<Fields>(&entry.body) else { return false };
-            let follows = fields.reservation.is_some_and(|id| self.reservations.contains(&id));
-            let asked_by = request.is_none() || fields.request == *request;
-            let about = account.is_none_or(|account| {
-                let account_of_asked = || {
-                    let asked = fields.asked.as_deref().unwrap_or_default().to_lowercase();
-                    asked.contains(&account.to_string().to_lowercase())
-                };
-                fields.account == Some(account) || account_of_asked()
-            });
-            if !(follows || asked_by && about) {
-                return false;
-            }
-            self.reservations.extend(fields.reservation);
-        }
-        kind.as_ref().is_none_or(|kind| *kind == entry.kind)
-    }
-}
-
 impl From<sqlx::Error> for Trouble {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)
+    }
+}
+
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
     }
 }
 
@@ -207,6 +290,6 @@ impl From<Broken> for Trouble {
     }
 }
 
-fn not_opened(path: &Path, error: &sqlx::Error) -> LedgerError {
+pub(in crate::ledger) fn not_opened(path: &Path, error: &sqlx::Error) -> LedgerError {
     LedgerError::Open { path: path.to_owned(), why: said(error) }
 }

@@ -149,6 +149,7 @@ pub(super) async fn record<K: Kind>(
     purpose: Purpose,
     answer_by: Instant,
 ) -> Result<Recorded<K>, Stop> {
+    let client = permitted.client().to_owned();
     // A claim that is given up here is dropped by the ledger, or voided if it was just granted.
     let reserved = match timeout_at(answer_by, app.ledger.reserve(permitted, purpose)).await {
         Ok(Ok(Claim::Fresh(reserved))) => reserved,
@@ -162,7 +163,7 @@ pub(super) async fn record<K: Kind>(
         }
     };
     let id = reserved.id();
-    let refusal: Refusal = match timeout_at(answer_by, app.signer.sign(reserved)).await {
+    let refusal: Refusal = match timeout_at(answer_by, app.signer.sign(&client, reserved)).await {
         Ok(Ok(signed)) => {
             return app.ledger.record(signed).await.map_err(|error| Stop::Refused(error.into()));
         }

@@ -20,6 +20,7 @@ mod index;
 mod judged;
 mod lint;
 mod load;
+mod own;
 mod past;
 mod permitted;
 mod rate;

@@ -1,11 +1,19 @@
 //! A wrong PIN is tried once, ever: tokens lock themselves after a few, and a supervisor that restarts us would
 //! try again and again. The latch is a file, written and synced before the attempt and removed after success, so
 //! that a crash in between latches too.
+//!
+//! A crash in the middle of a login says nothing of the PIN, though, and a worker may be killed at any time. So what
+//! the last accepted PIN's file looked like (not what stood in it) is remembered beside the latch: with that very file,
+//! an attempt that was only interrupted is made once more.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+/// What stands in a latch while the token is asked.
+const TRYING: &str = "the process ended while it logged in";
+const TRYING_AGAIN: &str = "the process ended while it logged in, twice in a row";
 
 /// Where a token's latch lies, beside the ledger.
 pub fn path(state: &Path, token: &str) -> PathBuf {
@@ -14,30 +22,44 @@ pub fn path(state: &Path, token: &str) -> PathBuf {
 
 /// Why the latch is closed, if it is.
 pub(super) fn reason(latch: &Path) -> io::Result<Option<String>> {
-    match std::fs::read_to_string(latch) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+    Ok(read(latch)?.map(|text| text.trim().to_owned()))
+}
+
+/// The same, for a PIN in this file: an attempt that was interrupted does not count against one that was right before.
+pub(super) fn closed(latch: &Path, pin_file: &Path) -> io::Result<Option<String>> {
+    let why = reason(latch)?;
+    if why.as_deref() != Some(TRYING) {
+        return Ok(why);
     }
+    let accepted = read(&accepted(latch))?;
+    let same = accepted.is_some_and(|accepted| looks(pin_file).is_ok_and(|looks| looks == accepted));
+    Ok(if same { None } else { why })
 }
 
 /// Closes it, durably, before the attempt.
-pub(super) fn close(latch: &Path, why: &str) -> io::Result<()> {
-    if let Some(folder) = latch.parent() {
-        std::fs::create_dir_all(folder)?;
+pub(super) fn close(latch: &Path) -> io::Result<()> {
+    let again = reason(latch)?.is_some();
+    write(latch, if again { TRYING_AGAIN } else { TRYING })
+}
+
+/// The token refused the PIN: nothing is tried any more until an operator says so.
+pub(super) fn refuse(latch: &Path, why: &str) -> io::Result<()> {
+    remove(&accepted(latch))?;
+    write(latch, why)
+}
+
+/// The token took the PIN.
+pub(super) fn accept(latch: &Path, pin_file: &Path) -> io::Result<()> {
+    let looks = looks(pin_file)?;
+    if read(&accepted(latch))?.as_ref() != Some(&looks) {
+        write(&accepted(latch), &looks)?;
     }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(latch)?;
-    writeln!(file, "{why}")?;
-    file.sync_all()?;
-    sync_folder(latch)
+    open(latch)
 }
 
 /// Opens it, durably, after success or an operator's word.
 pub(super) fn open(latch: &Path) -> io::Result<()> {
-    match std::fs::remove_file(latch) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove(latch)?;
     sync_folder(latch)
 }
 
@@ -49,6 +71,42 @@ pub fn unlatch(state: &Path, token: &str) -> io::Result<bool> {
         open(&latch)?;
     }
     Ok(was)
+}
+
+fn accepted(latch: &Path) -> PathBuf {
+    latch.with_extension("pin-accepted")
+}
+
+/// What tells one content of a file from another without its content.
+fn looks(file: &Path) -> io::Result<String> {
+    let file = std::fs::metadata(file)?;
+    let (seconds, nanos) = (file.mtime(), file.mtime_nsec());
+    Ok(format!("{} {} {} {seconds}.{nanos:09}\n", file.dev(), file.ino(), file.len()))
+}
+
+fn read(file: &Path) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", text.trim_end())?;
+    file.sync_all()?;
+    sync_folder(path)
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn sync_folder(latch: &Path) -> io::Result<()> {
@@ -67,12 +125,40 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let latch = path(&state.path().join("not/yet"), "main");
         assert_eq!(reason(&latch).unwrap(), None);
-        close(&latch, "trying").unwrap();
-        close(&latch, "CKR_PIN_INCORRECT").unwrap();
+        close(&latch).unwrap();
+        refuse(&latch, "CKR_PIN_INCORRECT").unwrap();
         assert_eq!(reason(&latch).unwrap().as_deref(), Some("CKR_PIN_INCORRECT"));
         let folder = latch.parent().unwrap();
         assert!(unlatch(folder, "main").unwrap());
         assert!(!unlatch(folder, "main").unwrap());
         assert_eq!(reason(&latch).unwrap(), None);
+    }
+
+    #[test]
+    fn an_interrupted_login_is_made_once_more_with_a_pin_that_was_right_before() {
+        let state = tempfile::tempdir().unwrap();
+        let (latch, pin) = (path(state.path(), "main"), state.path().join("pin"));
+        std::fs::write(&pin, "1234").unwrap();
+        // Never accepted: an interruption latches.
+        close(&latch).unwrap();
+        assert!(closed(&latch, &pin).unwrap().is_some());
+        accept(&latch, &pin).unwrap();
+        assert_eq!(closed(&latch, &pin).unwrap(), None);
+
+        close(&latch).unwrap();
+        assert_eq!(closed(&latch, &pin).unwrap(), None, "the same PIN, interrupted once");
+        close(&latch).unwrap();
+        assert!(closed(&latch, &pin).unwrap().is_some(), "twice in a row");
+
+        // Another PIN has no credit, nor has one that the token refused.
+        accept(&latch, &pin).unwrap();
+        close(&latch).unwrap();
+        std::fs::write(&pin, "12345").unwrap();
+        assert!(closed(&latch, &pin).unwrap().is_some());
+        accept(&latch, &pin).unwrap();
+        refuse(&latch, "CKR_PIN_INCORRECT").unwrap();
+        open(&latch).unwrap();
+        close(&latch).unwrap();
+        assert!(closed(&latch, &pin).unwrap().is_some());
     }
 }

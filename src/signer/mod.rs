@@ -6,9 +6,11 @@
 //! **Invariant:** what comes back from a worker is 64 bytes of no standing; `Reserved::seal` makes a `Signed` of
 //! them, or refuses.
 
+mod keeper;
 mod latch;
 mod link;
 mod protocol;
+mod queue;
 mod worker;
 
 use std::collections::HashMap;
@@ -21,7 +23,7 @@ use alloy_primitives::{Address, B256, keccak256};
 
 use crate::config::{Account, Config, KeySource};
 use crate::ledger::{Reserved, Signed};
-use crate::transaction::{Kind, recover};
+use crate::transaction::{Kind, NotOurs, recover};
 
 pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
@@ -30,6 +32,9 @@ pub use worker::run as run_worker;
 
 use link::Link;
 use protocol::{KeySetting, Settings, SourceSetting};
+
+/// The line in which probes wait, beside the clients' own. No client's name has a space.
+const PROBE: &str = "a probe";
 
 /// Every account's key, wherever it is. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -96,21 +101,17 @@ impl Signer {
         Ok(Self(Arc::new(Inner { links, routes, deadline: config.signer.deadline })))
     }
 
-    /// Has the account's key sign, and proves that it did.
-    pub async fn sign<K: Kind>(&self, reserved: Reserved<K>) -> Result<Signed<K>, SignError> {
-        let (token, raw) = self.raw(reserved.from(), reserved.digest()).await?;
-        reserved.seal(&raw).map_err(|error| {
-            tracing::error!(%token, %error, "ALARM: a token signed with a key that is not the account's");
-            metrics::counter!("chancery_bad_signatures_total").increment(1);
-            SignError::BadSignature { token }
-        })
+    /// Has the account's key sign for a client, and proves that it did.
+    pub async fn sign<K: Kind>(&self, client: &str, reserved: Reserved<K>) -> Result<Signed<K>, SignError> {
+        let (link, raw, life) = self.raw(client, reserved.from(), reserved.digest()).await?;
+        reserved.seal(&raw).map_err(|error| alarm(link, life, error))
     }
 
     /// Signs a value that can be no transaction and no message, to see that the key is there and works.
     pub async fn probe(&self, account: Address) -> Result<(), SignError> {
         let digest = probe_digest();
-        let (token, raw) = self.raw(account, digest).await?;
-        recover(digest, &raw, account).map(drop).map_err(|_| SignError::BadSignature { token })
+        let (link, raw, life) = self.raw(PROBE, account, digest).await?;
+        recover(digest, &raw, account).map(drop).map_err(|error| alarm(link, life, error))
     }
 
     pub fn readiness(&self) -> Vec<TokenStatus> {
@@ -125,11 +126,26 @@ impl Signer {
         }
     }
 
-    async fn raw(&self, account: Address, digest: B256) -> Result<(String, [u8; 64]), SignError> {
+    async fn raw(
+        &self,
+        client: &str,
+        account: Address,
+        digest: B256,
+    ) -> Result<(&Link, [u8; 64], u64), SignError> {
         let (link, key) = self.0.routes.get(&account).copied().ok_or(SignError::NoKey(account))?;
         let link = self.0.links.get(link).ok_or(SignError::NoKey(account))?;
-        Ok((link.name().to_owned(), link.sign(key, digest, self.0.deadline).await?))
+        let (raw, life) = link.sign(client, key, digest, self.0.deadline).await?;
+        Ok((link, raw, life))
     }
+}
+
+/// What was signed is thrown away, and so is the worker that gave it.
+fn alarm(link: &Link, life: u64, error: NotOurs) -> SignError {
+    let token = link.name().to_owned();
+    tracing::error!(%token, %error, "ALARM: a token signed with a key that is not the account's");
+    metrics::counter!("chancery_bad_signatures_total", "token" => token.clone()).increment(1);
+    link.distrust(life);
+    SignError::BadSignature { token }
 }
 
 /// What each worker is told: a token with its keys, or all keystore files together.

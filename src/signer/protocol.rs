@@ -22,6 +22,7 @@ pub(super) struct Settings {
     pub source: SourceSetting,
     /// Set for the worker's process before it starts.
     pub environment: BTreeMap<String, String>,
+    /// How long a call into the module may take.
     pub hang_limit_ms: u64,
     pub max_stuck: usize,
 }
@@ -69,12 +70,34 @@ pub(super) enum Frame {
     Signed {
         id: u64,
         raw: [u8; 64],
+        /// In the worker's queue, and in the token.
+        waited_us: u32,
+        took_us: u32,
     },
     Failed {
         id: u64,
         class: Class,
         why: String,
     },
+    /// From the worker, now and then: what it counted.
+    Report(Report),
+}
+
+/// What a worker counts. No secret, and no number of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Report {
+    /// Open, the anchor not counted.
+    pub sessions: usize,
+    /// In a call into the module.
+    pub busy: usize,
+    pub waiting: usize,
+    /// Threads that were given up on and have not come back.
+    pub stuck: usize,
+    /// Since the last report: threads given up on, logins, and each function's error codes.
+    pub replaced: u64,
+    pub logins: u64,
+    pub errors: BTreeMap<String, u64>,
 }
 
 /// How a worker stands.
@@ -101,12 +124,14 @@ pub(super) enum Class {
     Session = 2,
     /// Throttled or full.
     Busy = 3,
-    /// The token is down; the worker ends.
+    /// The token is in trouble; where it happens again and again, the worker ends.
     Down = 4,
     /// PIN trouble; never retried by itself.
     Credentials = 5,
     /// The deadline passed before the token was asked, or while it was.
     Late = 6,
+    /// The token is not there any more: only a new worker finds it again.
+    Gone = 7,
 }
 
 /// The other side does not keep to the protocol.
@@ -137,9 +162,11 @@ impl Frame {
                 // A status is made of strings and a number; it always serializes.
                 out.extend_from_slice(&serde_json::to_vec(status).unwrap_or_default());
             }
-            Self::Signed { id, raw } => {
+            Self::Signed { id, raw, waited_us, took_us } => {
                 out.push(3);
                 out.extend_from_slice(&id.to_be_bytes());
+                out.extend_from_slice(&waited_us.to_be_bytes());
+                out.extend_from_slice(&took_us.to_be_bytes());
                 out.extend_from_slice(raw);
             }
             Self::Failed { id, class, why } => {
@@ -147,6 +174,11 @@ impl Frame {
                 out.extend_from_slice(&id.to_be_bytes());
                 out.push(class.byte());
                 out.extend_from_slice(why.as_bytes());
+            }
+            Self::Report(report) => {
+                out.push(5);
+                // Made of strings and numbers as well.
+                out.extend_from_slice(&serde_json::to_vec(report).unwrap_or_default());
             }
         }
         let length = u32::try_from(out.len().saturating_sub(start).saturating_sub(4)).unwrap_or(u32::MAX);
@@ -185,8 +217,15 @@ impl Frame {
             }
             2 => Self::Status(serde_json::from_slice(rest).map_err(|_| Malformed)?),
             3 => {
-                let (id, raw) = id()?;
-                Self::Signed { id, raw: raw.try_into().map_err(|_| Malformed)? }
+                let (id, rest) = id()?;
+                let (waited, rest) = rest.split_first_chunk::<4>().ok_or(Malformed)?;
+                let (took, raw) = rest.split_first_chunk::<4>().ok_or(Malformed)?;
+                Self::Signed {
+                    id,
+                    raw: raw.try_into().map_err(|_| Malformed)?,
+                    waited_us: u32::from_be_bytes(*waited),
+                    took_us: u32::from_be_bytes(*took),
+                }
             }
             4 => {
                 let (id, rest) = id()?;
@@ -194,14 +233,15 @@ impl Frame {
                 let class = Class::of(*class).ok_or(Malformed)?;
                 Self::Failed { id, class, why: String::from_utf8_lossy(why).into_owned() }
             }
+            5 => Self::Report(serde_json::from_slice(rest).map_err(|_| Malformed)?),
             _ => return Err(Malformed),
         })
     }
 }
 
 impl Class {
-    const ALL: [Self; 6] =
-        [Self::Request, Self::Session, Self::Busy, Self::Down, Self::Credentials, Self::Late];
+    const ALL: [Self; 7] =
+        [Self::Request, Self::Session, Self::Busy, Self::Down, Self::Credentials, Self::Late, Self::Gone];
 
     const fn byte(self) -> u8 {
         match self {
@@ -211,6 +251,7 @@ impl Class {
             Self::Down => 4,
             Self::Credentials => 5,
             Self::Late => 6,
+            Self::Gone => 7,
         }
     }
 
@@ -227,6 +268,7 @@ impl Class {
             Self::Down => "down",
             Self::Credentials => "credentials",
             Self::Late => "late",
+            Self::Gone => "gone",
         }
     }
 }
@@ -242,7 +284,12 @@ mod tests {
             Frame::Sign { id: 7, within_ms: 6000, key: 3, digest: B256::repeat_byte(9) },
             Frame::Status(Status::Ready { sessions: 4 }),
             Frame::Status(Status::Mismatch("another key".to_owned())),
-            Frame::Signed { id: u64::MAX, raw: [5; 64] },
+            Frame::Signed { id: u64::MAX, raw: [5; 64], waited_us: 3, took_us: u32::MAX },
+            Frame::Report(Report {
+                stuck: 2,
+                errors: [("C_Sign".to_owned(), 4)].into(),
+                ..Report::default()
+            }),
             Frame::Failed { id: 1, class: Class::Busy, why: "CKR_SESSION_COUNT".to_owned() },
         ];
         let mut bytes = Vec::new();

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing here does I/O, reads a clock or knows who is asking.
 
 pub mod calldata;
+mod checkpoint;
 mod fill;
 mod kind;
 mod message;
@@ -10,6 +11,7 @@ mod quantity;
 mod request;
 mod signature;
 
+pub use checkpoint::{ChainHead, Checkpoint, SealedText, Statement, checkpoint_digest, is_signed_checkpoint};
 pub use fill::{FillError, Filled, Quote, QuotedFees, Unsigned};
 pub use kind::{Fees, Kind, Sealed, Slot, Tx};
 pub use message::{Message, MessageError, Text};

@@ -91,7 +91,7 @@ fn split(compact: &[u8; 64]) -> ([u8; 32], [u8; 32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k256::ecdsa::SigningKey;
+    use k256::ecdsa::{RecoveryId, SigningKey, VerifyingKey};
     use k256::elliptic_curve::sec1::ToEncodedPoint as _;
     use proptest::prelude::*;
 
@@ -124,6 +124,12 @@ mod tests {
             let expected = recover(digest, &low, address(&key)).unwrap();
             prop_assert_eq!(recover(digest, &high_s(&low), address(&key)).unwrap(), expected);
             prop_assert!(*expected.s() <= split(&high_s(&low)).1, "low-s");
+            // The other library finds the same parity, and by it the same key.
+            let (theirs, id) = key.sign_prehash_recoverable(digest.as_slice()).unwrap();
+            prop_assert_eq!(expected.odd(), id.is_y_odd());
+            let id = RecoveryId::new(expected.odd(), false);
+            let recovered = VerifyingKey::recover_from_prehash(digest.as_slice(), &theirs, id).unwrap();
+            prop_assert_eq!(&recovered, key.verifying_key());
 
             let mut flipped = low;
             flipped[bit / 8] ^= 1 << (bit % 8);

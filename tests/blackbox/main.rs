@@ -14,6 +14,7 @@ mod admin;
 mod audit;
 mod connect;
 mod doctor;
+mod faults;
 mod first_steps;
 mod idempotency;
 mod json;

@@ -42,7 +42,7 @@ pub async fn tokens(config: &Config) -> Vec<Finding> {
                 TokenState::Mismatch(_) => {
                     Finding::failed("token", what, "`chancery keys list` shows what the token holds")
                 }
-                TokenState::Starting | TokenState::Down(_) => {
+                TokenState::Starting | TokenState::Restarting(_) | TokenState::Down(_) => {
                     let fix = "are `module`, `label` and `environment` right, and the token connected?";
                     Finding::failed("token", what, fix)
                 }

@@ -12,8 +12,9 @@ use serde::Serialize;
 use crate::signer::latch;
 use crate::signer::protocol::{Class, Status};
 use crate::signer::worker::attributes::SECP256K1;
-use crate::signer::worker::errors::{class_of, said};
-use crate::signer::worker::token::{find, fit_to_sign, load, private_key, public_address, read_pin};
+use crate::signer::worker::errors::{class_of_login, said};
+use crate::signer::worker::prove::{fit_to_sign, private_key, public_address};
+use crate::signer::worker::token::{find, load, log_in_once, read_pin};
 
 /// A token and how to get in.
 #[derive(Clone, Debug)]
@@ -99,14 +100,15 @@ pub fn generate(access: &TokenAccess, label: &str) -> Result<GeneratedKey, KeyEr
     ]
     .concat();
     session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(token)?;
-    let key = private_key(&session, label).map_err(KeyError::Token)?;
-    fit_to_sign(&session, key).map_err(KeyError::Unfit)?;
+    let key = private_key(&session, label).map_err(|e| KeyError::Token(e.to_string()))?;
+    fit_to_sign(&session, key).map_err(|e| KeyError::Unfit(e.to_string()))?;
     if !born_here(&session, key) {
         return Err(KeyError::Unfit(
             "the token does not say that it was made here and never left".to_owned(),
         ));
     }
     let address = public_address(&session, key)
+        .map_err(token)?
         .ok_or_else(|| KeyError::Unfit("its public key cannot be read (CKA_EC_POINT)".to_owned()))?;
     Ok(GeneratedKey { label: label.to_owned(), id: alloy_primitives::hex::encode(id), address })
 }
@@ -133,7 +135,9 @@ fn info(session: &Session, key: ObjectHandle) -> KeyInfo {
         }
     }
     let trouble = fit_to_sign(session, key).and_then(|()| private_key(session, &label).map(drop)).err();
-    KeyInfo { address: public_address(session, key), trouble, born_here: born_here(session, key), label, id }
+    let trouble = trouble.map(|trouble| trouble.to_string());
+    let address = public_address(session, key).unwrap_or_default();
+    KeyInfo { address, trouble, born_here: born_here(session, key), label, id }
 }
 
 fn born_here(session: &Session, key: ObjectHandle) -> bool {
@@ -146,7 +150,8 @@ fn born_here(session: &Session, key: ObjectHandle) -> bool {
 
 fn session(access: &TokenAccess) -> Result<Session, KeyError> {
     if let Some(latch) = &access.latch
-        && let Some(why) = latch::reason(latch).map_err(|e| KeyError::Token(e.to_string()))?
+        && let Some(why) =
+            latch::closed(latch, &access.pin_file).map_err(|e| KeyError::Token(e.to_string()))?
     {
         return Err(KeyError::Latched(why));
     }
@@ -154,12 +159,16 @@ fn session(access: &TokenAccess) -> Result<Session, KeyError> {
     let module = load(&access.module).map_err(status)?;
     let slot = find(&module, &access.label, access.serial.as_deref()).map_err(status)?;
     let session = module.open_rw_session(slot).map_err(token)?;
+    if let Some(latch) = &access.latch {
+        log_in_once(&session, &pin, &access.pin_file, latch).map_err(|refused| match refused {
+            Status::Latched(why) => KeyError::Pin(why),
+            other => status(other),
+        })?;
+        return Ok(session);
+    }
     match session.login(UserType::User, Some(&pin)) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
-        Err(error) if matches!(class_of(&error), Class::Credentials) => {
-            if let Some(latch) = &access.latch {
-                latch::close(latch, &said(&error)).map_err(|e| KeyError::Token(e.to_string()))?;
-            }
+        Err(error) if matches!(class_of_login(&error), Class::Credentials) => {
             Err(KeyError::Pin(said(&error)))
         }
         Err(error) => Err(token(error)),

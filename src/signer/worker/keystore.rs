@@ -9,7 +9,7 @@ use secrecy::ExposeSecret as _;
 use zeroize::Zeroizing;
 
 use crate::secret;
-use crate::signer::protocol::{Class, KeySetting, Status};
+use crate::signer::protocol::{KeySetting, Status};
 use crate::signer::worker::pool::{Failure, Session, Source};
 use crate::transaction::address_of_point;
 
@@ -59,7 +59,7 @@ impl Source for Keys {
 
 impl Session for KeysSession {
     fn sign(&mut self, key: u16, digest: &B256) -> Result<[u8; 64], Failure> {
-        let refused = |why: &str| Failure { class: Class::Request, why: why.to_owned() };
+        let refused = |why: &str| Failure::request(why);
         let (_, key) = self
             .0
             .iter()

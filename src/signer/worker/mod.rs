@@ -9,11 +9,14 @@ mod errors;
 pub(super) mod keys;
 mod keystore;
 mod pool;
+mod prove;
+mod tally;
 mod token;
 
 use std::io::{self, BufReader, Read, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -22,6 +25,7 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use crate::signer::protocol::{Frame, MAX_FRAME, Settings, SourceSetting, Status};
 
 use pool::{Job, Pool};
+use tally::Tally;
 use token::Token;
 
 /// How many answers may wait to be written.
@@ -67,18 +71,17 @@ pub fn run() -> io::Result<()> {
 
 fn open(settings: &Settings, answers: &SyncSender<Frame>) -> Result<(Pool, usize), Status> {
     let hang = Duration::from_millis(settings.hang_limit_ms);
+    let (tally, max_stuck, answers) = (Arc::new(Tally::default()), settings.max_stuck, answers.clone());
     match &settings.source {
         SourceSetting::Token { .. } => {
-            let token = Token::open(settings)?;
+            let token = Token::open(settings, Arc::clone(&tally))?;
             let sessions = token.sessions();
-            Ok((Pool::start(token, sessions, hang, settings.max_stuck, answers.clone()), sessions))
+            Ok((Pool::start(token, sessions, hang, max_stuck, answers, tally), sessions))
         }
         SourceSetting::Keystores { files } => {
             let keys = keystore::open(&settings.keys, files)?;
-            Ok((
-                Pool::start(keys, SOFTWARE_THREADS, hang, settings.max_stuck, answers.clone()),
-                SOFTWARE_THREADS,
-            ))
+            let pool = Pool::start(keys, SOFTWARE_THREADS, hang, max_stuck, answers, tally);
+            Ok((pool, SOFTWARE_THREADS))
         }
     }
 }

@@ -12,23 +12,43 @@ use tokio::time::Instant;
 
 use crate::signer::protocol::{Class, Frame};
 use crate::signer::worker::end;
+use crate::signer::worker::tally::Tally;
 
-/// How often the watchdog looks.
+/// How often the watchdog looks, and how often it reports.
 const WATCH: Duration = Duration::from_millis(50);
+const REPORT: Duration = Duration::from_secs(1);
 
 /// Requests that may wait; the gateway bounds what it sends, this is the second belt.
 const QUEUE: usize = 4096;
+
+/// Errors of the token without a success between them, over all threads, after which only a new process helps.
+const STRIKES: usize = 4;
+
+/// Fresh sessions that one request may have.
+const FRESH: usize = 3;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The same for a thread that has no session: others may have all that the token allows.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Something that opens sessions: a token, or files of keys.
 pub(super) trait Source: Send + Sync + 'static {
     type Session: Session;
 
     fn open(&self) -> Result<Self::Session, Failure>;
+
+    /// A code of the module said that the PIN is wrong. It is to be remembered before anything else is done.
+    fn refused(&self, _why: &str) {}
 }
 
-/// What one thread signs with.
-pub(super) trait Session {
+/// What one thread signs with. Dropping it closes it.
+pub(super) trait Session: Sized {
     fn sign(&mut self, key: u16, digest: &B256) -> Result<[u8; 64], Failure>;
+
+    /// Lets go of a session that the token has closed already.
+    fn forget(self) {}
 }
 
 /// Why a call failed.
@@ -36,6 +56,10 @@ pub(super) trait Session {
 pub(super) struct Failure {
     pub class: Class,
     pub why: String,
+    /// For metrics: one of a few.
+    pub label: String,
+    /// The token has closed the session already.
+    pub closed: bool,
 }
 
 /// A request, with the moment after which nobody wants its signature.
@@ -44,6 +68,7 @@ pub(super) struct Job {
     id: u64,
     key: u16,
     digest: B256,
+    since: Instant,
     by: Instant,
 }
 
@@ -57,38 +82,50 @@ struct Shared {
     filled: Condvar,
     seats: Mutex<Vec<Seat>>,
     answers: SyncSender<Frame>,
-    /// Threads that were given up on and have not come back.
-    stuck: AtomicUsize,
+    tally: Arc<Tally>,
+    strikes: AtomicUsize,
 }
 
-/// What the watchdog sees of a thread.
+/// What the watchdog sees of a thread: since when it is in the module, and for which request.
 struct Seat {
     thread: u64,
-    busy: Option<(u64, Instant)>,
+    busy: Option<(Option<u64>, Instant)>,
+}
+
+impl Failure {
+    pub(super) fn request(why: impl Into<String>) -> Self {
+        Self { class: Class::Request, why: why.into(), label: "request".to_owned(), closed: false }
+    }
+
+    pub(super) fn down(why: impl Into<String>) -> Self {
+        Self { class: Class::Down, why: why.into(), label: "token".to_owned(), closed: false }
+    }
 }
 
 impl Job {
     pub(super) fn new(id: u64, key: u16, digest: B256, within: Duration) -> Self {
-        let now = Instant::now();
-        Self { id, key, digest, by: now.checked_add(within).unwrap_or(now) }
+        let since = Instant::now();
+        Self { id, key, digest, since, by: since.checked_add(within).unwrap_or(since) }
     }
 }
 
 impl Pool {
-    /// Opens `sessions` sessions, all of them before the first request, and starts a thread for each.
+    /// Starts a thread for each session. Each opens its session first, and takes requests only while it has one.
     pub(super) fn start<S: Source>(
         source: S,
         sessions: usize,
         hang: Duration,
         max_stuck: usize,
         answers: SyncSender<Frame>,
+        tally: Arc<Tally>,
     ) -> Self {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             filled: Condvar::new(),
             seats: Mutex::default(),
             answers,
-            stuck: AtomicUsize::new(0),
+            tally,
+            strikes: AtomicUsize::new(0),
         });
         let source = Arc::new(source);
         let mut next = 0_u64;
@@ -113,7 +150,7 @@ impl Pool {
         let mut queue = lock(&self.shared.queue);
         if queue.len() >= QUEUE {
             drop(queue);
-            self.shared.fail(&job, Class::Busy, "the worker's queue is full");
+            self.shared.fail(job.id, Class::Busy, "the worker's queue is full");
             return;
         }
         queue.push_back(job);
@@ -133,12 +170,12 @@ impl Shared {
         }
     }
 
-    fn fail(&self, job: &Job, class: Class, why: &str) {
-        drop(self.answers.send(Frame::Failed { id: job.id, class, why: why.to_owned() }));
+    fn fail(&self, id: u64, class: Class, why: &str) {
+        drop(self.answers.send(Frame::Failed { id, class, why: why.to_owned() }));
     }
 
     /// Says that this thread is in the module from now on; false where it was given up on.
-    fn enter(&self, thread: u64, job: u64) -> bool {
+    fn enter(&self, thread: u64, job: Option<u64>) -> bool {
         let mut seats = lock(&self.seats);
         let seat = seats.iter_mut().find(|seat| seat.thread == thread);
         seat.map(|seat| seat.busy = Some((job, Instant::now()))).is_some()
@@ -150,96 +187,189 @@ impl Shared {
         let seat = seats.iter_mut().find(|seat| seat.thread == thread);
         seat.map(|seat| seat.busy = None).is_some()
     }
+
+    /// What every failure has in common. Ends the process where only a new one helps.
+    fn note<S: Source>(&self, source: &S, job: Option<&Job>, failure: &Failure) {
+        self.tally.error(&failure.label);
+        let hopeless = match failure.class {
+            Class::Gone => true,
+            Class::Credentials => {
+                source.refused(&failure.why);
+                true
+            }
+            Class::Down => self.strikes.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= STRIKES,
+            Class::Request | Class::Session | Class::Busy | Class::Late => false,
+        };
+        if hopeless {
+            tracing::error!(why = failure.why, "the token is down; the worker ends and is started anew");
+            if let Some(job) = job {
+                self.fail(job.id, failure.class, &failure.why);
+            }
+            // The answers are on their way out before the process ends.
+            drop(self.answers.send(Frame::Report(self.tally.report(0, 0))));
+            pause(Duration::from_millis(20));
+            end(1);
+        }
+    }
 }
 
 /// One thread: takes requests, signs them with its own session, and ends when it was given up on.
 fn work<S: Source>(shared: &Shared, source: &S, thread: u64) {
-    let mut session = None;
+    let (mut session, mut wait) = (None, FIRST_PAUSE);
     loop {
+        if session.is_none() {
+            // Without a session no request is taken: another thread may have one.
+            if !shared.enter(thread, None) {
+                return;
+            }
+            let opened = open(shared, source);
+            if !shared.leave(thread) {
+                return come_back(shared, opened.ok());
+            }
+            match opened {
+                Ok(opened) => (session, wait) = (Some(opened), FIRST_PAUSE),
+                Err(failure) => {
+                    shared.note(source, None, &failure);
+                    pause(jittered(wait));
+                    wait = wait.saturating_mul(2).min(LONGEST_WAIT);
+                    continue;
+                }
+            }
+        }
         let job = shared.next();
         if job.by <= Instant::now() {
             // Never signed for nobody.
-            shared.fail(&job, Class::Late, "its deadline passed before the token was asked");
+            shared.fail(job.id, Class::Late, "its deadline passed before the token was asked");
             continue;
         }
-        if !shared.enter(thread, job.id) {
+        if !shared.enter(thread, Some(job.id)) {
             return;
         }
-        let result = sign(source, &mut session, &job);
+        let began = Instant::now();
+        let result = sign(shared, source, &mut session, &job);
         if !shared.leave(thread) {
-            // Answered for by the watchdog long ago. Closing the session could hang as well.
-            shared.stuck.fetch_sub(1, Ordering::Relaxed);
-            std::mem::forget(session);
-            return;
+            return come_back(shared, session);
         }
         match result {
-            Ok(raw) => drop(shared.answers.send(Frame::Signed { id: job.id, raw })),
-            Err(failure) => {
-                shared.fail(&job, failure.class, &failure.why);
-                if failure.class == Class::Down {
-                    tracing::error!(
-                        why = failure.why,
-                        "the token is down; the worker ends and is started anew"
-                    );
-                    // The answer is on its way out before the process ends.
-                    std::thread::yield_now();
-                    pause(Duration::from_millis(20));
-                    end(1);
-                }
+            Ok(raw) => {
+                let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+                let waited_us = micros(began.saturating_duration_since(job.since));
+                let took_us = micros(began.elapsed());
+                drop(shared.answers.send(Frame::Signed { id: job.id, raw, waited_us, took_us }));
             }
+            Err(failure) => shared.fail(job.id, failure.class, &failure.why),
         }
     }
 }
 
-/// Signs; where the session turned out to be dead, once more with a fresh one.
-fn sign<S: Source>(source: &S, session: &mut Option<S::Session>, job: &Job) -> Result<[u8; 64], Failure> {
-    for last in [false, true] {
-        let open = match session.take() {
-            Some(open) => open,
-            None => source.open()?,
+/// A thread that was given up on came back. Its request was answered by the watchdog long ago, and another has its
+/// seat; closing its session could hang as well.
+fn come_back<S: Session>(shared: &Shared, session: Option<S>) {
+    shared.tally.stuck.fetch_sub(1, Ordering::Relaxed);
+    if let Some(session) = session {
+        session.forget();
+    }
+}
+
+fn open<S: Source>(shared: &Shared, source: &S) -> Result<S::Session, Failure> {
+    let session = source.open()?;
+    shared.tally.sessions.fetch_add(1, Ordering::Relaxed);
+    Ok(session)
+}
+
+fn close<S: Session>(shared: &Shared, session: Option<S>, failure: &Failure) {
+    let Some(session) = session else { return };
+    shared.tally.sessions.fetch_sub(1, Ordering::Relaxed);
+    if failure.closed { session.forget() } else { drop(session) }
+}
+
+/// Signs. What a fresh session or a little patience mends is mended within the request's deadline; signing the same
+/// digest again is harmless, as only one signature is ever answered.
+fn sign<S: Source>(
+    shared: &Shared,
+    source: &S,
+    session: &mut Option<S::Session>,
+    job: &Job,
+) -> Result<[u8; 64], Failure> {
+    let (mut fresh, mut wait) = (0_usize, FIRST_PAUSE);
+    loop {
+        let attempt = match session.take() {
+            Some(open) => Ok(open),
+            None => open(shared, source),
         };
-        let open = session.insert(open);
-        match open.sign(job.key, &job.digest) {
-            Err(failure) if failure.class == Class::Session => {
-                *session = None;
-                if last {
-                    return Err(failure);
-                }
+        let failure = match attempt.and_then(|open| session.insert(open).sign(job.key, &job.digest)) {
+            Ok(raw) => {
+                shared.strikes.store(0, Ordering::Relaxed);
+                return Ok(raw);
             }
-            Err(failure) if failure.class == Class::Busy && !last => pause(Duration::from_millis(20)),
-            result => return result,
+            Err(failure) => failure,
+        };
+        shared.note(source, Some(job), &failure);
+        match failure.class {
+            Class::Session | Class::Down => close(shared, session.take(), &failure),
+            Class::Busy => {}
+            _ => return Err(failure),
+        }
+        fresh = fresh.saturating_add(usize::from(failure.class != Class::Busy));
+        let pausing = jittered(wait);
+        let in_time = Instant::now().checked_add(pausing).is_some_and(|then| then < job.by);
+        if fresh > FRESH || !in_time {
+            return Err(failure);
+        }
+        // A lost session is replaced at once; a token in trouble gets a little time.
+        if failure.class != Class::Session {
+            pause(pausing);
+            wait = wait.saturating_mul(2).min(LONGEST_PAUSE);
         }
     }
-    Err(Failure { class: Class::Session, why: "two sessions in a row were dead".to_owned() })
 }
 
 /// Gives up on calls that hang: their requests are answered, and other threads take their seats. Above
 /// `max_stuck` the module is beyond hope, and the process ends.
 fn watch(shared: &Shared, hang: Duration, max_stuck: usize, mut seat: impl FnMut()) {
+    let mut reported = Instant::now();
     loop {
         pause(WATCH);
         let now = Instant::now();
-        let mut lost = Vec::new();
+        let (mut lost, mut busy) = (Vec::new(), 0_usize);
         lock(&shared.seats).retain(|seat| match seat.busy {
             Some((job, since)) if now.saturating_duration_since(since) > hang => {
                 lost.push(job);
                 false
             }
-            _ => true,
+            other => {
+                busy = busy.saturating_add(usize::from(other.is_some()));
+                true
+            }
         });
-        for id in lost {
-            let stuck = shared.stuck.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        for job in lost {
+            let stuck = shared.tally.give_up();
             tracing::error!(stuck, "a call into the token's module hangs; its thread is given up");
-            let why = "the token did not answer; the call was given up".to_owned();
-            drop(shared.answers.send(Frame::Failed { id, class: Class::Late, why }));
+            if let Some(id) = job {
+                shared.fail(id, Class::Late, "the token did not answer; the call was given up");
+            }
             if stuck > max_stuck {
                 tracing::error!("too many calls hang; the worker ends and is started anew");
+                drop(shared.answers.send(Frame::Report(shared.tally.report(0, 0))));
                 pause(Duration::from_millis(20));
                 end(1);
             }
             seat();
         }
+        if now.saturating_duration_since(reported) >= REPORT {
+            let report = shared.tally.report(busy, lock(&shared.queue).len());
+            drop(shared.answers.send(Frame::Report(report)));
+            reported = now;
+        }
     }
+}
+
+/// Between a half and the whole, so that threads do not come back all at once.
+fn jittered(time: Duration) -> Duration {
+    let half = time.checked_div(2).unwrap_or(time);
+    let random = getrandom::u32().unwrap_or_default();
+    let part = u64::try_from(half.as_micros()).unwrap_or_default().saturating_mul(u64::from(random));
+    half.saturating_add(Duration::from_micros(part.checked_shr(32).unwrap_or_default()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, and no runtime in this process")]

@@ -1,13 +1,13 @@
 //! A PKCS#11 token: opened, logged in once, and every key proved before the first request.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::{Address, B256, keccak256};
+use alloy_primitives::B256;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::object::ObjectHandle;
 use cryptoki::session::{Session as Handle, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
@@ -15,10 +15,10 @@ use cryptoki::types::AuthPin;
 use crate::secret;
 use crate::signer::latch;
 use crate::signer::protocol::{Class, KeySetting, Settings, SourceSetting, Status};
-use crate::signer::worker::attributes::{SECP256K1, address_of};
-use crate::signer::worker::errors::{class_of, failure, said};
+use crate::signer::worker::errors::{class_of_login, failure, said};
 use crate::signer::worker::pool::{Failure, Session, Source};
-use crate::transaction::recover;
+use crate::signer::worker::prove::{Unproved, private_key, prove};
+use crate::signer::worker::tally::Tally;
 
 /// A token that is logged in, and holds what the configuration says.
 pub(super) struct Token {
@@ -27,14 +27,15 @@ pub(super) struct Token {
     pin: AuthPin,
     keys: Vec<KeySetting>,
     sessions: usize,
+    latch: PathBuf,
+    tally: Arc<Tally>,
     /// Logs in one session at a time, so that a PIN that is refused is refused once.
     gate: Mutex<Gate>,
 }
 
 struct Gate {
     /// Kept open and unused: a token forgets its login with its last session.
-    _anchor: Handle,
-    latch: PathBuf,
+    anchor: Option<Handle>,
     refused: Option<Failure>,
 }
 
@@ -45,12 +46,12 @@ pub(super) struct TokenSession {
 }
 
 impl Token {
-    pub(super) fn open(settings: &Settings) -> Result<Self, Status> {
+    pub(super) fn open(settings: &Settings, tally: Arc<Tally>) -> Result<Self, Status> {
         let SourceSetting::Token { module, label, serial, pin_file, latch, sessions } = &settings.source
         else {
             return Err(Status::Down("these are no settings of a token".to_owned()));
         };
-        if let Some(why) = latch::reason(latch).map_err(|e| Status::Down(e.to_string()))? {
+        if let Some(why) = latch::closed(latch, pin_file).map_err(|e| Status::Down(e.to_string()))? {
             return Err(Status::Latched(why));
         }
         let pin = read_pin(pin_file)?;
@@ -58,7 +59,8 @@ impl Token {
         let slot = find(&module, label, serial.as_deref())?;
         let info = module.get_token_info(slot).map_err(|e| Status::Down(said(&e)))?;
         let anchor = module.open_rw_session(slot).map_err(|e| Status::Down(said(&e)))?;
-        log_in_once(&anchor, &pin, latch)?;
+        log_in_once(&anchor, &pin, pin_file, latch)?;
+        tally.login();
         for key in &settings.keys {
             prove(&anchor, key)?;
         }
@@ -71,8 +73,9 @@ impl Token {
         if sessions == 0 {
             return Err(Status::Down("it allows one session only; two are needed".to_owned()));
         }
-        let gate = Mutex::new(Gate { _anchor: anchor, latch: latch.clone(), refused: None });
-        Ok(Self { module, slot, pin, keys: settings.keys.clone(), sessions, gate })
+        let gate = Mutex::new(Gate { anchor: Some(anchor), refused: None });
+        let (keys, latch) = (settings.keys.clone(), latch.clone());
+        Ok(Self { module, slot, pin, keys, sessions, latch, tally, gate })
     }
 
     pub(super) const fn sessions(&self) -> usize {
@@ -89,18 +92,29 @@ impl Token {
             return Err(refused.clone());
         }
         match session.login(UserType::User, Some(&self.pin)) {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-            Err(error) if matches!(class_of(&error), Class::Credentials) => {
-                let why = said(&error);
-                if let Err(error) = latch::close(&gate.latch, &why) {
-                    tracing::error!(%error, "the PIN latch cannot be written");
-                }
-                // The worker ends, and the next one finds the latch.
-                let refused = Failure { class: Class::Down, why };
-                gate.refused = Some(refused.clone());
-                Err(refused)
+            Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+            Ok(()) => {
+                self.tally.login();
+                self.keep_anchor(&mut gate);
+                Ok(())
             }
-            Err(error) => Err(failure(&error)),
+            Err(error) => {
+                let failure = Failure { class: class_of_login(&error), ..failure(&error) };
+                if failure.class == Class::Credentials {
+                    self.refused(&failure.why);
+                    gate.refused = Some(failure.clone());
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// A login that was lost may have been lost with every session, and with the anchor. A handle of one that is gone
+    /// is not closed: its number may be another session's by now.
+    fn keep_anchor(&self, gate: &mut Gate) {
+        let holds = gate.anchor.as_ref().is_some_and(|anchor| anchor.get_session_info().is_ok());
+        if !holds && let Ok(anchor) = self.module.open_rw_session(self.slot) {
+            std::mem::forget(gate.anchor.replace(anchor));
         }
     }
 }
@@ -114,27 +128,38 @@ impl Source for Token {
         self.log_in(&session)?;
         let mut keys = Vec::with_capacity(self.keys.len());
         for key in &self.keys {
-            let handle =
-                private_key(&session, &key.label).map_err(|why| Failure { class: Class::Down, why })?;
+            let handle = private_key(&session, &key.label).map_err(|error| match error {
+                Unproved::Token(error) => failure(&error),
+                // It was there when the worker started. Nothing less than the whole proof will do now.
+                Unproved::Mismatch(why) => Failure { class: Class::Gone, ..Failure::down(why) },
+            })?;
             keys.push((key.number, handle));
         }
         Ok(TokenSession { session, keys })
+    }
+
+    /// The worker ends after this, and the next one finds the latch.
+    fn refused(&self, why: &str) {
+        if let Err(error) = latch::refuse(&self.latch, why) {
+            tracing::error!(%error, "the PIN latch cannot be written");
+        }
     }
 }
 
 impl Session for TokenSession {
     fn sign(&mut self, key: u16, digest: &B256) -> Result<[u8; 64], Failure> {
         let handle = self.keys.iter().find(|(number, _)| *number == key).map(|(_, handle)| *handle);
-        let handle = handle.ok_or_else(|| Failure {
-            class: Class::Request,
-            why: "the worker has no key of this number".to_owned(),
-        })?;
+        let handle = handle.ok_or_else(|| Failure::request("the worker has no key of this number"))?;
         sign(&self.session, handle, digest).map_err(|error| failure(&error))
+    }
+
+    fn forget(self) {
+        std::mem::forget(self.session);
     }
 }
 
 /// `CKM_ECDSA` over exactly 32 bytes: modules also sign 0 or 1,000, so the type is the check.
-fn sign(session: &Handle, key: ObjectHandle, digest: &B256) -> Result<[u8; 64], Error> {
+pub(super) fn sign(session: &Handle, key: ObjectHandle, digest: &B256) -> Result<[u8; 64], Error> {
     let raw = session.sign(&Mechanism::Ecdsa, key, digest.as_slice())?;
     <[u8; 64]>::try_from(raw.as_slice()).map_err(Error::TryFromSlice)
 }
@@ -184,15 +209,22 @@ pub(super) fn read_pin(file: &Path) -> Result<AuthPin, Status> {
 }
 
 /// The one attempt that a PIN gets.
-fn log_in_once(session: &Handle, pin: &AuthPin, latch: &Path) -> Result<(), Status> {
+pub(super) fn log_in_once(
+    session: &Handle,
+    pin: &AuthPin,
+    pin_file: &Path,
+    latch: &Path,
+) -> Result<(), Status> {
     let io =
         |e: std::io::Error| Status::Down(format!("the PIN latch {} cannot be written: {e}", latch.display()));
-    latch::close(latch, "the process ended while it logged in").map_err(io)?;
+    latch::close(latch).map_err(io)?;
     match session.login(UserType::User, Some(pin)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => latch::open(latch).map_err(io),
-        Err(error) if matches!(class_of(&error), Class::Credentials) => {
+        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
+            latch::accept(latch, pin_file).map_err(io)
+        }
+        Err(error) if matches!(class_of_login(&error), Class::Credentials) => {
             let why = said(&error);
-            latch::close(latch, &why).map_err(io)?;
+            latch::refuse(latch, &why).map_err(io)?;
             Err(Status::Latched(why))
         }
         Err(error) => {
@@ -200,91 +232,4 @@ fn log_in_once(session: &Handle, pin: &AuthPin, latch: &Path) -> Result<(), Stat
             Err(Status::Down(said(&error)))
         }
     }
-}
-
-/// Exactly one private key of this label: labels are not unique, and the first of two may be another account's.
-pub(super) fn private_key(session: &Handle, label: &str) -> Result<ObjectHandle, String> {
-    let template = [Attribute::Class(ObjectClass::PRIVATE_KEY), Attribute::Label(label.as_bytes().to_vec())];
-    let found = session.find_objects(&template).map_err(|e| said(&e))?;
-    match found.as_slice() {
-        [key] => Ok(*key),
-        [] => Err(format!("it has no private key labelled `{label}`")),
-        _ => Err(format!("it has {} private keys labelled `{label}`; labels must be unique", found.len())),
-    }
-}
-
-/// Everything that must be true of a key before it is used, the last being a signature that recovers to its address.
-fn prove(session: &Handle, key: &KeySetting) -> Result<(), Status> {
-    let wrong = |why: String| Status::Mismatch(format!("key `{}`: {why}", key.label));
-    let handle = private_key(session, &key.label).map_err(wrong)?;
-    fit_to_sign(session, handle).map_err(wrong)?;
-    let found = public_address(session, handle);
-    if let Some(found) = found
-        && found != key.address
-    {
-        return Err(wrong(format!("its address is {found}, the configuration pins {}", key.address)));
-    }
-    let digest = keccak256(b"chancery start-up probe");
-    let raw = sign(session, handle, &digest).map_err(|e| match class_of(&e) {
-        Class::Request => wrong(said(&e)),
-        _ => Status::Down(said(&e)),
-    })?;
-    recover(digest, &raw, key.address).map(drop).map_err(|_| {
-        wrong(format!("its signature is not by {}, the address that the configuration pins", key.address))
-    })
-}
-
-/// The attributes that a signing key must have. Missing ones count as wrong where they protect the key.
-pub(super) fn fit_to_sign(session: &Handle, key: ObjectHandle) -> Result<(), String> {
-    let asked = [
-        AttributeType::KeyType,
-        AttributeType::EcParams,
-        AttributeType::Sign,
-        AttributeType::Sensitive,
-        AttributeType::Extractable,
-        AttributeType::AlwaysAuthenticate,
-    ];
-    let found = session.get_attributes(key, &asked).map_err(|e| said(&e))?;
-    let has = |wanted: &Attribute| found.contains(wanted);
-    let curve = found.iter().any(|a| matches!(a, Attribute::EcParams(oid) if oid.as_slice() == SECP256K1));
-    for (fine, why) in [
-        (has(&Attribute::KeyType(KeyType::EC)), "it is no elliptic-curve key"),
-        (curve, "its curve is not secp256k1 (1.3.132.0.10)"),
-        (has(&Attribute::Sign(true)), "CKA_SIGN is not true: it may not sign"),
-        (has(&Attribute::Sensitive(true)), "CKA_SENSITIVE is not true: its value can be read"),
-        (
-            has(&Attribute::Extractable(false)),
-            "CKA_EXTRACTABLE is not false: it can be taken out of the token",
-        ),
-        (
-            !has(&Attribute::AlwaysAuthenticate(true)),
-            "CKA_ALWAYS_AUTHENTICATE is true: it wants the PIN for each signature, which is not supported",
-        ),
-    ] {
-        if !fine {
-            return Err(why.to_owned());
-        }
-    }
-    Ok(())
-}
-
-/// The address by the public key, which stands on an object of its own with the same `CKA_ID`, or on the private key.
-pub(super) fn public_address(session: &Handle, private: ObjectHandle) -> Option<Address> {
-    let point = |object: ObjectHandle| {
-        session.get_attributes(object, &[AttributeType::EcPoint]).ok()?.into_iter().find_map(|a| match a {
-            Attribute::EcPoint(point) => address_of(&point),
-            _ => None,
-        })
-    };
-    let id = session.get_attributes(private, &[AttributeType::Id]).ok()?.into_iter().find_map(|a| match a {
-        Attribute::Id(id) if !id.is_empty() => Some(id),
-        _ => None,
-    });
-    let public = id.and_then(|id| {
-        let template = [Attribute::Class(ObjectClass::PUBLIC_KEY), Attribute::Id(id)];
-        let found = session.find_objects(&template).ok()?;
-        // Two public keys of one id tell nothing.
-        if let [one] = found.as_slice() { point(*one) } else { None }
-    });
-    public.or_else(|| point(private))
 }

@@ -8,6 +8,7 @@ mod gateway;
 mod node;
 mod process;
 mod recorder;
+pub mod test_token;
 mod token;
 mod tools;
 
@@ -18,6 +19,7 @@ pub use gateway::{Gateway, World};
 pub use node::Node;
 pub use process::{Output, Process, run};
 pub use recorder::Fault;
+pub use test_token::{TestKey, TestToken};
 pub use token::{PIN, RemoteToken};
 pub use tools::{Tool, remote_module, repository, softhsm_module, spy_module, tool};
 

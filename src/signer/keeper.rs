@@ -1,0 +1,361 @@
+//! Keeps a token's worker alive: starts the process, hands it what waits, and starts another when it ends.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdStream;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::signer::link::TokenState;
+use crate::signer::protocol::{Class, Frame, MAX_FRAME, Report, Settings, SourceSetting, Status};
+use crate::signer::queue::{Job, Queue};
+use crate::signer::{SignError, latch};
+
+/// How many requests a worker has for each session: enough to keep it busy, few enough that the line before it stays
+/// fair.
+const IN_FLIGHT: usize = 4;
+
+/// How long a worker may take to load its module, log in and prove its keys: as long as several calls may.
+const START_CALLS: u32 = 3;
+const SHORTEST_START: Duration = Duration::from_secs(2);
+
+/// To decrypt files of keys takes long by intention.
+const DECRYPTION: Duration = Duration::from_secs(20);
+
+/// How long requests wait for a new worker.
+const RESTART: Duration = Duration::from_secs(3);
+
+/// A worker that was ready is started again at once. Where one after the other dies within a second, there is a pause
+/// between them from the fourth on: they would only go on to die.
+const GOOD_LIFE: Duration = Duration::from_secs(1);
+const SHORT_LIVES: u32 = 3;
+
+/// A request that two workers died of is not given to a third.
+const TRIES: u8 = 2;
+
+const FIRST_BACK_OFF: Duration = Duration::from_millis(200);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(10);
+
+/// The same after a worker that was ready, if only for a moment: its token is there.
+const LONGEST_AFTER_READY: Duration = Duration::from_secs(1);
+
+/// One for each token, for as long as the gateway runs.
+pub(super) struct Keeper {
+    pub settings: Settings,
+    pub executable: PathBuf,
+    pub queue: Arc<Queue>,
+    pub tell: watch::Sender<TokenState>,
+    pub distrust: watch::Receiver<u64>,
+    pub stop: CancellationToken,
+    pub name: Arc<str>,
+}
+
+/// How a life ended.
+struct End {
+    state: TokenState,
+    /// For how long it was ready.
+    ready: Option<Duration>,
+    /// What it had waits for the next one, which is to be started at once.
+    again: bool,
+}
+
+/// Requests that are with the worker, by id.
+#[derive(Default)]
+struct Pending {
+    jobs: Mutex<HashMap<u64, Job>>,
+    answered: Notify,
+}
+
+impl Keeper {
+    pub(super) async fn run(self) {
+        let (mut wait, mut short_lives) = (FIRST_BACK_OFF, 0_u32);
+        for life in 1_u64.. {
+            let Err(end) = self.one_life(life, short_lives < SHORT_LIVES).await else { return };
+            metrics::counter!("chancery_worker_starts_total", "token" => self.name.to_string()).increment(1);
+            let was_short = end.ready.is_some_and(|ready| ready < GOOD_LIFE);
+            short_lives = if was_short { short_lives.saturating_add(1) } else { 0 };
+            if end.again {
+                wait = FIRST_BACK_OFF;
+                continue;
+            }
+            tracing::error!(token = %self.name, state = %end.state, "the token is not available");
+            let longest = if end.ready.is_some() { LONGEST_AFTER_READY } else { LONGEST_BACK_OFF };
+            wait = wait.min(longest);
+            let pause = self.pause(&end.state, wait);
+            self.refuse(end.state.clone());
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = pause => {}
+            }
+            // Whoever came in at the very moment of the end.
+            self.refuse(end.state);
+            wait = wait.saturating_mul(2).min(longest);
+        }
+    }
+
+    /// Says that the token is down, to whoever asks and whoever waits.
+    fn refuse(&self, state: TokenState) {
+        let why = state.to_string();
+        self.tell.send_replace(state);
+        while let Some(job) = self.queue.try_next() {
+            drop(job.reply.send(Err(self.down(&why))));
+        }
+    }
+
+    fn down(&self, why: &str) -> SignError {
+        SignError::Down { token: self.name.to_string(), why: why.to_owned() }
+    }
+
+    /// A latch is waited out: nothing is tried until an operator opens it.
+    fn pause(&self, why: &TokenState, wait: Duration) -> impl Future<Output = ()> + use<> {
+        let latched = match (&self.settings.source, why) {
+            (SourceSetting::Token { latch, .. }, TokenState::PinLatched(_)) => Some(latch.clone()),
+            _ => None,
+        };
+        async move {
+            tokio::time::sleep(wait).await;
+            if let Some(file) = latched {
+                while !matches!(latch::reason(&file), Ok(None)) {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+
+    /// Starts a worker and serves it until it ends; `Ok` when we are to stop.
+    async fn one_life(&self, life: u64, even_if_short: bool) -> Result<(), End> {
+        let stillborn = |state| End { state, ready: None, again: false };
+        let (mut child, mut from, mut to, sessions) = self.start().await.map_err(stillborn)?;
+        tracing::info!(token = %self.name, sessions, keys = self.settings.keys.len(), "token ready, every key proved");
+        self.tell.send_replace(TokenState::Ready { sessions });
+        let ready = metrics::gauge!("chancery_token_ready", "token" => self.name.to_string());
+        ready.set(1.0);
+
+        let since = Instant::now();
+        let (pending, mut distrust) = (Pending::default(), self.distrust.clone());
+        let window = sessions.saturating_mul(IN_FLIGHT).max(16);
+        let why = tokio::select! {
+            () = self.stop.cancelled() => return Ok(()),
+            () = hand_over(&self.queue, &mut to, &pending, window) => "the socket to its worker broke".to_owned(),
+            why = self.take_back(&mut from, &pending, life) => why,
+            _ = distrust.wait_for(|last| *last >= life) => "it signed with another key than it was to".to_owned(),
+            status = child.wait() => status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})")),
+        };
+        ready.set(0.0);
+        let lived = since.elapsed();
+        let again = even_if_short || lived >= GOOD_LIFE;
+        if again {
+            tracing::warn!(token = %self.name, why, "the signer worker is started anew");
+            self.tell.send_replace(TokenState::Restarting(why.clone()));
+        }
+        self.put_back(pending, &why, again);
+        Err(End { state: TokenState::Down(why), ready: Some(lived), again })
+    }
+
+    /// Gives each answer to whoever waits for it; returns why there will be no more.
+    async fn take_back(&self, from: &mut OwnedReadHalf, pending: &Pending, life: u64) -> String {
+        let name = &self.name;
+        let of_token = |metric| metrics::histogram!(metric, "token" => name.to_string());
+        let (waited, took) =
+            (of_token("chancery_token_wait_seconds"), of_token("chancery_token_call_seconds"));
+        loop {
+            let (id, result) = match read(from).await {
+                Ok(Frame::Signed { id, raw, waited_us, took_us }) => {
+                    waited.record(Duration::from_micros(waited_us.into()).as_secs_f64());
+                    took.record(Duration::from_micros(took_us.into()).as_secs_f64());
+                    (id, Ok((raw, life)))
+                }
+                Ok(Frame::Failed { id, class, why }) => (id, Err(error_of(class, name, why))),
+                Ok(Frame::Report(report)) => {
+                    publish(&report, name, self.queue.len());
+                    continue;
+                }
+                Ok(Frame::Status(Status::Down(why) | Status::Mismatch(why) | Status::Latched(why))) => {
+                    return why;
+                }
+                Ok(_) => return "its worker does not keep to the protocol".to_owned(),
+                Err(error) => return format!("its worker process is gone ({error})"),
+            };
+            if let Some(job) = pending.take(id) {
+                drop(job.reply.send(result));
+            }
+        }
+    }
+
+    /// What a worker had when it ended waits for the next one: signing the same digest again is harmless, as only one
+    /// of the signatures is ever seen.
+    fn put_back(&self, pending: Pending, why: &str, again: bool) {
+        let now = Instant::now();
+        let jobs = pending.jobs.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs: Vec<(u64, Job)> = jobs.into_iter().collect();
+        jobs.sort_unstable_by_key(|(id, _)| *id);
+        let mut back = Vec::new();
+        for (_, job) in jobs {
+            if again && job.tries < TRIES && job.is_wanted(now) {
+                back.push(job);
+            } else {
+                drop(job.reply.send(Err(self.down(why))));
+            }
+        }
+        self.queue.put_back(back);
+    }
+
+    /// A worker that is ready, with how many sessions it has.
+    async fn start(&self) -> Result<(Child, OwnedReadHalf, OwnedWriteHalf, usize), TokenState> {
+        let down = |why: &dyn fmt::Display| TokenState::Down(why.to_string());
+        let (child, stream) = self.spawn().map_err(|e| down(&e))?;
+        let (mut from, mut to) = stream.into_split();
+        let mut out = Vec::new();
+        Frame::Settings(serde_json::to_vec(&self.settings).map_err(|e| down(&e))?).write(&mut out);
+        to.write_all(&out).await.map_err(|e| down(&e))?;
+        let word = async {
+            let first = timeout(RESTART, wait_readable(&from)).await;
+            if first.is_err() && matches!(*self.tell.borrow(), TokenState::Restarting(_)) {
+                self.refuse(down(&"its worker takes long to start anew"));
+            }
+            read(&mut from).await
+        };
+        match timeout(self.patience(), word).await {
+            Ok(Ok(Frame::Status(Status::Ready { sessions }))) => Ok((child, from, to, sessions)),
+            Ok(Ok(Frame::Status(Status::Mismatch(why)))) => Err(TokenState::Mismatch(why)),
+            Ok(Ok(Frame::Status(Status::Latched(why)))) => Err(TokenState::PinLatched(why)),
+            Ok(Ok(Frame::Status(Status::Down(why)))) => Err(TokenState::Down(why)),
+            Ok(_) => Err(down(&"its worker process ended before it was ready")),
+            Err(_) => Err(down(&"it did not get ready in time")),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        match &self.settings.source {
+            SourceSetting::Token { .. } => {
+                let call = Duration::from_millis(self.settings.hang_limit_ms);
+                call.saturating_mul(START_CALLS).max(SHORTEST_START)
+            }
+            SourceSetting::Keystores { .. } => DECRYPTION,
+        }
+    }
+
+    /// The socketpair's other end is the worker's standard input: nothing about the token is in its arguments.
+    fn spawn(&self) -> std::io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = StdStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = Command::new(&self.executable)
+            .arg("signer-worker")
+            .env_clear()
+            .envs(&self.settings.environment)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok((child, UnixStream::from_std(ours)?))
+    }
+}
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Job>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, id: u64) -> Option<Job> {
+        let job = self.lock().remove(&id);
+        self.answered.notify_one();
+        job
+    }
+
+    /// Waits until the worker has room. What it never answered is not waited for longer than anybody wants it.
+    async fn room(&self, window: usize) -> usize {
+        loop {
+            let answered = self.answered.notified();
+            {
+                let mut jobs = self.lock();
+                if jobs.len() >= window {
+                    let now = Instant::now();
+                    jobs.retain(|_, job| job.is_wanted(now));
+                }
+                if jobs.len() < window {
+                    return window.saturating_sub(jobs.len());
+                }
+            }
+            drop(timeout(Duration::from_millis(100), answered).await);
+        }
+    }
+}
+
+/// Writes what waits, many requests in one write, for as long as the worker has room.
+async fn hand_over(queue: &Queue, to: &mut OwnedWriteHalf, pending: &Pending, window: usize) {
+    let (mut id, mut out) = (0_u64, Vec::new());
+    loop {
+        let room = pending.room(window).await;
+        let first = queue.next().await;
+        out.clear();
+        let now = Instant::now();
+        let more = std::iter::from_fn(|| queue.try_next()).take(room.saturating_sub(1));
+        for mut job in std::iter::once(first).chain(more) {
+            if !job.is_wanted(now) {
+                continue;
+            }
+            let within = job.by.saturating_duration_since(now).as_millis();
+            let within_ms = u32::try_from(within).unwrap_or(u32::MAX);
+            id = id.wrapping_add(1);
+            Frame::Sign { id, within_ms, key: job.key, digest: job.digest }.write(&mut out);
+            job.tries = job.tries.saturating_add(1);
+            pending.lock().insert(id, job);
+        }
+        if to.write_all(&out).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn error_of(class: Class, name: &Arc<str>, why: String) -> SignError {
+    metrics::counter!("chancery_token_errors_total", "token" => name.to_string(), "class" => class.label())
+        .increment(1);
+    let token = name.to_string();
+    match class {
+        Class::Late => SignError::Timeout,
+        Class::Busy => SignError::Busy { token },
+        Class::Request => SignError::Refused { token, why },
+        Class::Session | Class::Down | Class::Gone | Class::Credentials => SignError::Down { token, why },
+    }
+}
+
+fn publish(report: &Report, name: &Arc<str>, queued: usize) {
+    let token = || name.to_string();
+    let counted = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    metrics::gauge!("chancery_token_sessions", "token" => token()).set(counted(report.sessions));
+    metrics::gauge!("chancery_token_busy_sessions", "token" => token()).set(counted(report.busy));
+    let waiting = queued.saturating_add(report.waiting);
+    metrics::gauge!("chancery_token_waiting", "token" => token()).set(counted(waiting));
+    metrics::gauge!("chancery_token_stuck_calls", "token" => token()).set(counted(report.stuck));
+    metrics::counter!("chancery_token_given_up_total", "token" => token()).increment(report.replaced);
+    metrics::counter!("chancery_token_logins_total", "token" => token()).increment(report.logins);
+    for (code, count) in &report.errors {
+        metrics::counter!("chancery_token_codes_total", "token" => token(), "code" => code.clone())
+            .increment(*count);
+    }
+}
+
+/// Waits until there is something to read, or the end; loses nothing of it.
+async fn wait_readable(from: &OwnedReadHalf) {
+    drop(from.readable().await);
+}
+
+async fn read(from: &mut OwnedReadHalf) -> std::io::Result<Frame> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).await?;
+    let length = Frame::length(length).map_err(std::io::Error::other)?.min(MAX_FRAME);
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).await?;
+    Frame::read(&body).map_err(std::io::Error::other)
+}

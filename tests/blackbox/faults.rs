@@ -1,0 +1,251 @@
+//! What the signer does when its token fails, with the test token of `tests/token/`: in every function, with every
+//! code, and in worse ways. The signer runs in this process; its workers are the program as built.
+
+mod bench;
+mod start;
+mod table;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chancery::signer::{SignError, TokenState};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::kit::test_token::places;
+use crate::kit::{TestToken, World, eventually, signer_of};
+
+use bench::{Bench, Parts};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_06_only_the_accounts_own_low_s_signature_leaves() {
+    let (world, token) = TestToken::before(World::new().await);
+    let gateway = world.append("\n[signer]\ndeadline = \"2s\"\n").start().await;
+    let trader = gateway.client("trader");
+    let greet = async || trader.call("personal_sign", json!(["0x68656c6c6f", gateway.treasury()])).await;
+    let digest = alloy_primitives::eip191_hash_message("hello");
+    for (bad, fine) in
+        [("high-s", true), ("wrong-key", false), ("flipped-bit", false), ("zero", false), ("short", false)]
+    {
+        token.faults(&[&format!("on = \"signature\"; signature = \"{bad}\"")]);
+        let mut refused = 0;
+        for _ in 0..4 {
+            match greet().await {
+                Ok(answer) => {
+                    assert!(fine, "{bad}: {answer}");
+                    let signature: alloy_primitives::Signature = answer.as_str().unwrap().parse().unwrap();
+                    assert!(signature.normalize_s().is_none(), "{bad}: high-s left");
+                    assert_eq!(signer_of(digest, &signature), gateway.treasury(), "{bad}");
+                }
+                Err(error) => {
+                    assert_eq!(error.data["code"], "signer_unavailable", "{bad}: {error:?}");
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(refused, if fine { 0 } else { 4 }, "{bad}");
+        token.lift();
+        eventually("a signature", async || greet().await.ok()).await;
+    }
+    assert!(gateway.log().contains("ALARM"), "nobody was told");
+    assert!(gateway.metric("chancery_bad_signatures_total").await >= 3.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_13_lost_sessions_and_lost_logins_cost_no_request() {
+    for what in ["sessions", "login"] {
+        let bench = Bench::of_one("", 8, "deadline = \"5s\"").await;
+        let token = &bench.lanes[0].token;
+        bench.sign_well(0).await;
+        for round in 0..3 {
+            token.faults(&[&format!("on = \"C_Sign\"; skip = 20; times = 1; lose = \"{what}\"")]);
+            let signed = bench.sign_at_once(0, 64).await;
+            let failed: Vec<_> = signed.iter().filter(|result| result.is_err()).collect();
+            assert!(failed.is_empty(), "{what}, round {round}: {failed:?}");
+        }
+        assert!(token.calls("C_Login") >= 3, "nothing was lost: {what}");
+        assert_eq!(token.calls("C_Initialize"), 1, "{what}: no new worker was needed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_13_half_a_per_mille_of_calls_hanging_for_ever_costs_little() {
+    let bench = Bench::of_one("", 16, "deadline = \"1s\"\nmax_stuck = 16").await;
+    let token = &bench.lanes[0].token;
+    // As a token on the network; each signature is two calls of C_Sign.
+    let latency = "on = \"C_Sign\"; delay_us = 2000";
+    token.faults(&[latency]);
+    let (well, _) = bench.load(0, 64, Duration::from_secs(3)).await;
+    token.faults(&[latency, "on = \"C_Sign\"; chance = 0.00025; hang = \"for-ever\""]);
+    let (with_hangs, errors) = bench.load(0, 64, Duration::from_secs(6)).await;
+    println!("{well:.0} signatures/s well, {with_hangs:.0} with hangs; errors {errors:?}");
+    assert!(with_hangs > 0.5 * well, "{with_hangs:.0} of {well:.0} signatures/s");
+    let failed: u32 = errors.values().sum();
+    assert!(f64::from(failed) < 0.01 * with_hangs * 6.0, "{errors:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_13_a_worker_killed_under_load_loses_no_request() {
+    let bench = Bench::of_one("", 4, "deadline = \"5s\"").await;
+    let token = &bench.lanes[0].token;
+    let kills = async {
+        for round in 0_u64..5 {
+            sleep(Duration::from_millis(1200 + 37 * round)).await;
+            let worker = i32::try_from(token.count(places::PROCESS)).unwrap();
+            kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
+        }
+    };
+    let (load, ()) = tokio::join!(bench.load(0, 16, Duration::from_secs(8)), kills);
+    let (rate, errors) = load;
+    println!("{rate:.0} signatures/s over 5 kills");
+    assert!(errors.is_empty(), "{errors:?}");
+    assert_eq!(token.calls("C_Initialize"), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_02_workers_killed_under_load_lose_and_double_no_transaction() {
+    let (world, token) = TestToken::before(World::new().await);
+    let gateway = world.start().await;
+    let kills = async {
+        for round in 0_u64..5 {
+            sleep(Duration::from_millis(1100 + 31 * round)).await;
+            let worker = i32::try_from(token.count(places::PROCESS)).unwrap();
+            kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
+        }
+    };
+    let payments = async {
+        let mut hashes = Vec::new();
+        for round in 0..14_u64 {
+            for answer in gateway.send_at_once((1..=5).map(|wei| gateway.payment(10 * round + wei))).await {
+                hashes.push(answer.unwrap());
+            }
+            sleep(Duration::from_millis(300)).await;
+        }
+        hashes
+    };
+    let (mut hashes, ()) = tokio::join!(payments, kills);
+    gateway.settled().await;
+    let sent = hashes.len();
+    hashes.sort_unstable_by_key(ToString::to_string);
+    hashes.dedup();
+    assert_eq!((sent, hashes.len()), (70, 70), "each has a hash of its own");
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 70, "and is mined, and nothing else");
+    assert!(token.calls("C_Initialize") >= 6);
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_13_a_session_limit_is_kept_to_whether_or_not_it_is_announced() {
+    for announced in [true, false] {
+        let settings = format!("session_limit = 4\nannounce_limit = {announced}\n");
+        let bench = Bench::of_one(&settings, 16, "deadline = \"5s\"").await;
+        let sessions = if announced { 3 } else { 16 };
+        assert_eq!(bench.signer.readiness()[0].state, TokenState::Ready { sessions });
+        let signed = bench.sign_at_once(0, 64).await;
+        assert!(signed.iter().all(Result::is_ok), "{signed:?}");
+        let refused = bench.lanes[0].token.calls("C_OpenSession");
+        assert!(announced == (refused <= 4), "{refused} sessions were asked for");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_pin_is_tried_once_whatever_is_restarted() {
+    // This one locks itself at the first mistake.
+    let bench = Parts::of(1, "pin_tries = 1\n", 4, "deadline = \"1s\"");
+    let token = &bench.lanes[0].token;
+    std::fs::write(token.pin_file(), "87654321").unwrap();
+    for _ in 0..3 {
+        let bench = bench.start_again().await;
+        let state = bench.signer.readiness()[0].state.clone();
+        assert!(matches!(state, TokenState::PinLatched(_)), "{state:?}");
+        assert!(matches!(bench.sign(0).await, Err(SignError::Down { .. })));
+        sleep(Duration::from_millis(500)).await;
+        bench.signer.stop().await;
+    }
+    assert_eq!((token.calls("C_Login"), token.count(places::WRONG_PINS)), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_that_is_no_longer_right_is_tried_once_too() {
+    let bench = Bench::of_one("", 8, "deadline = \"1s\"").await;
+    let token = &bench.lanes[0].token;
+    bench.sign_well(0).await;
+    let logins = token.calls("C_Login");
+    // Every session opened from now on would try it.
+    token.faults(&[
+        "on = \"C_Login\"; code = \"CKR_PIN_INCORRECT\"",
+        "on = \"C_SignInit\"; times = 8; lose = \"login\"",
+    ]);
+    let signed = bench.sign_at_once(0, 32).await;
+    assert!(signed.iter().any(Result::is_err));
+    eventually("the latch", async || {
+        matches!(bench.signer.readiness()[0].state, TokenState::PinLatched(_)).then_some(())
+    })
+    .await;
+    let again = bench.start_again().await;
+    assert!(matches!(again.signer.readiness()[0].state, TokenState::PinLatched(_)));
+    // Those that found the login there do not count.
+    let tried = token.calls("C_Login") - logins;
+    assert_eq!(tried, 1, "{tried} logins with a PIN that is wrong");
+    token.lift();
+    again.unlatch(0);
+    again.recovers(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendors_own_login_code_counts_as_a_wrong_pin() {
+    let bench = Parts::of(1, "", 4, "deadline = \"1s\"");
+    let token = &bench.lanes[0].token;
+    token.faults(&["on = \"C_Login\"; code = \"CKR_OF_A_VENDOR\""]);
+    let bench = bench.start_again().await;
+    sleep(Duration::from_secs(1)).await;
+    let state = bench.signer.readiness()[0].state.clone();
+    assert!(matches!(&state, TokenState::PinLatched(why) if why.contains("0x80000123")), "{state:?}");
+    assert_eq!(token.calls("C_Login"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_06_a_worker_that_signs_with_another_key_is_not_asked_again() {
+    let bench = Bench::of_one("", 4, "deadline = \"2s\"").await;
+    let token = &bench.lanes[0].token;
+    bench.sign_well(0).await;
+    // As with a stale handle that names another key by now: only a new process is rid of it.
+    token.faults(&["on = \"signature\"; signature = \"wrong-key\"; until_restart = true"]);
+    let signed = bench.sign(0).await;
+    assert!(matches!(signed, Err(SignError::BadSignature { .. })), "{signed:?}");
+    bench.recovers(0).await;
+    assert_eq!(token.calls("C_Initialize"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_12_what_is_late_is_dropped_unsigned() {
+    let bench = Bench::of_one("", 1, "deadline = \"1s\"").await;
+    let token = &bench.lanes[0].token;
+    bench.sign_well(0).await;
+    let before = token.calls("C_SignInit");
+    token.faults(&["on = \"C_SignInit\"; delay_us = 400000"]);
+    let signed = bench.sign_at_once(0, 12).await;
+    assert!((1..=3).contains(&signed.iter().filter(|result| result.is_ok()).count()), "{signed:?}");
+    sleep(Duration::from_secs(2)).await;
+    let asked = token.calls("C_SignInit") - before;
+    assert!(asked <= 4, "the token was asked {asked} times, for 12 of which 3 were in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_13_calls_that_hang_for_ever_are_replaced_up_to_the_cap_and_then_the_worker_is() {
+    let bench = Bench::of_one("", 2, "deadline = \"500ms\"\nmax_stuck = 2").await;
+    let token = &bench.lanes[0].token;
+    bench.sign_well(0).await;
+    for (hanging, processes) in [(2, 1), (1, 2)] {
+        token.faults(&[&format!("on = \"C_SignInit\"; times = {hanging}; hang = \"for-ever\"")]);
+        let signed = bench.sign_at_once(0, hanging).await;
+        assert!(signed.iter().all(|result| *result == Err(SignError::Timeout)), "{signed:?}");
+        eventually("another worker", async || (token.calls("C_Initialize") >= processes).then_some(())).await;
+        bench.recovers(0).await;
+        assert_eq!(token.calls("C_Initialize"), processes, "after {hanging} more that hang");
+    }
+}
+
+/// Errors by their kind.
+type Errors = BTreeMap<String, u32>;
