@@ -65,6 +65,7 @@ struct Life {
     desk: Desk,
     now: u64,
     number: u128,
+    fees: Fees,
     signing: Vec<(Ask, u64, Reserved<Tx>)>,
     signed: Vec<Signed>,
     paused: BTreeSet<PauseScope>,
@@ -74,7 +75,8 @@ impl Life {
     async fn begin() -> Self {
         let desk = Desk::open(PATIENT).await;
         let (now, number, paused) = (START.millis(), 0, BTreeSet::new());
-        Self { desk, now, number, signing: Vec::new(), signed: Vec::new(), paused }
+        let fees = Fees::Dynamic { max_fee_per_gas: 1000, max_priority_fee_per_gas: 1000 };
+        Self { desk, now, number, fees, signing: Vec::new(), signed: Vec::new(), paused }
     }
 
     fn stops(&self, ask: Ask) -> bool {
@@ -93,8 +95,8 @@ impl Life {
     async fn ask(&mut self, ask: Ask) {
         self.number = self.number.saturating_add(1);
         // Above every fee before, so that any free nonce may be taken; not what the client asked for.
-        let fee = self.number.saturating_mul(self.number).saturating_mul(1_000_000);
-        let floor = Some(Fees::Dynamic { max_fee_per_gas: fee, max_priority_fee_per_gas: fee });
+        self.fees = self.fees.raised().raised();
+        let floor = Some(self.fees);
         let ask = Ask { request: self.number, floor, ..ask };
         let permitted = ask.permitted();
         let slot = Tx::slot(permitted.asked()).unwrap();
