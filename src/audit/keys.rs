@@ -34,7 +34,7 @@ impl Keys {
     pub(super) async fn look(&mut self, ledger: &Ledger) {
         for status in self.signer.readiness() {
             let (what, why) = match &status.state {
-                TokenState::Starting => continue,
+                TokenState::Starting | TokenState::Restarting(_) => continue,
                 TokenState::Ready { .. } => ("proved", None),
                 TokenState::PinLatched(why) => ("latched", Some(why.clone())),
                 TokenState::Mismatch(why) | TokenState::Down(why) => ("unavailable", Some(why.clone())),

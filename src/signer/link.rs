@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::signer::count::{Count, Counter};
 use crate::signer::keeper::Keeper;
 use crate::signer::protocol::{Settings, SourceSetting};
 use crate::signer::queue::{Answer, Job, Queue};
@@ -43,6 +44,7 @@ pub enum TokenState {
 pub(super) struct Link {
     name: Arc<str>,
     queue: Arc<Queue>,
+    counter: Arc<Counter>,
     state: watch::Receiver<TokenState>,
     /// The last life of a worker that gave a signature of another key.
     distrusted: watch::Sender<u64>,
@@ -61,10 +63,12 @@ impl Link {
         let (tell, state) = watch::channel(TokenState::Starting);
         let (distrusted, distrust) = watch::channel(0);
         let (stop, done) = (CancellationToken::new(), CancellationToken::new());
+        let counter = Arc::<Counter>::default();
         let keeper = Keeper {
             settings,
             executable,
             queue: Arc::clone(&queue),
+            counter: Arc::clone(&counter),
             tell,
             distrust,
             stop: stop.clone(),
@@ -75,11 +79,15 @@ impl Link {
             keeper.run().await;
             ended.cancel();
         });
-        Self { name, queue, state, distrusted, stop, done }
+        Self { name, queue, counter, state, distrusted, stop, done }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn count(&self) -> Count {
+        self.counter.count()
     }
 
     pub(super) fn state(&self) -> TokenState {

@@ -6,6 +6,7 @@
 //! **Invariant:** what comes back from a worker is 64 bytes of no standing; `Reserved::seal` makes a `Signed` of
 //! them, or refuses.
 
+mod count;
 mod keeper;
 mod latch;
 mod link;
@@ -17,6 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, keccak256};
@@ -25,6 +27,7 @@ use crate::config::{Account, Config, KeySource};
 use crate::ledger::{Reserved, Signed};
 use crate::transaction::{Kind, NotOurs, recover};
 
+pub use count::Count;
 pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
@@ -46,6 +49,7 @@ struct Inner {
     /// Account to link and the key's number there.
     routes: HashMap<Address, (usize, u16)>,
     deadline: Duration,
+    probes: AtomicU64,
 }
 
 /// What is known of one token.
@@ -98,7 +102,12 @@ impl Signer {
             heard = heard.and(link.first_answer().await);
         }
         heard?;
-        Ok(Self(Arc::new(Inner { links, routes, deadline: config.signer.deadline })))
+        Ok(Self(Arc::new(Inner {
+            links,
+            routes,
+            deadline: config.signer.deadline,
+            probes: AtomicU64::new(0),
+        })))
     }
 
     /// Has the account's key sign for a client, and proves that it did.
@@ -110,8 +119,19 @@ impl Signer {
     /// Signs a value that can be no transaction and no message, to see that the key is there and works.
     pub async fn probe(&self, account: Address) -> Result<(), SignError> {
         let digest = probe_digest();
+        self.0.probes.fetch_add(1, Ordering::Relaxed);
         let (link, raw, life) = self.raw(PROBE, account, digest).await?;
         recover(digest, &raw, account).map(drop).map_err(|error| alarm(link, life, error))
+    }
+
+    /// How often each token was asked and signed.
+    pub fn counts(&self) -> Vec<(String, Count)> {
+        self.0.links.iter().map(|link| (link.name().to_owned(), link.count())).collect()
+    }
+
+    /// How many of the requests were probes.
+    pub fn probes(&self) -> u64 {
+        self.0.probes.load(Ordering::Relaxed)
     }
 
     pub fn readiness(&self) -> Vec<TokenStatus> {
