@@ -17,7 +17,7 @@ CREATE TABLE pause (
 CREATE TABLE idempotency (
     client      TEXT    NOT NULL,
     name        TEXT    NOT NULL,
-    reservation INTEGER NOT NULL REFERENCES reservation (id),
+    reservation INTEGER NOT NULL,
     intent      BLOB    NOT NULL CHECK (length(intent) = 32),
     at          INTEGER NOT NULL, -- ms since 1970: when it was reserved
     refusal     TEXT,             -- in what words a node refused it for good

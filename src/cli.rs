@@ -35,6 +35,7 @@ enum Verb {
     Pause(cmd::pause::Pause),
     Resume(cmd::pause::Resume),
     Audit(cmd::audit::Audit),
+    Limits(cmd::limits::Limits),
     Doctor(cmd::doctor::Doctor),
     #[command(hide = true)]
     SignerWorker(cmd::signer_worker::SignerWorker),
@@ -54,6 +55,7 @@ pub fn main() -> ExitCode {
         Verb::Pause(verb) => verb.run(&context),
         Verb::Resume(verb) => verb.run(&context),
         Verb::Audit(verb) => verb.run(&context),
+        Verb::Limits(verb) => verb.run(&context),
         Verb::Doctor(verb) => verb.run(&context),
         Verb::SignerWorker(verb) => verb.run(&context),
     };

@@ -1,7 +1,7 @@
 //! What time it is: read here only, so that a test can say otherwise.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the time comes from. Cheap to clone.
@@ -12,7 +12,10 @@ pub struct Clock(Source);
 enum Source {
     #[default]
     System,
-    Set(Arc<AtomicU64>),
+    Set {
+        wall: Arc<AtomicU64>,
+        steady: Arc<AtomicU64>,
+    },
 }
 
 impl Clock {
@@ -21,22 +24,47 @@ impl Clock {
         Self(Source::System)
     }
 
+    /// The time by a clock that nobody can set: what the wall clock said when this process first asked, and what has
+    /// passed since (also while the machine slept).
+    pub fn steady(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => {
+                let (wall, boot) = *ANCHOR;
+                let passed = since_boot().saturating_sub(boot);
+                Timestamp(wall.0.saturating_add(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)))
+            }
+            Source::Set { steady, .. } => Timestamp(steady.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Has the wall clock stepped; for tests.
+    #[cfg(test)]
+    pub(crate) fn step(&self, millis: i64) {
+        if let Source::Set { wall, .. } = &self.0 {
+            let now = wall.load(Ordering::Relaxed);
+            wall.store(now.saturating_add_signed(millis), Ordering::Relaxed);
+        }
+    }
+
     /// A clock that stands at `now` until [`Clock::advance`] moves it; for tests and `policy test`.
     pub fn set_to(now: Timestamp) -> Self {
-        Self(Source::Set(Arc::new(AtomicU64::new(now.millis()))))
+        let at = || Arc::new(AtomicU64::new(now.millis()));
+        Self(Source::Set { wall: at(), steady: at() })
     }
 
     /// Moves a set clock on; the machine's own clock is not moved.
     pub fn advance(&self, by: Duration) {
-        if let Source::Set(at) = &self.0 {
-            at.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if let Source::Set { wall, steady } = &self.0 {
+            for at in [wall, steady] {
+                at.fetch_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
         }
     }
 
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => Timestamp::of(system_now()),
-            Source::Set(at) => Timestamp(at.load(Ordering::Relaxed)),
+            Source::Set { wall, .. } => Timestamp(wall.load(Ordering::Relaxed)),
         }
     }
 }
@@ -86,6 +114,19 @@ impl std::fmt::Display for Timestamp {
             None => write!(f, "{} ms", self.0),
         }
     }
+}
+
+/// The wall clock and the time since boot, at the first question.
+static ANCHOR: LazyLock<(Timestamp, Duration)> =
+    LazyLock::new(|| (Timestamp::of(system_now()), since_boot()));
+
+/// `CLOCK_BOOTTIME` goes on while the machine sleeps; where there is none, the monotonic clock does.
+fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]

@@ -42,5 +42,6 @@ fn client(name: &str) -> Client {
         person: None,
         accounts: vec![TREASURY],
         origins: Vec::new(),
+        repeat_window: None,
     }
 }

@@ -7,6 +7,7 @@ pub mod connect;
 pub mod doctor;
 pub mod init;
 pub mod keys;
+pub mod limits;
 mod output;
 pub mod pause;
 pub mod policy;

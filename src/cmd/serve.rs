@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alloy_primitives::keccak256;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +36,7 @@ impl Serve {
     pub fn run(self, context: &Context) -> Done {
         start_log(&self.log, context.json())?;
         let config = Config::load(context.config())?;
+        raise_open_files(&config);
         tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(context, config))
     }
 }
@@ -56,7 +58,7 @@ async fn serve(context: &Context, config: Config) -> Done {
         "is another `chancery serve` running on it, and can its folder be written?",
     )?;
     ledger.note(configuration(&config)).await?;
-    ledger.activate_policy(policy.hash(), policy.text()).await?;
+    ledger.activate(Arc::clone(&policy)).await?;
     let signer = Signer::start(&config, std::env::current_exe()?).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
 
@@ -163,6 +165,24 @@ fn client_of(person: &Person) -> Arc<Client> {
             origins: Vec::new(),
             repeat_window: None,
         }),
+    }
+}
+
+/// Each connection is a file descriptor, and most systems begin with 1024 of them: fewer than connections may be open.
+fn raise_open_files(config: &Config) {
+    /// For the node, the ledger, the workers, and what the runtime needs.
+    const BESIDE_CONNECTIONS: usize = 1024;
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let wanted = config.limits.max_connections.saturating_mul(2).saturating_add(BESIDE_CONNECTIONS);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let is_enough = maximum.is_none_or(|most| usize::try_from(most).is_ok_and(|most| most >= wanted));
+    if raised.is_err() || !is_enough {
+        tracing::warn!(
+            wanted,
+            allowed = maximum,
+            "fewer files may be open than [limits] max_connections needs, here and for [admin]: raise the limit \
+             (LimitNOFILE), or connections are refused when they run out"
+        );
     }
 }
 

@@ -1,8 +1,11 @@
 //! What each command does to the tables and to the audit chain, inside the writer's transaction.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::ledger::audit::Body;
+use crate::ledger::charges;
 use crate::ledger::claims::Parked;
 use crate::ledger::core;
 use crate::ledger::key_store;
@@ -35,6 +38,7 @@ pub(in crate::ledger) async fn apply(
         Command::Record { id, raw, hash, reply } => {
             let recorded = store::record(group.db, id, &raw, hash).await?;
             if recorded {
+                charges::turned(group, id, State::Recorded).await?;
                 group.audit(&Body::Signature { reservation: id, hash, raw: &raw }).await?;
                 group.closed.push(id);
             }
@@ -63,8 +67,10 @@ pub(in crate::ledger) async fn apply(
             group.audit(&Body::Note(&note)).await?;
             group.answer(reply, Ok(()));
         }
-        Command::Policy { hash, text, reply } => {
+        Command::Policy { hash, text, policy, reply } => {
             store::archive_policy(group.db, hash, &text, group.now).await?;
+            charges::activate(group, &policy).await?;
+            rules.windows = Arc::clone(&group.windows);
             group.audit(&Body::Policy { policy: hash }).await?;
             rules.policy = Some(hash);
             group.answer(reply, Ok(()));
@@ -134,7 +140,7 @@ async fn late(group: &mut Group<'_>, id: i64, rules: &Rules) -> Sql<RecordError>
 }
 
 pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -> Sql<()> {
-    if store::turn(group.db, id, State::Void).await? {
+    if charges::turn(group, id, State::Void).await? {
         metrics::counter!("chancery_voided_total").increment(1);
         group.audit(&Body::Void { reservation: id, why }).await?;
         group.closed.push(id);
@@ -147,7 +153,7 @@ pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -
 async fn restore(group: &mut Group<'_>, id: i64, turned: State) -> Sql<()> {
     let Some((_, others)) = store::at_nonce_of(group.db, id).await? else { return Ok(()) };
     if let Some(heir) = heir(turned, &others) {
-        store::turn(group.db, heir, State::Recorded).await?;
+        charges::turn(group, heir, State::Recorded).await?;
     }
     Ok(())
 }
@@ -162,7 +168,7 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
     let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
     let word = Word::from(outcome);
     let to = heard(state, word, &others).unwrap_or(state);
-    let turned = to != state && store::turn(group.db, id, to).await?;
+    let turned = to != state && charges::turn(group, id, to).await?;
     if turned && word == Word::Refused {
         key_store::refused(group.db, id, text).await?;
     }
@@ -180,7 +186,7 @@ async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {
     for (settled, to) in life::settle((id, state), last, &others) {
         if to == State::Void {
             void(group, settled, "another payload at its nonce is final").await?;
-        } else if store::turn(group.db, settled, to).await? {
+        } else if charges::turn(group, settled, to).await? {
             let (block, succeeded) = match last {
                 Final::Mined { block, succeeded } if to == State::Final => (Some(block), Some(succeeded)),
                 _ => (None, None),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::identity::RequestId;
 use crate::ledger::note::Note;
+use crate::policy::Charge;
 
 /// The longest text that a caller or a node can have written into a row.
 const MAX_TEXT: usize = 4096;
@@ -129,8 +130,24 @@ pub(in crate::ledger) struct Intent<'a> {
     /// The name that the client gave to the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<&'a str>,
+    pub charges: Vec<Charged<'a>>,
     pub unsigned: Bytes,
     pub digest: B256,
+}
+
+/// What a payload takes from a budget.
+#[derive(Debug, Serialize)]
+pub(in crate::ledger) struct Charged<'a> {
+    budget: &'a str,
+    scope: &'a str,
+    /// In the smallest unit, in decimal digits.
+    amount: String,
+}
+
+impl<'a> From<&'a Charge> for Charged<'a> {
+    fn from(charge: &'a Charge) -> Self {
+        Self { budget: &charge.limit.id, scope: &charge.scope, amount: charge.amount.to_string() }
+    }
 }
 
 impl RefusedRow {

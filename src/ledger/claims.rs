@@ -6,7 +6,8 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes, U128};
 use tokio::time::Instant;
 
-use crate::ledger::audit::{Body, Intent};
+use crate::ledger::audit::{Body, Charged, Intent};
+use crate::ledger::charges::{self, Place};
 use crate::ledger::core::{Bid, Decision, Refused, decide};
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
@@ -15,6 +16,7 @@ use crate::ledger::repeats::{remember, verdict};
 use crate::ledger::store::{self, NewRow, Stored};
 use crate::ledger::writer::{Group, Reply, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
+use crate::policy::Charge;
 use crate::policy::Replace;
 use crate::transaction::Slot;
 
@@ -34,6 +36,7 @@ pub(in crate::ledger) struct Reserve {
     pub name: Option<Name>,
     pub rule: String,
     pub policy: B256,
+    pub charges: Vec<Charge>,
     pub purpose: Purpose,
     pub replace: Replace,
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
@@ -132,8 +135,9 @@ impl Parked {
             (Verdict::Free, Some(slot)) => {
                 let account = (slot.chain, self.reserve.account);
                 let Reserve { intent, replace, .. } = *self.reserve;
-                let behalf = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
-                let rows = store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(behalf)).await?;
+                let claimant = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
+                let rows =
+                    store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(claimant)).await?;
                 Some(decide(&rows, &Bid { slot, intent, replace }, rules.max_open))
             }
         };
@@ -188,9 +192,18 @@ impl Reserve {
         rules: &Rules,
         group: &mut Group<'_>,
     ) -> Sql<()> {
+        let place = taken.map_or(Place::Alone(0), |Taken { slot, nonce, .. }| Place::Nonce {
+            chain: slot.chain,
+            account: self.account,
+            nonce,
+        });
+        if let Err(over) = charges::admit(group, &self.charges, place).await? {
+            group.answer(self.reply, Err(over));
+            return Ok(());
+        }
         let replaces = taken.and_then(|taken| taken.replaces);
         if let Some(replaced) = replaces
-            && !store::turn(group.db, replaced, State::Outbid).await?
+            && !charges::turn(group, replaced, State::Outbid).await?
         {
             return Err(sqlx::Error::RowNotFound);
         }
@@ -206,6 +219,7 @@ impl Reserve {
             at: group.now,
         };
         let id = store::insert(group.db, &row).await?;
+        charges::charge(group.db, id, &self.rule, &self.charges, group.now).await?;
         if let Some(name) = &self.name {
             remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
         }
@@ -226,6 +240,7 @@ impl Reserve {
             rule: &self.rule,
             policy: self.policy,
             key: self.name.as_ref().and_then(Name::key),
+            charges: self.charges.iter().map(Charged::from).collect(),
             unsigned,
             digest,
         };

@@ -1,6 +1,7 @@
 //! Why the ledger says no, or cannot say anything.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use alloy_primitives::B256;
 
@@ -51,9 +52,24 @@ pub enum ReserveError {
     #[error("{}", refusal.as_deref().unwrap_or("another transaction is mined at the nonce of this request's first try"))]
     Spent { refusal: Option<String> },
     #[error(transparent)]
+    OverBudget(Box<OverBudget>),
+    #[error(transparent)]
     Paused(#[from] Paused),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+/// A budget that has not enough left. Amounts are as a person reads them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this takes {wanted} from budget `{budget}`, which has {left} left of {max} in {} s; nothing was signed", window.as_secs())]
+pub struct OverBudget {
+    pub budget: String,
+    pub wanted: String,
+    pub left: String,
+    pub max: String,
+    pub window: Duration,
+    /// When there is room again if nothing else is spent; `None` if not by itself.
+    pub room_in: Option<Duration>,
 }
 
 /// What would have to be so for the payload to be replaced.

@@ -26,7 +26,7 @@ use crate::ledger::{
     Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
     RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
 };
-use crate::policy::Permitted;
+use crate::policy::{Permitted, Policy};
 use crate::transaction::{Kind, Sealed, Tx};
 
 /// How many commands may wait for the writer.
@@ -81,9 +81,16 @@ impl Ledger {
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
-    pub async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
-        let text = text.to_owned();
-        self.ask(|reply| Command::Policy { hash, text, reply }).await?
+    pub async fn activate(&self, policy: Arc<Policy>) -> Result<(), LedgerError> {
+        let (hash, text) = (policy.hash(), policy.text().to_owned());
+        self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
+    }
+
+    /// A policy by its name alone, for tests.
+    #[cfg(test)]
+    pub(crate) async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
+        let (text, policy) = (text.to_owned(), Arc::default());
+        self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
     }
 
     /// Gives a permitted payload its nonce and writes the audit intent, in one durable commit.
@@ -125,8 +132,9 @@ impl Ledger {
             return Ok(Earlier::Nothing);
         };
         let (client, request) = (client.name.clone(), caller.request().to_string());
+        let tally = Arc::clone(&self.refusals);
         let met = self.ask(|reply| {
-            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, reply }))
+            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, tally, reply }))
         });
         Ok(match met.await?? {
             Met::Nothing => Earlier::Nothing,
@@ -266,7 +274,7 @@ impl Ledger {
         let person = permitted.caller().client().person.clone();
         let request = permitted.request().to_string();
         let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);
-        let replace = permitted.replace();
+        let (replace, charges) = (permitted.replace(), permitted.charges().to_vec());
         let assign = Box::new(move |nonce| {
             let unsigned = K::assign(asked.clone(), nonce);
             (K::unsigned_bytes(&unsigned), K::digest(&unsigned))
@@ -283,6 +291,7 @@ impl Ledger {
             name,
             rule,
             policy,
+            charges,
             purpose,
             replace,
             assign,

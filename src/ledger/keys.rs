@@ -141,6 +141,7 @@ mod tests {
         assert_eq!(now(&named(State::Recorded)), Verdict::Out { id: 7 });
         assert_eq!(now(&named(State::Outbid)), Verdict::Out { id: 7 });
         assert_eq!(now(&named(State::Final)), Verdict::Out { id: 7 });
+        assert_eq!(now(&named(State::Outbid)), Verdict::Out { id: 7 }, "it may still be mined");
         assert_eq!(now(&named(State::Void)), Verdict::Free, "never signed");
         assert_eq!(now(&named(State::Vacant)), Verdict::Refused { id: 7 });
         let spent = Verdict::Spent { refusal: Some("insufficient funds".to_owned()) };

@@ -190,6 +190,22 @@ mod tests {
     }
 
     #[test]
+    fn every_state_holds_its_nonce_or_gives_it_away() {
+        for (state, is_live, is_settled, is_signed) in [
+            (State::Reserved, true, false, false),
+            (State::Recorded, true, false, true),
+            (State::Outbid, false, false, true),
+            (State::Vacant, false, false, true),
+            (State::Void, false, false, false),
+            (State::Final, false, true, true),
+            (State::Replaced, false, true, true),
+        ] {
+            let is = (state.is_live(), state.is_settled(), state.is_signed());
+            assert_eq!(is, (is_live, is_settled, is_signed), "{state:?}");
+        }
+    }
+
+    #[test]
     fn inv_10_only_a_definite_refusal_frees_a_nonce() {
         assert_eq!(heard(State::Recorded, Word::Refused, &[]), Some(State::Vacant));
         assert_eq!(heard(State::Outbid, Word::Refused, &[State::Recorded]), Some(State::Vacant));

@@ -9,9 +9,12 @@
 
 mod apply;
 mod audit;
+mod budget;
+mod charges;
 mod claims;
 mod core;
 mod error;
+mod group;
 mod handle;
 mod headroom;
 mod key_store;
@@ -32,12 +35,13 @@ mod show;
 mod standing;
 mod store;
 mod tally;
+mod usage;
 mod verify;
 mod writer;
 
 pub use self::core::NotReplaced;
 pub use audit::{Administration, Entry, RefusedRow};
-pub use error::{LedgerError, RecordError, ReserveError};
+pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger, in_use};
 pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow, TokenCount};
 pub use offline::note_offline;
@@ -46,10 +50,12 @@ pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use reserved::{Claim, Purpose, Recorded, ReservationId, Reserved, Signed, Standing};
 pub use show::{Filter, export, show};
 pub use standing::{LastCheckpoint, Watch};
+pub use usage::{Usage, usage};
 pub use verify::{Against, Broken, Verified, verify, verify_against};
 
 #[cfg(test)]
 mod tests {
+    mod budgets;
     mod chain;
     mod durable;
     mod faults;
@@ -58,4 +64,5 @@ mod tests {
     mod model;
     mod nonces;
     mod pauses;
+    mod promises;
 }

@@ -1,11 +1,15 @@
 //! Whether a request was made before under the same name: asked before anything else is done for it, and once more
 //! inside the commit of its reservation.
 
+use std::sync::Arc;
+
 use alloy_primitives::B256;
+use tokio::time::Instant;
 
 use crate::ledger::audit::Body;
 use crate::ledger::keys::{Name, Named, Verdict, judge};
 use crate::ledger::store::Stored;
+use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Group, Reply, Rules};
 use crate::ledger::{Purpose, ReserveError, key_store, store};
 
@@ -17,6 +21,8 @@ pub(in crate::ledger) struct Repeat {
     pub name: Name,
     pub intent: B256,
     pub purpose: Purpose,
+    /// How many rows this client's repeats may still make: they cost it nothing else.
+    pub tally: Arc<Tally>,
     pub reply: Reply<Result<Met, ReserveError>>,
 }
 
@@ -67,8 +73,10 @@ impl Repeat {
                     // To send what was only returned so far is more than was allowed then: it is judged.
                     Ok(Met::Nothing)
                 } else {
-                    let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
-                    group.audit(&body).await?;
+                    if self.tally.admits(&self.client, "repeat", Instant::now()) {
+                        let (request, client) = (&self.request, &self.client);
+                        group.audit(&Body::Repeat { reservation: id, request, client }).await?;
+                    }
                     Ok(Met::Out(Box::new(known)))
                 }
             }

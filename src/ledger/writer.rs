@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,20 +12,21 @@ use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
-use crate::ledger::claims::{Claimed, Parked, Reserve};
+use crate::ledger::claims::{Parked, Reserve};
 use crate::ledger::error::{said, unavailable};
+use crate::ledger::group::{Answer, Windows, begin};
 use crate::ledger::headroom::Headroom;
 use crate::ledger::pauses;
 use crate::ledger::repeats::Repeat;
 use crate::ledger::store::{self, Stored};
 use crate::ledger::{
-    Administration, Final, LedgerError, Outcome, Pause, PauseOrder, RecordError, RefusedRow, ReserveError,
-    Voided,
+    Administration, Final, LedgerError, Outcome, Pause, PauseOrder, RecordError, RefusedRow, Voided,
 };
+use crate::policy::Policy;
 
 /// How many commands one commit takes at most.
 const GROUP: usize = 256;
@@ -35,6 +36,8 @@ const SWEEP: Duration = Duration::from_millis(100);
 
 /// How long a writer that failed leaves its own upkeep alone.
 const REST: Duration = Duration::from_secs(1);
+
+pub(in crate::ledger) use crate::ledger::group::Group;
 
 pub(in crate::ledger) type Reply<T> = oneshot::Sender<T>;
 
@@ -76,6 +79,7 @@ pub(in crate::ledger) enum Command {
     Policy {
         hash: B256,
         text: String,
+        policy: Arc<Policy>,
         reply: Reply<Result<(), LedgerError>>,
     },
     Pause {
@@ -112,9 +116,6 @@ pub(in crate::ledger) enum Command {
 /// Why the last commit failed; nothing while commits succeed.
 pub(in crate::ledger) type Failure = Arc<ArcSwapOption<LedgerError>>;
 
-/// An answer that waits for the commit. Names the reservation that nobody was there to take.
-type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<i64> + Send>;
-
 pub(in crate::ledger) struct Writer {
     pub db: SqliteConnection,
     path: PathBuf,
@@ -138,7 +139,7 @@ pub(in crate::ledger) struct Writer {
 }
 
 /// What a claim is held against inside its commit.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::ledger) struct Rules {
     /// The policy in force; a claim that was judged by another is judged again.
     pub policy: Option<B256>,
@@ -146,55 +147,10 @@ pub(in crate::ledger) struct Rules {
     /// Whether a client is told why it is paused.
     pub show_pause_reason: bool,
     pub keys_kept: Duration,
-}
-
-/// One transaction in the making.
-pub(in crate::ledger) struct Group<'a> {
-    pub db: &'a mut SqliteConnection,
-    pub now: Timestamp,
-    head: Head,
-    answers: Vec<Answer>,
-    /// The reservations that it makes, and those that can be recorded no longer.
-    opened: Vec<i64>,
-    pub closed: Vec<i64>,
+    pub windows: Windows,
 }
 
 type Sql<T> = Result<T, sqlx::Error>;
-
-impl Group<'_> {
-    pub(in crate::ledger) async fn audit(&mut self, body: &Body<'_>) -> Sql<()> {
-        let entry = self.head.next(self.now, body).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
-        store::append(self.db, &entry).await?;
-        self.head = Head::from(&entry);
-        Ok(())
-    }
-
-    /// Answers after the commit; where it fails, with its failure.
-    pub(in crate::ledger) fn answer<T: Send + 'static, E: From<LedgerError> + Send + 'static>(
-        &mut self,
-        reply: Reply<Result<T, E>>,
-        value: Result<T, E>,
-    ) {
-        self.answers.push(Box::new(move |committed| {
-            drop(reply.send(committed.map_err(E::from).and(value)));
-            None
-        }));
-    }
-
-    /// Hands a reservation over after the commit; one that nobody takes is void at once.
-    pub(in crate::ledger) fn reserved(
-        &mut self,
-        id: i64,
-        nonce: Option<u64>,
-        reply: Reply<Result<Claimed, ReserveError>>,
-    ) {
-        self.opened.push(id);
-        self.answers.push(Box::new(move |committed| {
-            let claimed = committed.map(|()| Claimed::Fresh { id, nonce });
-            reply.send(claimed.map_err(ReserveError::from)).is_err().then_some(id)
-        }));
-    }
-}
 
 impl Writer {
     pub(in crate::ledger) async fn start(
@@ -223,6 +179,7 @@ impl Writer {
                 max_open: config.max_open,
                 show_pause_reason: config.show_pause_reason,
                 keys_kept: config.keys_kept,
+                windows: Windows::default(),
             },
             parked: Vec::new(),
             live: BTreeMap::new(),
@@ -238,7 +195,7 @@ impl Writer {
     /// Nothing that was reserved before a restart can be signed any more: its task is gone.
     async fn restart(&mut self) -> Sql<()> {
         let orphans = store::unrecorded(&mut self.db).await?;
-        let mut group = begin(&mut self.db, &self.path, &self.clock, self.head).await?;
+        let mut group = begin(&mut self.db, &self.path, &self.clock, self.head, &self.rules.windows).await?;
         pauses::show(&pauses::all(group.db).await?);
         for id in &orphans {
             void(&mut group, *id, "the process ended before the signature came").await?;
@@ -323,8 +280,8 @@ impl Writer {
     /// All of `work` is done, or nothing is.
     async fn transaction(&mut self, work: Vec<Command>, closing: bool, answers: &mut Vec<Answer>) -> Sql<()> {
         let mut waiting = std::mem::take(&mut self.parked);
-        let (mut rules, now) = (self.rules, Instant::now());
-        let mut group = begin(&mut self.db, &self.path, &self.clock, self.head).await?;
+        let (mut rules, now) = (self.rules.clone(), Instant::now());
+        let mut group = begin(&mut self.db, &self.path, &self.clock, self.head, &self.rules.windows).await?;
         if self.head.is_none() {
             // A reservation whose commit seemed to fail and did not: nobody was told of it, so nobody signs it.
             for id in store::unrecorded(group.db).await? {
@@ -366,26 +323,6 @@ async fn all(
         group.audit(&Body::Stopped {}).await?;
     }
     store::commit(group.db).await
-}
-
-/// Begins a transaction, on a new connection where the old one cannot any more.
-async fn begin<'a>(
-    db: &'a mut SqliteConnection,
-    path: &Path,
-    clock: &Clock,
-    head: Option<Head>,
-) -> Sql<Group<'a>> {
-    if store::begin(db).await.is_err() {
-        *db = store::connect(path).await?;
-        store::begin(db).await?;
-    }
-    let head = match head {
-        Some(head) => head,
-        None => store::head(db).await?.0,
-    };
-    // Time never runs backwards in the ledger.
-    let now = clock.now().max(head.at);
-    Ok(Group { db, now, head, answers: Vec::new(), opened: Vec::new(), closed: Vec::new() })
 }
 
 fn after(now: Instant, wait: Duration) -> Instant {

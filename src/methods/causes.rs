@@ -1,7 +1,7 @@
 //! From each stage's error to its row of the table.
 
 use crate::identity::NotAvailable;
-use crate::ledger::{LedgerError, RecordError, ReserveError};
+use crate::ledger::{LedgerError, OverBudget, RecordError, ReserveError};
 use crate::methods::{Cause, Refusal, TooLate};
 use crate::policy::{DenialCause, Denied};
 use crate::signer::SignError;
@@ -58,6 +58,17 @@ impl Refusal {
     }
 }
 
+impl Refusal {
+    fn over_budget(over: &OverBudget) -> Self {
+        let refusal = Self::new(Cause::OverBudget, over.to_string());
+        let refusal = match over.room_in {
+            Some(room_in) => refusal.retry_after(room_in),
+            None => refusal,
+        };
+        refusal.by_rule(Some(over.budget.clone()), None)
+    }
+}
+
 impl From<ReserveError> for Refusal {
     fn from(error: ReserveError) -> Self {
         let cause = match &error {
@@ -70,6 +81,7 @@ impl From<ReserveError> for Refusal {
             ReserveError::TooManyOpen { .. } => Cause::TooManyOpen,
             ReserveError::KeyReused => Cause::KeyReused,
             ReserveError::Spent { refusal: Some(_) } => Cause::NodeRefused,
+            ReserveError::OverBudget(over) => return Self::over_budget(over),
             ReserveError::Paused(_) => Cause::Paused,
             // Both are answered before they come here, by judging once more.
             ReserveError::Outbid { .. } | ReserveError::PolicyChanged | ReserveError::StillSigning => {

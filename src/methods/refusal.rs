@@ -22,6 +22,7 @@ pub enum Cause {
     AccountNotAvailable,
     TransactionDenied,
     MessageDenied,
+    OverBudget,
     RateLimited,
     NonceTooLow,
     NonceTaken,
@@ -103,6 +104,12 @@ pub const TABLE: &[Row] = &[
         "The policy does not allow this transaction. `rule` and `condition` say which part of it.",
     ),
     row(Cause::MessageDenied, 4100, "message_denied", "The policy does not allow this message."),
+    row(
+        Cause::OverBudget,
+        -32003,
+        "over_budget",
+        "A budget has not enough left; nothing was signed. `rule` names it; `retry_after`, in seconds, says when it will.",
+    ),
     row(
         Cause::RateLimited,
         -32005,

@@ -80,7 +80,11 @@ mod tests {
         for (wei, text) in [
             (0_u64, "0 ether"),
             (1, "1 wei"),
+            (999_999, "999999 wei"),
+            (1_000_000, "0.001 gwei"),
             (1_500_000_000, "1.5 gwei"),
+            (999_999_000_000_000, "999999 gwei"),
+            (1_000_000_000_000_000, "0.001 ether"),
             (50_000_000_000_000_000, "0.05 ether"),
             (1_000_000_000_000_000_000, "1 ether"),
         ] {
@@ -98,5 +102,20 @@ mod tests {
         let inside: Vec<u64> = (0..6).filter(|n| range.contains(U256::from(*n))).collect();
         assert_eq!(inside, [2, 3]);
         assert!(Range { min: Some(U256::from(2)), max: Some(U256::ONE) }.is_empty());
+        assert!(!Range::exactly(U256::from(2)).is_empty());
+    }
+
+    #[test]
+    fn a_range_says_which_ends_it_has() {
+        let (two, three) = (Some(U256::from(2)), Some(U256::from(3)));
+        for (min, max, text) in [
+            (two, two, "exactly 2"),
+            (two, three, "from 2 to 3"),
+            (two, None, "at least 2"),
+            (None, three, "at most 3"),
+            (None, None, "any"),
+        ] {
+            assert_eq!(Range { min, max }.describe(|number| number.to_string()), text);
+        }
     }
 }

@@ -6,6 +6,7 @@ use alloy_primitives::B256;
 
 use crate::clock::{Clock, Timestamp};
 use crate::identity::AccountCaller;
+use crate::policy::budget::{Budget, Charge};
 use crate::policy::caps::Caps;
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Book, Call, Facts, Subject};
@@ -25,6 +26,8 @@ pub struct Policy {
     pub(in crate::policy) index: Index,
     pub(in crate::policy) caps: Caps,
     pub(in crate::policy) rates: Rates,
+    /// By id.
+    pub(in crate::policy) budgets: Vec<Budget>,
     pub(in crate::policy) book: Book,
     pub(in crate::policy) wrappers: Wrappers,
     pub(in crate::policy) hash: B256,
@@ -57,7 +60,10 @@ impl Policy {
         now: Timestamp,
     ) -> Result<Arc<str>, Denied> {
         same_account::<K>(caller, asked)?;
-        self.verdict(&facts::<K>(caller, asked, &self.book, now))
+        let facts = facts::<K>(caller, asked, &self.book, now);
+        let rule = self.verdict(&facts)?;
+        self.charges(&facts, &rule)?;
+        Ok(rule)
     }
 
     /// Names this policy: the hash of [`Policy::text`].
@@ -85,12 +91,23 @@ impl Policy {
         same_account::<K>(caller, &asked)?;
         let facts = facts::<K>(caller, &asked, &self.book, self.clock.now());
         let rule = self.verdict(&facts)?;
+        let charges = self.charges(&facts, &rule)?;
         if count {
             self.rates.charge(&facts, &rule)?;
         }
         let replace = self.replaces(&facts);
         drop(facts);
-        Ok(Permitted::new(asked, caller.clone(), rule, self.hash).replacing(replace))
+        Ok(Permitted::new(asked, caller.clone(), rule, self.hash).replacing(replace).charging(charges))
+    }
+
+    /// What it takes from each budget; whether they have it is the ledger's to say.
+    pub(in crate::policy) fn charges(
+        &self,
+        facts: &Facts<'_>,
+        rule: &Arc<str>,
+    ) -> Result<Vec<Charge>, Denied> {
+        let charges = self.budgets.iter().map(|budget| budget.charge(facts, rule));
+        charges.filter_map(Result::transpose).collect()
     }
 
     /// Whether some rule that allows this lets it replace; which rule is named does not matter.

@@ -11,6 +11,7 @@ use alloy_primitives::{Address, Selector, U256};
 use crate::clock::Timestamp;
 use crate::policy::abi::{Abi, Function};
 use crate::policy::amount::{Unit, show_wei};
+use crate::policy::budget::Spend;
 use crate::policy::siwe::{Siwe, SiweError};
 use crate::transaction::calldata::{self, CalldataError};
 use crate::transaction::{Filled, Text};
@@ -69,6 +70,8 @@ pub(in crate::policy) struct Contract {
     pub abi: Option<Arc<Abi>>,
     /// Set for tokens whose amounts can be written with their symbol.
     pub unit: Option<Unit>,
+    /// What its calls move.
+    pub spends: Vec<Spend>,
 }
 
 /// Which address has which name.
@@ -76,6 +79,8 @@ pub(in crate::policy) struct Contract {
 pub(in crate::policy) struct Book {
     pub contracts: HashMap<(u64, Address), Arc<Contract>>,
     pub accounts: HashMap<Address, String>,
+    /// The roles of clients that have one, by name.
+    pub roles: HashMap<String, String>,
 }
 
 impl<'a> TransactionFacts<'a> {

@@ -35,6 +35,14 @@ impl Policy {
         Self::of_sources(&sources, world, |name| read_abi(directory, name))
     }
 
+    /// A policy of one file, for the tests of later stages.
+    #[cfg(test)]
+    pub(crate) fn of_text(text: &str, world: &World) -> Self {
+        let source = Source { name: "test.toml".to_owned(), path: "test.toml".into(), text: text.to_owned() };
+        let abi = |name: &str| built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned());
+        Self::of_sources(&[source], world, abi).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Reads a policy from the texts of its files; `abi_text` gives the text of an ABI by name.
     pub(in crate::policy) fn of_sources(
         sources: &[Source],

@@ -8,6 +8,7 @@
 
 mod abi;
 mod amount;
+mod budget;
 mod caps;
 mod condition;
 mod decide;
@@ -20,21 +21,25 @@ mod judged;
 mod lint;
 mod load;
 mod own;
+mod past;
 mod permitted;
 mod rate;
 mod read;
 mod rule;
+mod scope;
 mod siwe;
 mod world;
 mod wrapper;
 mod written;
 
+pub use budget::{Charge, Limit};
 pub use decide::Policy;
 pub use denied::{DenialCause, Denied};
 pub use error::PolicyError;
 pub use explain::{Explanation, RuleReport};
 pub use judged::Judged;
 pub use lint::Warning;
+pub use past::Past;
 pub use permitted::{Permitted, Replace};
 pub use world::World;
 

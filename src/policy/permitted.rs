@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256};
 
 use crate::identity::{AccountCaller, RequestId};
+use crate::policy::Charge;
 use crate::transaction::Kind;
 
 /// What a payload with a nonce of its own may take the place of, where that nonce is used.
@@ -26,6 +27,7 @@ pub struct Permitted<K: Kind> {
     rule: Arc<str>,
     policy: B256,
     replace: Replace,
+    charges: Vec<Charge>,
 }
 
 impl<K: Kind> Permitted<K> {
@@ -35,12 +37,21 @@ impl<K: Kind> Permitted<K> {
         rule: Arc<str>,
         policy: B256,
     ) -> Self {
-        Self { asked, caller, rule, policy, replace: Replace::Never }
+        Self { asked, caller, rule, policy, replace: Replace::Never, charges: Vec::new() }
     }
 
     pub(in crate::policy) const fn replacing(mut self, replace: Replace) -> Self {
         self.replace = replace;
         self
+    }
+
+    pub(in crate::policy) fn charging(self, charges: Vec<Charge>) -> Self {
+        Self { charges, ..self }
+    }
+
+    /// What it takes from each budget.
+    pub fn charges(&self) -> &[Charge] {
+        &self.charges
     }
 
     /// What was judged.

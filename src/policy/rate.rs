@@ -9,7 +9,6 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alloy_primitives::Address;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
@@ -17,10 +16,9 @@ use governor::state::StateStore;
 use governor::state::keyed::ShrinkableKeyedStateStore;
 use governor::{Quota, RateLimiter};
 
-use crate::policy::condition::{Condition, Holds};
 use crate::policy::denied::{DenialCause, Denied};
-use crate::policy::facts::{Facts, Subject};
-use crate::policy::rule::RuleKind;
+use crate::policy::facts::Facts;
+use crate::policy::scope::{Reach, Scope};
 
 /// How many keys one rate remembers. Keys that are as good as new are forgotten first; over it a new key waits.
 const MAX_KEYS: usize = 65_536;
@@ -31,27 +29,7 @@ pub(in crate::policy) struct Rate {
     pub id: String,
     pub max: NonZeroU32,
     pub window: Duration,
-    pub per: Vec<Per>,
-    pub kind: Option<RuleKind>,
-    pub conditions: Vec<Condition>,
-}
-
-/// What is counted apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Per {
-    Client,
-    From,
-    To,
-    Rule,
-}
-
-/// Whose count it is; a part that is not counted apart is `None`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(in crate::policy) struct Scope {
-    client: Option<String>,
-    from: Option<Address>,
-    to: Option<Address>,
-    rule: Option<Arc<str>>,
+    pub reach: Reach,
 }
 
 /// All rates of a policy, and what was counted for them.
@@ -105,8 +83,8 @@ impl<C: Clock + Clone> Rates<C> {
         }
         let _charging = lock(&self.charging);
         let mut charged = Vec::new();
-        for limiter in self.limiters.iter().filter(|limiter| limiter.rate.covers(facts)) {
-            let scope = limiter.rate.scope(facts, rule);
+        for limiter in self.limiters.iter().filter(|limiter| limiter.rate.reach.covers(facts)) {
+            let scope = limiter.rate.reach.scope(facts, rule);
             let before = limiter.counts.of(&scope);
             if let Err(retry_after) = limiter.charge(&scope, &self.clock) {
                 for (counts, scope, before) in charged {
@@ -133,29 +111,6 @@ impl<C: Clock> Limiter<C> {
 }
 
 impl Rate {
-    fn covers(&self, facts: &Facts<'_>) -> bool {
-        // What cannot be read was refused before; if not, it counts.
-        self.kind.is_none_or(|kind| kind == RuleKind::of(&facts.subject))
-            && self.conditions.iter().all(|condition| !matches!(condition.test(facts), Holds::No(_)))
-    }
-
-    fn scope(&self, facts: &Facts<'_>, rule: &Arc<str>) -> Scope {
-        let mut scope = Scope::default();
-        for per in &self.per {
-            match per {
-                Per::Client => scope.client = Some(facts.client.to_owned()),
-                Per::From => scope.from = Some(facts.account),
-                Per::Rule => scope.rule = Some(Arc::clone(rule)),
-                Per::To => {
-                    if let Subject::Transaction(transaction) = &facts.subject {
-                        scope.to = transaction.asked.to();
-                    }
-                }
-            }
-        }
-        scope
-    }
-
     fn denied(&self, facts: &Facts<'_>, retry_after: Duration) -> Denied {
         let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
         let sentence = format!(
@@ -237,13 +192,14 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::policy::decide::Policy;
     use crate::policy::judged::facts;
+    use crate::policy::scope::Per;
     use crate::policy::tests::{ALICE, BOB, CONTRACTS, PAY, caller, policy, transaction, transfer};
     use crate::transaction::Tx;
 
     fn rate(id: &str, max: u32, window: u64, per: &[Per]) -> Rate {
         let window = Duration::from_secs(window);
         let max = NonZeroU32::new(max).unwrap();
-        Rate { id: id.to_owned(), max, window, per: per.to_vec(), kind: None, conditions: vec![] }
+        Rate { id: id.to_owned(), max, window, reach: Reach { per: per.to_vec(), ..Reach::default() } }
     }
 
     fn charge(rates: &Rates<FakeRelativeClock>, who: &str, rule: &str) -> Result<(), Denied> {

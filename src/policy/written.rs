@@ -18,8 +18,8 @@ pub(super) struct File {
     pub caps: Option<Spanned<Caps>>,
     #[serde(default)]
     pub rate: Vec<Rate>,
-    /// Known, so that the refusal can say that it comes later.
-    pub budget: Option<Spanned<Value>>,
+    #[serde(default)]
+    pub budget: Vec<Budget>,
 }
 
 #[derive(Deserialize)]
@@ -30,6 +30,17 @@ pub(super) struct Contract {
     pub abi: Option<Text>,
     pub decimals: Option<Spanned<u8>>,
     pub symbol: Option<Text>,
+    #[serde(default)]
+    pub spends: Vec<Spend>,
+}
+
+/// What a call of a contract moves.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Spend {
+    pub call: Text,
+    pub asset: Text,
+    pub amount: Text,
 }
 
 #[derive(Deserialize)]
@@ -79,6 +90,19 @@ pub(super) struct Caps {
 pub(super) struct Rate {
     pub id: Text,
     pub max: Spanned<u32>,
+    pub window: Text,
+    #[serde(default)]
+    pub per: Vec<Text>,
+    pub r#match: Option<Match>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Budget {
+    pub id: Text,
+    pub asset: Option<Text>,
+    pub sum: Option<Text>,
+    pub max: Spanned<Value>,
     pub window: Text,
     #[serde(default)]
     pub per: Vec<Text>,

@@ -314,6 +314,19 @@ mod tests {
         }
         assert!(!is_decodable(&DynSolType::Array(Box::new(DynSolType::Tuple(vec![])))));
         assert!(is_decodable(&DynSolType::parse("(address,bytes[3],(bool,string)[])[]").unwrap()));
+        // The limits themselves: the number of items, and the words of a head.
+        let list = |item: &DynSolType, size| DynSolType::FixedArray(Box::new(item.clone()), size);
+        let longest = list(&DynSolType::Bool, 1024);
+        for (ty, expected) in [
+            (list(&DynSolType::Bool, 0), false),
+            (list(&DynSolType::Bool, 1), true),
+            (longest.clone(), true),
+            (list(&DynSolType::Bool, 1025), false),
+            (list(&longest, 64), true),
+            (list(&longest, 65), false),
+        ] {
+            assert_eq!(is_decodable(&ty), expected, "{ty}");
+        }
     }
 
     fn some_type() -> impl Strategy<Value = DynSolType> {

@@ -1,11 +1,15 @@
 //! From what was asked to what would be signed: chain id, gas and fees from a quote, never a field that the
 //! caller set.
 
-use alloy_consensus::{SignableTransaction as _, TxEip1559, TxEip2930, TxLegacy, TxType, TypedTransaction};
-use alloy_eips::eip2718::Encodable2718 as _;
+use alloy_consensus::{
+    SignableTransaction as _, Transaction as _, TxEip1559, TxEip2930, TxEnvelope, TxLegacy, TxType,
+    TypedTransaction,
+};
+use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_eips::eip2930::AccessList;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 
+use crate::transaction::request::AskedFees;
 use crate::transaction::{Fees, Request, Sealed, Signature, Slot};
 
 /// What a node said, for one request. Not trusted: the policy's caps stand above it.
@@ -135,6 +139,30 @@ impl Filled {
     /// overflow: 64 and 128 bits.
     pub fn max_execution_fee(&self) -> U256 {
         U256::from(self.gas).saturating_mul(U256::from(self.fees.max_per_gas()))
+    }
+
+    /// A transaction that was signed before, as it was asked for.
+    pub fn signed(from: Address, raw: &[u8]) -> Option<Self> {
+        let signed = TxEnvelope::decode_2718_exact(raw).ok()?;
+        let max_fee_per_gas = signed.max_fee_per_gas();
+        let (kind, fees) = match signed.max_priority_fee_per_gas() {
+            Some(tip) => (TxType::Eip1559, Fees::Dynamic { max_fee_per_gas, max_priority_fee_per_gas: tip }),
+            None => (signed.tx_type(), Fees::GasPrice(max_fee_per_gas)),
+        };
+        let (chain_id, gas, nonce) = (signed.chain_id()?, signed.gas_limit(), signed.nonce());
+        let request = Request {
+            from,
+            to: signed.to(),
+            gas: Some(gas),
+            fees: AskedFees::default(),
+            value: signed.value(),
+            nonce: Some(nonce),
+            data: signed.input().clone(),
+            chain_id: Some(chain_id),
+            kind,
+            access_list: signed.access_list().cloned().unwrap_or_default(),
+        };
+        Some(Self { request, chain_id, mined: nonce, gas, fees })
     }
 
     pub const fn access_list(&self) -> &AccessList {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -13,6 +13,18 @@ use tokio::time::timeout;
 use crate::kit::{Authority, Client, Fault, Gateway, World, tls};
 
 const CHAIN_ID: &str = r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}"#;
+
+#[tokio::test]
+async fn inv_12_as_many_files_may_be_open_as_the_system_allows() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // Enough for the tests beside this one, which get it too.
+    setrlimit(Resource::Nofile, Rlimit { current: maximum.map(|most| most.min(8192)), maximum }).unwrap();
+    let gateway = Gateway::start().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid().as_raw_nonzero())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let figures: Vec<_> = files.split_whitespace().skip(3).take(2).collect();
+    assert_eq!(figures[0], figures[1], "{files}");
+}
 
 #[tokio::test]
 async fn who_has_no_certificate_of_ours_is_stopped_by_an_alert() {

@@ -269,6 +269,7 @@ impl Forged {
             rule: "test",
             policy,
             key: None,
+            charges: Vec::new(),
             unsigned: Bytes::new(),
             digest: B256::ZERO,
         })))

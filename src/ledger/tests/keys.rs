@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, fresh, known, sign};
 use crate::ledger::{
-    Earlier, Final, Outcome, Purpose, Recorded, RefusalClass, ReserveError, Reserved, verify,
+    Earlier, Filter, Final, Outcome, Purpose, Recorded, RefusalClass, ReserveError, Reserved, show, verify,
 };
 use crate::transaction::{Kind as _, Message, Tx};
 
@@ -170,6 +170,18 @@ async fn what_was_only_returned_is_judged_before_it_is_sent() {
     assert!(desk.met(KEYED).await.is_none());
     assert_eq!(desk.send(KEYED).await.unwrap().raw(), signed.raw());
     assert!(desk.met(KEYED).await.is_some(), "now it is ours to send");
+}
+
+#[tokio::test]
+async fn inv_12_a_client_that_repeats_itself_does_not_fill_the_disk() {
+    let desk = Desk::open(PATIENT).await;
+    desk.send(KEYED).await.unwrap();
+    for _ in 0..300 {
+        assert!(desk.met(KEYED).await.is_some());
+    }
+    let repeats = Filter { kind: Some("repeat".to_owned()), ..Filter::default() };
+    let rows = show(&desk.file, &repeats).await.unwrap().len();
+    assert!((100..120).contains(&rows), "{rows}: all of the first, then a trickle");
 }
 
 #[tokio::test]

@@ -18,12 +18,34 @@ use crate::ledger::writer::Writer;
 use crate::ledger::{
     Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
 };
-use crate::policy::{Permitted, Replace};
+use crate::policy::{Permitted, Policy, Replace, World};
 use crate::transaction::{Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point};
 
 pub const CHAIN: u64 = 31337;
 pub const POLICY: B256 = B256::repeat_byte(7);
 pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+const ALLOW_ALL: &str = r#"
+[[rule]]
+id            = "all"
+effect        = "allow"
+kind          = "transaction"
+chain         = 31337
+clients       = ["any"]
+from          = ["any"]
+to            = ["any"]
+call          = "any"
+value         = { max = "1000 ether" }
+execution_fee = { max = "1 ether" }
+
+[[rule]]
+id      = "say"
+effect  = "allow"
+kind    = "message"
+clients = ["any"]
+from    = ["any"]
+text    = "any"
+"#;
 
 /// Longer than any test waits for a signature.
 pub const PATIENT: Duration = Duration::from_secs(6);
@@ -143,6 +165,11 @@ impl Ask {
         Permitted::for_test(filled, self.caller(), self.policy).replacing_for_test(self.replace)
     }
 
+    /// As `policy` permits it, with what it takes from its budgets.
+    pub fn judged(self, policy: &Policy) -> Permitted<Tx> {
+        policy.decide(&self.caller(), self.permitted().into_asked()).unwrap()
+    }
+
     pub fn message(self, text: &'static str) -> Permitted<Message> {
         let text = Text::new(address(self.seed), Bytes::from_static(text.as_bytes()));
         Permitted::for_test(text, self.caller(), self.policy)
@@ -216,4 +243,12 @@ pub async fn connect(file: &Path) -> SqliteConnection {
 
 pub async fn sql(file: &Path, statement: &'static str) {
     connect(file).await.execute(statement).await.unwrap();
+}
+
+/// A policy that allows everything, with these budgets.
+pub fn policy(budgets: &str) -> Arc<Policy> {
+    let client = |name| Ask { client: name, ..ASK }.caller().client().clone();
+    let accounts = [("treasury".to_owned(), address(1)), ("second".to_owned(), address(2))].into();
+    let world = World { chain: CHAIN, accounts, clients: ["alice", "bob"].map(client).into() };
+    Arc::new(Policy::of_text(&format!("{ALLOW_ALL}{budgets}"), &world))
 }

@@ -25,6 +25,21 @@ async fn inv_02_many_senders_at_once_get_a_nonce_each() {
 }
 
 #[tokio::test]
+async fn inv_13_a_node_that_lied_about_the_mined_count_does_not_block_an_account() {
+    let desk = Desk::open(PATIENT).await;
+    for value in 0..64 {
+        desk.send(Ask { mined: 1_000_000, value, ..ASK }).await.unwrap();
+    }
+    let more = desk.send(Ask { mined: 1_000_000, value: 64, ..ASK }).await;
+    assert!(matches!(more, Err(ReserveError::TooManyOpen { max: 64 })), "{more:?}");
+    assert_eq!(
+        desk.send(Ask { value: 65, ..ASK }).await.unwrap().nonce(),
+        Some(0),
+        "the truth is told again"
+    );
+}
+
+#[tokio::test]
 async fn accounts_do_not_wait_for_each_other() {
     let desk = Desk::open(PATIENT).await;
     let one = desk.reserve(ASK).await;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
 use crate::policy::facts::Contract;
-use crate::policy::read::File;
 use crate::policy::read::names::{Names, checksummed};
+use crate::policy::read::{File, budget};
 use crate::policy::written::{self, Text};
 
 pub(super) fn read(
@@ -20,7 +20,9 @@ pub(super) fn read(
         let free = names.label(file, label);
         let address = file.right(&contract.address.span(), checksummed(contract.address.get_ref()));
         let abi = contract.abi.as_ref().map(|name| abi(file, name, names, abi_text));
+        let abi = abi.flatten();
         let unit = unit(file, contract);
+        let spends = budget::spends(file, &contract.spends, abi.as_ref());
         let Some(address) = address else { continue };
         let chain = *contract.chain.get_ref();
         if let Some(other) = names.book.contracts.get(&(chain, address)) {
@@ -30,13 +32,8 @@ pub(super) fn read(
         }
         // Also after a mistake above: so that rules that use the label do not all seem wrong.
         if free {
-            let contract = Arc::new(Contract {
-                label: label.get_ref().clone(),
-                chain,
-                address,
-                abi: abi.flatten(),
-                unit,
-            });
+            let contract =
+                Arc::new(Contract { label: label.get_ref().clone(), chain, address, abi, unit, spends });
             names.book.contracts.insert((chain, address), Arc::clone(&contract));
             names.contracts.insert(label.get_ref().clone(), contract);
         }

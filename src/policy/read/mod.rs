@@ -1,6 +1,7 @@
 //! From policy files as written to a policy as meant: every mistake is found, and named with its line.
 
 mod argument;
+mod budget;
 mod contract;
 mod matcher;
 mod names;
@@ -55,6 +56,7 @@ pub(in crate::policy) fn policy(
     }
     let mut rules = Vec::new();
     let mut rates = Vec::new();
+    let mut budgets = Vec::new();
     let mut caps = None;
     for (file, written) in &mut files {
         rules.extend(written.rule.iter().filter_map(|written| rule::read(file, written, &mut names)));
@@ -65,9 +67,7 @@ pub(in crate::policy) fn policy(
             }
             caps = Some(rule::read_caps(file, written.get_ref()));
         }
-        if let Some(budget) = &written.budget {
-            file.wrong(&budget.span(), "`budget` is not read by this version; bound each call by its arguments, `value` and `execution_fee`, and its number by [[rate]]");
-        }
+        budgets.extend(written.budget.iter().filter_map(|written| budget::read(file, written, &mut names)));
     }
     mistakes.extend(files.into_iter().flat_map(|(file, _)| file.mistakes));
     if !mistakes.is_empty() {
@@ -76,12 +76,14 @@ pub(in crate::policy) fn policy(
     }
     rules.sort_by(|a, b| a.id.cmp(&b.id));
     rates.sort_by(|a, b| a.id.cmp(&b.id));
+    budgets.sort_by(|a, b| a.limit.id.cmp(&b.limit.id));
     let abis = names.take_abis();
     let policy = Policy {
         index: Index::new(&rules),
         rules,
         caps: caps.unwrap_or_default(),
         rates: Rates::new(rates),
+        budgets,
         book: names.into_book(),
         wrappers: Wrappers::known(),
         hash: B256::ZERO,
@@ -124,6 +126,7 @@ impl Default for Policy {
             index: Index::default(),
             caps: Caps::default(),
             rates: Rates::new(Vec::new()),
+            budgets: Vec::new(),
             book: crate::policy::facts::Book::default(),
             wrappers: Wrappers::known(),
             hash: B256::ZERO,
@@ -296,7 +299,37 @@ mod tests {
                 5,
                 "`to` goes with",
             ),
-            ("[[budget]]\nid = \"b\"\n", 1, "`budget` is not read by this version"),
+            ("[[budget]]\nid = \"b\"\nmax = 1\nwindow = \"24h\"\n", 2, "either `asset` or `sum`"),
+            (
+                "[[budget]]\nid = \"b\"\nasset = \"usdc\"\nmax = 1\nwindow = \"24h\"\n",
+                3,
+                "no token named `usdc`",
+            ),
+            ("[[budget]]\nid = \"b\"\nasset = \"ether\"\nmax = 1\nwindow = \"24h\"\n", 4, "has no unit"),
+            (
+                "[[budget]]\nid = \"b\"\nasset = \"ether\"\nmax = \"1 USDC\"\nwindow = \"24h\"\n",
+                4,
+                "is not a unit",
+            ),
+            (
+                "[[budget]]\nid = \"b\"\nsum = \"count\"\nmax = \"1 ether\"\nwindow = \"24h\"\n",
+                4,
+                "is not a number",
+            ),
+            ("[[budget]]\nid = \"b\"\nsum = \"count\"\nmax = -1\nwindow = \"24h\"\n", 4, "has no unit"),
+            ("[[budget]]\nid = \"b\"\nsum = \"count\"\nmax = 1\nwindow = \"59s\"\n", 5, "from 1 minute"),
+            (
+                "[[budget]]\nid = \"b\"\nsum = \"amount\"\nmax = 1\nwindow = \"24h\"\n",
+                3,
+                "expected \"count\"",
+            ),
+            ("[[budget]]\nid = \"b\"\nsum = \"args.amount\"\nmax = 1\nwindow = \"24h\"\n", 3, "needs `call`"),
+            (
+                "[[budget]]\nid = \"b\"\nasset = \"ether\"\nmax = \"1 ether\"\nwindow = \"24h\"\nmatch = { kind = \"message\" }\n",
+                2,
+                "a message moves nothing",
+            ),
+            ("[[budget]]\nid = \"b\"\nlimit = 1\n", 3, "unknown field `limit`"),
             ("[[rule]]\nid = \"d\"\neffect = \"deny\"\nto = [\"any\"]\n", 4, "`to` goes with"),
         ] {
             let found = mistakes(text);

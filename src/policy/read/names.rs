@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
+use crate::config::Client;
 use crate::policy::facts::{Book, Contract};
 use crate::policy::read::File;
 use crate::policy::world::World;
@@ -25,10 +26,12 @@ pub(super) struct Names<'a> {
 impl<'a> Names<'a> {
     pub fn new(world: &'a World) -> Self {
         let accounts = world.accounts.iter().map(|(name, address)| (*address, name.clone())).collect();
+        let role = |client: &Client| Some((client.name.clone(), client.role.clone()?));
+        let roles = world.clients.iter().filter_map(role).collect();
         Self {
             world,
             contracts: BTreeMap::new(),
-            book: Book { accounts, ..Book::default() },
+            book: Book { accounts, roles, ..Book::default() },
             abis: BTreeMap::new(),
             ids: BTreeSet::new(),
         }

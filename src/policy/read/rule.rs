@@ -9,11 +9,12 @@ use crate::config::units;
 use crate::policy::amount::Range;
 use crate::policy::caps::Caps;
 use crate::policy::condition::{Condition, SiweTest};
-use crate::policy::rate::{Per, Rate};
+use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
 use crate::policy::read::{File, argument, matcher, value};
 use crate::policy::rule::{Effect, Rule, RuleKind};
+use crate::policy::scope::{Per, Reach};
 use crate::policy::written::{self, Match, Text};
 
 pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Names<'_>) -> Option<Rule> {
@@ -62,7 +63,17 @@ pub(super) fn read_rate(file: &mut File<'_>, written: &written::Rate, names: &mu
         file.wrong(&written.window.span(), "`window` is too short for `max`: at least 1 ms for each request");
         return None;
     }
-    let per = written.per.iter().filter_map(|per| match per.get_ref().as_str() {
+    let reach = read_reach(file, (&written.per, written.r#match.as_ref()), names);
+    Some(Rate { id: id?, max: max?, window: window?, reach })
+}
+
+/// `per` and `match`, of a rate or a budget.
+pub(super) fn read_reach(
+    file: &mut File<'_>,
+    (per, matchers): (&[Text], Option<&Match>),
+    names: &Names<'_>,
+) -> Reach {
+    let per = per.iter().filter_map(|per| match per.get_ref().as_str() {
         "client" => Some(Per::Client),
         "from" => Some(Per::From),
         "to" => Some(Per::To),
@@ -76,9 +87,9 @@ pub(super) fn read_rate(file: &mut File<'_>, written: &written::Rate, names: &mu
         }
     });
     let per = per.collect();
-    let meant = written.r#match.as_ref().map(|written| matcher::read(file, written, names, false));
+    let meant = matchers.map(|written| matcher::read(file, written, names, false));
     let Matchers { kind, conditions, .. } = meant.unwrap_or_default();
-    Some(Rate { id: id?, max: max?, window: window?, per, kind, conditions })
+    Reach { per, kind, conditions }
 }
 
 pub(super) fn read_caps(file: &mut File<'_>, written: &written::Caps) -> Caps {

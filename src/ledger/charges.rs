@@ -1,0 +1,287 @@
+//! The charges of payloads in their tables, and what a budget has left by them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256, Bytes, U256};
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::clock::Timestamp;
+use crate::ledger::budget::{Fate, Used, bucket, fate, oldest};
+use crate::ledger::life::State;
+use crate::ledger::store::{self, address, malformed};
+use crate::ledger::writer::Group;
+use crate::ledger::{OverBudget, ReserveError};
+use crate::policy::{Charge, Past, Policy};
+
+/// How many payloads a recount reads at once.
+const PAGE: i64 = 1000;
+
+/// Where payloads compete: only one of those at a nonce is ever mined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::ledger) enum Place {
+    Nonce { chain: u64, account: Address, nonce: u64 },
+    Alone(i64),
+}
+
+type Sql<T> = Result<T, sqlx::Error>;
+
+/// Whether every charge fits, for a payload that would stand at `place`; all of them or none.
+pub(in crate::ledger) async fn admit(
+    group: &mut Group<'_>,
+    charges: &[Charge],
+    place: Place,
+) -> Sql<Result<(), ReserveError>> {
+    for charge in charges {
+        let limit = &charge.limit;
+        let used = used(group.db, &limit.id, &charge.scope).await?;
+        let bounds = (limit.max, limit.window);
+        if let Err(over) = used.admit(&place, charge.amount, bounds, group.window_time) {
+            return Ok(Err(ReserveError::OverBudget(Box::new(OverBudget {
+                budget: limit.id.clone(),
+                wanted: limit.show(charge.amount),
+                left: limit.show(over.left),
+                max: limit.show(limit.max),
+                window: limit.window,
+                room_in: over.room_in,
+            }))));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Writes what a new reservation takes.
+pub(in crate::ledger) async fn charge(
+    db: &mut SqliteConnection,
+    id: i64,
+    rule: &str,
+    charges: &[Charge],
+    now: Timestamp,
+) -> Sql<()> {
+    let fact = sqlx::query("INSERT INTO fact (reservation, rule, at) VALUES ($1, $2, $3)");
+    fact.bind(id).bind(rule).bind(millis(now)).execute(&mut *db).await?;
+    for charge in charges {
+        insert(db, id, charge).await?;
+    }
+    Ok(())
+}
+
+async fn insert(db: &mut SqliteConnection, id: i64, charge: &Charge) -> Sql<()> {
+    let row = sqlx::query("INSERT INTO charge (reservation, budget, scope, amount) VALUES ($1, $2, $3, $4)");
+    let row = row.bind(id).bind(&charge.limit.id).bind(&charge.scope);
+    row.bind(charge.amount.to_be_bytes_vec()).execute(&mut *db).await.map(drop)
+}
+
+/// Moves a payload to another state, with all that follows from it for budgets; false where it may not go there.
+pub(in crate::ledger) async fn turn(group: &mut Group<'_>, id: i64, to: State) -> Sql<bool> {
+    let turned = store::turn(group.db, id, to).await?;
+    if turned {
+        self::turned(group, id, to).await?;
+    }
+    Ok(turned)
+}
+
+/// Does to a payload's charges what its new state asks for; a record stamps them anew.
+pub(in crate::ledger) async fn turned(group: &mut Group<'_>, id: i64, to: State) -> Sql<()> {
+    if to == State::Recorded {
+        let stamp = sqlx::query("UPDATE fact SET at = $1 WHERE reservation = $2 AND at < $1");
+        stamp.bind(millis(group.now)).bind(id).execute(&mut *group.db).await?;
+    }
+    let row = sqlx::query("SELECT nonce IS NOT NULL AS numbered FROM reservation WHERE id = $1").bind(id);
+    let numbered = row.fetch_one(&mut *group.db).await?.try_get("numbered")?;
+    match fate(to, numbered) {
+        Fate::Open => Ok(()),
+        Fate::Released => {
+            let charges = sqlx::query("DELETE FROM charge WHERE reservation = $1").bind(id);
+            charges.execute(&mut *group.db).await.map(drop)
+        }
+        Fate::Spent => spend(group, id).await,
+    }
+}
+
+/// Moves a payload's charges from open to spent, at the time of its record.
+async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
+    let rows = sqlx::query(
+        "DELETE FROM charge WHERE reservation = $1 RETURNING budget, scope, amount,
+         (SELECT at FROM fact WHERE fact.reservation = charge.reservation) AS at",
+    );
+    for row in rows.bind(id).fetch_all(&mut *group.db).await? {
+        let (budget, scope): (String, String) = (row.try_get("budget")?, row.try_get("scope")?);
+        let window = group.windows.get(&budget).copied().ok_or(sqlx::Error::RowNotFound)?;
+        let at = Timestamp::from_millis(unsigned(&row, "at")?);
+        add(group, (&budget, &scope), bucket(at, window), amount(&row)?).await?;
+        let stale = sqlx::query("DELETE FROM spent WHERE budget = $1 AND scope = $2 AND bucket < $3");
+        let stale = stale.bind(&budget).bind(&scope).bind(signed(oldest(group.window_time, window)));
+        stale.execute(&mut *group.db).await?;
+    }
+    Ok(())
+}
+
+async fn add(group: &mut Group<'_>, (budget, scope): (&str, &str), bucket: u64, more: U256) -> Sql<()> {
+    let there = sqlx::query("SELECT amount FROM spent WHERE budget = $1 AND scope = $2 AND bucket = $3");
+    let there = there.bind(budget).bind(scope).bind(signed(bucket)).fetch_optional(&mut *group.db).await?;
+    let sum = there.as_ref().map(amount).transpose()?.unwrap_or_default().saturating_add(more);
+    sqlx::query(
+        "INSERT INTO spent (budget, scope, bucket, amount) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (budget, scope, bucket) DO UPDATE SET amount = excluded.amount",
+    )
+    .bind(budget)
+    .bind(scope)
+    .bind(signed(bucket))
+    .bind(sum.to_be_bytes_vec())
+    .execute(&mut *group.db)
+    .await
+    .map(drop)
+}
+
+/// What one scope has used of one budget.
+pub(in crate::ledger) async fn used(
+    db: &mut SqliteConnection,
+    budget: &str,
+    scope: &str,
+) -> Sql<Used<Place>> {
+    let mut used = Used::default();
+    let spent = sqlx::query("SELECT bucket, amount FROM spent WHERE budget = $1 AND scope = $2");
+    for row in spent.bind(budget).bind(scope).fetch_all(&mut *db).await? {
+        used.spent.insert(unsigned(&row, "bucket")?, amount(&row)?);
+    }
+    let open = sqlx::query(
+        "SELECT charge.amount, reservation.id, reservation.chain, reservation.account, reservation.nonce
+         FROM charge JOIN reservation ON reservation.id = charge.reservation
+         WHERE charge.budget = $1 AND charge.scope = $2",
+    );
+    for row in open.bind(budget).bind(scope).fetch_all(&mut *db).await? {
+        used.open(place(&row)?, amount(&row)?);
+    }
+    Ok(used)
+}
+
+/// Every scope that a budget counts.
+pub(in crate::ledger) async fn scopes(db: &mut SqliteConnection, budget: &str) -> Sql<Vec<String>> {
+    let rows = sqlx::query(
+        "SELECT scope FROM spent WHERE budget = $1 UNION SELECT scope FROM charge WHERE budget = $1 ORDER BY scope",
+    );
+    rows.bind(budget).fetch_all(&mut *db).await?.iter().map(|row| row.try_get("scope")).collect()
+}
+
+/// Has the budgets of `policy` counted, and no others. What is new, or counts otherwise than before, is counted from
+/// the payloads themselves, as if it had always been there.
+pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) -> Sql<()> {
+    let limits: BTreeMap<&str, _> = policy.limits().map(|limit| (limit.id.as_str(), limit)).collect();
+    let mut counted = BTreeMap::new();
+    for row in sqlx::query("SELECT id, definition FROM budget").fetch_all(&mut *group.db).await? {
+        counted.insert(row.try_get::<String, _>("id")?, definition(&row)?);
+    }
+    for (id, definition) in &counted {
+        if limits.get(id.as_str()).is_none_or(|limit| limit.definition != *definition) {
+            for table in [
+                "DELETE FROM budget WHERE id = $1",
+                "DELETE FROM charge WHERE budget = $1",
+                "DELETE FROM spent WHERE budget = $1",
+            ] {
+                sqlx::query(table).bind(id).execute(&mut *group.db).await?;
+            }
+        }
+    }
+    let windows = limits.iter().map(|(id, limit)| ((*id).to_owned(), limit.window)).collect();
+    group.windows = Arc::new(windows);
+    let anew = limits.values().filter(|limit| counted.get(&limit.id) != Some(&limit.definition));
+    let anew: Vec<_> = anew.map(|limit| (limit.id.as_str(), limit.window)).collect();
+    recount(group, policy, &anew).await?;
+    for (id, _) in anew {
+        let row = sqlx::query("INSERT INTO budget (id, definition) VALUES ($1, $2)").bind(id);
+        let definition = limits.get(id).map(|limit| limit.definition).unwrap_or_default();
+        row.bind(definition.as_slice()).execute(&mut *group.db).await?;
+    }
+    Ok(())
+}
+
+/// Counts budgets from what was signed within the longest of their windows, or is still open.
+async fn recount(group: &mut Group<'_>, policy: &Policy, anew: &[(&str, Duration)]) -> Sql<()> {
+    let Some(longest) = anew.iter().map(|(_, window)| *window).max() else { return Ok(()) };
+    // One bucket more than the window, as everywhere.
+    let longest = longest.saturating_add(longest.checked_div(30).unwrap_or_default());
+    let since =
+        group.window_time.millis().saturating_sub(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX));
+    let mut after = 0;
+    loop {
+        let rows = sqlx::query(
+            "SELECT reservation.id, kind, client, account, state, raw, nonce IS NOT NULL AS numbered, fact.rule, fact.at
+             FROM reservation JOIN fact ON fact.reservation = reservation.id
+             WHERE reservation.id > $1 AND raw IS NOT NULL
+               AND (fact.at >= $2 OR (nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant'))) ORDER BY reservation.id LIMIT $3",
+        );
+        let rows = rows.bind(after).bind(signed(since)).bind(PAGE).fetch_all(&mut *group.db).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.try_get("id")?;
+        for row in &rows {
+            count_again(group, policy, anew, row).await?;
+        }
+    }
+}
+
+async fn count_again(
+    group: &mut Group<'_>,
+    policy: &Policy,
+    anew: &[(&str, Duration)],
+    row: &SqliteRow,
+) -> Sql<()> {
+    let name: &str = row.try_get("state")?;
+    let state = State::named(name).ok_or_else(|| sqlx::Error::Decode(format!("no state {name}").into()))?;
+    let (id, numbered): (i64, bool) = (row.try_get("id")?, row.try_get("numbered")?);
+    let raw = Bytes::from(row.try_get::<Vec<u8>, _>("raw")?);
+    let (client, kind, rule) = (row.try_get("client")?, row.try_get("kind")?, row.try_get("rule")?);
+    let past = Past { client, kind, rule, account: address(row)?, raw: &raw };
+    let at = Timestamp::from_millis(unsigned(row, "at")?);
+    let charges = policy.charges_of(&past).map_err(|why| {
+        let what = format!("payload {id} cannot be counted by the budgets of this policy: {why}");
+        sqlx::Error::Decode(what.into())
+    })?;
+    for charge in charges {
+        let Some((budget, window)) = anew.iter().find(|(budget, _)| *budget == charge.limit.id) else {
+            continue;
+        };
+        match fate(state, numbered) {
+            Fate::Open => insert(group.db, id, &charge).await?,
+            Fate::Spent => add(group, (budget, &charge.scope), bucket(at, *window), charge.amount).await?,
+            Fate::Released => {}
+        }
+    }
+    Ok(())
+}
+
+fn place(row: &SqliteRow) -> Sql<Place> {
+    let (chain, nonce): (Option<i64>, Option<i64>) = (row.try_get("chain")?, row.try_get("nonce")?);
+    Ok(match chain.zip(nonce) {
+        Some((chain, nonce)) => Place::Nonce {
+            chain: u64::try_from(chain).map_err(malformed)?,
+            account: address(row)?,
+            nonce: u64::try_from(nonce).map_err(malformed)?,
+        },
+        None => Place::Alone(row.try_get("id")?),
+    })
+}
+
+fn amount(row: &SqliteRow) -> Sql<U256> {
+    let bytes: &[u8] = row.try_get("amount")?;
+    U256::try_from_be_slice(bytes)
+        .ok_or_else(|| sqlx::Error::Decode("an amount of more than 256 bits".into()))
+}
+
+fn definition(row: &SqliteRow) -> Sql<B256> {
+    B256::try_from(row.try_get::<&[u8], _>("definition")?).map_err(malformed)
+}
+
+fn unsigned(row: &SqliteRow, name: &str) -> Sql<u64> {
+    u64::try_from(row.try_get::<i64, _>(name)?).map_err(malformed)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn millis(at: Timestamp) -> i64 {
+    signed(at.millis())
+}

@@ -1,0 +1,53 @@
+//! What was signed before, looked at again: for budgets that are counted anew.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, Bytes};
+
+use crate::clock::Timestamp;
+use crate::policy::budget::{Charge, Limit};
+use crate::policy::decide::Policy;
+use crate::policy::facts::{Facts, MessageFacts, Subject, TransactionFacts};
+use crate::transaction::{Filled, Kind as _, Text, Tx};
+
+/// A payload as the ledger keeps it.
+#[derive(Debug)]
+pub struct Past<'a> {
+    pub client: &'a str,
+    pub account: Address,
+    /// The rule that allowed it.
+    pub rule: &'a str,
+    pub kind: &'a str,
+    /// A transaction's signed bytes; of a message only its signature is kept.
+    pub raw: &'a Bytes,
+}
+
+impl Policy {
+    /// The budgets, by id.
+    pub fn limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
+        self.budgets.iter().map(|budget| &budget.limit)
+    }
+
+    /// What a payload takes from each budget of this policy.
+    pub fn charges_of(&self, past: &Past<'_>) -> Result<Vec<Charge>, String> {
+        let filled = (past.kind == Tx::NAME)
+            .then(|| Filled::signed(past.account, past.raw).ok_or("it is no transaction"))
+            .transpose()?;
+        // What budgets match on says nothing of a message's text.
+        let text = Text::new(past.account, Bytes::new());
+        let subject = match &filled {
+            Some(filled) => Subject::Transaction(TransactionFacts::new(filled, &self.book)),
+            None => Subject::Message(MessageFacts::new(&text)),
+        };
+        let facts = Facts {
+            client: past.client,
+            role: self.book.roles.get(past.client).map(String::as_str),
+            account: past.account,
+            own: &[],
+            now: Timestamp::from_millis(0),
+            book: &self.book,
+            subject,
+        };
+        self.charges(&facts, &Arc::from(past.rule)).map_err(|denied| denied.to_string())
+    }
+}
