@@ -160,7 +160,7 @@ impl Checkpoints {
             Claim::Known(recorded) => recorded,
             Claim::Fresh(reserved) => {
                 let id = reserved.id();
-                match self.signer.sign("chancery", reserved).await {
+                match self.signer.sign(config::OWN_NAME, reserved).await {
                     Ok(signed) => ledger.record(signed).await.map_err(|e| e.to_string())?,
                     Err(error) => {
                         let why = error.to_string();

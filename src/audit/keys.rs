@@ -36,12 +36,10 @@ impl Keys {
     pub(super) async fn look(&mut self, ledger: &Ledger) {
         for status in self.signer.readiness() {
             let (what, why) = match &status.state {
-                TokenState::Starting => continue,
+                TokenState::Starting | TokenState::Restarting(_) => continue,
                 TokenState::Ready { .. } => ("proved", None),
                 TokenState::PinLatched(why) => ("latched", Some(why.clone())),
-                TokenState::Mismatch(why) | TokenState::Down(why) | TokenState::Restarting(why) => {
-                    ("unavailable", Some(why.clone()))
-                }
+                TokenState::Mismatch(why) | TokenState::Down(why) => ("unavailable", Some(why.clone())),
             };
             let before = self.written.get(&status.token).copied();
             if before == Some(what) {

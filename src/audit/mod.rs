@@ -5,6 +5,7 @@ mod access;
 mod checkpoints;
 mod keys;
 mod push;
+mod reconcile;
 mod webhook;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::ledger::{Ledger, LedgerError};
 pub use access::Doors;
 pub use checkpoints::{Checkpoints, Late};
 pub use keys::Keys;
+pub use reconcile::Reconciler;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -30,6 +32,7 @@ pub struct Auditor {
     pub ledger: Ledger,
     pub doors: Doors,
     pub keys: Keys,
+    pub reconciler: Reconciler,
     /// Where the configuration names a key for them.
     pub checkpoints: Option<Checkpoints>,
 }
@@ -52,12 +55,14 @@ impl Auditor {
             }
             self.doors.tell(&self.ledger, false).await;
             self.keys.look(&self.ledger).await;
+            self.reconciler.look(&self.ledger, false).await;
             if let Some(checkpoints) = &mut self.checkpoints {
                 checkpoints.look(&self.ledger, false).await;
             }
         }
         said("refusals", self.ledger.tell_refusals().await);
         self.doors.tell(&self.ledger, true).await;
+        self.reconciler.look(&self.ledger, true).await;
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.look(&self.ledger, true).await;
         }

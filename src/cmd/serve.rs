@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
-use crate::audit::{Auditor, Checkpoints, Doors, Keys};
+use crate::audit::{Auditor, Checkpoints, Doors, Keys, Reconciler};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
@@ -101,9 +101,11 @@ async fn serve(context: &Context, config: Config) -> Done {
         doors = doors.with("admin", listener.visitors());
     }
     let keys = Keys::new(&config, signer.clone());
+    let reconciler = Reconciler::begin(config.ledger.path.clone(), signer.clone()).await?;
     let audited = CancellationToken::new();
-    let auditor =
-        tokio::spawn(Auditor { ledger: ledger.clone(), doors, keys, checkpoints }.run(audited.clone()));
+    let auditor = tokio::spawn(
+        Auditor { ledger: ledger.clone(), doors, keys, reconciler, checkpoints }.run(audited.clone()),
+    );
     let background = [
         tokio::spawn(metrics.upkeep()),
         tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),

@@ -43,7 +43,7 @@ pub use self::core::NotReplaced;
 pub use audit::{Administration, Entry, RefusedRow};
 pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger, in_use};
-pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow};
+pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow, TokenCount};
 pub use offline::note_offline;
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};

@@ -79,23 +79,32 @@ pub struct KeyUse {
     pub user: Option<u32>,
 }
 
-/// What a token's worker says that it signed, against what the ledger knows of.
+/// What the tokens signed since the gateway started, against what the ledger knows of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reconciliation {
+    /// Rows of the kinds `intent` and `signature`.
+    pub intents: u64,
+    pub recorded: u64,
+    /// Requests of the gateway for values that can be no transaction and no message.
+    pub probes: u64,
+    pub tokens: Vec<TokenCount>,
+    pub agrees: bool,
+}
+
+/// One token's share, over all lives of its worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenCount {
     pub token: String,
-    /// One number for each life of the worker, from 1 in each run of the gateway.
-    pub life: u64,
-    /// How often the worker began a signature (`C_SignInit`) for a reservation, and how often it made one.
+    pub lives: u64,
+    /// Requests that were handed over to a worker, how often one was handed to the next worker as well, and signatures
+    /// that came back.
+    pub handed: u64,
+    pub again: u64,
+    pub answered: u64,
+    /// The worker's own count: signatures begun (`C_SignInit`) and made, and those that proved keys at its start.
     pub calls: u64,
     pub made: u64,
-    /// The same for probes: values that can be no transaction and no message.
-    pub probe_calls: u64,
-    pub probes: u64,
-    /// What the gateway asked this worker to sign for the ledger's reservations.
-    pub asked: u64,
-    /// What of `made` came back in time.
-    pub answered: u64,
-    pub agrees: bool,
+    pub proofs: u64,
 }
 
 /// A signed statement of where the chain stood; the row of kind `checkpoint`, and what is pushed off the host.

@@ -69,6 +69,21 @@ pub(in crate::ledger) async fn heads(db: &mut SqliteConnection) -> Sql<Vec<Chain
     rows.iter().map(head).collect()
 }
 
+/// How many intents and signatures stand after a row, and the last row: in one look, so that none is missed.
+pub(in crate::ledger) async fn count_after(db: &mut SqliteConnection, seq: i64) -> Sql<(i64, u64, u64)> {
+    let rows = sqlx::query("SELECT seq, kind FROM audit WHERE seq > $1 ORDER BY seq").bind(seq);
+    let (mut last, mut intents, mut signatures) = (seq, 0_u64, 0_u64);
+    for row in rows.fetch_all(&mut *db).await? {
+        last = row.try_get("seq")?;
+        match row.try_get::<&str, _>("kind")? {
+            "intent" => intents = intents.saturating_add(1),
+            "signature" => signatures = signatures.saturating_add(1),
+            _ => {}
+        }
+    }
+    Ok((last, intents, signatures))
+}
+
 /// The newest row of a kind.
 pub(in crate::ledger) async fn last_of_kind(
     db: &mut SqliteConnection,

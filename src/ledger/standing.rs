@@ -39,6 +39,15 @@ impl Watch {
         self.told(read)
     }
 
+    /// How many intents and signatures stand after a row, and the last row.
+    pub async fn count_after(&mut self, seq: i64) -> Result<(i64, u64, u64), LedgerError> {
+        let read = match self.open().await {
+            Ok(db) => reader::count_after(db, seq).await,
+            Err(error) => Err(error),
+        };
+        self.told(read)
+    }
+
     pub async fn last_checkpoint(&mut self) -> Result<Option<LastCheckpoint>, LedgerError> {
         let row = match self.open().await {
             Ok(db) => reader::last_of_kind(db, "checkpoint").await,

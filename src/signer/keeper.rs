@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::signer::count::Counter;
 use crate::signer::link::TokenState;
 use crate::signer::protocol::{Class, Frame, MAX_FRAME, Report, Settings, SourceSetting, Status};
 use crate::signer::queue::{Job, Queue};
@@ -55,6 +56,7 @@ pub(super) struct Keeper {
     pub settings: Settings,
     pub executable: PathBuf,
     pub queue: Arc<Queue>,
+    pub counter: Arc<Counter>,
     pub tell: watch::Sender<TokenState>,
     pub distrust: watch::Receiver<u64>,
     pub stop: CancellationToken,
@@ -138,6 +140,7 @@ impl Keeper {
         let stillborn = |state| End { state, ready: None, again: false };
         let (mut child, mut from, mut to, sessions) = self.start().await.map_err(stillborn)?;
         tracing::info!(token = %self.name, sessions, keys = self.settings.keys.len(), "token ready, every key proved");
+        self.counter.life_begins();
         self.tell.send_replace(TokenState::Ready { sessions });
         let ready = metrics::gauge!("chancery_token_ready", "token" => self.name.to_string());
         ready.set(1.0);
@@ -147,7 +150,7 @@ impl Keeper {
         let window = sessions.saturating_mul(IN_FLIGHT).max(16);
         let why = tokio::select! {
             () = self.stop.cancelled() => return Ok(()),
-            () = hand_over(&self.queue, &mut to, &pending, window) => "the socket to its worker broke".to_owned(),
+            () = hand_over(self, &mut to, &pending, window) => "the socket to its worker broke".to_owned(),
             why = self.take_back(&mut from, &pending, life) => why,
             _ = distrust.wait_for(|last| *last >= life) => "it signed with another key than it was to".to_owned(),
             status = child.wait() => status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})")),
@@ -173,11 +176,13 @@ impl Keeper {
             let (id, result) = match read(from).await {
                 Ok(Frame::Signed { id, raw, waited_us, took_us }) => {
                     waited.record(Duration::from_micros(waited_us.into()).as_secs_f64());
+                    self.counter.answered();
                     took.record(Duration::from_micros(took_us.into()).as_secs_f64());
                     (id, Ok((raw, life)))
                 }
                 Ok(Frame::Failed { id, class, why }) => (id, Err(error_of(class, name, why))),
                 Ok(Frame::Report(report)) => {
+                    self.counter.reported(&report);
                     publish(&report, name, self.queue.len());
                     continue;
                 }
@@ -293,7 +298,8 @@ impl Pending {
 }
 
 /// Writes what waits, many requests in one write, for as long as the worker has room.
-async fn hand_over(queue: &Queue, to: &mut OwnedWriteHalf, pending: &Pending, window: usize) {
+async fn hand_over(keeper: &Keeper, to: &mut OwnedWriteHalf, pending: &Pending, window: usize) {
+    let queue = &keeper.queue;
     let (mut id, mut out) = (0_u64, Vec::new());
     loop {
         let room = pending.room(window).await;
@@ -309,6 +315,7 @@ async fn hand_over(queue: &Queue, to: &mut OwnedWriteHalf, pending: &Pending, wi
             let within_ms = u32::try_from(within).unwrap_or(u32::MAX);
             id = id.wrapping_add(1);
             Frame::Sign { id, within_ms, key: job.key, digest: job.digest }.write(&mut out);
+            keeper.counter.handed(job.tries > 0);
             job.tries = job.tries.saturating_add(1);
             pending.lock().insert(id, job);
         }

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::signer::count::{Count, Counter};
 use crate::signer::keeper::Keeper;
 use crate::signer::protocol::{Settings, SourceSetting};
 use crate::signer::queue::{Answer, Job, Queue};
@@ -47,6 +48,7 @@ pub enum TokenState {
 pub(super) struct Link {
     name: Arc<str>,
     queue: Arc<Queue>,
+    counter: Arc<Counter>,
     state: watch::Receiver<TokenState>,
     /// The last life of a worker that gave a signature of another key.
     distrusted: watch::Sender<u64>,
@@ -71,10 +73,12 @@ impl Link {
         let (tell, state) = watch::channel(TokenState::Starting);
         let (distrusted, distrust) = watch::channel(0);
         let (stop, done) = (CancellationToken::new(), CancellationToken::new());
+        let counter = Arc::<Counter>::default();
         let keeper = Keeper {
             settings,
             executable,
             queue: Arc::clone(&queue),
+            counter: Arc::clone(&counter),
             tell,
             distrust,
             stop: stop.clone(),
@@ -88,6 +92,7 @@ impl Link {
         Self {
             name,
             queue,
+            counter,
             state,
             distrusted,
             strikes: AtomicU32::new(0),
@@ -101,6 +106,10 @@ impl Link {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn count(&self) -> Count {
+        self.counter.count()
     }
 
     pub(super) fn state(&self) -> TokenState {

@@ -6,6 +6,7 @@
 //! **Invariant:** what comes back from a worker is 64 bytes of no standing; `Reserved::seal` makes a `Signed` of
 //! them, or refuses.
 
+mod count;
 mod group;
 mod keeper;
 mod latch;
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, keccak256};
@@ -28,6 +30,7 @@ use crate::config::{Account, Config, KeySource, Order};
 use crate::ledger::{Reserved, Signed};
 use crate::transaction::{Kind, NotOurs, recover};
 
+pub use count::Count;
 pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
@@ -58,6 +61,7 @@ struct Inner {
     /// Each account's tokens.
     groups: HashMap<Address, Group>,
     deadline: Duration,
+    probes: AtomicU64,
     stop: CancellationToken,
 }
 
@@ -123,7 +127,8 @@ impl Signer {
         }
         heard?;
         let (deadline, stop) = (config.signer.deadline, CancellationToken::new());
-        let signer = Self(Arc::new(Inner { links, groups, deadline, stop: stop.clone() }));
+        let signer =
+            Self(Arc::new(Inner { links, groups, deadline, probes: AtomicU64::new(0), stop: stop.clone() }));
         tokio::spawn(stop.run_until_cancelled_owned(signer.clone().tend()));
         Ok(signer)
     }
@@ -137,8 +142,19 @@ impl Signer {
     /// Signs a value that can be no transaction and no message, to see that the key is there and works.
     pub async fn probe(&self, account: Address) -> Result<(), SignError> {
         let digest = probe_digest();
+        self.0.probes.fetch_add(1, Ordering::Relaxed);
         let (link, raw, life) = self.raw(PROBE, account, digest).await?;
         recover(digest, &raw, account).map(drop).map_err(|error| alarm(link, life, error))
+    }
+
+    /// How often each token was asked and signed.
+    pub fn counts(&self) -> Vec<(String, Count)> {
+        self.0.links.iter().map(|link| (link.name().to_owned(), link.count())).collect()
+    }
+
+    /// How many of the requests were probes.
+    pub fn probes(&self) -> u64 {
+        self.0.probes.load(Ordering::Relaxed)
     }
 
     pub fn readiness(&self) -> Vec<TokenStatus> {
@@ -155,7 +171,7 @@ impl Signer {
     /// Signs a probe where a token has signed nothing for a while, or does not sign: the one keeps its sessions alive,
     /// the other closes its breaker again. A probe that failed is forgotten; the breaker has learnt from it.
     async fn tend(self) {
-        let Inner { links, groups, deadline, .. } = &*self.0;
+        let Inner { links, groups, deadline, probes: asked, .. } = &*self.0;
         let mut every = tokio::time::interval(TEND);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -166,6 +182,7 @@ impl Signer {
                         let seat = group.seats().iter().find(|(link, _)| *link == number);
                         seat.map(|(_, key)| (*account, *key))
                     })?;
+                    asked.fetch_add(1, Ordering::Relaxed);
                     Some(probe(link, account, key, *deadline))
                 },
             );

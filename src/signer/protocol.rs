@@ -98,6 +98,10 @@ pub(super) struct Report {
     pub replaced: u64,
     pub logins: u64,
     pub errors: BTreeMap<String, u64>,
+    /// Since this worker started: signatures begun and made for the gateway, and those that proved keys.
+    pub calls: u64,
+    pub made: u64,
+    pub proofs: u64,
 }
 
 /// How a worker stands.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kit::{Gateway, World, eventually};
+use crate::kit::{Gateway, World, eventually, softhsm_module, spy_module};
 
 /// The rows of one kind, oldest first.
 async fn rows(gateway: &Gateway, kind: &str) -> Vec<Value> {
@@ -300,4 +300,37 @@ async fn a_checkpoint_that_cannot_be_signed_is_late_and_stops_nothing() {
     assert!(gateway.metric("chancery_checkpoint_late").await > 0.5);
     gateway.client("trader").send(gateway.payment(4)).await.unwrap();
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn inv_01_what_the_token_counts_is_what_the_ledger_knows_of() {
+    let (world, _) = sealed().await;
+    let log = world.folder().join("spy.log");
+    let (module, output) = (softhsm_module().display().to_string(), log.display().to_string());
+    let world = world.module(&spy_module(), &[("PKCS11SPY", &module), ("PKCS11SPY_OUTPUT", &output)]);
+    let mut gateway = world.start().await;
+    let trader = gateway.client("trader");
+    for wei in 1..=5 {
+        trader.send(gateway.payment(wei)).await.unwrap();
+    }
+    trader.call("personal_sign", json!(["0x68656c6c6f", gateway.treasury()])).await.unwrap();
+    gateway.client("intern").send(gateway.payment(1)).await.unwrap_err();
+    gateway.settled().await;
+    // It is compared before the last checkpoint, whose signature is the one that the row does not have.
+    stop(&mut gateway).await;
+    let spied = std::fs::read_to_string(&log).unwrap().matches("C_SignInit\n").count();
+    let [row] = &rows(&gateway, "reconciliation").await[..] else { panic!() };
+    assert_eq!(row["agrees"], true, "{row}");
+    let token = &row["tokens"][0];
+    let number = |value: &Value| usize::try_from(value.as_u64().unwrap()).unwrap();
+    let (intents, signatures) =
+        (rows(&gateway, "intent").await.len(), rows(&gateway, "signature").await.len());
+    assert_eq!(intents, signatures, "none was voided");
+    let last = usize::from(intents > number(&row["intents"]));
+    assert_eq!(number(&row["intents"]) + last, intents, "{row}");
+    assert_eq!(number(&token["calls"]) + last + number(&token["proofs"]), spied, "{row}");
+    assert_eq!(number(&token["proofs"]), 2, "both keys, once");
+    assert_eq!(number(&token["made"]), number(&row["intents"]), "{row}");
+    let (verdict, code) = verify(&gateway, &[]).await;
+    assert_eq!((code, &verdict["holds"]["disagreements"]), (Some(0), &json!(0)), "{verdict}");
 }

@@ -47,7 +47,8 @@ pub fn run() -> io::Result<()> {
         Frame::Settings(json) => serde_json::from_slice::<Settings>(&json).map_err(io::Error::other)?,
         _ => return Err(io::Error::other("the first frame is not the settings")),
     };
-    let (pool, sessions) = match open(&settings, &answers) {
+    let tally = Arc::new(Tally::default());
+    let (pool, sessions) = match open(&settings, &answers, &tally) {
         Ok(opened) => opened,
         Err(status) => {
             drop(answers.send(Frame::Status(status)));
@@ -57,6 +58,7 @@ pub fn run() -> io::Result<()> {
         }
     };
     drop(answers.send(Frame::Status(Status::Ready { sessions })));
+    drop(answers.send(Frame::Report(tally.report(0, 0))));
     loop {
         match read(&mut input) {
             Ok(Frame::Sign { id, within_ms, key, digest }) => {
@@ -69,9 +71,13 @@ pub fn run() -> io::Result<()> {
     }
 }
 
-fn open(settings: &Settings, answers: &SyncSender<Frame>) -> Result<(Pool, usize), Status> {
+fn open(
+    settings: &Settings,
+    answers: &SyncSender<Frame>,
+    tally: &Arc<Tally>,
+) -> Result<(Pool, usize), Status> {
     let hang = Duration::from_millis(settings.hang_limit_ms);
-    let (tally, max_stuck, answers) = (Arc::new(Tally::default()), settings.max_stuck, answers.clone());
+    let (tally, max_stuck, answers) = (Arc::clone(tally), settings.max_stuck, answers.clone());
     match &settings.source {
         SourceSetting::Token { .. } => {
             let token = Token::open(settings, Arc::clone(&tally))?;

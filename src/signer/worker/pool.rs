@@ -297,8 +297,12 @@ fn sign<S: Source>(
             Some(open) => Ok(open),
             None => open(shared, source),
         };
+        if attempt.is_ok() {
+            shared.tally.calls.fetch_add(1, Ordering::Relaxed);
+        }
         let failure = match attempt.and_then(|open| session.insert(open).sign(job.key, &job.digest)) {
             Ok(raw) => {
+                shared.tally.made.fetch_add(1, Ordering::Relaxed);
                 shared.strikes.store(0, Ordering::Relaxed);
                 return Ok(raw);
             }

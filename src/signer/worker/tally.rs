@@ -15,6 +15,9 @@ pub(super) struct Tally {
     /// Threads that were given up on and have not come back.
     pub stuck: AtomicUsize,
     pub sessions: AtomicUsize,
+    pub calls: AtomicU64,
+    pub made: AtomicU64,
+    pub proofs: AtomicU64,
     replaced: AtomicU64,
     logins: AtomicU64,
     errors: Mutex<BTreeMap<String, u64>>,
@@ -23,6 +26,10 @@ pub(super) struct Tally {
 impl Tally {
     pub(super) fn login(&self) {
         self.logins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn proof(&self) {
+        self.proofs.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many are stuck now.
@@ -49,6 +56,9 @@ impl Tally {
             replaced: self.replaced.swap(0, Ordering::Relaxed),
             logins: self.logins.swap(0, Ordering::Relaxed),
             errors: std::mem::take(&mut errors),
+            calls: self.calls.load(Ordering::Relaxed),
+            made: self.made.load(Ordering::Relaxed),
+            proofs: self.proofs.load(Ordering::Relaxed),
         }
     }
 }

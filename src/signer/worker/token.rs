@@ -63,6 +63,7 @@ impl Token {
         tally.login();
         for key in &settings.keys {
             prove(&anchor, key)?;
+            tally.proof();
         }
         // One session is the anchor's.
         let room = match info.max_rw_session_count() {
