@@ -14,14 +14,15 @@ use crate::clock::Clock;
 use crate::config;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::claims::{Claimed, Reserve};
+use crate::ledger::doubts::Doubts;
 use crate::ledger::keys::Name;
 use crate::ledger::life::State;
 use crate::ledger::repeats::{Met, Repeat};
 use crate::ledger::store::Stored;
 use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
-    Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
-    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
+    Administration, Claim, Doubt, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError,
+    Recorded, RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
 };
 use crate::policy::Permitted;
 use crate::transaction::{Kind, Sealed, Tx};
@@ -42,6 +43,7 @@ pub struct Ledger {
     deadline: Duration,
     /// Why the writer's last commit failed.
     failure: Failure,
+    doubts: Doubts,
 }
 
 /// What became of the same request before.
@@ -73,7 +75,7 @@ impl Ledger {
     /// A handle on a writer, and the queue that it is to read.
     pub(in crate::ledger) fn over(writer: &Writer, deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(QUEUE);
-        (Self { commands, deadline, failure: writer.failure() }, queue)
+        (Self { commands, deadline, failure: writer.failure(), doubts: Doubts::default() }, queue)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -97,8 +99,9 @@ impl Ledger {
             TrySendError::Full(_) => LedgerError::Busy,
             TrySendError::Closed(_) => closed(),
         })?;
-        let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await??;
-        Ok(match claimed {
+        let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await?;
+        self.doubts.hear(from, &claimed);
+        Ok(match claimed? {
             Claimed::Fresh { id, nonce } => {
                 let unsigned = K::assign(permitted.into_asked(), nonce);
                 Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, purpose, unsigned))
@@ -196,6 +199,29 @@ impl Ledger {
     /// What is paused now.
     pub async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
         self.ask(|reply| Command::Pauses { reply }).await?
+    }
+
+    /// The nonces that are missing below recorded payloads, lowest first, no more than one over [`MAX_GAPS`].
+    ///
+    /// [`MAX_GAPS`]: crate::ledger::MAX_GAPS
+    pub async fn gaps(&self, chain: u64, account: Address, mined: u64) -> Result<Vec<u64>, LedgerError> {
+        self.ask(|reply| Command::Gaps { chain, account, mined, reply }).await?
+    }
+
+    /// Takes a mined count as true that stands far above what the ledger knows: an operator's word.
+    pub async fn accept_count(
+        &self,
+        (chain, account): (u64, Address),
+        count: u64,
+        by: Administration,
+    ) -> Result<(), LedgerError> {
+        self.doubts.end(account);
+        self.ask(|reply| Command::Accept { chain, account, count, by, reply }).await?
+    }
+
+    /// The accounts for which nothing is signed because a node's mined count jumped, with what it said.
+    pub fn doubts(&self) -> Vec<Doubt> {
+        self.doubts.all()
     }
 
     /// Whether it can be written right now.

@@ -73,13 +73,8 @@ impl Named {
     /// `kept` is how long a client's own key holds. It never ends while its payload may still be signed, or is out
     /// and the chain has not decided; a window does end then: who pays the same again later means it.
     fn is_forgotten(&self, name: &Name, kept: Duration, now: Timestamp) -> bool {
-        let is_open = match name.window {
-            Some(_) => self.state == State::Reserved,
-            None => {
-                let is_out = matches!(self.state, State::Recorded | State::Outbid) && self.has_nonce;
-                is_out || self.state == State::Reserved
-            }
-        };
+        let is_out = matches!(self.state, State::Recorded | State::Outbid) && self.has_nonce;
+        let is_open = self.state == State::Reserved || (is_out && name.window.is_none());
         !is_open && now.since(self.at) >= name.window.unwrap_or(kept)
     }
 }

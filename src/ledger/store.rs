@@ -110,7 +110,7 @@ pub(in crate::ledger) async fn append(db: &mut SqliteConnection, entry: &Entry) 
 }
 
 /// The rows of an account that have a say: those from the last settled nonce or the mined count on, whichever is
-/// higher, and the wanted nonce's. Both halves are ranges of one index, however long the history is. `asker` is the
+/// higher, the wanted nonce's, and the highest. All are ranges of one index, however long the history is. `asker` is the
 /// client that claims now, and whether it wants its payload returned.
 pub(in crate::ledger) async fn rows_of(
     db: &mut SqliteConnection,
@@ -130,6 +130,10 @@ pub(in crate::ledger) async fn rows_of(
          UNION
          SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND state IN ('final', 'replaced')
+         ORDER BY nonce DESC LIMIT 1)
+         UNION
+         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         WHERE chain = ?1 AND account = ?2 AND state <> 'void'
          ORDER BY nonce DESC LIMIT 1)",
     )
     .bind(signed(chain))

@@ -94,6 +94,19 @@ pub(in crate::ledger) enum Command {
         mined: u64,
         reply: Reply<Result<u64, LedgerError>>,
     },
+    Gaps {
+        chain: u64,
+        account: Address,
+        mined: u64,
+        reply: Reply<Result<Vec<u64>, LedgerError>>,
+    },
+    Accept {
+        chain: u64,
+        account: Address,
+        count: u64,
+        by: Administration,
+        reply: Reply<Result<(), LedgerError>>,
+    },
     /// Writes nothing but proves that it could: takes the write lock and commits.
     Ready {
         reply: Reply<Result<(), LedgerError>>,
