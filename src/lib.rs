@@ -12,9 +12,10 @@
 //! 8. [`signer`] has the token sign it, and proves the signature by recovery: a `Signed`, then a `Recorded`.
 //! 9. [`upstream`] hands a `Recorded`, and nothing else, to the network.
 //!
-//! [`admin`] watches, [`config`] says how, [`cmd`] starts it all.
+//! [`admin`] watches, [`audit`] makes the record provable, [`config`] says how, [`cmd`] starts it all.
 
 pub mod admin;
+pub mod audit;
 pub mod cli;
 pub mod clock;
 pub mod cmd;

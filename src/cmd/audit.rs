@@ -33,8 +33,7 @@ enum Verb {
         /// Only what this account signed or was asked to sign
         #[arg(long, value_name = "ADDRESS")]
         account: Option<Address>,
-        /// Only rows of this kind: intent, signature, outcome, void, final, repeat, refusal, policy, administration,
-        /// started, stopped
+        /// Only rows of this kind, such as intent, signature, refusal, access; docs/audit.md lists them
         #[arg(long)]
         kind: Option<String>,
     },
@@ -137,6 +136,8 @@ mod tests {
             let config = config::Ledger {
                 path: file.clone(),
                 max_open: 1,
+                fill_gaps: None,
+                min_free: 0,
                 show_pause_reason: false,
                 keys_kept: Duration::from_secs(86_400),
             };

@@ -12,5 +12,6 @@ pub mod pause;
 pub mod policy;
 pub mod serve;
 pub mod signer_worker;
+pub mod tx;
 
 pub use output::{Context, Done, Failure, HintExt, Success};

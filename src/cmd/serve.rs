@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::keccak256;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
+use crate::audit::{Auditor, Doors};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
 use crate::identity::{Directory, Person};
-use crate::ledger::Ledger;
+use crate::ledger::{Configuration, Ledger, Note};
 use crate::listener::{Connection, Entrance, Listener, Tls};
-use crate::methods::{self, App, Service};
+use crate::methods::{self, App, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{Policy, World};
 use crate::rpc::Rpc;
@@ -53,6 +55,7 @@ async fn serve(context: &Context, config: Config) -> Done {
         "the ledger cannot be opened",
         "is another `chancery serve` running on it, and can its folder be written?",
     )?;
+    ledger.note(configuration(&config)).await?;
     ledger.activate_policy(policy.hash(), policy.text()).await?;
     let signer = Signer::start(&config, std::env::current_exe()?).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
@@ -65,13 +68,19 @@ async fn serve(context: &Context, config: Config) -> Done {
         chain_id: config.chain.id,
         tasks: tasks.clone(),
     });
-    let rpc = Rpc::new(Service::new(app), &config.limits, config.gateway.hosts.clone(), methods::is_ordered);
+    let upkeep = Upkeep::new(Arc::clone(&app), &config, clock.clone());
+    let rpc = Rpc::new(
+        Service::new(Arc::clone(&app)),
+        &config.limits,
+        config.gateway.hosts.clone(),
+        methods::is_ordered,
+    );
     let gateway = Listener::bind(config.gateway.listen, gateway_tls, &config.limits, clock.clone()).await?;
     let admin = match &config.admin {
         Some(admin) => {
             let health = Health::new(ledger.clone(), signer.clone(), upstream.clone());
             let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
-            let api = Api::new(config.clone(), ledger.clone());
+            let api = Api::new(config.clone(), ledger.clone(), Arc::clone(&app));
             Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone(), api)))
         }
         None => None,
@@ -84,9 +93,16 @@ async fn serve(context: &Context, config: Config) -> Done {
     });
     context.print(&listening, format_args!("listening on https://{}", gateway.local_addr()))?;
 
+    let mut doors = Doors::default().with("gateway", gateway.visitors());
+    if let Some((listener, _)) = &admin {
+        doors = doors.with("admin", listener.visitors());
+    }
+    let audited = CancellationToken::new();
+    let auditor = tokio::spawn(Auditor { ledger: ledger.clone(), doors }.run(audited.clone()));
     let background = [
         tokio::spawn(metrics.upkeep()),
         tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),
+        tokio::spawn(upkeep.run(stop.clone())),
     ];
     tokio::spawn(stop_on_signal(stop.clone()));
 
@@ -112,10 +128,22 @@ async fn serve(context: &Context, config: Config) -> Done {
     for task in background {
         task.abort();
     }
+    audited.cancel();
+    if tokio::time::timeout(drain, auditor).await.is_err() {
+        tracing::warn!("the last rows of the audit were not written in time");
+    }
     signer.stop().await;
     ledger.close().await;
     context.say("stopped");
     Ok(Success::Done)
+}
+
+fn configuration(config: &Config) -> Note {
+    Note::Configuration(Configuration {
+        file: config.file.display().to_string(),
+        hash: keccak256(&config.shown),
+        text: config.shown.clone(),
+    })
 }
 
 /// The gateway's handshake lets clients in only; an operator that came in all the same has no account.

@@ -4,6 +4,7 @@
 
 mod error;
 mod read;
+mod shown;
 pub mod units;
 mod written;
 
@@ -12,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 
 use crate::secret::SecretUrl;
 
@@ -23,6 +24,8 @@ pub use error::{ConfigError, position};
 pub struct Config {
     /// The file that this was read from.
     pub file: PathBuf,
+    /// What stands in it, as others may see it: without what may be secret.
+    pub shown: String,
     pub gateway: Gateway,
     pub admin: Option<Admin>,
     pub chain: Chain,
@@ -83,6 +86,10 @@ pub struct Ledger {
     pub path: PathBuf,
     /// How many nonces of one account may be open (recorded and not final) at once.
     pub max_open: u32,
+    /// Bytes of its disk that stay free: below them nothing is signed, so that what was begun can be written down.
+    pub min_free: u64,
+    /// The most that closing a gap may cost, in wei; nothing where gaps are left open.
+    pub fill_gaps: Option<U256>,
     /// Whether a client that is paused is told why.
     pub show_pause_reason: bool,
     /// How long the key that a client gave to a request stands for it.
@@ -191,6 +198,18 @@ pub struct Account {
     pub name: String,
     pub address: Address,
     pub key: KeySource,
+    pub auto_bump: Option<AutoBump>,
+}
+
+/// What is done with a transaction that is not mined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoBump {
+    /// Since it was signed, or last bumped.
+    pub after: Duration,
+    /// Per cent more, at least 10.
+    pub step: u32,
+    /// In wei for a unit of gas: no bump pays more.
+    pub up_to: u128,
 }
 
 #[derive(Clone, Debug)]
@@ -200,6 +219,9 @@ pub enum KeySource {
     /// An encrypted JSON keystore; laptops only.
     Keystore { file: PathBuf, password_file: PathBuf },
 }
+
+/// The client under whose name the gateway signs for itself; nobody else may have it.
+pub const OWN_NAME: &str = "chancery";
 
 impl Config {
     pub fn token(&self, name: &str) -> Option<&Token> {

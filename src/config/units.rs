@@ -87,6 +87,23 @@ pub fn duration(text: &str) -> Result<Duration, UnitError> {
         .ok_or_else(|| UnitError::TooLarge(text.to_owned()))
 }
 
+/// A size: a bare 0, or digits and one of `B`, `KiB`, `MiB`, `GiB`.
+pub fn bytes(text: &str) -> Result<u64, UnitError> {
+    let Some((number, unit)) = split(text)? else { return Ok(0) };
+    let shift = match unit {
+        "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        unit => {
+            let expected = "a size in B, KiB, MiB or GiB, such as \"64 MiB\"";
+            return Err(UnitError::UnknownUnit { unit: unit.to_owned(), expected });
+        }
+    };
+    let number = u64::try_from(decimal(number, 0)?).map_err(|_| UnitError::TooLarge(text.to_owned()))?;
+    number.checked_mul(1 << shift).ok_or_else(|| UnitError::TooLarge(text.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +122,16 @@ mod tests {
             assert!(matches!(wei(text), Err(UnitError::NotANumber(_))), "{text}");
         }
         assert!(matches!(wei(&format!("{} ether", "9".repeat(70))), Err(UnitError::TooLarge(_))));
+    }
+
+    #[test]
+    fn a_size_carries_its_unit_or_is_zero() {
+        assert_eq!(bytes("0"), Ok(0));
+        assert_eq!(bytes("64 MiB"), Ok(64 << 20));
+        assert_eq!(bytes("1_000 B"), Ok(1000));
+        for text in ["64", "64MB", "64 MB", "1.5 GiB", "99999999999 GiB", "-1 B"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -60,6 +60,10 @@ pub(in crate::ledger) async fn apply(
             group.audit(&row.body(&row.request.to_string())).await?;
             group.answer(reply, Ok(()));
         }
+        Command::Note { note, reply } => {
+            group.audit(&Body::Note(&note)).await?;
+            group.answer(reply, Ok(()));
+        }
         Command::Policy { hash, text, reply } => {
             store::archive_policy(group.db, hash, &text, group.now).await?;
             group.audit(&Body::Policy { policy: hash }).await?;
@@ -87,14 +91,7 @@ pub(in crate::ledger) async fn apply(
             let rows = store::rows_of(group.db, (chain, account), (mined, None), None).await?;
             group.answer(reply, Ok(core::next(&rows, mined)));
         }
-        Command::Gaps { chain, account, mined, reply } => {
-            let rows = store::rows_of(group.db, (chain, account), (mined, None), None).await?;
-            group.answer(reply, Ok(core::gaps(&rows, mined)));
-        }
-        Command::Accept { chain, account, count, by, reply } => {
-            nonce_store::accept(group, (chain, account), count, &by).await?;
-            group.answer(reply, Ok(()));
-        }
+        Command::Nonces(inquiry) => inquiry.answer(group).await?,
         Command::Ready { reply } => {
             store::probe(group.db, group.now).await?;
             group.answer(reply, Ok(()));

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::identity::RequestId;
+use crate::ledger::note::Note;
 
 /// The longest text that a caller or a node can have written into a row.
 const MAX_TEXT: usize = 4096;
@@ -100,6 +101,7 @@ pub(in crate::ledger) enum Body<'a> {
         sentence: &'a str,
         asked: &'a str,
     },
+    Note(&'a Note),
     /// An operator changed something; `detail` is an object whose fields are the action's.
     Administration {
         #[serde(flatten)]
@@ -167,6 +169,7 @@ impl Body<'_> {
             Self::Final { .. } => "final",
             Self::External { .. } => "external",
             Self::Refusal { .. } => "refusal",
+            Self::Note(note) => note.kind(),
             Self::Administration { .. } => "administration",
         }
     }

@@ -261,10 +261,10 @@ impl Reserve {
 /// Whether it asks for what has left already: answering it once more changes nothing.
 async fn is_out(decision: Option<Decision>, purpose: Purpose, group: &mut Group<'_>) -> Sql<bool> {
     let Some(Decision::Known { id }) = decision else { return Ok(false) };
-    let is_live =
-        matches!(store::state_of(group.db, id).await?, Some(State::Recorded | State::Outbid | State::Final));
+    let state = store::state_of(group.db, id).await?;
+    let is_sent = state.is_some_and(|state| state.is_signed() && state != State::Vacant);
     let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
-    Ok(is_live && !(known.returned && purpose == Purpose::Send))
+    Ok(is_sent && !(known.returned && purpose == Purpose::Send))
 }
 
 /// Somebody else sends for this account. It is written down when it is final: until then it is one node's word.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use alloy_primitives::B256;
+
 use crate::ledger::{NotReplaced, Paused};
 use crate::transaction::Fees;
 
@@ -70,7 +72,7 @@ const fn kept(why: NotReplaced) -> &'static str {
     }
 }
 
-/// Why a signature is not recorded, and so never leaves.
+/// Why a signature may not leave.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RecordError {
     /// It came too late; its nonce may be another's by now.
@@ -79,6 +81,24 @@ pub enum RecordError {
     /// An operator paused it while it was being signed; the signature is thrown away.
     #[error(transparent)]
     Paused(#[from] Paused),
+    /// Neither the record nor its void was heard of: the ledger settles it by itself, and one of the two holds.
+    #[error(
+        "{hash} may have been recorded, and will be sent if it was: look for it before you ask again ({why})"
+    )]
+    Unknown { hash: B256, why: LedgerError },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
+    LedgerError::Unavailable(said(&error))
+}
+
+/// SQLite's own words.
+pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
 }

@@ -3,12 +3,13 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Keccak256};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config;
@@ -17,15 +18,17 @@ use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::doubts::Doubts;
 use crate::ledger::keys::Name;
 use crate::ledger::life::State;
+use crate::ledger::note::Note;
 use crate::ledger::repeats::{Met, Repeat};
 use crate::ledger::store::Stored;
+use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Command, Failure, Reply, Writer};
 use crate::ledger::{
-    Administration, Claim, Doubt, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError,
-    Recorded, RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
+    Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
+    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
 };
 use crate::policy::Permitted;
-use crate::transaction::{Kind, Sealed, Tx};
+use crate::transaction::{Kind, Sealed};
 
 /// How many commands may wait for the writer.
 const QUEUE: usize = 4096;
@@ -43,7 +46,8 @@ pub struct Ledger {
     deadline: Duration,
     /// Why the writer's last commit failed.
     failure: Failure,
-    doubts: Doubts,
+    pub(in crate::ledger) doubts: Doubts,
+    refusals: Arc<Tally>,
 }
 
 /// What became of the same request before.
@@ -75,7 +79,8 @@ impl Ledger {
     /// A handle on a writer, and the queue that it is to read.
     pub(in crate::ledger) fn over(writer: &Writer, deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(QUEUE);
-        (Self { commands, deadline, failure: writer.failure(), doubts: Doubts::default() }, queue)
+        let failure = writer.failure();
+        (Self { commands, deadline, failure, doubts: Doubts::default(), refusals: Arc::default() }, queue)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -141,13 +146,15 @@ impl Ledger {
             self.ask(|reply| Command::Record { id: id.0, raw: sealed.raw, hash: sealed.hash, reply }).await;
         match done {
             Ok(Ok(())) => {}
-            Ok(Err(late @ (RecordError::Void | RecordError::Paused(_)))) => return Err(late),
             // Nobody knows how the commit ended. Whichever row exists wins: the record, or a void from now on.
-            Ok(Err(RecordError::Ledger(error))) | Err(error) => {
-                if self.void(id, "the record's commit was lost").await? == Voided::Void {
-                    return Err(error.into());
+            Ok(Err(RecordError::Ledger(why))) | Err(why) => {
+                match self.void(id, "the record's commit was lost").await {
+                    Ok(Voided::Recorded) => {}
+                    Ok(Voided::Void) => return Err(why.into()),
+                    Err(_) => return Err(RecordError::Unknown { hash: signed.sealed().hash, why }),
                 }
             }
+            Ok(Err(late)) => return Err(late),
         }
         Ok(signed.into_recorded())
     }
@@ -168,20 +175,48 @@ impl Ledger {
         self.ask(|reply| Command::Settled { id: id.0, last, reply }).await?
     }
 
-    /// Records that a signature was asked for and refused.
+    /// Records that a signature was asked for and refused: in a row of its own, or, where a client has too many of
+    /// them, in a count.
     pub async fn refused(&self, row: RefusedRow) -> Result<(), LedgerError> {
+        if !self.refusals.admits(&row.client, row.cause, Instant::now()) {
+            metrics::counter!("chancery_audit_refusals_counted_total").increment(1);
+            return Ok(());
+        }
+        let (client, cause) = (row.client.clone(), row.cause);
         let row = Box::new(row);
-        self.ask(|reply| Command::Refused { row, reply }).await?
+        let written = self.ask(|reply| Command::Refused { row, reply }).await.flatten();
+        if written.is_err() {
+            self.refusals.count(&client, [(cause, 1)]);
+        }
+        written
     }
 
-    /// Whatever is signed and the chain has not decided of: any of it may be mined.
-    pub async fn unsettled(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
-        let unsettled = self.ask(|reply| Command::Unsettled { reply }).await??;
-        Ok(unsettled.into_iter().map(recorded).collect())
+    /// Writes the refusals that were only counted since the last time.
+    pub async fn tell_refusals(&self) -> Result<(), LedgerError> {
+        let mut told = Ok(());
+        for refusals in self.refusals.take() {
+            if told.is_ok() {
+                told = self.note(Note::Refusals(refusals.clone())).await;
+            }
+            if told.is_err() {
+                self.refusals.count(&refusals.client, refusals.causes);
+            }
+        }
+        told
+    }
+
+    /// Writes a fact into the audit chain.
+    pub async fn note(&self, note: Note) -> Result<(), LedgerError> {
+        let note = Box::new(note);
+        self.ask(|reply| Command::Note { note, reply }).await?
     }
 
     /// The lowest nonce from `mined` that none of our own transactions has.
     pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
+        // A question that anyone may ask as often as he likes: half of the queue is for what signs.
+        if self.commands.capacity() < self.commands.max_capacity() / 2 {
+            return Err(LedgerError::Busy);
+        }
         self.ask(|reply| Command::Next { chain, account, mined, reply }).await?
     }
 
@@ -199,29 +234,6 @@ impl Ledger {
     /// What is paused now.
     pub async fn pauses(&self) -> Result<Vec<Pause>, LedgerError> {
         self.ask(|reply| Command::Pauses { reply }).await?
-    }
-
-    /// The nonces that are missing below recorded payloads, lowest first, no more than one over [`MAX_GAPS`].
-    ///
-    /// [`MAX_GAPS`]: crate::ledger::MAX_GAPS
-    pub async fn gaps(&self, chain: u64, account: Address, mined: u64) -> Result<Vec<u64>, LedgerError> {
-        self.ask(|reply| Command::Gaps { chain, account, mined, reply }).await?
-    }
-
-    /// Takes a mined count as true that stands far above what the ledger knows: an operator's word.
-    pub async fn accept_count(
-        &self,
-        (chain, account): (u64, Address),
-        count: u64,
-        by: Administration,
-    ) -> Result<(), LedgerError> {
-        self.doubts.end(account);
-        self.ask(|reply| Command::Accept { chain, account, count, by, reply }).await?
-    }
-
-    /// The accounts for which nothing is signed because a node's mined count jumped, with what it said.
-    pub fn doubts(&self) -> Vec<Doubt> {
-        self.doubts.all()
     }
 
     /// Whether it can be written right now.
@@ -277,7 +289,10 @@ impl Ledger {
         }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, LedgerError> {
+    pub(in crate::ledger) async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
         match timeout(ANSWER, self.commands.reserve()).await {
             Ok(Ok(place)) => place.send(command(reply)),
@@ -323,7 +338,7 @@ fn intent_hash(kind: &str, client: &str, chain: Option<u64>, account: Address, f
     hasher.finalize()
 }
 
-fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
+pub(in crate::ledger) fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
     let request = RequestId::parse(&stored.request);
     let sealed = Sealed { raw: stored.raw, hash: stored.hash };
     let purpose = if stored.returned { Purpose::Return } else { Purpose::Send };

@@ -73,14 +73,15 @@ pub(in crate::ledger) async fn refused(db: &mut SqliteConnection, id: i64, text:
     done.bind(cut(text)).bind(id).execute(&mut *db).await.map(drop)
 }
 
-/// Drops some rows that are forgotten whatever their name; those whose payload is still open stay.
+/// Drops some rows that are forgotten whatever their name; those of whose payload the chain has not decided stay.
 pub(in crate::ledger) async fn prune(db: &mut SqliteConnection, kept: Duration, now: Timestamp) -> Sql<()> {
     let kept = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
     let until = now.millis().saturating_sub(kept);
     let done = sqlx::query(
         "DELETE FROM idempotency WHERE (client, name) IN (
          SELECT k.client, k.name FROM idempotency AS k JOIN reservation AS r ON r.id = k.reservation
-         WHERE k.at <= $1 AND r.state <> 'reserved' AND NOT (r.state = 'recorded' AND r.nonce IS NOT NULL)
+         WHERE k.at <= $1 AND r.state <> 'reserved'
+           AND (r.nonce IS NULL OR r.state IN ('void', 'final', 'replaced'))
          ORDER BY k.at LIMIT $2)",
     );
     done.bind(i64::try_from(until).unwrap_or(i64::MAX)).bind(PRUNED).execute(&mut *db).await.map(drop)

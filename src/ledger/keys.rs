@@ -70,11 +70,11 @@ impl Name {
 }
 
 impl Named {
-    /// `kept` is how long a client's own key holds. It never ends while its payload may still be signed, or is out
-    /// and the chain has not decided; a window does end then: who pays the same again later means it.
+    /// `kept` is how long a client's own key holds. It never ends while its payload may still be signed, or while the
+    /// chain has not decided of what was; a window does end then: who pays the same again later means it.
     fn is_forgotten(&self, name: &Name, kept: Duration, now: Timestamp) -> bool {
-        let is_out = matches!(self.state, State::Recorded | State::Outbid) && self.has_nonce;
-        let is_open = self.state == State::Reserved || (is_out && name.window.is_none());
+        let is_undecided = self.has_nonce && self.state.is_signed() && !self.state.is_settled();
+        let is_open = self.state == State::Reserved || (name.window.is_none() && is_undecided);
         !is_open && now.since(self.at) >= name.window.unwrap_or(kept)
     }
 }
@@ -95,10 +95,10 @@ pub(in crate::ledger) fn judge(
     let is_lost = named.others.iter().any(|other| other.is_live() || other.is_settled());
     match named.state {
         State::Reserved => Verdict::Signing,
-        State::Recorded | State::Outbid | State::Final => Verdict::Out { id: named.id },
+        State::Void => Verdict::Free,
         State::Vacant if !is_lost => Verdict::Refused { id: named.id },
         State::Vacant | State::Replaced => Verdict::Spent { refusal: named.refusal.clone() },
-        State::Void => Verdict::Free,
+        _ => Verdict::Out { id: named.id },
     }
 }
 
@@ -167,11 +167,12 @@ mod tests {
             let named = Named { has_nonce, ..named(state) };
             judge(Some(&named), &key(), OURS, (KEPT, after(86_400)))
         };
-        for state in [State::Final, State::Replaced, State::Vacant, State::Void] {
+        for state in [State::Final, State::Replaced, State::Void] {
             assert_eq!(late(state, true), Verdict::Free, "{state:?}");
         }
         assert_eq!(late(State::Recorded, false), Verdict::Free, "a message");
         assert_eq!(late(State::Recorded, true), Verdict::Out { id: 7 });
+        assert_eq!(late(State::Vacant, true), Verdict::Refused { id: 7 }, "a node may be wrong");
         assert_eq!(late(State::Reserved, false), Verdict::Signing);
         let soon = judge(Some(&named(State::Final)), &key(), OURS, (KEPT, after(86_399)));
         assert_eq!(soon, Verdict::Out { id: 7 });

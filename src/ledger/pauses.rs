@@ -90,9 +90,15 @@ pub(in crate::ledger) fn show(pauses: &[Pause]) {
 }
 
 async fn audit(group: &mut Group<'_>, action: &str, order: &PauseOrder, by: &Administration) -> Sql<()> {
+    let account = match order.scope {
+        PauseScope::Account(account) => Some(account),
+        PauseScope::All | PauseScope::Client(_) => None,
+    };
     let detail = json!({
         "scope": order.scope.kind(),
         "name": order.scope.name(),
+        // As in other rows, so that it is found with them.
+        "account": account,
         "reason": order.reason,
     });
     group.audit(&Body::Administration { by, action, detail: &detail }).await

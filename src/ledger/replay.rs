@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::life::{State, Word, heard, heir};
+use crate::ledger::note::Note;
 use crate::ledger::reader::Reservation;
 use crate::ledger::{Pause, PauseScope};
 use crate::transaction::Fees;
@@ -134,6 +135,7 @@ impl Replay {
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
             "administration" => self.administration(&read(entry)?),
             "refusal" | "stopped" => Ok(()),
+            plain if Note::PLAIN.contains(&plain) => Ok(()),
             other => Err(format!("it is of an unknown kind, {other}")),
         }
     }

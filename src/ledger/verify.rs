@@ -10,11 +10,11 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::LedgerError;
 use crate::ledger::audit::Entry;
+use crate::ledger::error::said;
 use crate::ledger::pauses;
 use crate::ledger::reader;
 use crate::ledger::replay::Replay;
 use crate::ledger::store;
-use crate::ledger::writer::said;
 
 const PAGE: i64 = 1000;
 

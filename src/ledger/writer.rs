@@ -17,6 +17,9 @@ use crate::config;
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::{Claimed, Parked, Reserve};
+use crate::ledger::error::{said, unavailable};
+use crate::ledger::headroom::Headroom;
+use crate::ledger::open::Inquiry;
 use crate::ledger::pauses;
 use crate::ledger::repeats::Repeat;
 use crate::ledger::store::{self, Stored};
@@ -67,6 +70,10 @@ pub(in crate::ledger) enum Command {
         row: Box<RefusedRow>,
         reply: Reply<Result<(), LedgerError>>,
     },
+    Note {
+        note: Box<crate::ledger::Note>,
+        reply: Reply<Result<(), LedgerError>>,
+    },
     Policy {
         hash: B256,
         text: String,
@@ -94,19 +101,7 @@ pub(in crate::ledger) enum Command {
         mined: u64,
         reply: Reply<Result<u64, LedgerError>>,
     },
-    Gaps {
-        chain: u64,
-        account: Address,
-        mined: u64,
-        reply: Reply<Result<Vec<u64>, LedgerError>>,
-    },
-    Accept {
-        chain: u64,
-        account: Address,
-        count: u64,
-        by: Administration,
-        reply: Reply<Result<(), LedgerError>>,
-    },
+    Nonces(Inquiry),
     /// Writes nothing but proves that it could: takes the write lock and commits.
     Ready {
         reply: Reply<Result<(), LedgerError>>,
@@ -139,6 +134,7 @@ pub(in crate::ledger) struct Writer {
     /// After a failure: when the writer tries again by itself. A command is tried at once.
     rest_until: Option<Instant>,
     failure: Failure,
+    headroom: Headroom,
     /// One writer at a time: held until the file is closed; the kernel lets go of it when the process dies.
     lock: File,
 }
@@ -234,6 +230,7 @@ impl Writer {
             live: BTreeMap::new(),
             rest_until: None,
             failure: Failure::default(),
+            headroom: Headroom::new(&config.path, config.min_free),
             lock,
         };
         writer.restart().await.map_err(unavailable)?;
@@ -291,7 +288,7 @@ impl Writer {
         }
     }
 
-    pub(in crate::ledger) async fn group(&mut self, work: Vec<Command>, closing: bool) {
+    pub(in crate::ledger) async fn group(&mut self, mut work: Vec<Command>, closing: bool) {
         let now = Instant::now();
         let waits = |parked: &Parked| parked.is_expired(now) || parked.is_abandoned();
         let is_due = self.live.values().any(|until| *until <= now) || self.parked.iter().any(waits);
@@ -299,6 +296,7 @@ impl Writer {
         if work.is_empty() && !closing && (rests || !is_due) {
             return;
         }
+        self.headroom.keep(&mut work);
         let mut answers = Vec::new();
         let committed = self.transaction(work, closing, &mut answers).await;
         let committed = committed.map_err(|error| {
@@ -390,19 +388,6 @@ async fn begin<'a>(
     // Time never runs backwards in the ledger.
     let now = clock.now().max(head.at);
     Ok(Group { db, now, head, answers: Vec::new(), opened: Vec::new(), closed: Vec::new() })
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
-    LedgerError::Unavailable(said(&error))
-}
-
-/// SQLite's own words.
-pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        other => other.to_string(),
-    }
 }
 
 fn after(now: Instant, wait: Duration) -> Instant {

@@ -2,6 +2,7 @@
 
 mod seats;
 mod tls;
+mod visitors;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,6 +30,7 @@ use crate::config::Limits;
 use crate::identity::Person;
 
 pub use tls::{Entrance, Tls, TlsError};
+pub use visitors::{Visitors, Visits};
 
 use seats::Seats;
 
@@ -40,6 +42,7 @@ pub struct Listener {
     tls: Tls,
     limits: Limits,
     clock: Clock,
+    visitors: Visitors,
 }
 
 /// One connection after its handshake.
@@ -80,12 +83,18 @@ impl Listener {
         let failed = |why| BindError { address, why };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        Ok(Self { socket, address, tls, limits: limits.clone(), clock })
+        let visitors = Visitors::new(clock.clone());
+        Ok(Self { socket, address, tls, limits: limits.clone(), clock, visitors })
     }
 
     /// Where it listens, the port that the system chose included.
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Who comes, as it counts them.
+    pub fn visitors(&self) -> Visitors {
+        self.visitors.clone()
     }
 
     /// Accepts until `shutdown`, then lets open requests end for at most `drain`.
@@ -105,6 +114,7 @@ impl Listener {
             seats: Seats::new(self.limits.max_connections_per_client),
             limits: self.limits,
             clock: self.clock,
+            visitors: self.visitors,
             service_of,
         });
         let mut shutdown = pin!(shutdown);
@@ -155,6 +165,7 @@ struct Shared<F> {
     seats: Arc<Seats>,
     limits: Limits,
     clock: Clock,
+    visitors: Visitors,
     service_of: F,
 }
 
@@ -174,25 +185,26 @@ impl<F> Shared<F> {
         let stream = match timeout(self.limits.handshake_timeout, self.acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                refused(remote, "handshake", &error);
+                self.refused(remote, tls::reason(&error), &error);
                 return;
             }
             Err(_) => {
-                refused(remote, "timeout", &"no handshake in time");
+                self.refused(remote, "timeout", &"no handshake in time");
                 return;
             }
         };
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let Some((person, certificate)) = leaf.and_then(|leaf| self.tls.holder(leaf)) else {
             // The handshake has verified all of this; a directory that changed meanwhile may have lost the name.
-            refused(remote, "unknown", &"nobody has this certificate's name");
+            self.refused(remote, "unknown_name", &"nobody has this certificate's name");
             return;
         };
         let (identity, not_after) = (certificate.identity, certificate.not_after);
         let Some(_seat) = self.seats.take(&identity) else {
-            refused(remote, "too_many", &format_args!("{identity} has as many connections as it may"));
+            self.refused(remote, "too_many", &format_args!("{identity} has as many connections as it may"));
             return;
         };
+        self.visitors.arrived(&person, &identity, remote);
         let connection = Connection { person, identity, remote, not_after };
         let valid_for = not_after.since(self.clock.now());
         let service = (self.service_of)(&connection);
@@ -207,6 +219,14 @@ impl<F> Shared<F> {
                 tracing::info!(identity = %connection.identity, "a client certificate expired; its connection is cut");
             }
         }
+    }
+}
+
+impl<F> Shared<F> {
+    fn refused(&self, remote: SocketAddr, reason: &'static str, why: &dyn std::fmt::Display) {
+        self.visitors.refused(remote, reason);
+        metrics::counter!("chancery_handshakes_refused_total", "reason" => reason).increment(1);
+        tracing::info!(%remote, why = %why, "a connection was refused");
     }
 }
 
@@ -229,11 +249,6 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .keep_alive_timeout(Duration::from_secs(20))
         .adaptive_window(true);
     http
-}
-
-fn refused(remote: SocketAddr, reason: &'static str, why: &dyn std::fmt::Display) {
-    metrics::counter!("chancery_handshakes_refused_total", "reason" => reason).increment(1);
-    tracing::info!(%remote, why = %why, "a connection was refused");
 }
 
 #[cfg(test)]

@@ -156,6 +156,22 @@ impl ClientCertVerifier for Named {
     }
 }
 
+/// Why a handshake failed, out of a fixed set.
+pub(in crate::listener) fn reason(error: &std::io::Error) -> &'static str {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::NoCertificatesPresented) => "no_certificate",
+        Some(Error::InvalidCertificate(why)) => match why {
+            CertificateError::ApplicationVerificationFailure => "unknown_name",
+            CertificateError::Other(_) => "not_welcome",
+            CertificateError::UnknownIssuer => "unknown_issuer",
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
+            CertificateError::Revoked => "revoked",
+            _ => "bad_certificate",
+        },
+        _ => "handshake",
+    }
+}
+
 fn certificates(file: &Path, fix: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(file).map_err(|e| wrong(file, &e, fix))?.collect();

@@ -86,6 +86,7 @@ impl From<RecordError> for Refusal {
         match error {
             RecordError::Ledger(error) => error.into(),
             RecordError::Paused(paused) => Self::new(Cause::Paused, paused.to_string()),
+            unknown @ RecordError::Unknown { .. } => Self::new(Cause::OutcomeUnknown, unknown.to_string()),
             late @ RecordError::Void => Self::new(Cause::SignerUnavailable, late.to_string()),
         }
     }

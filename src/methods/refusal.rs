@@ -33,6 +33,7 @@ pub enum Cause {
     NodeRefused,
     SignerUnavailable,
     LedgerUnavailable,
+    OutcomeUnknown,
     NodeUnavailable,
     Busy,
     AnswerTooLarge,
@@ -168,6 +169,12 @@ pub const TABLE: &[Row] = &[
         -32603,
         "ledger_unavailable",
         "The ledger cannot be written (disk full, lost). Nothing is signed without it.",
+    ),
+    row(
+        Cause::OutcomeUnknown,
+        -32603,
+        "outcome_unknown",
+        "The ledger failed while the signature was recorded: if it was, it is sent. Look for the hash in the message first.",
     ),
     row(
         Cause::NodeUnavailable,
@@ -330,6 +337,7 @@ mod tests {
         let failed = [
             Cause::SignerUnavailable,
             Cause::LedgerUnavailable,
+            Cause::OutcomeUnknown,
             Cause::NodeUnavailable,
             Cause::Busy,
             Cause::Internal,

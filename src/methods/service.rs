@@ -156,9 +156,12 @@ impl RpcServiceT for Service {
             if Method::find(&n.method).is_some_and(Method::signs)
                 && let Some(caller) = n.extensions.get::<Caller>()
             {
-                let why =
-                    "a request for a signature needs an id: nobody would hear the answer to a notification";
-                let refusal = Refusal::new(Cause::InvalidRequest, why);
+                // Refused already, where the gateway's own loop says so: then this is for the record alone.
+                let refusal = n.extensions.get::<Refusal>().cloned().unwrap_or_else(|| {
+                    let why =
+                        "a request for a signature needs an id: nobody would hear the answer to a notification";
+                    Refusal::new(Cause::InvalidRequest, why)
+                });
                 let params = n.params.as_deref();
                 service.record(&n.method, caller, params, &refusal).await;
             }

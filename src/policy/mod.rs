@@ -19,6 +19,7 @@ mod index;
 mod judged;
 mod lint;
 mod load;
+mod own;
 mod permitted;
 mod rate;
 mod read;
@@ -34,6 +35,7 @@ pub use error::PolicyError;
 pub use explain::{Explanation, RuleReport};
 pub use judged::Judged;
 pub use lint::Warning;
+pub use own::Own;
 pub use permitted::{Permitted, Replace};
 pub use world::World;
 

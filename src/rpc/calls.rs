@@ -16,7 +16,7 @@ use tracing::Instrument;
 use crate::config::Client;
 use crate::identity::{Caller, IdempotencyKey, RequestId};
 use crate::methods::{Cause, Method, Refusal, TooLate};
-use crate::rpc::envelope::{Body, Bounds, Entry, Envelope};
+use crate::rpc::envelope::{Body, Bounds, Entry, EntryError, Envelope};
 
 /// Where calls go, and how they are told apart.
 pub struct Calls<S> {
@@ -38,6 +38,9 @@ type Placed = (usize, Option<Box<RawValue>>);
 
 /// How many lanes of one batch run at the same time.
 const LANES: usize = 16;
+
+/// How much of a body that cannot be read is searched for the name of a method that signs, in bytes.
+const NAMES_WITHIN: usize = 4096;
 
 /// The longest method name that logs repeat; every real one is far shorter.
 const LONGEST_NAME: usize = 64;
@@ -61,7 +64,11 @@ where
             }
             Ok(Body::Batch(entries)) => self.batch(client, key, entries).await,
             Err(error) => {
-                let refused = refuse_body(client, Id::Null, &Refusal::from(&error));
+                // Nobody can say what such a body asks; that it names a signature is enough to write it down.
+                let head = body.get(..NAMES_WITHIN).unwrap_or(body);
+                let mut parts = head.split(|byte| *byte == b'"').filter_map(|part| str::from_utf8(part).ok());
+                let named = parts.find(|part| (self.is_ordered)(part));
+                let refused = self.refuse_malformed(client, Id::Null, named, &Refusal::from(&error)).await;
                 Some(refused.into())
             }
         }
@@ -100,7 +107,7 @@ where
                 }
                 Ok(envelope) => lanes.push(vec![(place, envelope)]),
                 Err(error) => {
-                    let refused = refuse_body(client, error.id, &Refusal::from(&error.fault));
+                    let refused = self.refuse_entry(client, error).await;
                     place_answers(vec![(place, Some(refused))]);
                 }
             }
@@ -140,7 +147,7 @@ where
     ) -> Option<Box<RawValue>> {
         let envelope = match entry {
             Ok(envelope) => envelope,
-            Err(error) => return Some(refuse_body(client, error.id, &Refusal::from(&error.fault))),
+            Err(error) => return Some(self.refuse_entry(client, error).await),
         };
         let Ok(request) = RequestId::random() else {
             let refusal = Refusal::new(Cause::Internal, "the system gives no randomness; nothing was done");
@@ -192,6 +199,33 @@ where
         }
         count(outcome);
         Some(json)
+    }
+
+    async fn refuse_entry(&self, client: &Arc<Client>, error: EntryError<'_>) -> Box<RawValue> {
+        self.refuse_malformed(client, error.id, error.method.as_deref(), &Refusal::from(&error.fault)).await
+    }
+
+    /// What asks for a signature and is no call is refused on the record, as every refusal of one is.
+    async fn refuse_malformed(
+        &self,
+        client: &Arc<Client>,
+        id: Id<'_>,
+        named: Option<&str>,
+        refusal: &Refusal,
+    ) -> Box<RawValue> {
+        let request = RequestId::random().ok();
+        if let (Some(method), Some(request)) = (named.filter(|name| (self.is_ordered)(name)), request) {
+            self.put_on_record(Caller::new(Arc::clone(client), request), method, refusal).await;
+        }
+        refused(client, request, id, refusal)
+    }
+
+    /// The service keeps the record; a notification with a refusal in its hand is for that alone.
+    async fn put_on_record(&self, caller: Caller, method: &str, refusal: &Refusal) {
+        let mut notification = Notification::new(method.to_owned().into(), None);
+        notification.extensions.insert(caller);
+        notification.extensions.insert(refusal.clone());
+        self.service.notification(notification).await;
     }
 }
 
@@ -406,6 +440,22 @@ mod tests {
         let bad = format!("[{good},{}]", r#"{"jsonrpc":"2.0","id":2,"method":"m","params":[{"a":1,"a":2}]}"#);
         assert_eq!(answer(&calls, &bad).await["error"]["data"]["code"], "invalid_request");
         assert_eq!(calls.service.seen(), [""; 0], "also not the good half of the batch");
+    }
+
+    #[tokio::test]
+    async fn what_asks_for_a_signature_and_is_no_call_is_put_on_record() {
+        let calls = calls(1, 1000);
+        for body in [
+            r#"{"jsonrpc":"2.0","id":-1,"method":"sign"}"#,
+            r#"[{"jsonrpc":"1.0","id":1,"method":"s\u0069gn"}]"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"sign","method":"sign"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"sign""#,
+        ] {
+            answer(&calls, body).await;
+            assert_eq!(calls.service.seen(), ["notified sign "], "{body}");
+        }
+        answer(&calls, r#"{"jsonrpc":"2.0","id":-1,"method":"echo"}"#).await;
+        assert_eq!(calls.service.seen(), [""; 0], "reads are not");
     }
 
     #[tokio::test]

@@ -42,6 +42,8 @@ pub struct Envelope<'a> {
 pub struct EntryError<'a> {
     /// The entry's id, if that much of it could be read; else null.
     pub id: Id<'a>,
+    /// What it seems to ask for.
+    pub method: Option<Cow<'a, str>>,
     pub fault: Fault,
 }
 
@@ -123,7 +125,7 @@ struct Members<'a> {
 fn entry<'a>(scan: &mut Scanner<'a>) -> Result<Entry<'a>, ScanError> {
     if scan.peek() != Some(b'{') {
         scan.value()?;
-        return Ok(Err(EntryError { id: Id::Null, fault: Fault::NotAnObject }));
+        return Ok(Err(EntryError { id: Id::Null, method: None, fault: Fault::NotAnObject }));
     }
     let mut members = Members::default();
     scan.begin()?;
@@ -145,7 +147,8 @@ impl<'a> Members<'a> {
     fn read(self) -> Entry<'a> {
         let id = self.id.map(id_of).transpose();
         let answer_to = id.as_ref().ok().cloned().flatten().unwrap_or(Id::Null);
-        self.envelope(id).map_err(|fault| EntryError { id: answer_to, fault })
+        let method = self.method.and_then(string_of);
+        self.envelope(id).map_err(|fault| EntryError { id: answer_to, method, fault })
     }
 
     fn envelope(self, id: Result<Option<Id<'a>>, Fault>) -> Result<Envelope<'a>, Fault> {

@@ -9,6 +9,8 @@ pub enum UpstreamError {
     Unreachable(String),
     #[error("the node did not answer in time")]
     Timeout,
+    #[error("too many calls wait for the node")]
+    Busy,
     #[error("the node is on chain {found}, the configuration pins chain {ours}; it is not used")]
     OtherChain { found: u64, ours: u64 },
     #[error("the node's answer makes no sense: {0}")]
@@ -38,6 +40,7 @@ impl UpstreamError {
         match self {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
+            Self::Busy => "busy",
             Self::OtherChain { .. } => "other_chain",
             Self::Garbage(_) => "garbage",
             Self::TooLarge(_) => "too_large",

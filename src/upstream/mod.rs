@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Chain;
@@ -34,6 +35,9 @@ pub struct Upstream(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     client: Client,
+    /// Reads of clients, and what a signature needs, are bounded apart: nobody's reads keep others from signing.
+    reads: Semaphore,
+    own: Semaphore,
     chain_id: u64,
     finality: u64,
     clock: Clock,
@@ -47,10 +51,26 @@ struct Inner {
 /// How long a node's chain id is believed. A node does not change its chain, but the address behind a URL can.
 const CHAIN_ID_HOLDS: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// Calls to the node that are under way at once: each may need a connection of its own.
+const READS: usize = 256;
+const OWN: usize = 256;
+
+/// How long a call waits for its place.
+const PLACE_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, UpstreamError> {
+    match tokio::time::timeout(PLACE_WITHIN, places.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(UpstreamError::Busy),
+    }
+}
+
 impl Upstream {
     pub fn new(chain: &Chain, clock: Clock) -> Result<Self, UpstreamError> {
         Ok(Self(Arc::new(Inner {
             client: Client::new(chain)?,
+            reads: Semaphore::new(READS),
+            own: Semaphore::new(OWN),
             chain_id: chain.id,
             finality: chain.finality,
             clock,
@@ -61,12 +81,14 @@ impl Upstream {
 
     /// Asks the node and passes its answer on, a result or an error of its own.
     pub async fn forward(&self, method: &str, params: Option<&RawValue>) -> Result<Answer, UpstreamError> {
+        let _place = place(&self.0.reads).await?;
         self.pinned().await?;
         self.noticed(self.0.client.call(method, params).await)
     }
 
     /// Asks for something of our own.
     async fn ask(&self, method: &str, params: Option<Value>) -> Result<Answer, UpstreamError> {
+        let _place = place(&self.0.own).await?;
         self.noticed(self.0.client.ask(method, params).await)
     }
 
@@ -261,6 +283,8 @@ mod tests {
         let config = config::Ledger {
             path: folder.path().join("ledger.sqlite"),
             max_open: 20,
+            fill_gaps: None,
+            min_free: 0,
             show_pause_reason: false,
             keys_kept: Duration::from_secs(86_400),
         };
@@ -299,6 +323,26 @@ mod tests {
 
     async fn read(upstream: &Upstream) -> Result<Answer, UpstreamError> {
         upstream.forward("eth_blockNumber", None).await
+    }
+
+    #[tokio::test]
+    async fn inv_12_reads_at_once_are_bounded_and_keep_nothing_else_from_the_node() {
+        let fake = Fake::start().await;
+        let mut upstream = fake.upstream(&still());
+        Arc::get_mut(&mut upstream.0).unwrap().reads = Semaphore::new(5);
+        fake.on("eth_blockNumber", Reply::Hang);
+        fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
+        upstream.pinned().await.unwrap();
+        let reads = futures_util::future::join_all((0..8).map(|_| read(&upstream)));
+        let own = async {
+            tokio::time::sleep(TIMEOUT / 2).await;
+            (fake.calls("eth_blockNumber").len(), upstream.knows(B256::ZERO).await)
+        };
+        let (reads, (asked, own)) = tokio::join!(reads, own);
+        assert_eq!(asked, 5);
+        assert!(!own.unwrap(), "what a signature needs goes on");
+        assert!(reads.iter().all(Result::is_err));
+        assert_eq!(fake.calls("eth_blockNumber").len(), 8, "the others had their turn");
     }
 
     #[tokio::test]

@@ -40,6 +40,9 @@ async fn a_pause_stops_an_account_a_client_or_all_at_once_and_a_resume_ends_it()
     let rows = gateway.audit().await;
     let written = rows.iter().filter(|row| row["kind"] == "administration").count();
     assert_eq!(written, 8, "each pause and each resume");
+    let of_account =
+        gateway.chancery(&["audit", "show", "--account", &treasury, "--kind", "administration"]).await;
+    assert_eq!(of_account.well().lines().count(), 4, "what was done to the account is a part of its story");
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 
@@ -165,6 +168,10 @@ async fn an_order_that_is_not_understood_changes_nothing() {
         let answer = visitor.request(request).await.unwrap();
         assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
     }
+    let chunked = "POST /v1/pause HTTP/1.1\r\nHost: ADDRESS\r\nContent-Type: application/json\r\n\
+                   Transfer-Encoding: chunked\r\n\r\nf\r\n{\"scope\":\"all\"}\r\n0\r\n\r\n";
+    let answer = visitor.raw(chunked.replace("ADDRESS", &visitor.address().to_string())).await;
+    assert!(answer.starts_with("HTTP/1.1 411"), "{answer}");
     let get = |path: &str| format!("https://{}{path}", visitor.address());
     for (status, path) in [(405, "/v1/pause"), (404, "/v1/nothing"), (400, "/v1/pauses?x=1")] {
         let request = http::Request::get(get(path)).body(http_body_util::Full::default()).unwrap();

@@ -42,6 +42,7 @@ async fn inv_10_the_same_request_under_the_same_key_is_one_transaction() {
         let again = post(&gateway.client("trader"), "order-17", &send(&gateway.payment(7))).await.unwrap();
         assert_eq!(again["result"], first, "{again}");
     }
+    assert_eq!(gateway.node().calls_of("eth_estimateGas").len(), 1, "nothing is asked for a repeat");
     gateway.node().heal();
     let other = post(&trader, "order-17", &send(&gateway.payment(8))).await.unwrap();
     let error = &other["error"];
@@ -187,6 +188,28 @@ async fn inv_02_many_at_once_under_one_key_are_one_transaction() {
     }
     assert!(hashes.iter().all(|hash| hash.is_string() && *hash == hashes[0]), "{hashes:?}");
     gateway.node().mines(gateway.treasury(), 1).await;
+}
+
+#[tokio::test]
+async fn a_repeat_that_is_too_late_to_be_made_learns_of_its_first() {
+    let gateway = Gateway::start().await;
+    let node = gateway.node();
+    // Enough for one of the two.
+    node.ask("anvil_setBalance", json!([gateway.treasury(), "0x10a741a462780000"])).await;
+    let payment = send(&gateway.payment(900_000_000_000_000_000));
+    node.fail("eth_estimateGas", Fault::Delay(Duration::from_secs(2)));
+    let (client, body) = (gateway.client("trader"), payment.clone());
+    let slow = tokio::spawn(async move { post(&client, "once", &body).await.unwrap() });
+    eventually("it asks the node", async || (!node.calls_of("eth_estimateGas").is_empty()).then_some(()))
+        .await;
+    node.heal();
+    let first = post(&gateway.client("trader"), "once", &payment).await.unwrap()["result"].clone();
+    assert!(first.is_string(), "{first}");
+    node.mines(gateway.treasury(), 1).await;
+    // By now the account cannot pay that again.
+    assert_eq!(slow.await.unwrap()["result"], first);
+    let poor = post(&gateway.client("trader"), "twice", &payment).await.unwrap();
+    assert_eq!(poor["error"]["data"]["code"], "node_refused", "{poor}");
 }
 
 #[tokio::test]

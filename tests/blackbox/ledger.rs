@@ -151,7 +151,8 @@ async fn a_second_gateway_on_the_same_ledger_refuses_to_start() {
 async fn inv_01_on_a_full_disk_nothing_is_signed_and_with_room_it_goes_on() {
     let disk = SmallDisk::new();
     let ledger = disk.path().join("ledger.sqlite");
-    let world = World::new().await.replace("\"ledger.sqlite\"", &format!("{ledger:?}"));
+    // No headroom: the disk is to be full to the last byte.
+    let world = World::new().await.replace("\"ledger.sqlite\"", &format!("{ledger:?}\nmin_free = \"0\""));
     let gateway = world.start().await;
     let trader = gateway.client("trader");
     trader.send(gateway.payment(1)).await.unwrap();

@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod audit;
 mod connect;
 mod doctor;
 mod first_steps;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep;
 
-use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, fresh, sign, writer};
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, sign, writer};
 use crate::ledger::writer::{Command, Writer};
 use crate::ledger::{Ledger, LedgerError, Purpose, RecordError, ReserveError, verify};
 
@@ -70,9 +70,12 @@ async fn a_write_that_fails_signs_nothing_and_costs_no_nonce() {
     desk.sql(FAIL).await;
     let claim = desk.ledger.reserve(Ask { seed: 2, ..ASK }.permitted(), Purpose::Send).await;
     assert!(matches!(claim, Err(ReserveError::Ledger(LedgerError::Unavailable(_)))), "{claim:?}");
-    // Signed, but not recorded: it does not leave.
-    let recorded = desk.ledger.record(sign(signing)).await;
-    assert!(matches!(recorded, Err(RecordError::Ledger(_))), "{recorded:?}");
+    // Signed, but nobody can say whether it is recorded: it does not leave.
+    let signed = sign(signing);
+    let sealed = signed.sealed().hash;
+    let recorded = desk.ledger.record(signed).await.unwrap_err();
+    assert!(matches!(recorded, RecordError::Unknown { hash, .. } if hash == sealed), "{recorded:?}");
+    assert!(recorded.to_string().contains(&sealed.to_string()), "{recorded}");
     assert_eq!(desk.states().await, ["recorded", "reserved"]);
 
     desk.sql(MEND).await;
@@ -118,6 +121,56 @@ async fn a_record_whose_commit_seemed_lost_is_found() {
     };
     let recorded = tokio::join!(ledger.record(signed), lose_the_answer).0.unwrap();
     assert_eq!(recorded.nonce(), Some(0), "whichever row exists wins");
+}
+
+#[tokio::test]
+async fn inv_10_a_record_of_which_nobody_heard_is_unknown_and_not_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(&folder.path().join("ledger.sqlite")).await;
+    let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
+    let policy = ledger.activate_policy(ASK.policy, "allow all");
+    tokio::join!(policy, turn(&mut writer, &mut queue)).0.unwrap();
+    let claim = tokio::join!(ledger.reserve(ASK.permitted(), Purpose::Send), turn(&mut writer, &mut queue)).0;
+    let signed = sign(fresh(claim.unwrap()));
+
+    let lose_both_answers = async {
+        for _ in 0..2 {
+            let mut batch = Vec::new();
+            queue.recv_many(&mut batch, 256).await;
+            match batch.pop().unwrap() {
+                Command::Record { id, raw, hash, reply } => {
+                    let (unheard, _) = tokio::sync::oneshot::channel();
+                    writer.group(vec![Command::Record { id, raw, hash, reply: unheard }], false).await;
+                    drop(reply);
+                }
+                void => drop(void),
+            }
+        }
+    };
+    let recorded = tokio::join!(ledger.record(signed), lose_both_answers).0;
+    assert!(
+        matches!(recorded, Err(RecordError::Unknown { .. })),
+        "it is in the ledger, and will be sent: {recorded:?}"
+    );
+}
+
+#[tokio::test]
+async fn inv_12_questions_for_a_nonce_leave_room_for_signatures() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = writer(&folder.path().join("ledger.sqlite")).await;
+    let (ledger, queue) = Ledger::over(&writer, PATIENT);
+    for _ in 0..5000 {
+        let ledger = ledger.clone();
+        tokio::spawn(async move { ledger.next_nonce(CHAIN, address(1), 0).await });
+    }
+    let mut asked = 0;
+    while queue.len() > asked || asked == 0 {
+        asked = queue.len();
+        sleep(Duration::from_millis(200)).await;
+    }
+    let claim = ledger.reserve(ASK.permitted(), Purpose::Send);
+    let waits = tokio::time::timeout(Duration::from_millis(50), claim).await;
+    assert!(waits.is_err(), "behind {asked} questions it is refused and not queued: {waits:?}");
 }
 
 #[tokio::test]
