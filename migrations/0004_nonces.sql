@@ -1,6 +1,11 @@
+-- no-transaction
 -- Replacement at a nonce, and what an operator says of mined counts.
 
--- SQLite cannot change a CHECK, so the table is made anew with one more state and its rows are moved.
+-- SQLite cannot change a CHECK, so the table is made anew with one more state and its rows are moved. Rows of other
+-- tables point to it meanwhile, which only a connection that does not look may do, and only outside of a transaction.
+PRAGMA foreign_keys = OFF;
+BEGIN IMMEDIATE;
+DROP TABLE IF EXISTS reservation_anew;
 -- outbid: recorded, and another payload was recorded or is being signed in its place; either may be mined.
 CREATE TABLE reservation_anew (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -42,9 +47,12 @@ CREATE INDEX unrecorded ON reservation (id) WHERE state = 'reserved';
 CREATE INDEX unsettled ON reservation (account, nonce) WHERE state IN ('recorded', 'outbid', 'vacant');
 
 -- Mined counts that a node named, that stood too far above what the ledger knows, and that an operator took as true.
-CREATE TABLE accepted_count (
+CREATE TABLE IF NOT EXISTS accepted_count (
     chain   INTEGER NOT NULL,
     account BLOB    NOT NULL CHECK (length(account) = 20),
     count   INTEGER NOT NULL,
     PRIMARY KEY (chain, account)
 ) STRICT, WITHOUT ROWID;
+
+COMMIT;
+PRAGMA foreign_keys = ON;

@@ -34,6 +34,8 @@ enum Verb {
     Policy(cmd::policy::Policy),
     Pause(cmd::pause::Pause),
     Resume(cmd::pause::Resume),
+    #[command(subcommand, name = "tx")]
+    Transactions(cmd::tx::Transactions),
     Audit(cmd::audit::Audit),
     Limits(cmd::limits::Limits),
     Doctor(cmd::doctor::Doctor),
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
         Verb::Policy(verb) => verb.run(&context),
         Verb::Pause(verb) => verb.run(&context),
         Verb::Resume(verb) => verb.run(&context),
+        Verb::Transactions(verb) => verb.run(&context),
         Verb::Audit(verb) => verb.run(&context),
         Verb::Limits(verb) => verb.run(&context),
         Verb::Doctor(verb) => verb.run(&context),

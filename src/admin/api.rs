@@ -17,10 +17,11 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::admin::{Answer, pauses};
+use crate::admin::{Answer, pauses, transactions};
 use crate::config::{Config, Operator, OperatorRole};
 use crate::identity::RequestId;
 use crate::ledger::{Administration, Ledger, LedgerError};
+use crate::methods::App;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,6 +31,7 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     config: Config,
     ledger: Ledger,
+    app: Arc<App>,
     places: Semaphore,
 }
 
@@ -62,6 +64,10 @@ enum Call {
     Pauses,
     Pause,
     Resume,
+    Transactions,
+    Bump,
+    Cancel,
+    AcceptCount,
 }
 
 /// Changes things.
@@ -74,6 +80,10 @@ const ROUTES: &[(Method, &str, &[OperatorRole], Call)] = &[
     (Method::GET, "/v1/pauses", READ, Call::Pauses),
     (Method::POST, "/v1/pause", WRITE, Call::Pause),
     (Method::POST, "/v1/resume", WRITE, Call::Resume),
+    (Method::GET, "/v1/transactions", READ, Call::Transactions),
+    (Method::POST, "/v1/transactions/bump", WRITE, Call::Bump),
+    (Method::POST, "/v1/transactions/cancel", WRITE, Call::Cancel),
+    (Method::POST, "/v1/transactions/accept", WRITE, Call::AcceptCount),
 ];
 
 /// Bytes of a body: an operator's orders are short.
@@ -85,8 +95,8 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 const MAX_IN_FLIGHT: usize = 64;
 
 impl Api {
-    pub fn new(config: Config, ledger: Ledger) -> Self {
-        Self(Arc::new(Inner { config, ledger, places: Semaphore::new(MAX_IN_FLIGHT) }))
+    pub fn new(config: Config, ledger: Ledger, app: Arc<App>) -> Self {
+        Self(Arc::new(Inner { config, ledger, app, places: Semaphore::new(MAX_IN_FLIGHT) }))
     }
 
     pub(in crate::admin) fn config(&self) -> &Config {
@@ -97,12 +107,21 @@ impl Api {
         &self.0.ledger
     }
 
+    /// For what goes the road of a signature.
+    pub(in crate::admin) fn app(&self) -> &Arc<App> {
+        &self.0.app
+    }
+
     /// A row for each route: what it does is in the module that is named after it.
     async fn call(&self, call: Call, asked: Asked) -> Reply {
         match call {
             Call::Pauses => pauses::list(self).await,
             Call::Pause => pauses::pause(self, &asked).await,
             Call::Resume => pauses::resume(self, &asked).await,
+            Call::Transactions => transactions::list(self).await,
+            Call::Bump => transactions::bump(self, &asked).await,
+            Call::Cancel => transactions::cancel(self, &asked).await,
+            Call::AcceptCount => transactions::accept(self, &asked).await,
         }
     }
 

@@ -44,6 +44,13 @@ impl Health {
             Check { name: "ledger".to_owned(), trouble: ledger.err().map(|e| e.to_string()) },
             Check { name: "node".to_owned(), trouble: node.trouble() },
         ];
+        checks.extend(self.ledger.doubts().into_iter().map(|doubt| Check {
+            name: format!("account {}", doubt.account),
+            trouble: Some(format!(
+                "the node's mined count {} stands far above the {} that the ledger knows of; see `chancery tx accept`",
+                doubt.mined, doubt.known
+            )),
+        }));
         checks.extend(self.signer.readiness().into_iter().map(|token| Check {
             name: format!("token {}", token.token),
             trouble: match token.state {

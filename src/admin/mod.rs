@@ -3,6 +3,7 @@
 mod api;
 mod health;
 mod pauses;
+mod transactions;
 
 use std::convert::Infallible;
 use std::future::Future;

@@ -115,6 +115,7 @@ mod tests {
             let config = config::Ledger {
                 path: file.clone(),
                 max_open: 1,
+                fill_gaps: None,
                 min_free: 0,
                 show_pause_reason: false,
                 keys_kept: Duration::from_secs(86_400),

@@ -14,5 +14,6 @@ pub mod policy;
 mod progress;
 pub mod serve;
 pub mod signer_worker;
+pub mod tx;
 
 pub use output::{Context, Done, Failure, HintExt, Success};

@@ -17,7 +17,7 @@ use crate::config::{Client, Config};
 use crate::identity::{Directory, Person};
 use crate::ledger::{Configuration, Ledger, Note};
 use crate::listener::{Connection, Entrance, Listener, Tls};
-use crate::methods::{self, App, Service};
+use crate::methods::{self, App, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{Policy, World};
 use crate::rpc::Rpc;
@@ -77,13 +77,19 @@ async fn serve(context: &Context, config: Config) -> Done {
         chain_id: config.chain.id,
         tasks: tasks.clone(),
     });
-    let rpc = Rpc::new(Service::new(app), &config.limits, config.gateway.hosts.clone(), methods::is_ordered);
+    let upkeep = Upkeep::new(Arc::clone(&app), &config, clock.clone());
+    let rpc = Rpc::new(
+        Service::new(Arc::clone(&app)),
+        &config.limits,
+        config.gateway.hosts.clone(),
+        methods::is_ordered,
+    );
     let gateway = Listener::bind(config.gateway.listen, gateway_tls, &config.limits, clock.clone()).await?;
     let admin = match &config.admin {
         Some(admin) => {
             let health = Health::new(ledger.clone(), signer.clone(), upstream.clone(), late);
             let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
-            let api = Api::new(config.clone(), ledger.clone());
+            let api = Api::new(config.clone(), ledger.clone(), Arc::clone(&app));
             Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone(), api)))
         }
         None => None,
@@ -109,6 +115,7 @@ async fn serve(context: &Context, config: Config) -> Done {
     let background = [
         tokio::spawn(metrics.upkeep()),
         tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),
+        tokio::spawn(upkeep.run(stop.clone())),
     ];
     tokio::spawn(stop_on_signal(stop.clone()));
 

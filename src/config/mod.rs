@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 
 use crate::secret::SecretUrl;
 
@@ -92,6 +92,8 @@ pub struct Ledger {
     pub max_open: u32,
     /// Bytes of its disk that stay free: below them nothing is signed, so that what was begun can be written down.
     pub min_free: u64,
+    /// The most that closing a gap may cost, in wei; nothing where gaps are left open.
+    pub fill_gaps: Option<U256>,
     /// Whether a client that is paused is told why.
     pub show_pause_reason: bool,
     /// How long the key that a client gave to a request stands for it.
@@ -223,6 +225,18 @@ pub struct Account {
     pub name: String,
     pub address: Address,
     pub key: KeySource,
+    pub auto_bump: Option<AutoBump>,
+}
+
+/// What is done with a transaction that is not mined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoBump {
+    /// Since it was signed, or last bumped.
+    pub after: Duration,
+    /// Per cent more, at least 10.
+    pub step: u32,
+    /// In wei for a unit of gas: no bump pays more.
+    pub up_to: u128,
 }
 
 #[derive(Clone, Debug)]

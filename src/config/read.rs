@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
+use toml::Spanned;
 
 use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
-    Account, Admin, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger, Limits,
-    OWN_NAME, Operator, OperatorRole, Order, Signer, Token, units,
+    Account, Admin, AutoBump, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger,
+    Limits, OWN_NAME, Operator, OperatorRole, Order, Signer, Token, units,
 };
 use crate::secret::{self, SecretUrl};
 use crate::transaction::address;
@@ -44,6 +45,9 @@ struct Reader<'a> {
 }
 
 type Read<T> = Result<T, ConfigError>;
+
+/// 0.01 ether: 21,000 gas at up to 476 gwei.
+const FILL_GAPS_MAX_FEE: u64 = 10_000_000_000_000_000;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -85,6 +89,7 @@ impl Reader<'_> {
             ledger: Ledger {
                 path: self.path(&written.ledger.path),
                 max_open: written.ledger.max_open.unwrap_or(64),
+                fill_gaps: self.fill_gaps(&written.ledger)?,
                 min_free: self.size(written.ledger.min_free.as_ref(), 64 << 20)?,
                 show_pause_reason: written.ledger.show_pause_reason,
                 keys_kept,
@@ -159,6 +164,32 @@ impl Reader<'_> {
         })
     }
 
+    fn fill_gaps(&self, written: &written::Ledger) -> Read<Option<U256>> {
+        let cap = match &written.fill_gaps_max_fee {
+            Some(cap) => units::wei(cap.get_ref()).map_err(|e| self.at(&cap.span(), e))?,
+            None => U256::from(FILL_GAPS_MAX_FEE),
+        };
+        Ok(written.fill_gaps.unwrap_or(true).then_some(cap))
+    }
+
+    fn auto_bump(&self, written: &Spanned<written::AutoBump>) -> Read<AutoBump> {
+        let bump = written.get_ref();
+        let step = bump.step.unwrap_or(15);
+        if !(10..=1000).contains(&step) {
+            return Err(
+                self.at(&written.span(), "`step` is 10 to 1000 (per cent): pools take no less than 10")
+            );
+        }
+        let up_to = units::wei(bump.up_to.get_ref()).map_err(|e| self.at(&bump.up_to.span(), e))?;
+        let too_high =
+            |_| self.at(&bump.up_to.span(), "`up_to` is a fee for a unit of gas, such as \"300 gwei\"");
+        let after = self.duration(Some(&bump.after), Duration::ZERO)?;
+        if after < Duration::from_secs(1) {
+            return Err(self.at(&bump.after.span(), "`after` is at least 1 s"));
+        }
+        Ok(AutoBump { after, step, up_to: u128::try_from(up_to).map_err(too_high)? })
+    }
+
     fn signer(&self, written: &written::Signer) -> Read<Signer> {
         Ok(Signer {
             allow_software_keys: written.allow_software_keys,
@@ -208,6 +239,11 @@ impl Reader<'_> {
             return Err(
                 self.at(&written.span(), "longer than `keys_kept` of [ledger], after which nothing is known")
             );
+        }
+        if written.name.get_ref() == OWN_NAME {
+            let what =
+                format!("`{OWN_NAME}` is what the audit calls the gateway itself; choose another name");
+            return Err(self.at(&written.name.span(), what));
         }
         Ok(Client {
             name: self.name(&written.name)?,
@@ -290,7 +326,8 @@ impl Reader<'_> {
             }
         };
         let address = address(written.address.get_ref()).map_err(|e| self.at(&written.address.span(), e))?;
-        Ok(Account { name: self.name(&written.name)?, address, key })
+        let auto_bump = written.auto_bump.as_ref().map(|bump| self.auto_bump(bump)).transpose()?;
+        Ok(Account { name: self.name(&written.name)?, address, key, auto_bump })
     }
 
     /// Names are compared, logged and put into metrics: letters, digits, `-`, `_` and `.`, nothing else.

@@ -69,6 +69,8 @@ pub(super) struct Policy {
 pub(super) struct Ledger {
     pub path: Text,
     pub max_open: Option<u32>,
+    pub fill_gaps: Option<bool>,
+    pub fill_gaps_max_fee: Option<Text>,
     pub min_free: Option<Text>,
     #[serde(default)]
     pub show_pause_reason: bool,
@@ -160,4 +162,13 @@ pub(super) struct Account {
     pub key: Option<Text>,
     pub keystore: Option<Text>,
     pub password_file: Option<Text>,
+    pub auto_bump: Option<Spanned<AutoBump>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AutoBump {
+    pub after: Text,
+    pub step: Option<u32>,
+    pub up_to: Text,
 }

@@ -10,6 +10,7 @@ use crate::ledger::claims::Parked;
 use crate::ledger::core;
 use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
+use crate::ledger::nonce_store;
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
 use crate::ledger::store;
@@ -96,6 +97,7 @@ pub(in crate::ledger) async fn apply(
             let rows = store::rows_of(group.db, (chain, account), (mined, None), None).await?;
             group.answer(reply, Ok(core::next(&rows, mined)));
         }
+        Command::Nonces(inquiry) => inquiry.answer(group).await?,
         Command::Ready { reply } => {
             store::probe(group.db, group.now).await?;
             group.answer(reply, Ok(()));
@@ -194,5 +196,25 @@ async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {
             group.audit(&Body::Final { reservation: settled, block, succeeded }).await?;
         }
     }
+    // The first end at a nonce tells of those below; the last one without a payload of ours in a block, of its own.
+    let is_first = !others.iter().any(|(_, other)| other.is_settled());
+    let is_anothers = last == Final::Replaced
+        && others.iter().all(|(_, other)| matches!(other, State::Void | State::Reserved | State::Replaced));
+    if state.may_become(State::Final) && (is_first || is_anothers) {
+        external(group, id, is_first, is_anothers).await?;
+    }
     Ok(())
+}
+
+/// Writes down which nonces somebody else used: those right below a payload, its own, or both.
+async fn external(group: &mut Group<'_>, id: i64, below: bool, own: bool) -> Sql<()> {
+    let Some((chain, account, first, nonce)) = nonce_store::missing_below(group.db, id).await? else {
+        return Ok(());
+    };
+    let first = if below { first } else { nonce };
+    let last = if own { Some(nonce) } else { nonce.checked_sub(1) };
+    match last {
+        Some(last) if first <= last => group.audit(&Body::External { chain, account, first, last }).await,
+        _ => Ok(()),
+    }
 }

@@ -85,6 +85,13 @@ pub(in crate::ledger) enum Body<'a> {
         block: Option<u64>,
         succeeded: Option<bool>,
     },
+    /// Nonces that the chain has mined for good and none of our payloads has: somebody else sends for this account.
+    External {
+        chain: u64,
+        account: Address,
+        first: u64,
+        last: u64,
+    },
     Refusal {
         client: &'a str,
         request: &'a str,
@@ -177,6 +184,7 @@ impl Body<'_> {
             Self::Void { .. } => "void",
             Self::Outcome { .. } => "outcome",
             Self::Final { .. } => "final",
+            Self::External { .. } => "external",
             Self::Refusal { .. } => "refusal",
             Self::Note(note) => note.kind(),
             Self::Administration { .. } => "administration",

@@ -52,6 +52,22 @@ pub(in crate::ledger) async fn admit(
     Ok(Ok(()))
 }
 
+/// Puts charges on the very counts that another payload's are on.
+pub(in crate::ledger) async fn on_counts_of(
+    db: &mut SqliteConnection,
+    other: i64,
+    charges: &mut [Charge],
+) -> Sql<()> {
+    let rows = sqlx::query("SELECT budget, scope FROM charge WHERE reservation = $1").bind(other);
+    for row in rows.fetch_all(&mut *db).await? {
+        let budget: String = row.try_get("budget")?;
+        if let Some(charge) = charges.iter_mut().find(|charge| charge.limit.id == budget) {
+            charge.scope = row.try_get("scope")?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes what a new reservation takes.
 pub(in crate::ledger) async fn charge(
     db: &mut SqliteConnection,

@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::charges::{self, Place};
-use crate::ledger::core::{Bid, Decision, Refused, decide};
+use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
+use crate::ledger::nonce_store;
 use crate::ledger::pause::stops;
 use crate::ledger::repeats::{remember, verdict};
 use crate::ledger::store::{self, NewRow, Stored};
@@ -135,10 +136,13 @@ impl Parked {
             (Verdict::Free, Some(slot)) => {
                 let account = (slot.chain, self.reserve.account);
                 let Reserve { intent, replace, .. } = *self.reserve;
-                let claimant = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
+                let of_whom = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
                 let rows =
-                    store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(claimant)).await?;
-                Some(decide(&rows, &Bid { slot, intent, replace }, rules.max_open))
+                    store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(of_whom)).await?;
+                let accepted = nonce_store::accepted(group.db, account).await?;
+                let decision = decide(&rows, &Bid { slot, intent, replace, accepted }, rules.max_open);
+                notice(&decision, &rows, &slot, self.reserve.account);
+                Some(decision)
             }
         };
         if let Some(pause) = stops(pauses, &self.reserve.client, self.reserve.account)
@@ -186,7 +190,7 @@ impl Parked {
 impl Reserve {
     /// The audit intent stands in the same commit as the nonce, before the token is asked.
     async fn take(
-        self,
+        mut self,
         taken: Option<Taken>,
         before: Option<i64>,
         rules: &Rules,
@@ -197,11 +201,15 @@ impl Reserve {
             account: self.account,
             nonce,
         });
+        let replaces = taken.and_then(|taken| taken.replaces);
+        if let (Some(replaced), Replace::Any) = (replaces, self.replace) {
+            // It goes on the counts of what it takes the place of, whoever ordered it.
+            charges::on_counts_of(group.db, replaced, &mut self.charges).await?;
+        }
         if let Err(over) = charges::admit(group, &self.charges, place).await? {
             group.answer(self.reply, Err(over));
             return Ok(());
         }
-        let replaces = taken.and_then(|taken| taken.replaces);
         if let Some(replaced) = replaces
             && !charges::turn(group, replaced, State::Outbid).await?
         {
@@ -277,6 +285,22 @@ async fn is_out(decision: Option<Decision>, purpose: Purpose, group: &mut Group<
     Ok(is_sent && !(known.returned && purpose == Purpose::Send))
 }
 
+/// Somebody else sends for this account. It is written down when it is final: until then it is one node's word.
+fn notice(decision: &Decision, rows: &[Row], slot: &Slot, account: Address) {
+    let others = core::known_count(rows).map_or(0, |known| slot.mined.saturating_sub(known));
+    match decision {
+        Decision::Take { .. } if others > 0 => {
+            tracing::warn!(%account, mined = slot.mined, "external sender noticed: {others} nonces of this account were used by somebody else");
+            metrics::counter!("chancery_external_nonces_total").increment(others);
+        }
+        Decision::Refuse(Refused::MinedJump { mined, known }) => {
+            tracing::error!(%account, mined, known, "the node's mined count jumps; nothing is signed for this account");
+            metrics::counter!("chancery_mined_jumps_total").increment(1);
+        }
+        _ => {}
+    }
+}
+
 impl Refused {
     fn into_error(self, nonce: u64, max: u32) -> ReserveError {
         match self {
@@ -286,6 +310,7 @@ impl Refused {
             Self::NonceTooLow { mined } => ReserveError::NonceTooLow { nonce, mined },
             Self::NonceTooHigh => ReserveError::NonceTooHigh { nonce },
             Self::TooManyOpen => ReserveError::TooManyOpen { max },
+            Self::MinedJump { mined, known } => ReserveError::MinedJump { mined, known },
         }
     }
 }

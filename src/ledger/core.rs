@@ -26,7 +26,16 @@ pub(in crate::ledger) struct Bid {
     pub slot: Slot,
     pub intent: B256,
     pub replace: Replace,
+    /// A mined count that an operator took as true; 0 where none did.
+    pub accepted: u64,
 }
+
+/// By how much a node's mined count may stand above what the ledger knows of an account before somebody else than
+/// that node has to say so. Whoever believes any count lets a lying node have nonces signed that wait for years.
+const MAX_JUMP: u64 = 16;
+
+/// How many nonces below recorded payloads are filled by ourselves: what is missing beyond that is no accident.
+pub const MAX_GAPS: usize = 16;
 
 /// What becomes of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +71,10 @@ pub(in crate::ledger) enum Refused {
         mined: u64,
     },
     TooManyOpen,
+    MinedJump {
+        mined: u64,
+        known: u64,
+    },
     /// EIP-2681: a nonce is less than 2^64 - 1; ours also fits a signed 64-bit column.
     NonceTooHigh,
 }
@@ -81,11 +94,41 @@ pub enum NotReplaced {
 /// mined count on, whichever is higher, and those at the wanted nonce.
 pub(in crate::ledger) fn decide(rows: &[Row], bid: &Bid, max_open: u32) -> Decision {
     let nonces = Nonces::of(rows, bid.slot.mined);
+    if let Some(known) = bid.slot.wanted.and_then(|wanted| repeated(rows, &nonces, wanted, bid.intent)) {
+        return known;
+    }
+    let known = known_count(rows).map(|known| known.max(bid.accepted));
+    if let Some(known) = known
+        && bid.slot.mined > known.saturating_add(MAX_JUMP)
+    {
+        return Decision::Refuse(Refused::MinedJump { mined: bid.slot.mined, known });
+    }
     match bid.slot.wanted {
-        Some(wanted) => repeated(rows, &nonces, wanted, bid.intent)
-            .unwrap_or_else(|| explicit(&nonces, bid, wanted, max_open)),
+        Some(wanted) => explicit(&nonces, bid, wanted, max_open),
         None => lowest_vacant(&nonces, &bid.slot, max_open),
     }
+}
+
+/// How many transactions the chain can have mined of an account by what we know ourselves. Nothing where we know
+/// nothing: then the first node that is asked is believed.
+pub(in crate::ledger) fn known_count(rows: &[Row]) -> Option<u64> {
+    rows.iter().map(|row| row.nonce.saturating_add(1)).max()
+}
+
+/// The open nonces below recorded payloads that nothing lives at, lowest first: those above cannot be mined before
+/// somebody fills them. No more than one over [`MAX_GAPS`] are told.
+pub(in crate::ledger) fn gaps(rows: &[Row], mined: u64) -> Vec<u64> {
+    let nonces = Nonces::of(rows, mined);
+    let recorded = rows.iter().filter(|row| row.state == State::Recorded).map(|row| row.nonce).max();
+    let mut gaps = Vec::new();
+    let mut nonce = nonces.first;
+    while recorded.is_some_and(|recorded| nonce < recorded) && gaps.len() <= MAX_GAPS {
+        if nonces.at(nonce).live.is_none() {
+            gaps.push(nonce);
+        }
+        nonce = nonce.saturating_add(1);
+    }
+    gaps
 }
 
 /// The nonce that an account's next transaction without a nonce of its own would get.
@@ -284,7 +327,7 @@ mod tests {
     }
 
     fn bid(rows: &[Row], slot: &Slot, intent: u8, replace: Replace) -> Decision {
-        decide(rows, &Bid { slot: *slot, intent: B256::repeat_byte(intent), replace }, 8)
+        decide(rows, &Bid { slot: *slot, intent: B256::repeat_byte(intent), replace, accepted: 0 }, 8)
     }
 
     const fn take(nonce: u64) -> Decision {
@@ -356,6 +399,58 @@ mod tests {
         let settled = Refused::NonceTaken { why: NotReplaced::Settled };
         assert_eq!(ask(&rows, &fixed, 1), Decision::Refuse(settled));
         assert_eq!(ask(&rows, &fixed, 2), Decision::Known { id: 2 });
+    }
+
+    #[test]
+    fn inv_11_a_mined_count_that_jumps_needs_more_than_one_nodes_word() {
+        let rows = [row(5, State::Final, 1), row(6, State::Recorded, 2)];
+        assert_eq!(ask(&rows, &slot(None, 23, LOW), 3), take(23), "somebody else sent sixteen");
+        let jump = Decision::Refuse(Refused::MinedJump { mined: 24, known: 7 });
+        for wanted in [None, Some(24)] {
+            assert_eq!(ask(&rows, &slot(wanted, 24, LOW), 3), jump);
+        }
+        assert_eq!(
+            ask(&rows, &slot(Some(6), 24, LOW), 2),
+            Decision::Known { id: 2 },
+            "a repeat signs nothing"
+        );
+        let bid = |accepted, mined| {
+            let bid = Bid {
+                slot: slot(None, mined, LOW),
+                intent: B256::repeat_byte(3),
+                replace: Replace::Never,
+                accepted,
+            };
+            decide(&rows, &bid, 8)
+        };
+        assert_eq!(bid(24, 24), take(24), "an operator said so");
+        assert_eq!(bid(24, 41), Decision::Refuse(Refused::MinedJump { mined: 41, known: 24 }));
+        assert_eq!(ask(&[], &slot(None, 1000, LOW), 1), take(1000), "an account with a history of its own");
+    }
+
+    #[test]
+    fn gaps_are_free_nonces_below_recorded_ones() {
+        let rows = [
+            row(5, State::Final, 1),
+            row(7, State::Vacant, 2),
+            row(8, State::Recorded, 3),
+            row(9, State::Reserved, 4),
+            row(11, State::Recorded, 5),
+            row(13, State::Reserved, 6),
+        ];
+        assert_eq!(gaps(&rows, 0), [6, 7, 10]);
+        assert_eq!(gaps(&rows, 8), [10]);
+        assert!(gaps(&rows, 12).is_empty());
+        assert!(gaps(&[row(9, State::Reserved, 1)], 5).is_empty(), "it may fail itself");
+        assert_eq!(gaps(&[row(9999, State::Recorded, 1)], 5).len(), MAX_GAPS + 1);
+    }
+
+    #[test]
+    fn inv_13_as_many_open_nonces_as_there_may_be_do_not_keep_a_gap_below_them_open() {
+        let rows: Vec<Row> = (1..9).map(|n| row(n, State::Recorded, 1)).collect();
+        assert_eq!(ask(&rows, &slot(None, 0, LOW), 2), take(0));
+        assert_eq!(ask(&rows, &slot(Some(0), 0, LOW), 2), take(0));
+        assert_eq!(ask(&rows, &slot(None, 1, LOW), 2), Decision::Refuse(Refused::TooManyOpen));
     }
 
     #[test]
@@ -460,11 +555,12 @@ mod tests {
                         let seen = rows.iter().filter(|row| row.state != State::Void);
                         let seen: Vec<Row> = seen.map(|row| Row { is_own: mine(row), ..*row }).collect();
                         let intent = B256::repeat_byte(intent);
-                        if let Decision::Take { nonce, replaces } = decide(&seen, &Bid { slot, intent, replace }, 8) {
+                        if let Decision::Take { nonce, replaces } = decide(&seen, &Bid { slot, intent, replace, accepted: 0 }, 8) {
                             prop_assert!(nonce >= mined, "below what is mined");
                             prop_assert!(wanted.is_none_or(|wanted| wanted == nonce), "not the nonce that was asked");
                             let live = |nonce: u64| rows.iter().position(|row| row.nonce == nonce && row.state.is_live());
-                            for below in mined..nonce {
+                            // What takes another's place opens no nonce, whatever is missing below.
+                            for below in (mined..nonce).filter(|_| replaces.is_none()) {
                                 prop_assert!(live(below).is_some(), "a gap at {} below {}", below, nonce);
                             }
                             for other in rows.iter().filter(|row| row.nonce == nonce && row.state.is_signed()) {

@@ -42,6 +42,11 @@ pub enum ReserveError {
     NonceTooHigh { nonce: u64 },
     #[error("this account has {max} unfinished transactions, as many as [ledger] max_open allows")]
     TooManyOpen { max: u32 },
+    #[error(
+        "the node says that {mined} transactions of this account are mined, and the ledger knows of {known}; nothing \
+         is signed until an operator looks: `chancery tx accept`"
+    )]
+    MinedJump { mined: u64, known: u64 },
     #[error("another transaction of this account is still being signed")]
     StillSigning,
     #[error("the policy was replaced while this was judged")]

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::claims::{Claimed, Reserve};
+use crate::ledger::doubts::Doubts;
 use crate::ledger::keys::Name;
 use crate::ledger::life::State;
 use crate::ledger::note::Note;
@@ -27,7 +28,7 @@ use crate::ledger::{
     RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
 };
 use crate::policy::{Permitted, Policy};
-use crate::transaction::{Kind, Sealed, Tx};
+use crate::transaction::{Kind, Sealed};
 
 /// How many commands may wait for the writer.
 const QUEUE: usize = 4096;
@@ -45,6 +46,7 @@ pub struct Ledger {
     deadline: Duration,
     /// Why the writer's last commit failed.
     failure: Failure,
+    pub(in crate::ledger) doubts: Doubts,
     refusals: Arc<Tally>,
 }
 
@@ -77,7 +79,8 @@ impl Ledger {
     /// A handle on a writer, and the queue that it is to read.
     pub(in crate::ledger) fn over(writer: &Writer, deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(QUEUE);
-        (Self { commands, deadline, failure: writer.failure(), refusals: Arc::default() }, queue)
+        let failure = writer.failure();
+        (Self { commands, deadline, failure, doubts: Doubts::default(), refusals: Arc::default() }, queue)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -101,8 +104,9 @@ impl Ledger {
             TrySendError::Full(_) => LedgerError::Busy,
             TrySendError::Closed(_) => closed(),
         })?;
-        let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await??;
-        Ok(match claimed {
+        let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await?;
+        self.doubts.hear(from, &claimed);
+        Ok(match claimed? {
             Claimed::Fresh { id, nonce } => {
                 let unsigned = K::assign(permitted.into_asked(), nonce);
                 Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, purpose, unsigned))
@@ -208,12 +212,6 @@ impl Ledger {
         self.ask(|reply| Command::Note { note, reply }).await?
     }
 
-    /// Whatever is signed and the chain has not decided of: any of it may be mined.
-    pub async fn unsettled(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
-        let unsettled = self.ask(|reply| Command::Unsettled { reply }).await??;
-        Ok(unsettled.into_iter().map(recorded).collect())
-    }
-
     /// The lowest nonce from `mined` that none of our own transactions has.
     pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
         // A question that anyone may ask as often as he likes: half of the queue is for what signs.
@@ -293,7 +291,10 @@ impl Ledger {
         }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, LedgerError> {
+    pub(in crate::ledger) async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
         match timeout(ANSWER, self.commands.reserve()).await {
             Ok(Ok(place)) => place.send(command(reply)),
@@ -339,7 +340,7 @@ fn intent_hash(kind: &str, client: &str, chain: Option<u64>, account: Address, f
     hasher.finalize()
 }
 
-fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
+pub(in crate::ledger) fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
     let request = RequestId::parse(&stored.request);
     let sealed = Sealed { raw: stored.raw, hash: stored.hash };
     let purpose = if stored.returned { Purpose::Return } else { Purpose::Send };

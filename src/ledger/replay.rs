@@ -72,6 +72,14 @@ struct Final {
 }
 
 #[derive(Deserialize)]
+struct External {
+    chain: u64,
+    account: Address,
+    first: u64,
+    last: u64,
+}
+
+#[derive(Deserialize)]
 struct About {
     reservation: i64,
 }
@@ -133,6 +141,7 @@ impl Replay {
                 let Final { reservation, block } = read(entry)?;
                 self.turn(reservation, if block.is_some() { State::Final } else { State::Replaced })
             }
+            "external" => self.external(&read(entry)?),
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
             "administration" => self.administration(&read(entry)?),
             "refusal" | "stopped" => Ok(()),
@@ -306,6 +315,23 @@ impl Replay {
     /// What was outbid is live again where nothing else is.
     fn restore(&mut self, id: i64, turned: State) -> Step {
         heir(turned, &self.others(id)).map_or(Ok(()), |heir| self.turn(heir, State::Recorded))
+    }
+
+    /// What somebody else used has no payload of ours in a block.
+    fn external(&self, by: &External) -> Step {
+        let ours = self.at_nonce.iter().filter(|((chain, account, nonce), _)| {
+            (*chain, *account) == (by.chain, by.account) && (by.first..=by.last).contains(nonce)
+        });
+        let mut ours = ours.flat_map(|(_, ids)| ids).filter_map(|id| self.rows.get(id));
+        match ours
+            .find(|row| matches!(row.state, State::Recorded | State::Outbid | State::Vacant | State::Final))
+        {
+            Some(row) => Err(format!(
+                "it says that somebody else used the nonce of reservation {}",
+                row.intent.reservation
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The other payloads at this one's nonce, with their states.

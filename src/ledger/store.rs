@@ -110,7 +110,7 @@ pub(in crate::ledger) async fn append(db: &mut SqliteConnection, entry: &Entry) 
 }
 
 /// The rows of an account that have a say: those from the last settled nonce or the mined count on, whichever is
-/// higher, and the wanted nonce's. Both halves are ranges of one index, however long the history is. `asker` is the
+/// higher, the wanted nonce's, and the highest. All are ranges of one index, however long the history is. `asker` is the
 /// client that claims now, and whether it wants its payload returned.
 pub(in crate::ledger) async fn rows_of(
     db: &mut SqliteConnection,
@@ -130,6 +130,10 @@ pub(in crate::ledger) async fn rows_of(
          UNION
          SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND state IN ('final', 'replaced')
+         ORDER BY nonce DESC LIMIT 1)
+         UNION
+         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         WHERE chain = ?1 AND account = ?2 AND state <> 'void'
          ORDER BY nonce DESC LIMIT 1)",
     )
     .bind(signed(chain))
@@ -268,22 +272,25 @@ pub(in crate::ledger) async fn archive_policy(
 }
 
 fn claimed_row(row: &SqliteRow, asker: Option<(&str, bool)>) -> Sql<Row> {
-    let fee = |name: &str| -> Sql<u128> {
-        let bytes: &[u8] = row.try_get(name)?;
-        Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
-    };
-    let fees = Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? };
     Ok(Row {
         id: row.try_get("id")?,
         nonce: unsigned(row, "nonce")?,
         state: state_in(row)?,
         intent: word(row, "intent")?,
-        fees,
+        fees: fees(row)?,
         is_own: asker == Some((row.try_get("client")?, row.try_get("returned")?)),
     })
 }
 
-fn state_in(row: &SqliteRow) -> Sql<State> {
+pub(in crate::ledger) fn fees(row: &SqliteRow) -> Sql<Fees> {
+    let fee = |name: &str| -> Sql<u128> {
+        let bytes: &[u8] = row.try_get(name)?;
+        Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
+    };
+    Ok(Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? })
+}
+
+pub(in crate::ledger) fn state_in(row: &SqliteRow) -> Sql<State> {
     let name: &str = row.try_get("state")?;
     State::named(name).ok_or_else(|| sqlx::Error::Decode(format!("no state is called {name}").into()))
 }
@@ -321,7 +328,7 @@ pub(in crate::ledger) fn address(row: &SqliteRow) -> Sql<Address> {
     Address::try_from(row.try_get::<&[u8], _>("account")?).map_err(malformed)
 }
 
-fn unsigned(row: &SqliteRow, name: &str) -> Sql<u64> {
+pub(in crate::ledger) fn unsigned(row: &SqliteRow, name: &str) -> Sql<u64> {
     u64::try_from(row.try_get::<i64, _>(name)?).map_err(malformed)
 }
 

@@ -20,6 +20,7 @@ use crate::ledger::claims::{Parked, Reserve};
 use crate::ledger::error::{said, unavailable};
 use crate::ledger::group::{Answer, Windows, begin};
 use crate::ledger::headroom::Headroom;
+use crate::ledger::open::Inquiry;
 use crate::ledger::pauses;
 use crate::ledger::repeats::Repeat;
 use crate::ledger::store::{self, Stored};
@@ -104,6 +105,7 @@ pub(in crate::ledger) enum Command {
         mined: u64,
         reply: Reply<Result<u64, LedgerError>>,
     },
+    Nonces(Inquiry),
     /// Writes nothing but proves that it could: takes the write lock and commits.
     Ready {
         reply: Reply<Result<(), LedgerError>>,

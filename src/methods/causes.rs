@@ -79,6 +79,7 @@ impl From<ReserveError> for Refusal {
             ReserveError::NonceTooHigh { .. } => Cause::InvalidParams,
             ReserveError::Gap { .. } => Cause::NonceGap,
             ReserveError::TooManyOpen { .. } => Cause::TooManyOpen,
+            ReserveError::MinedJump { .. } => Cause::MinedJump,
             ReserveError::KeyReused => Cause::KeyReused,
             ReserveError::Spent { refusal: Some(_) } => Cause::NodeRefused,
             ReserveError::OverBudget(over) => return Self::over_budget(over),

@@ -29,6 +29,7 @@ pub enum Cause {
     NonceGap,
     Underpriced,
     TooManyOpen,
+    MinedJump,
     Paused,
     NodeRefused,
     SignerUnavailable,
@@ -151,6 +152,12 @@ pub const TABLE: &[Row] = &[
         -32003,
         "paused",
         "An operator has paused this account, this client or all. Nothing was signed.",
+    ),
+    row(
+        Cause::MinedJump,
+        -32603,
+        "mined_jump",
+        "The node's count of this account's mined transactions stands far above the ledger's; an operator must look.",
     ),
     row(
         Cause::NodeRefused,

@@ -39,6 +39,7 @@ pub use error::PolicyError;
 pub use explain::{Explanation, RuleReport};
 pub use judged::Judged;
 pub use lint::Warning;
+pub use own::Own;
 pub use past::Past;
 pub use permitted::{Permitted, Replace};
 pub use world::World;

@@ -1,12 +1,34 @@
-//! What Chancery signs for itself. No rule is asked, for no client asked: a permission for it is made here and nowhere
-//! else, and everything after it is the same road.
+//! What Chancery has signed without a client: it seals the audit chain and fills gaps by itself, and bumps and cancels
+//! for an operator.
+//!
+//! No rule is asked, so what may be signed here is little: nothing at all at a nonce, or what a rule allowed before,
+//! for more. The `[caps]` hold, and what is bumped is charged to the budgets as what it takes the place of.
 
 use std::sync::Arc;
 
+use alloy_primitives::U256;
+
 use crate::config::{Client, OWN_NAME};
 use crate::identity::{AccountCaller, Caller, RequestId};
-use crate::policy::{Permitted, Policy};
-use crate::transaction::{Checkpoint, Kind, SealedText};
+use crate::policy::Policy;
+use crate::policy::denied::{DenialCause, Denied};
+use crate::policy::facts::{Facts, Subject};
+use crate::policy::judged::facts;
+use crate::policy::permitted::{Permitted, Replace};
+use crate::transaction::{Checkpoint, Filled, Kind, Request, SealedText, Tx};
+
+/// What is to be done at a nonce.
+#[derive(Clone, Copy, Debug)]
+pub enum Own<'a> {
+    /// Use a nonce up that is free below others, which wait for it.
+    FillGap,
+    /// Use a nonce up in place of what is recorded there.
+    Cancel,
+    /// Have this very transaction mined sooner.
+    Bump { of: &'a Request },
+    /// The same, by the account's `auto_bump`.
+    AutoBump { of: &'a Request },
+}
 
 impl Policy {
     /// A checkpoint of the audit chain, by the key that the configuration names for nothing else.
@@ -17,6 +39,49 @@ impl Policy {
     ) -> Option<Permitted<Checkpoint>> {
         let caller = own_caller::<Checkpoint>(&checkpoint, request)?;
         Some(Permitted::new(checkpoint, caller, "own:checkpoint".into(), self.hash))
+    }
+
+    /// Permits what Chancery needs itself, or an operator orders.
+    pub fn permit_own(
+        &self,
+        own: Own<'_>,
+        caller: &AccountCaller,
+        asked: Filled,
+    ) -> Result<Permitted<Tx>, Denied> {
+        let is_as_named = match own {
+            Own::FillGap | Own::Cancel => does_nothing(&asked),
+            Own::Bump { of } | Own::AutoBump { of } => asked.request().does_the_same(of),
+        };
+        if asked.from() != caller.account() || asked.request().nonce().is_none() || !is_as_named {
+            let sentence = format!("this is no {}: it does something else", own.name());
+            return Err(Denied::new(DenialCause::NoRule, sentence));
+        }
+        let facts = facts::<Tx>(caller, &asked, &self.book, self.clock.now());
+        if let Subject::Transaction(transaction) = &facts.subject {
+            self.caps.check(transaction, &facts)?;
+        }
+        let charges = match own {
+            Own::FillGap | Own::Cancel => Vec::new(),
+            Own::Bump { .. } | Own::AutoBump { .. } => {
+                let role = self.book.roles.get(facts.client).map(String::as_str);
+                self.charges(&Facts { role, ..facts }, &own.name().into())?
+            }
+        };
+        let replace = if matches!(own, Own::FillGap) { Replace::Never } else { Replace::Any };
+        let permitted = Permitted::new(asked, caller.clone(), own.name().into(), self.hash);
+        Ok(permitted.replacing(replace).charging(charges))
+    }
+}
+
+impl Own<'_> {
+    /// In place of a rule's id; no rule can be called so.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::FillGap => "chancery: fill gap",
+            Self::Cancel => "chancery: cancel",
+            Self::Bump { .. } => "chancery: bump",
+            Self::AutoBump { .. } => "chancery: auto bump",
+        }
     }
 }
 
@@ -33,4 +98,53 @@ fn own_caller<K: Kind>(asked: &K::Asked, request: RequestId) -> Option<AccountCa
         origins: Vec::new(),
     };
     Caller::new(Arc::new(client), request).for_account(account).ok()
+}
+
+/// A transfer of nothing to itself.
+fn does_nothing(asked: &Filled) -> bool {
+    asked.to() == Some(asked.from())
+        && asked.value() == U256::ZERO
+        && asked.data().is_empty()
+        && asked.access_list().is_empty()
+        && asked.gas() == 21_000
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::tests::{ALICE, CONTRACTS, PAY, TREASURY, caller, policy, transaction};
+
+    const CAPS: &str = "[caps]\nmax_fee_per_gas = \"10 gwei\"\n";
+
+    #[test]
+    fn inv_04_without_a_rule_only_nothing_and_what_was_allowed_is_signed() {
+        let policy = policy(&format!("{CONTRACTS}{PAY}{CAPS}")).unwrap();
+        let nothing = json!({ "to": TREASURY, "gas": "0x5208", "nonce": "0x5" });
+        let with = |key: &str, value: &str| {
+            let mut changed = nothing.clone();
+            changed[key] = json!(value);
+            transaction(&changed)
+        };
+        let permit = |own, asked| policy.permit_own(own, &caller("ann"), asked);
+        for (own, replace) in [(Own::FillGap, Replace::Never), (Own::Cancel, Replace::Any)] {
+            let permitted = permit(own, transaction(&nothing)).unwrap();
+            assert_eq!((permitted.rule(), permitted.replace()), (own.name(), replace));
+            for (key, value) in [("to", ALICE), ("value", "0x1"), ("data", "0x00"), ("gas", "0x5209")] {
+                assert!(permit(own, with(key, value)).is_err(), "{own:?} {key}");
+            }
+            let denied = permit(own, with("gasPrice", "0x2540be401")).unwrap_err();
+            assert_eq!(denied.condition.as_deref(), Some("caps.max_fee_per_gas"));
+        }
+        let unnamed = transaction(&json!({ "to": TREASURY, "gas": "0x5208" }));
+        assert!(permit(Own::FillGap, unnamed).is_err());
+
+        let first = with("value", "0x7");
+        let of = first.request();
+        assert!(permit(Own::Bump { of }, with("value", "0x7")).is_ok());
+        for (key, value) in [("to", ALICE), ("value", "0x8"), ("data", "0x00"), ("nonce", "0x6")] {
+            assert!(permit(Own::Bump { of }, with(key, value)).is_err(), "{key}");
+        }
+    }
 }

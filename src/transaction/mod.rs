@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing here does I/O, reads a clock or knows who is asking.
 
+mod again;
 pub mod calldata;
 mod checkpoint;
 mod fill;

@@ -159,6 +159,12 @@ async fn settle(
 }
 
 impl Upstream {
+    /// How many transactions of this account the chain has mined, as the node says.
+    pub async fn mined_count(&self, account: Address) -> Result<u64, UpstreamError> {
+        self.pinned().await?;
+        self.mined_at_latest(account).await
+    }
+
     async fn mined_at_latest(&self, account: Address) -> Result<u64, UpstreamError> {
         self.ask("eth_getTransactionCount", Some(json!([account, "latest"]))).await?.number()
     }

@@ -283,6 +283,7 @@ mod tests {
         let config = config::Ledger {
             path: folder.path().join("ledger.sqlite"),
             max_open: 20,
+            fill_gaps: None,
             min_free: 0,
             show_pause_reason: false,
             keys_kept: Duration::from_secs(86_400),

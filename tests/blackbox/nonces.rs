@@ -1,10 +1,11 @@
 //! Which nonces an account's transactions get, and what happens to one that is stuck.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Gateway, Node, POLICY, World};
+use crate::kit::{FRIEND, Fault, Gateway, Node, POLICY, World, eventually};
 
 #[tokio::test]
 async fn inv_02_many_senders_on_one_account_leave_no_gap() {
@@ -65,4 +66,125 @@ async fn another_payment_at_a_used_nonce_replaces_the_first_where_the_rule_allow
         assert_eq!(gateway.node().mined(gateway.treasury()).await, 1);
         assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
     }
+}
+
+/// Payments that a node takes a second to answer about: both are recorded before it speaks of the first.
+async fn refused_below(gateway: &Gateway) {
+    let half = json!(["0x6f05b59d3b20000"]); // half an ether, in wei
+    gateway.node().ask("anvil_setBalance", json!([gateway.treasury(), half[0]])).await;
+    gateway.node().fail("eth_sendRawTransaction", Fault::Delay(Duration::from_secs(1)));
+    let (rich, poor) = (gateway.client("trader"), gateway.client("trader"));
+    let mut too_much = gateway.payment(1_000_000_000_000_000_000);
+    too_much["gas"] = json!("0x5208"); // an estimate would tell at once
+    let refused = tokio::spawn(async move { rich.send(too_much).await });
+    eventually("the first is recorded", async || {
+        (!gateway.node().calls_of("eth_sendRawTransaction").is_empty()).then_some(())
+    })
+    .await;
+    poor.send(gateway.payment(2)).await.unwrap();
+    let refused = refused.await.unwrap().unwrap_err();
+    assert_eq!(refused.data["code"], "node_refused", "{refused:?}");
+    gateway.node().heal();
+}
+
+#[tokio::test]
+async fn inv_13_a_payment_that_is_refused_below_another_is_filled_also_after_a_restart() {
+    for restarts in [false, true] {
+        let mut gateway = Gateway::start().await;
+        refused_below(&gateway).await;
+        if restarts {
+            gateway.kill().await;
+            gateway.restart().await;
+        }
+        gateway.node().mines(gateway.treasury(), 2).await;
+        let mined = gateway.node().sent_by(gateway.treasury()).await;
+        let own = gateway.treasury().to_string().to_lowercase();
+        let told: Vec<(&Value, &Value)> = mined.iter().map(|sent| (&sent["to"], &sent["value"])).collect();
+        assert_eq!(told, [(&json!(own), &json!("0x0")), (&json!(FRIEND), &json!("0x2"))]);
+        let text = json!(gateway.audit().await).to_string();
+        assert!(text.contains("chancery: fill gap"), "{text}");
+        assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_gap_that_costs_more_than_its_cap_stays_and_is_told() {
+    let world = World::new().await.replace("[ledger]", "[ledger]\nfill_gaps_max_fee = \"1 wei\"");
+    let gateway = world.start().await;
+    refused_below(&gateway).await;
+    eventually("it is told", async || {
+        (gateway.metric("chancery_gap_failures_total").await > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 0);
+    assert!(gateway.metric("chancery_gaps ").await > 0.0);
+    // Whoever pays enough closes it.
+    gateway.client("trader").send(gateway.payment(3)).await.unwrap();
+    gateway.node().mines(gateway.treasury(), 2).await;
+}
+
+#[tokio::test]
+async fn an_operator_bumps_and_cancels_and_the_chain_takes_that_instead() {
+    let gateway = unmined().await.start().await;
+    let trader = gateway.client("trader");
+    let mut stuck = gateway.payment(7);
+    stuck["gasPrice"] = json!("0x77359400"); // two gwei
+    let first = trader.send(stuck).await.unwrap();
+    let second = trader.send(gateway.payment(8)).await.unwrap();
+
+    let listed = gateway.operate("auditor", &["tx", "list", "--json"]).await.well();
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let hashes: Vec<&Value> =
+        listed["transactions"].as_array().unwrap().iter().map(|one| &one["hash"]).collect();
+    assert_eq!(hashes, [&first, &second]);
+    let at = |nonce| ["--account", "treasury", "--nonce", nonce];
+    let nobody = gateway.operate("auditor", &[&["tx", "bump"][..], &at("0")].concat()).await;
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("may not do this"), "{nobody:?}");
+    let nothing = gateway.operate("admin", &[&["tx", "cancel"][..], &at("2")].concat()).await;
+    assert!(nothing.code == Some(1) && nothing.stderr.contains("nothing of this account"), "{nothing:?}");
+
+    let order = async |verb, nonce| {
+        let done = gateway.operate("admin", &[&["tx", verb, "--json"][..], &at(nonce)].concat()).await.well();
+        let done: Value = serde_json::from_str(&done).unwrap();
+        assert_eq!(done["node"], "accepted", "{done}");
+        done["hash"].clone()
+    };
+    let bumped = order("bump", "0").await;
+    let again = order("bump", "0").await;
+    let cancelled = order("cancel", "1").await;
+    mine(&gateway).await;
+    for gone in [&first, &second, &bumped] {
+        assert_eq!(gateway.node().receipt(gone).await, Value::Null, "{gone}");
+    }
+    assert_eq!(gateway.node().receipt(&again).await["status"], "0x1");
+    let (again, cancelled) =
+        (gateway.node().transaction(&again).await, gateway.node().transaction(&cancelled).await);
+    assert_eq!((&again["value"], &again["to"]), (&json!("0x7"), &json!(FRIEND)));
+    assert_eq!((&cancelled["value"], &cancelled["nonce"]), (&json!("0x0"), &json!("0x1")));
+    assert_eq!(cancelled["to"], json!(gateway.treasury().to_string().to_lowercase()));
+
+    let rows = gateway.audit().await;
+    let ordered =
+        rows.iter().filter(|row| row["kind"] == "administration" && row["body"]["operator"] == "admin");
+    assert_eq!(ordered.count(), 3, "{rows:#?}");
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn what_is_not_mined_in_time_is_bumped_by_itself_up_to_a_bound() {
+    let bump = "key = \"treasury\"\nauto_bump = { after = \"2s\", step = 50, up_to = \"5 gwei\" }";
+    let world = unmined().await.replace("key = \"treasury\"", bump);
+    let gateway = world.start().await;
+    let mut stuck = gateway.payment(7);
+    stuck["gasPrice"] = json!("0x77359400"); // two gwei
+    gateway.client("trader").send(stuck).await.unwrap();
+    eventually("it pays as much as it may", async || {
+        (gateway.metric("chancery_auto_bump_failures_total").await > 0.0).then_some(())
+    })
+    .await;
+    mine(&gateway).await;
+    let mined = gateway.node().sent_by(gateway.treasury()).await;
+    assert_eq!((mined.len(), &mined[0]["value"]), (1, &json!("0x7")));
+    assert_eq!(mined[0]["gasPrice"], format!("{:#x}", 4_500_000_000_u64), "half as much again, twice");
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }

@@ -196,6 +196,7 @@ pub fn config(file: &Path) -> config::Ledger {
     config::Ledger {
         path: file.to_owned(),
         max_open: 64,
+        fill_gaps: None,
         min_free: 0,
         show_pause_reason: false,
         keys_kept: Duration::from_secs(86_400),

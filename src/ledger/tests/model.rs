@@ -246,7 +246,7 @@ impl Model for Bounds {
                 }
                 // Whoever names a nonce may replace what is its own there.
                 let replace = if wanted.is_some() { Replace::Own } else { Replace::Never };
-                let bid_for = Bid { slot, intent: intent(client, wanted, bid), replace };
+                let bid_for = Bid { slot, intent: intent(client, wanted, bid), replace, accepted: 0 };
                 match decide(&rows, &bid_for, MAX_OPEN) {
                     Decision::Take { nonce, replaces } if nonce < self.nonces => {
                         if let Some(replaced) = replaces {

@@ -6,8 +6,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
+use crate::identity::RequestId;
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, known, sign};
-use crate::ledger::{Final, Outcome, Purpose, RefusalClass, ReserveError, Voided};
+use crate::ledger::{
+    Administration, Doubt, Filter, Final, Outcome, Purpose, RefusalClass, ReserveError, Voided,
+};
 use crate::policy::Replace;
 
 const REFUSED: RefusalClass = RefusalClass::InsufficientFunds;
@@ -250,6 +253,57 @@ async fn what_is_final_ends_every_other_payload_at_its_nonce() {
     // A node that lags does not bring the nonce back.
     assert_eq!(desk.send(Ask { value: 5, mined: 0, ..ASK }).await.unwrap().nonce(), Some(1));
     assert!(crate::ledger::verify(&desk.file).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn what_somebody_else_sent_is_written_down_when_it_is_final() {
+    let desk = Desk::open(PATIENT).await;
+    let final_at = |block| Final::Mined { block, succeeded: true };
+    let first = desk.send(Ask { mined: 1000, ..ASK }).await.unwrap();
+    desk.ledger.settled(first.id(), final_at(1)).await.unwrap();
+    // Two nonces by somebody else, one of ours, and one of ours that somebody else was faster at.
+    let second = desk.send(Ask { mined: 1003, ..ASK }).await.unwrap();
+    let third = desk.send(Ask { mined: 1003, value: 3, ..ASK }).await.unwrap();
+    assert_eq!((second.nonce(), third.nonce()), (Some(1003), Some(1004)));
+    assert!(desk.external().await.is_empty(), "mined, and may be undone");
+    desk.ledger.settled(second.id(), final_at(2)).await.unwrap();
+    assert_eq!(desk.external().await, [(1001, 1002)]);
+    desk.ledger.settled(third.id(), Final::Replaced).await.unwrap();
+    assert_eq!(desk.external().await, [(1001, 1002), (1004, 1004)]);
+    assert!(crate::ledger::verify(&desk.file).await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn inv_11_a_jump_of_the_mined_count_is_refused_until_an_operator_takes_it_as_true() {
+    let desk = Desk::open(PATIENT).await;
+    desk.send(ASK).await.unwrap();
+    let jump = Ask { mined: 18, value: 2, ..ASK };
+    let refused = desk.send(jump).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::MinedJump { mined: 18, known: 1 }), "{refused:?}");
+    let doubt = Doubt { account: address(1), mined: 18, known: 1 };
+    assert_eq!(desk.ledger.doubts(), [doubt]);
+    desk.send(Ask { seed: 2, mined: 900, ..ASK }).await.unwrap();
+    let by = Administration {
+        operator: "ops".to_owned(),
+        person: "Grace".to_owned(),
+        request: RequestId::from_number(9).to_string(),
+    };
+    desk.ledger.accept_count((CHAIN, address(1)), 18, by).await.unwrap();
+    assert_eq!(desk.ledger.doubts(), []);
+    // Also after a restart.
+    let desk = Desk::at(desk.close().await, PATIENT, START).await.unwrap();
+    assert_eq!(desk.send(jump).await.unwrap().nonce(), Some(18));
+    assert!(crate::ledger::verify(&desk.file).await.unwrap().is_ok());
+}
+
+impl Desk {
+    async fn external(&self) -> Vec<(u64, u64)> {
+        let filter = Filter { kind: Some("external".to_owned()), ..Filter::default() };
+        let rows = crate::ledger::show(&self.file, &filter).await.unwrap();
+        let number = |body: &serde_json::Value, name: &str| body[name].as_u64().unwrap();
+        let bodies = rows.iter().map(|row| serde_json::from_str::<serde_json::Value>(&row.body).unwrap());
+        bodies.map(|body| (number(&body, "first"), number(&body, "last"))).collect()
+    }
 }
 
 /// What a client asks for at a nonce of its own, by a rule with `replace = "own"`.

@@ -1,0 +1,127 @@
+//! `/v1/transactions`: what is open, and what an operator does with it.
+
+use alloy_primitives::Address;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::admin::api::{Api, ApiError, Asked, Reply};
+use crate::config::Config;
+use crate::ledger::{OpenTransaction, Outcome};
+use crate::methods::{Refusal, Sent};
+use crate::transaction::address;
+
+/// The body of `/v1/transactions/bump` and `/v1/transactions/cancel`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct At {
+    /// By name or address.
+    account: String,
+    nonce: u64,
+}
+
+/// The body of `/v1/transactions/accept`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Count {
+    account: String,
+    mined: u64,
+}
+
+pub(in crate::admin) async fn list(api: &Api) -> Reply {
+    let open = api.ledger().open_transactions().await?;
+    let doubts = api.ledger().doubts();
+    let doubts = doubts.iter().map(|doubt| {
+        json!({
+            "account": name_of(doubt.account, api.config()),
+            "address": doubt.account,
+            "mined": doubt.mined,
+            "known": doubt.known,
+        })
+    });
+    let open: Vec<Value> = open.iter().map(|one| shown(one, api.config())).collect();
+    Ok(json!({ "transactions": open, "doubted": doubts.collect::<Vec<_>>() }))
+}
+
+pub(in crate::admin) async fn bump(api: &Api, asked: &Asked) -> Reply {
+    let (account, nonce) = at(api, asked)?;
+    answer(api.app().bump(account, nonce, asked.by()).await, asked, "bumped")
+}
+
+pub(in crate::admin) async fn cancel(api: &Api, asked: &Asked) -> Reply {
+    let (account, nonce) = at(api, asked)?;
+    answer(api.app().cancel(account, nonce, asked.by()).await, asked, "cancelled")
+}
+
+/// An operator's word on a mined count, for as long as the ledger knows of less.
+pub(in crate::admin) async fn accept(api: &Api, asked: &Asked) -> Reply {
+    let Count { account, mined } = asked.body()?;
+    let address = account_of(&account, api.config())?;
+    api.ledger().accept_count((api.config().chain.id, address), mined, asked.by()).await?;
+    tracing::warn!(
+        operator = asked.operator.name,
+        person = asked.operator.person,
+        account,
+        mined,
+        "a mined count was taken as true"
+    );
+    Ok(json!({ "account": name_of(address, api.config()), "address": address, "mined": mined }))
+}
+
+fn at(api: &Api, asked: &Asked) -> Result<(Address, u64), ApiError> {
+    let At { account, nonce } = asked.body()?;
+    Ok((account_of(&account, api.config())?, nonce))
+}
+
+fn answer(done: Result<Sent, Refusal>, asked: &Asked, how: &'static str) -> Reply {
+    let Sent { hash, fees, outcome } = done.map_err(|refusal| {
+        ApiError::new(StatusCode::CONFLICT, refusal.to_string())
+            .hint("what is open is as it was; see `chancery tx list`")
+    })?;
+    let (word, text) = match outcome {
+        Outcome::Accepted => ("accepted", String::new()),
+        Outcome::Known => ("known", String::new()),
+        Outcome::Refused { text, .. } => ("refused", text),
+        Outcome::Unknown { text } => ("unknown", text),
+    };
+    tracing::warn!(operator = asked.operator.name, person = asked.operator.person, %hash, word, text, "a transaction was {how}");
+    Ok(json!({
+        "done": how,
+        "hash": hash,
+        "max_fee_per_gas": fees.max_per_gas().to_string(),
+        "max_priority_fee_per_gas": fees.max_priority().to_string(),
+        "node": word,
+        "node_text": text,
+    }))
+}
+
+fn shown(one: &OpenTransaction, config: &Config) -> Value {
+    json!({
+        "account": name_of(one.account, config),
+        "address": one.account,
+        "chain": one.chain,
+        "nonce": one.nonce,
+        "state": one.state,
+        "hash": one.hash,
+        "client": one.client,
+        "request": one.request,
+        "since": one.at.to_string(),
+        // Wei for a unit of gas, as text: JSON's numbers are not exact.
+        "max_fee_per_gas": one.fees.max_per_gas().to_string(),
+        "max_priority_fee_per_gas": one.fees.max_priority().to_string(),
+        "node": one.word,
+        "returned": one.is_returned,
+    })
+}
+
+fn account_of(written: &str, config: &Config) -> Result<Address, ApiError> {
+    let by_address = address(written).ok();
+    let found = config.accounts.iter().find(|a| a.name == written || Some(a.address) == by_address);
+    found.map(|account| account.address).ok_or_else(|| {
+        ApiError::new(StatusCode::NOT_FOUND, format!("the configuration has no [[account]] `{written}`"))
+    })
+}
+
+fn name_of(address: Address, config: &Config) -> Option<&str> {
+    config.accounts.iter().find(|account| account.address == address).map(|account| account.name.as_str())
+}

@@ -1,0 +1,166 @@
+//! What is open: the transactions that the chain has not decided of, the nonces that are missing below them, and what
+//! an operator says of both.
+
+use alloy_primitives::{Address, B256, Bytes};
+use serde_json::Value;
+use sqlx::Row as _;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use crate::clock::Timestamp;
+use crate::ledger::audit::{Administration, Body};
+use crate::ledger::handle::recorded;
+use crate::ledger::writer::{Command, Group, Reply};
+use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, core, nonce_store, store};
+use crate::transaction::{Fees, Tx};
+
+/// A signed transaction that the chain has not decided of.
+#[derive(Clone, Debug)]
+pub struct OpenTransaction {
+    pub client: String,
+    pub request: String,
+    pub chain: u64,
+    pub account: Address,
+    pub nonce: u64,
+    /// `recorded`, `outbid` or `vacant`: `docs/ledger.md` says what each means.
+    pub state: &'static str,
+    pub raw: Bytes,
+    pub hash: B256,
+    pub fees: Fees,
+    /// When it was reserved.
+    pub at: Timestamp,
+    /// The last word of a node.
+    pub word: Option<String>,
+    /// It is its client's to send.
+    pub is_returned: bool,
+}
+
+/// What the writer can be asked about nonces.
+#[derive(Debug)]
+pub(in crate::ledger) enum Inquiry {
+    Open {
+        reply: Reply<Result<Vec<OpenTransaction>, LedgerError>>,
+    },
+    Gaps {
+        chain: u64,
+        account: Address,
+        mined: u64,
+        reply: Reply<Result<Vec<u64>, LedgerError>>,
+    },
+    Accept {
+        chain: u64,
+        account: Address,
+        count: u64,
+        by: Administration,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Administered {
+        by: Administration,
+        action: &'static str,
+        detail: Value,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+}
+
+type Sql<T> = Result<T, sqlx::Error>;
+
+impl OpenTransaction {
+    /// Whether it is the one at its nonce that is to be mined.
+    pub fn is_live(&self) -> bool {
+        self.state == "recorded"
+    }
+}
+
+impl Ledger {
+    /// Whatever is signed and the chain has not decided of: any of it may be mined.
+    pub async fn unsettled(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
+        let unsettled = self.ask(|reply| Command::Unsettled { reply }).await??;
+        Ok(unsettled.into_iter().map(recorded).collect())
+    }
+
+    /// Every signed transaction that the chain has not decided of, by account and nonce.
+    pub async fn open_transactions(&self) -> Result<Vec<OpenTransaction>, LedgerError> {
+        self.ask(|reply| Command::Nonces(Inquiry::Open { reply })).await?
+    }
+
+    /// The nonces that are missing below recorded payloads, lowest first, no more than one over [`MAX_GAPS`].
+    ///
+    /// [`MAX_GAPS`]: crate::ledger::MAX_GAPS
+    pub async fn gaps(&self, chain: u64, account: Address, mined: u64) -> Result<Vec<u64>, LedgerError> {
+        self.ask(|reply| Command::Nonces(Inquiry::Gaps { chain, account, mined, reply })).await?
+    }
+
+    /// Takes a mined count as true that stands far above what the ledger knows: an operator's word.
+    pub async fn accept_count(
+        &self,
+        (chain, account): (u64, Address),
+        count: u64,
+        by: Administration,
+    ) -> Result<(), LedgerError> {
+        self.doubts.end(account);
+        self.ask(|reply| Command::Nonces(Inquiry::Accept { chain, account, count, by, reply })).await?
+    }
+
+    /// Writes down what an operator is about to have signed.
+    pub async fn administered(
+        &self,
+        by: Administration,
+        action: &'static str,
+        detail: Value,
+    ) -> Result<(), LedgerError> {
+        self.ask(|reply| Command::Nonces(Inquiry::Administered { by, action, detail, reply })).await?
+    }
+
+    /// The accounts for which nothing is signed because a node's mined count jumped, with what it said.
+    pub fn doubts(&self) -> Vec<Doubt> {
+        self.doubts.all()
+    }
+}
+
+impl Inquiry {
+    pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>) -> Sql<()> {
+        match self {
+            Self::Open { reply } => {
+                let open = open(group.db).await?;
+                group.answer(reply, Ok(open));
+            }
+            Self::Gaps { chain, account, mined, reply } => {
+                let rows = store::rows_of(group.db, (chain, account), (mined, None), None).await?;
+                group.answer(reply, Ok(core::gaps(&rows, mined)));
+            }
+            Self::Accept { chain, account, count, by, reply } => {
+                nonce_store::accept(group, (chain, account), count, &by).await?;
+                group.answer(reply, Ok(()));
+            }
+            Self::Administered { by, action, detail, reply } => {
+                group.audit(&Body::Administration { by: &by, action, detail: &detail }).await?;
+                group.answer(reply, Ok(()));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn open(db: &mut SqliteConnection) -> Sql<Vec<OpenTransaction>> {
+    let rows = sqlx::query(
+        "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
+         ORDER BY account, nonce, id",
+    );
+    rows.fetch_all(&mut *db).await?.iter().map(open_row).collect()
+}
+
+fn open_row(row: &SqliteRow) -> Sql<OpenTransaction> {
+    Ok(OpenTransaction {
+        client: row.try_get("client")?,
+        request: row.try_get("request")?,
+        chain: store::unsigned(row, "chain")?,
+        account: store::address(row)?,
+        nonce: store::unsigned(row, "nonce")?,
+        state: store::state_in(row)?.name(),
+        raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),
+        hash: store::word(row, "hash")?,
+        fees: store::fees(row)?,
+        at: Timestamp::from_millis(store::unsigned(row, "reserved_at")?),
+        word: row.try_get("outcome")?,
+        is_returned: row.try_get("returned")?,
+    })
+}

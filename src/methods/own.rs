@@ -1,0 +1,275 @@
+//! What is signed without a client: gaps are filled, and what is stuck is bumped or cancelled. The same road as
+//! everything else; only the permission is another.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, U256};
+
+use crate::config::{Client, OWN_NAME};
+use crate::identity::{AccountCaller, Caller, RequestId};
+use crate::ledger::{Administration, OpenTransaction, Outcome, Purpose};
+use crate::methods::road::{self, Stop};
+use crate::methods::send_transaction::broadcast;
+use crate::methods::{App, Cause, Refusal};
+use crate::policy::Own;
+use crate::transaction::{Fees, FillError, Quote, Request};
+
+/// What was signed and handed to the network.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub hash: B256,
+    pub fees: Fees,
+    pub outcome: Outcome,
+}
+
+/// What bounds the fee of something of our own, beside the policy's `[caps]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Bound {
+    None,
+    /// In wei, all of it.
+    Execution(U256),
+    /// In wei for a unit of gas.
+    PerGas(u128),
+}
+
+impl App {
+    /// Has the recorded transaction at this nonce mined sooner, for at least 10 % more: an operator's order.
+    pub async fn bump(
+        self: &Arc<Self>,
+        account: Address,
+        nonce: u64,
+        by: Administration,
+    ) -> Result<Sent, Refusal> {
+        let open = self.open_at(account, nonce).await?;
+        let live = live(&open, nonce)?.clone();
+        let detail = serde_json::json!({ "account": account, "nonce": nonce, "hash": live.hash });
+        self.ledger.administered(by.clone(), "bump", detail).await?;
+        self.bump_by(&live, floor(&open), 10, (Some(by), Bound::None)).await
+    }
+
+    /// Uses the nonce up by a transfer of nothing in place of what is recorded there: an operator's order.
+    pub async fn cancel(
+        self: &Arc<Self>,
+        account: Address,
+        nonce: u64,
+        by: Administration,
+    ) -> Result<Sent, Refusal> {
+        let open = self.open_at(account, nonce).await?;
+        let live = live(&open, nonce)?;
+        let detail = serde_json::json!({ "account": account, "nonce": nonce, "hash": live.hash });
+        self.ledger.administered(by.clone(), "cancel", detail).await?;
+        let caller = caller(OWN_NAME, account, Some(by))?;
+        let (request, market) = self.nothing(account, nonce).await?;
+        let fees = floor(&open).map_or(market, |floor| market.at_least(&floor));
+        self.own_road(Ordered::Cancel, caller, request.paying(&fees), Bound::None).await
+    }
+
+    /// Uses a free nonce up. `over`: the fees to pay at least, where a node found the last ones too low.
+    pub(super) async fn fill_gap(
+        self: &Arc<Self>,
+        (account, nonce): (Address, u64),
+        cap: U256,
+        raise: bool,
+    ) -> Result<Sent, Refusal> {
+        let caller = caller(OWN_NAME, account, None)?;
+        let (mut request, market) = self.nothing(account, nonce).await?;
+        // Without fees of its own it is the same intent as before, whose bytes are sent again; with them it is not.
+        if raise {
+            let open = self.open_at(account, nonce).await?;
+            request = request.paying(&floor(&open).map_or(market, |floor| market.at_least(&floor)));
+        }
+        self.own_road(Ordered::FillGap, caller, request, Bound::Execution(cap)).await
+    }
+
+    /// The same payload for at least `step` per cent more, and no less than `floor` and what the node suggests now.
+    pub(super) async fn bump_by(
+        self: &Arc<Self>,
+        live: &OpenTransaction,
+        floor: Option<Fees>,
+        step: u32,
+        (by, bound): (Option<Administration>, Bound),
+    ) -> Result<Sent, Refusal> {
+        if live.is_returned {
+            return Err(refused(
+                "it was returned to its client, and is the client's to send; it can be cancelled",
+            ));
+        }
+        let is_ordered = by.is_some();
+        // It stays the client's transaction, and goes on its account.
+        let caller = caller(&live.client, live.account, by)?;
+        let Some(request) = Request::again(&live.raw, live.account) else {
+            return Err(refused("what is recorded there cannot be read back"));
+        };
+        let quote = self.quoted(&request).await?;
+        let market = request.clone().fill(&quote, None)?.fees();
+        let mut fees = market.at_least(&stepped(&live.fees, step));
+        if let Some(floor) = floor {
+            fees = fees.at_least(&floor);
+        }
+        let order =
+            if is_ordered { Ordered::Bump(request.clone()) } else { Ordered::AutoBump(request.clone()) };
+        self.own_road(order, caller, request.paying(&fees), bound).await
+    }
+
+    async fn open_at(&self, account: Address, nonce: u64) -> Result<Vec<OpenTransaction>, Refusal> {
+        let open = self.ledger.open_transactions().await?;
+        Ok(open.into_iter().filter(|one| (one.account, one.nonce) == (account, nonce)).collect())
+    }
+
+    /// A transfer of nothing, as this chain writes it, and what it would pay now.
+    async fn nothing(&self, account: Address, nonce: u64) -> Result<(Request, Fees), Refusal> {
+        let dynamic = Request::nothing(account, nonce, true);
+        let quote = self.quoted(&dynamic).await?;
+        match dynamic.clone().fill(&quote, None) {
+            Ok(filled) => Ok((dynamic, filled.fees())),
+            Err(FillError::NoBaseFee) => {
+                let legacy = Request::nothing(account, nonce, false);
+                let fees = legacy.clone().fill(&quote, None)?.fees();
+                Ok((legacy, fees))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn quoted(&self, request: &Request) -> Result<Quote, Refusal> {
+        road::in_time(road::answer_by(), self.upstream.quote(request), Cause::NodeUnavailable).await
+    }
+
+    /// Permits, reserves, signs, records and sends; in a task of its own, which `serve` waits for when it ends.
+    async fn own_road(
+        self: &Arc<Self>,
+        order: Ordered,
+        caller: AccountCaller,
+        request: Request,
+        bound: Bound,
+    ) -> Result<Sent, Refusal> {
+        let app = Arc::clone(self);
+        let run = async move {
+            let answer_by = road::answer_by();
+            let quote = app.quoted(&request).await?;
+            let mut floor: Option<Fees> = None;
+            for _ in 0..3 {
+                let filled = request.clone().fill(&quote, floor.as_ref())?;
+                let fees = filled.fees();
+                bound.check(&fees, filled.max_execution_fee())?;
+                let permitted = app.policy.permit_own(order.own(), &caller, filled);
+                let permitted = permitted.map_err(|no| Refusal::denied(no, Cause::TransactionDenied))?;
+                match road::record(&app, permitted, Purpose::Send, answer_by).await {
+                    Ok(recorded) => {
+                        let hash = recorded.hash();
+                        let outcome = broadcast(Arc::clone(&app), recorded).await;
+                        return Ok(Sent { hash, fees, outcome });
+                    }
+                    Err(Stop::Outbid(least)) => floor = Some(least),
+                    Err(Stop::PolicyChanged) => {}
+                    Err(Stop::Refused(refusal)) => return Err(refusal),
+                }
+            }
+            Err(Refusal::unsettled())
+        };
+        self.tasks.spawn(run).await.map_err(|error| {
+            tracing::error!(%error, "a task of our own ended without an answer");
+            Refusal::internal()
+        })?
+    }
+}
+
+/// An [`Own`] that holds what it speaks of.
+#[derive(Clone, Debug)]
+enum Ordered {
+    FillGap,
+    Cancel,
+    Bump(Request),
+    AutoBump(Request),
+}
+
+impl Ordered {
+    const fn own(&self) -> Own<'_> {
+        match self {
+            Self::FillGap => Own::FillGap,
+            Self::Cancel => Own::Cancel,
+            Self::Bump(of) => Own::Bump { of },
+            Self::AutoBump(of) => Own::AutoBump { of },
+        }
+    }
+}
+
+impl Bound {
+    fn check(self, fees: &Fees, execution: U256) -> Result<(), Refusal> {
+        let holds = match self {
+            Self::None => true,
+            Self::Execution(cap) => execution <= cap,
+            Self::PerGas(cap) => fees.max_per_gas() <= cap,
+        };
+        if holds {
+            Ok(())
+        } else {
+            Err(refused("it would cost more than its cap in the configuration allows"))
+        }
+    }
+}
+
+/// What outbids every payload that was recorded there.
+pub(super) fn floor(open: &[OpenTransaction]) -> Option<Fees> {
+    open.iter().map(|one| one.fees.raised()).reduce(|floor, fees| fees.at_least(&floor))
+}
+
+fn live(open: &[OpenTransaction], nonce: u64) -> Result<&OpenTransaction, Refusal> {
+    open.iter().find(|one| one.is_live()).ok_or_else(|| {
+        refused(format!(
+            "nothing of this account is waiting to be mined at nonce {nonce}; see `chancery tx list`"
+        ))
+    })
+}
+
+/// `step` per cent more of both, and never less than a pool asks for.
+fn stepped(fees: &Fees, step: u32) -> Fees {
+    let more = |fee: u128| fee.saturating_add(fee.saturating_mul(u128::from(step)).div_ceil(100));
+    let (max_fee_per_gas, max_priority_fee_per_gas) = (more(fees.max_per_gas()), more(fees.max_priority()));
+    Fees::Dynamic { max_fee_per_gas, max_priority_fee_per_gas }.at_least(&fees.raised())
+}
+
+fn refused(why: impl Into<String>) -> Refusal {
+    Refusal::new(Cause::TransactionDenied, why)
+}
+
+/// A caller for one account, in nobody's name but ours, or in a client's on an operator's order.
+fn caller(name: &str, account: Address, by: Option<Administration>) -> Result<AccountCaller, Refusal> {
+    let client = Client {
+        name: name.to_owned(),
+        identity: String::new(),
+        role: None,
+        person: by.as_ref().map(|by| by.person.clone()),
+        accounts: vec![account],
+        origins: Vec::new(),
+        repeat_window: None,
+    };
+    let request = match by {
+        Some(by) => RequestId::parse(&by.request),
+        None => RequestId::random().map_err(|_| Refusal::internal())?,
+    };
+    Ok(Caller::new(Arc::new(client), request).for_account(account)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_never_less_than_a_pool_asks_for() {
+        let fees = Fees::Dynamic { max_fee_per_gas: 1000, max_priority_fee_per_gas: 1 };
+        for (step, max) in [(10, 1100), (15, 1150), (100, 2000)] {
+            let more = stepped(&fees, step);
+            assert_eq!(more.max_per_gas(), max);
+            assert!(more.outbids(&fees), "{more:?}");
+        }
+    }
+
+    #[test]
+    fn inv_12_nothing_of_our_own_costs_more_than_its_cap() {
+        let fees = Fees::GasPrice(100);
+        let check = |bound: Bound, execution: u64| bound.check(&fees, U256::from(execution)).is_ok();
+        assert!(check(Bound::Execution(U256::from(7)), 7) && !check(Bound::Execution(U256::from(7)), 8));
+        assert!(check(Bound::PerGas(100), 8) && !check(Bound::PerGas(99), 8));
+    }
+}

@@ -1,0 +1,193 @@
+//! Keeps what is signed moving, without anybody's asking: fills gaps, and bumps what is not mined in time.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{Address, U256};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::{AutoBump, Config};
+use crate::ledger::{MAX_GAPS, OpenTransaction, Outcome, RefusalClass};
+use crate::methods::App;
+use crate::methods::own::{Bound, floor};
+
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How long a gap may stay before it is filled: the next payload without a nonce, or a client that sends its own
+/// once more, closes it better.
+const GAP_MAY_STAND: Duration = Duration::from_secs(3);
+
+/// After a gap could not be filled, doubled each time.
+const FIRST_REST: Duration = Duration::from_secs(3);
+const LONGEST_REST: Duration = Duration::from_secs(300);
+
+/// The task that does it; one in a process.
+#[derive(Debug)]
+pub struct Upkeep {
+    app: Arc<App>,
+    clock: Clock,
+    /// The most that closing a gap may cost, in wei; nothing where gaps are left open.
+    fill_gaps: Option<U256>,
+    auto_bump: BTreeMap<Address, AutoBump>,
+    /// The gaps that stand; after a restart they are noticed anew.
+    gaps: HashMap<(Address, u64), Standing>,
+    /// When a transaction is bumped next at the earliest, where that failed.
+    rests: HashMap<(Address, u64), Instant>,
+}
+
+/// One gap.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    next: Instant,
+    rest: Duration,
+    /// A node found its filling too cheap: the next one pays more.
+    raise: bool,
+}
+
+impl Upkeep {
+    pub fn new(app: Arc<App>, config: &Config, clock: Clock) -> Self {
+        let auto_bump =
+            config.accounts.iter().filter_map(|account| Some((account.address, account.auto_bump?)));
+        let (auto_bump, fill_gaps) = (auto_bump.collect(), config.ledger.fill_gaps);
+        Self { app, clock, fill_gaps, auto_bump, gaps: HashMap::new(), rests: HashMap::new() }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut round = tokio::time::interval(EVERY);
+        round.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(round.tick()).await.is_some() {
+            // What a round has begun is finished by its own tasks.
+            if stop.run_until_cancelled(Box::pin(self.round())).await.is_none() {
+                break;
+            }
+        }
+    }
+
+    async fn round(&mut self) {
+        // A ledger in trouble says so elsewhere.
+        let Ok(open) = self.app.ledger.open_transactions().await else { return };
+        let accounts: BTreeSet<Address> = open.iter().map(|one| one.account).collect();
+        let mut standing = Vec::new();
+        for account in accounts {
+            if self.fill_gaps.is_some() {
+                standing.extend(self.gaps_of(account).await);
+            }
+            if let Some(rule) = self.auto_bump.get(&account).copied() {
+                self.bump(account, rule, &open).await;
+            }
+        }
+        self.fill(standing).await;
+        self.rests.retain(|(account, nonce), _| {
+            open.iter().any(|one| (one.account, one.nonce) == (*account, *nonce))
+        });
+    }
+
+    /// The gaps of an account; the node is asked only where there can be any.
+    async fn gaps_of(&self, account: Address) -> Vec<(Address, u64)> {
+        let (ledger, chain) = (&self.app.ledger, self.app.chain_id);
+        if ledger.gaps(chain, account, 0).await.is_ok_and(|gaps| gaps.is_empty()) {
+            return Vec::new();
+        }
+        let Ok(mined) = self.app.upstream.mined_count(account).await else { return Vec::new() };
+        let gaps = ledger.gaps(chain, account, mined).await.unwrap_or_default();
+        if gaps.len() > MAX_GAPS {
+            tracing::error!(%account, mined, first = gaps.first(), "more nonces are missing below recorded transactions than are filled by ourselves; an operator must look");
+        }
+        gaps.into_iter().take(MAX_GAPS.saturating_add(1)).map(|nonce| (account, nonce)).collect()
+    }
+
+    async fn fill(&mut self, found: Vec<(Address, u64)>) {
+        let now = Instant::now();
+        self.gaps.retain(|gap, _| found.contains(gap));
+        for gap in &found {
+            let first = now.checked_add(GAP_MAY_STAND).unwrap_or(now);
+            self.gaps.entry(*gap).or_insert(Standing { next: first, rest: FIRST_REST, raise: false });
+        }
+        let due: Vec<(Address, u64)> = found
+            .iter()
+            .filter(|gap| self.gaps.get(*gap).is_some_and(|seen| seen.next <= now))
+            .copied()
+            .collect();
+        for (account, nonce) in due {
+            let in_account = found.iter().filter(|(other, _)| *other == account).count();
+            let filled = match self.fill_gaps {
+                Some(cap) if in_account <= MAX_GAPS => self.fill_one((account, nonce), cap).await,
+                _ => false,
+            };
+            if let Some(seen) = self.gaps.get_mut(&(account, nonce))
+                && !filled
+            {
+                let now = Instant::now();
+                seen.next = now.checked_add(seen.rest).unwrap_or(now);
+                seen.rest = seen.rest.saturating_mul(2).min(LONGEST_REST);
+                metrics::counter!("chancery_gap_failures_total").increment(1);
+            }
+        }
+        let old = self.gaps.values().filter(|seen| seen.next <= now || seen.rest > FIRST_REST).count();
+        metrics::gauge!("chancery_gaps").set(u32::try_from(old).unwrap_or(u32::MAX));
+    }
+
+    async fn fill_one(&mut self, (account, nonce): (Address, u64), cap: U256) -> bool {
+        let raise = self.gaps.get(&(account, nonce)).is_some_and(|seen| seen.raise);
+        match self.app.fill_gap((account, nonce), cap, raise).await {
+            Ok(sent) => {
+                let too_cheap = matches!(
+                    &sent.outcome,
+                    Outcome::Refused {
+                        class: RefusalClass::Underpriced | RefusalClass::ReplacementUnderpriced,
+                        ..
+                    }
+                );
+                if let Some(seen) = self.gaps.get_mut(&(account, nonce)) {
+                    seen.raise = too_cheap;
+                }
+                if let Outcome::Refused { text, .. } = &sent.outcome {
+                    tracing::error!(%account, nonce, hash = %sent.hash, text, "a gap could not be filled: the node refuses it; what is above it waits");
+                    return false;
+                }
+                tracing::warn!(%account, nonce, hash = %sent.hash, "a gap was filled by a transfer of nothing");
+                metrics::counter!("chancery_gaps_filled_total").increment(1);
+                true
+            }
+            Err(refusal) => {
+                tracing::error!(%account, nonce, "a gap could not be filled, and what is above it waits: {refusal}");
+                false
+            }
+        }
+    }
+
+    /// Bumps the account's lowest transaction where it waited enough; those above it wait for it.
+    async fn bump(&mut self, account: Address, rule: AutoBump, open: &[OpenTransaction]) {
+        let lowest =
+            open.iter().filter(|one| one.account == account && one.is_live()).min_by_key(|one| one.nonce);
+        let Some(live) = lowest.filter(|one| !one.is_returned) else { return };
+        let place = (account, live.nonce);
+        let rests = self.rests.get(&place).is_some_and(|until| Instant::now() < *until);
+        if rests || self.clock.now().since(live.at) < rule.after {
+            return;
+        }
+        // Mined, and only not final yet.
+        if !self.app.upstream.mined_count(account).await.is_ok_and(|mined| mined <= live.nonce) {
+            return;
+        }
+        let at: Vec<OpenTransaction> =
+            open.iter().filter(|one| (one.account, one.nonce) == place).cloned().collect();
+        let bound = (None, Bound::PerGas(rule.up_to));
+        match self.app.bump_by(live, floor(&at), rule.step, bound).await {
+            Ok(sent) => {
+                tracing::info!(%account, nonce = live.nonce, old = %live.hash, new = %sent.hash, "not mined in time: bumped");
+                metrics::counter!("chancery_auto_bumps_total").increment(1);
+            }
+            Err(refusal) => {
+                tracing::warn!(%account, nonce = live.nonce, "not mined in time, and not bumped: {refusal}");
+                metrics::counter!("chancery_auto_bump_failures_total").increment(1);
+                let now = Instant::now();
+                self.rests.insert(place, now.checked_add(rule.after).unwrap_or(now));
+            }
+        }
+    }
+}

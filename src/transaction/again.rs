@@ -1,0 +1,108 @@
+//! Transactions that no client asks for: a transfer of nothing, and what was signed before, with other fees.
+
+use alloy_consensus::{Transaction as _, TxEnvelope, TxType};
+use alloy_eips::eip2718::Decodable2718 as _;
+use alloy_primitives::{Address, Bytes, U256};
+
+use crate::transaction::request::AskedFees;
+use crate::transaction::{Fees, Request};
+
+/// What a transfer without calldata costs, in gas.
+const TRANSFER: u64 = 21_000;
+
+impl Request {
+    /// A transfer of nothing from an account to itself, which does no more than use up its nonce. `is_dynamic`:
+    /// the chain has a base fee (EIP-1559).
+    pub fn nothing(from: Address, nonce: u64, is_dynamic: bool) -> Self {
+        Self {
+            from,
+            to: Some(from),
+            gas: Some(TRANSFER),
+            fees: AskedFees::default(),
+            value: U256::ZERO,
+            nonce: Some(nonce),
+            data: Bytes::new(),
+            chain_id: None,
+            kind: if is_dynamic { TxType::Eip1559 } else { TxType::Legacy },
+            access_list: alloy_eips::eip2930::AccessList::default(),
+        }
+    }
+
+    /// What was signed, as if it was asked for once more with its fees left open. Nothing where these are not the
+    /// bytes of a transaction that is signed here.
+    pub fn again(raw: &[u8], from: Address) -> Option<Self> {
+        let signed = TxEnvelope::decode_2718_exact(raw).ok()?;
+        let kind = signed.tx_type();
+        if !matches!(kind, TxType::Legacy | TxType::Eip2930 | TxType::Eip1559) {
+            return None;
+        }
+        Some(Self {
+            from,
+            to: signed.to(),
+            gas: Some(signed.gas_limit()),
+            fees: AskedFees::default(),
+            value: signed.value(),
+            nonce: Some(signed.nonce()),
+            data: signed.input().clone(),
+            chain_id: signed.chain_id(),
+            kind,
+            access_list: signed.access_list().cloned().unwrap_or_default(),
+        })
+    }
+
+    /// The same with these fees, which are not to be raised.
+    #[must_use]
+    pub fn paying(self, fees: &Fees) -> Self {
+        let (max, priority) = (fees.max_per_gas(), fees.max_priority());
+        let fees = if self.kind == TxType::Eip1559 {
+            AskedFees { gas_price: None, max_fee: Some(max), max_priority: Some(priority) }
+        } else {
+            AskedFees { gas_price: Some(max.max(priority)), max_fee: None, max_priority: None }
+        };
+        Self { fees, ..self }
+    }
+
+    /// Whether it does the same as the other: all but the fees is equal.
+    pub fn does_the_same(&self, other: &Self) -> bool {
+        Self { fees: AskedFees::default(), ..self.clone() }
+            == Self { fees: AskedFees::default(), ..other.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transaction::{Kind as _, Quote, QuotedFees, Tx, address_of_point, recover};
+    use k256::ecdsa::SigningKey;
+
+    const LOW: Fees = Fees::Dynamic { max_fee_per_gas: 100, max_priority_fee_per_gas: 10 };
+
+    #[test]
+    fn what_was_signed_is_read_back_to_the_bit() {
+        let key = SigningKey::from_slice(&[0x46; 32]).unwrap();
+        let from = address_of_point(key.verifying_key().to_encoded_point(false).as_bytes()).unwrap();
+        let to = r#""to":"0x3535353535353535353535353535353535353535""#;
+        let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 150 };
+        let quote = Quote { chain_id: 5, mined: 0, gas: Some(50_000), fees: Some(fees) };
+        for fields in [
+            format!(r#"{to},"gasPrice":"0x9","value":"0x1""#),
+            format!(r#"{to},"type":"0x1","accessList":[{{"address":"{from}","storageKeys":[]}}]"#),
+            format!(r#"{to},"data":"0x0102","maxFeePerGas":"0x99""#),
+            r#""data":"0x6000""#.to_owned(),
+        ] {
+            let asked = format!(r#"[{{"from":"{from}","nonce":"0x7","chainId":"0x5",{fields}}}]"#);
+            let request = Request::parse(Some(&asked)).unwrap();
+            let filled = request.clone().fill(&quote, None).unwrap();
+            let unsigned = Tx::assign(filled, Some(7));
+            let (signature, _) = key.sign_prehash_recoverable(Tx::digest(&unsigned).as_slice()).unwrap();
+            let signature = recover(Tx::digest(&unsigned), &signature.to_bytes().into(), from).unwrap();
+            let again = Request::again(&Tx::seal(&unsigned, signature).raw, from).unwrap();
+            let whole = Request { gas: again.gas, ..request };
+            assert!(again.does_the_same(&whole), "{asked}");
+            assert!(!again.does_the_same(&Request { value: U256::from(99), ..whole }));
+            let paid = again.paying(&LOW).fill(&quote, None).unwrap();
+            assert_eq!(paid.fees().max_per_gas(), 100);
+        }
+        assert_eq!(Request::again(b"no transaction", from), None);
+    }
+}
