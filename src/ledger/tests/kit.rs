@@ -137,6 +137,16 @@ impl Desk {
         unsettled.into_iter().filter(|recorded| recorded.standing() == Standing::Live).collect()
     }
 
+    /// The nonces that the audit says somebody else used.
+    pub async fn external(&self) -> Vec<(u64, u64)> {
+        let filter =
+            crate::ledger::Filter { kind: Some("external".to_owned()), ..crate::ledger::Filter::default() };
+        let rows = crate::ledger::show(&self.file, &filter).await.unwrap();
+        let number = |body: &serde_json::Value, name: &str| body[name].as_u64().unwrap();
+        let bodies = rows.iter().map(|row| serde_json::from_str::<serde_json::Value>(&row.body).unwrap());
+        bodies.map(|body| (number(&body, "first"), number(&body, "last"))).collect()
+    }
+
     pub async fn sql(&self, statement: &'static str) {
         sql(&self.file, statement).await;
     }

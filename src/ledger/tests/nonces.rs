@@ -8,9 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::identity::RequestId;
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, known, sign};
-use crate::ledger::{
-    Administration, Doubt, Filter, Final, Outcome, Purpose, RefusalClass, ReserveError, Voided,
-};
+use crate::ledger::{Administration, Doubt, Final, Outcome, Purpose, RefusalClass, ReserveError, Voided};
 use crate::policy::Replace;
 
 const REFUSED: RefusalClass = RefusalClass::InsufficientFunds;
@@ -294,16 +292,6 @@ async fn inv_11_a_jump_of_the_mined_count_is_refused_until_an_operator_takes_it_
     let desk = Desk::at(desk.close().await, PATIENT, START).await.unwrap();
     assert_eq!(desk.send(jump).await.unwrap().nonce(), Some(18));
     assert!(crate::ledger::verify(&desk.file).await.unwrap().is_ok());
-}
-
-impl Desk {
-    async fn external(&self) -> Vec<(u64, u64)> {
-        let filter = Filter { kind: Some("external".to_owned()), ..Filter::default() };
-        let rows = crate::ledger::show(&self.file, &filter).await.unwrap();
-        let number = |body: &serde_json::Value, name: &str| body[name].as_u64().unwrap();
-        let bodies = rows.iter().map(|row| serde_json::from_str::<serde_json::Value>(&row.body).unwrap());
-        bodies.map(|body| (number(&body, "first"), number(&body, "last"))).collect()
-    }
 }
 
 /// What a client asks for at a nonce of its own, by a rule with `replace = "own"`.
