@@ -37,15 +37,6 @@ impl Clock {
         }
     }
 
-    /// Has the wall clock stepped; for tests.
-    #[cfg(test)]
-    pub(crate) fn step(&self, millis: i64) {
-        if let Source::Set { wall, .. } = &self.0 {
-            let now = wall.load(Ordering::Relaxed);
-            wall.store(now.saturating_add_signed(millis), Ordering::Relaxed);
-        }
-    }
-
     /// A clock that stands at `now` until [`Clock::advance`] moves it; for tests and `policy test`.
     pub fn set_to(now: Timestamp) -> Self {
         let at = || Arc::new(AtomicU64::new(now.millis()));
@@ -137,6 +128,16 @@ fn system_now() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Clock {
+        /// Has the wall clock stepped; for tests.
+        pub(crate) fn step(&self, millis: i64) {
+            if let Source::Set { wall, .. } = &self.0 {
+                let now = wall.load(Ordering::Relaxed);
+                wall.store(now.saturating_add_signed(millis), Ordering::Relaxed);
+            }
+        }
+    }
 
     #[test]
     fn a_set_clock_stands_until_it_is_moved() {

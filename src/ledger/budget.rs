@@ -135,6 +135,8 @@ impl<P: Ord> Used<P> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, and fails")]
+
     use super::*;
     use proptest::prelude::*;
 
@@ -233,12 +235,13 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Ask { nonce, amount } if !done.contains(&nonce) => {
-                        // The two clocks of a group: stamps never run back, windows never run ahead.
+                        // The two times of a group: stamps are never behind the true time, windows never ahead.
                         mark = mark.max(wall);
+                        let stamp = mark.max(steady);
                         let window_time = at(wall.min(steady));
                         if used.admit(&nonce, n(amount), (limit, MINUTE), window_time).is_ok() {
                             used.open(nonce, n(amount));
-                            recorded.push((steady, nonce, amount, mark));
+                            recorded.push((steady, nonce, amount, stamp));
                         }
                     }
                     Step::Ask { .. } => {}

@@ -87,7 +87,7 @@ pub(in crate::ledger) async fn turn(group: &mut Group<'_>, id: i64, to: State) -
 pub(in crate::ledger) async fn turned(group: &mut Group<'_>, id: i64, to: State) -> Sql<()> {
     if to == State::Recorded {
         let stamp = sqlx::query("UPDATE fact SET at = $1 WHERE reservation = $2 AND at < $1");
-        stamp.bind(millis(group.now)).bind(id).execute(&mut *group.db).await?;
+        stamp.bind(millis(group.stamp)).bind(id).execute(&mut *group.db).await?;
     }
     let row = sqlx::query("SELECT nonce IS NOT NULL AS numbered FROM reservation WHERE id = $1").bind(id);
     let numbered = row.fetch_one(&mut *group.db).await?.try_get("numbered")?;

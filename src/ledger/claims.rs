@@ -219,7 +219,7 @@ impl Reserve {
             at: group.now,
         };
         let id = store::insert(group.db, &row).await?;
-        charges::charge(group.db, id, &self.rule, &self.charges, group.now).await?;
+        charges::charge(group.db, id, &self.rule, &self.charges, group.stamp).await?;
         if let Some(name) = &self.name {
             remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
         }

@@ -27,6 +27,8 @@ pub(in crate::ledger) type Windows = Arc<BTreeMap<String, Duration>>;
 pub(in crate::ledger) struct Group<'a> {
     pub db: &'a mut SqliteConnection,
     pub now: Timestamp,
+    /// By which charges are stamped: never behind a clock that nobody sets.
+    pub stamp: Timestamp,
     /// By which budgets' windows move: never faster than a clock that nobody sets.
     pub window_time: Timestamp,
     /// The windows of the budgets that are counted.
@@ -97,6 +99,7 @@ pub(in crate::ledger) async fn begin<'a>(
     Ok(Group {
         db,
         now: wall.max(head.at),
+        stamp: wall.max(head.at).max(steady),
         window_time: wall.min(steady),
         windows: Arc::clone(windows),
         head,

@@ -86,13 +86,6 @@ impl Ledger {
         self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
     }
 
-    /// A policy by its name alone, for tests.
-    #[cfg(test)]
-    pub(crate) async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
-        let (text, policy) = (text.to_owned(), Arc::default());
-        self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
-    }
-
     /// Gives a permitted payload its nonce and writes the audit intent, in one durable commit.
     pub async fn reserve<K: Kind>(
         &self,
@@ -401,4 +394,17 @@ fn private(path: &Path) -> std::io::Result<File> {
     // One that was there before, from a copy or a restored backup, may be open to others.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Ledger {
+        /// A policy by its name alone, for tests.
+        pub(crate) async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
+            let (text, policy) = (text.to_owned(), Arc::default());
+            self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Budgets over real files: what is recorded never exceeds a limit, through crashes, refusals and changes of policy.
 
+#![expect(clippy::arithmetic_side_effects, reason = "a test that overflows panics, and fails")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
