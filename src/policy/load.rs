@@ -35,14 +35,6 @@ impl Policy {
         Self::of_sources(&sources, world, |name| read_abi(directory, name))
     }
 
-    /// A policy of one file, for the tests of later stages.
-    #[cfg(test)]
-    pub(crate) fn of_text(text: &str, world: &World) -> Self {
-        let source = Source { name: "test.toml".to_owned(), path: "test.toml".into(), text: text.to_owned() };
-        let abi = |name: &str| built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned());
-        Self::of_sources(&[source], world, abi).unwrap_or_else(|error| panic!("{error}"))
-    }
-
     /// Reads a policy from the texts of its files; `abi_text` gives the text of an ABI by name.
     pub(in crate::policy) fn of_sources(
         sources: &[Source],
@@ -128,6 +120,16 @@ mod tests {
     use super::*;
     use crate::policy::tests::{CONTRACTS, PAY, world};
 
+    impl Policy {
+        /// A policy of one file, for the tests of later stages.
+        pub(crate) fn of_text(text: &str, world: &World) -> Self {
+            let source =
+                Source { name: "test.toml".to_owned(), path: "test.toml".into(), text: text.to_owned() };
+            let abi = |name: &str| built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned());
+            Self::of_sources(&[source], world, abi).unwrap_or_else(|error| panic!("{error}"))
+        }
+    }
+
     #[test]
     fn a_folder_is_one_policy_with_the_abis_beside_it() {
         let folder = tempfile::tempdir().unwrap();
@@ -141,7 +143,7 @@ mod tests {
         write("tests/cases.toml", "this is no policy");
         write("notes.txt", "nor is this");
         let policy = Policy::load(folder.path(), &world()).unwrap();
-        assert_eq!(policy.size(), (1, 0));
+        assert_eq!(policy.size(), (1, 0, 0));
         assert!(policy.text().contains("abis/Token.json\n[{"), "the ABI by its name");
         assert!(!policy.text().contains("bytecode"), "and nothing but the ABI");
 
