@@ -1,5 +1,7 @@
 //! Amounts and bounds: what a policy says about a number, and how a number is shown to a person.
 
+use std::time::Duration;
+
 use alloy_primitives::U256;
 
 /// A token's unit: `"1.5 USDC"` is 1.5 times ten to the power of its decimals.
@@ -60,6 +62,17 @@ pub(in crate::policy) fn show_unit(amount: U256, unit: &Unit) -> String {
     format!("{} {}", show_decimal(amount, unit.decimals), unit.symbol)
 }
 
+/// Such as `24h`: in the largest unit that it is a whole number of, but hours rather than a single day.
+pub(in crate::policy) fn show_window(window: Duration) -> String {
+    let millis = window.as_millis();
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")];
+    let whole = |(size, _): &(u128, &str)| millis.is_multiple_of(*size) && millis > *size;
+    match units.into_iter().find(whole) {
+        Some((size, unit)) => format!("{}{unit}", millis.checked_div(size).unwrap_or_default()),
+        None => format!("{millis}ms"),
+    }
+}
+
 /// A number of steps of 10^-`decimals`, without trailing zeros.
 fn show_decimal(number: U256, decimals: u8) -> String {
     let width = usize::from(decimals).saturating_add(1);
@@ -94,6 +107,14 @@ mod tests {
         assert_eq!(show_unit(U256::from(250_000_500_000_u64), &usdc), "250000.5 USDC");
         let whole = Unit { symbol: "NFT".to_owned(), decimals: 0 };
         assert_eq!(show_unit(U256::from(10), &whole), "10 NFT");
+    }
+
+    #[test]
+    fn windows_read_as_people_write_them() {
+        for (seconds, text) in [(60, "60s"), (90, "90s"), (600, "10m"), (86_400, "24h"), (604_800, "7d")] {
+            assert_eq!(show_window(Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(show_window(Duration::from_millis(60_001)), "60001ms");
     }
 
     #[test]

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, B256, U256};
+use toml::Value;
 
+use crate::config::units;
 use crate::policy::abi::Function;
-use crate::policy::amount::{Unit, show_unit, show_wei};
+use crate::policy::amount::{Unit, show_unit, show_wei, show_window};
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Call, Contract, Facts, Subject, TransactionFacts};
 use crate::policy::scope::Reach;
@@ -71,8 +73,8 @@ pub(in crate::policy) enum Sum {
 pub(in crate::policy) struct Spend {
     pub function: Arc<Function>,
     pub asset: Asset,
-    /// The parameter that is the amount.
-    pub amount: usize,
+    /// The parameter that is the amount; `None` where nothing is moved.
+    pub amount: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +111,43 @@ impl Limit {
             Measure::Plain => amount.to_string(),
         }
     }
+
+    /// The window as a policy writes it.
+    pub fn show_window(&self) -> String {
+        show_window(self.window)
+    }
+
+    /// An amount as a policy writes it.
+    pub fn read(&self, written: &Value) -> Result<U256, String> {
+        self.unit.read(written)
+    }
+}
+
+impl Measure {
+    /// Every amount carries its unit; only 0, and what has no unit, is bare.
+    pub fn read(&self, written: &Value) -> Result<U256, String> {
+        let text = match (written, self) {
+            (Value::Integer(0), _) => return Ok(U256::ZERO),
+            (Value::Integer(number), Self::Plain) if *number > 0 => {
+                return Ok(U256::from(number.unsigned_abs()));
+            }
+            (Value::String(text), _) => text.trim(),
+            (other, _) => {
+                return Err(format!("{other} has no unit; write for example \"10 ether\" or \"1_000 USDC\""));
+            }
+        };
+        let said = |e: units::UnitError| e.to_string();
+        match self {
+            Self::Wei => units::wei(text).map_err(said),
+            Self::Plain => units::decimal(text, 0).map_err(said),
+            Self::Token(unit) => match text.split_once(char::is_whitespace) {
+                Some((number, symbol)) if symbol.trim() == unit.symbol => {
+                    units::decimal(number, unit.decimals).map_err(said)
+                }
+                _ => Err(format!("`{text}` is not in {}; write \"1_000 {}\"", unit.symbol, unit.symbol)),
+            },
+        }
+    }
 }
 
 impl Budget {
@@ -126,8 +165,12 @@ impl Budget {
         if amount.is_zero() {
             return Ok(None);
         }
-        let scope = self.reach.scope(facts, rule).to_string();
-        Ok(Some(Charge { limit: Arc::clone(&self.limit), scope, amount }))
+        let mut scope = self.reach.scope(facts, rule);
+        if let (Sum::Ether, Subject::Transaction(transaction)) = (&self.sum, &facts.subject) {
+            // Wei of different chains are different coins.
+            scope.chain = Some(transaction.asked.chain_id());
+        }
+        Ok(Some(Charge { limit: Arc::clone(&self.limit), scope: scope.to_string(), amount }))
     }
 
     fn unclear(&self, facts: &Facts<'_>, why: &str) -> Denied {
@@ -167,8 +210,10 @@ fn moved(transaction: &TransactionFacts<'_>, token: Address) -> Result<U256, Str
     let mut is_declared = false;
     for spend in declared {
         is_declared = true;
-        if spend.asset.is(token, contract, transaction, &spend.function)? {
-            sum = sum.saturating_add(number(transaction, &spend.function, spend.amount)?);
+        if let Some(amount) = spend.amount
+            && spend.asset.is(token, contract, transaction, &spend.function)?
+        {
+            sum = sum.saturating_add(number(transaction, &spend.function, amount)?);
         }
     }
     if is_declared || contract.address != token {
@@ -211,5 +256,247 @@ fn number(transaction: &TransactionFacts<'_>, function: &Arc<Function>, at: usiz
             None => Err(format!("`{}` of {} is no amount", function.label(at), function.signature)),
         },
         Err(why) => Err(why.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::Bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::tests::{
+        ALICE, BOB, CONTRACTS, TREASURY, USDC, address, call, caller, policy, transaction, transfer,
+    };
+    use crate::transaction::{Message, Text, Tx};
+
+    /// Lets everything through, so that only what budgets say of it matters.
+    const ALL: &str = r#"
+[[rule]]
+id = "all"
+effect = "allow"
+kind = "transaction"
+chain = 1
+clients = ["any"]
+from = ["any"]
+to = ["any"]
+call = "any"
+value = "any"
+
+[[rule]]
+id = "talk"
+effect = "allow"
+kind = "message"
+clients = ["any"]
+from = ["any"]
+text = "any"
+"#;
+
+    fn with(budgets: &str) -> Policy {
+        policy(&format!("{CONTRACTS}{ALL}{budgets}")).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn budget(id: &str, what: &str, more: &str) -> String {
+        format!("[[budget]]\nid = \"{id}\"\n{what}\nwindow = \"24h\"\n{more}\n")
+    }
+
+    fn usdc_per_day() -> Policy {
+        with(&budget("day", "asset = \"usdc\"\nmax = \"1_000 USDC\"", ""))
+    }
+
+    fn charges(policy: &Policy, fields: &Value) -> Result<Vec<Charge>, Denied> {
+        policy.decide::<Tx>(&caller("ann"), transaction(fields)).map(|permitted| permitted.charges().to_vec())
+    }
+
+    /// What is taken, by budget.
+    fn taken(policy: &Policy, fields: &Value) -> Vec<(String, String)> {
+        let charges = charges(policy, fields).unwrap_or_else(|e| panic!("{e}"));
+        charges.iter().map(|charge| (charge.limit.id.clone(), charge.limit.show(charge.amount))).collect()
+    }
+
+    fn number(number: u64) -> DynSolValue {
+        DynSolValue::Uint(U256::from(number), 256)
+    }
+
+    #[test]
+    fn a_tokens_budget_counts_what_moves_it_and_what_lets_others_move_it() {
+        let policy = usdc_per_day();
+        let permit = "permit(address,address,uint256,uint256,uint8,bytes32,bytes32)";
+        let word = || DynSolValue::FixedBytes(B256::ZERO, 32);
+        for (data, amount) in [
+            (transfer(ALICE, 1_000_000), Some("1 USDC")),
+            (
+                call(
+                    "transferFrom(address,address,uint256)",
+                    &[address(TREASURY), address(ALICE), number(2_000_000)],
+                ),
+                Some("2 USDC"),
+            ),
+            (call("approve(address,uint256)", &[address(ALICE), number(3_000_000)]), Some("3 USDC")),
+            (
+                call("increaseAllowance(address,uint256)", &[address(ALICE), number(4_000_000)]),
+                Some("4 USDC"),
+            ),
+            (
+                call(
+                    permit,
+                    &[
+                        address(TREASURY),
+                        address(ALICE),
+                        number(5_000_000),
+                        number(9),
+                        DynSolValue::Uint(U256::from(27), 8),
+                        word(),
+                        word(),
+                    ],
+                ),
+                Some("5 USDC"),
+            ),
+            (call("decreaseAllowance(address,uint256)", &[address(ALICE), number(1)]), None),
+            (transfer(ALICE, 0), None),
+            ("0x".to_owned(), None),
+        ] {
+            let expected: Vec<_> =
+                amount.map(|amount| ("day".to_owned(), amount.to_owned())).into_iter().collect();
+            assert_eq!(taken(&policy, &json!({ "data": data })), expected, "{data}");
+        }
+        assert_eq!(taken(&policy, &json!({ "to": ALICE, "data": transfer(BOB, 7) })), [], "another contract");
+    }
+
+    #[test]
+    fn inv_03_what_a_budget_cannot_tell_is_denied() {
+        let view = call("balanceOf(address)", &[address(ALICE)]);
+        let denied = charges(&usdc_per_day(), &json!({ "data": &view })).unwrap_err();
+        assert_eq!((denied.cause, denied.rule.as_deref()), (DenialCause::Undecodable, Some("day")));
+        assert!(
+            denied.sentence.contains("declare what balanceOf(address) moves in `spends` of `usdc`"),
+            "{denied}"
+        );
+        assert_eq!(taken(&with(""), &json!({ "data": view })), [], "where none asks, none refuses");
+        let sum = budget(
+            "sum",
+            "sum = \"args.amount\"\nmax = 5",
+            "match = { kind = \"transaction\", call = \"ping(uint256 amount)\" }",
+        );
+        let cut = call("ping(uint256)", &[number(1)]);
+        let cut = cut.get(..cut.len() - 2).unwrap();
+        let denied = charges(&with(&sum), &json!({ "to": ALICE, "data": cut })).unwrap_err();
+        assert_eq!((denied.cause, denied.rule.as_deref()), (DenialCause::Undecodable, Some("sum")));
+    }
+
+    #[test]
+    fn what_a_contract_declares_to_move_counts_for_the_token_that_it_moves() {
+        let declared = |spends: &str| {
+            let contracts = CONTRACTS.replace(
+                &format!("address = \"{ALICE}\" }}"),
+                &format!("address = \"{ALICE}\", abi = \"erc20\", spends = [{spends}] }}"),
+            );
+            assert_ne!(contracts, CONTRACTS);
+            let text =
+                format!("{contracts}{ALL}{}", budget("day", "asset = \"usdc\"\nmax = \"1_000 USDC\"", ""));
+            policy(&text).unwrap_or_else(|e| panic!("{e}"))
+        };
+        let asked = |to: &str| json!({ "to": ALICE, "data": transfer(to, 7_000_000) });
+        let seven = [("day".to_owned(), "7 USDC".to_owned())];
+        let by_argument = declared("{ call = \"transfer\", asset = \"to\", amount = \"amount\" }");
+        assert_eq!(taken(&by_argument, &asked(USDC)), seven);
+        assert_eq!(taken(&by_argument, &asked(BOB)), [], "it moves another token");
+        let fixed = format!("{{ call = \"transfer\", asset = \"{USDC}\", amount = \"amount\" }}");
+        assert_eq!(taken(&declared(&fixed), &asked(BOB)), seven);
+        let twice = declared(&format!("{fixed}, {fixed}"));
+        assert_eq!(taken(&twice, &asked(BOB))[0].1, "14 USDC", "all that a call moves is added up");
+        let none = declared("{ call = \"transfer\", asset = \"to\", amount = \"none\" }");
+        assert_eq!(taken(&none, &asked(USDC)), [], "what is said to move nothing");
+        let own = declared("{ call = \"transfer\", asset = \"self\", amount = \"amount\" }");
+        assert_eq!(taken(&own, &asked(USDC)), []);
+    }
+
+    #[test]
+    fn ether_is_value_and_the_most_that_it_can_cost_and_each_chain_has_its_own() {
+        let policy = with(&budget("gas", "asset = \"ether\"\nmax = \"1 ether\"", ""));
+        let fields = json!({ "to": ALICE, "value": "0xde0b6b3a7640000", "gas": "0x186a0", "maxFeePerGas": "0x3b9aca00" });
+        let charge = charges(&policy, &fields).unwrap().remove(0);
+        assert_eq!(charge.limit.show(charge.amount), "1.0001 ether");
+        assert_eq!(charge.scope, "chain=1");
+        let most = format!("{:#x}", U256::MAX);
+        let charge = charges(&policy, &json!({ "to": ALICE, "value": most })).unwrap().remove(0);
+        assert_eq!(charge.amount, U256::MAX, "what goes beyond 256 bits does not come around");
+    }
+
+    #[test]
+    fn counts_and_arguments_are_added_up_and_several_budgets_charge_one_request() {
+        let policy = with(
+            &[
+                budget("each", "sum = \"count\"\nmax = 9", ""),
+                budget(
+                    "sends",
+                    "sum = \"count\"\nmax = 9",
+                    "match = { kind = \"transaction\", to = [\"bob\"] }",
+                ),
+                budget("signs", "sum = \"count\"\nmax = 9", "match = { kind = \"message\" }"),
+                budget(
+                    "pings",
+                    "sum = \"args.n\"\nmax = 9",
+                    "match = { kind = \"transaction\", call = \"ping(uint8 n)\" }",
+                ),
+            ]
+            .concat(),
+        );
+        let ping = call("ping(uint8)", &[DynSolValue::Uint(U256::from(7), 8)]);
+        let of = |parts: &[(&str, &str)]| -> Vec<(String, String)> {
+            parts.iter().map(|(id, amount)| ((*id).to_owned(), (*amount).to_owned())).collect()
+        };
+        assert_eq!(
+            taken(&policy, &json!({ "to": BOB, "data": ping })),
+            of(&[("each", "1"), ("pings", "7"), ("sends", "1")])
+        );
+        assert_eq!(taken(&policy, &json!({ "to": ALICE, "data": "0x01020304" })), of(&[("each", "1")]));
+        let text = Text::new(TREASURY.parse().unwrap(), Bytes::from_static(b"hello"));
+        let permitted = policy.decide::<Message>(&caller("ann"), text).unwrap();
+        let ids: Vec<_> = permitted.charges().iter().map(|charge| charge.limit.id.as_str()).collect();
+        assert_eq!(ids, ["each", "signs"]);
+    }
+
+    #[test]
+    fn whose_count_it_is_is_one_text_for_each() {
+        for (per, scope) in [
+            ("", String::new()),
+            ("\"from\"", format!("from={TREASURY}")),
+            ("\"to\", \"client\", \"rule\"", format!("client=ann to={BOB} rule=all")),
+        ] {
+            let policy = with(&budget("b", "sum = \"count\"\nmax = 1", &format!("per = [{per}]")));
+            let charge = charges(&policy, &json!({ "to": BOB, "data": "0x" })).unwrap().remove(0);
+            assert_eq!(charge.scope, scope);
+        }
+    }
+
+    #[test]
+    fn inv_03_a_definition_changes_with_what_is_counted_and_not_with_the_limit() {
+        let definition = |policy: &Policy| policy.limits().next().unwrap().definition;
+        let text = budget("b", "asset = \"usdc\"\nmax = \"9 USDC\"", "match = { clients = [\"trader\"] }");
+        let before = definition(&with(&text));
+        assert_eq!(definition(&with(&text.replace("9 USDC", "8 USDC"))), before);
+        for (right, wrong) in [
+            ("24h", "23h"),
+            ("match = { clients = [\"trader\"] }", ""),
+            ("[\"trader\"]", "[\"ann\", \"ben\"]"),
+            ("window", "per = [\"from\"]\nwindow"),
+            ("asset = \"usdc\"\nmax = \"9 USDC\"", "asset = \"ether\"\nmax = \"9 ether\""),
+        ] {
+            assert!(text.contains(right), "{right}");
+            assert_ne!(definition(&with(&text.replace(right, wrong))), before, "{wrong}");
+        }
+        let moves = CONTRACTS.replace(
+            &format!("address = \"{ALICE}\" }}"),
+            &format!(
+                "address = \"{ALICE}\", abi = \"erc20\", spends = [{{ call = \"transfer\", asset = \"to\", amount = \"amount\" }}] }}"
+            ),
+        );
+        assert_ne!(definition(&policy(&format!("{moves}{ALL}{text}")).unwrap()), before, "what calls move");
+        let mut world = crate::policy::tests::world();
+        world.clients[1].role = Some("trader".to_owned());
+        let roles = Policy::of_text(&format!("{CONTRACTS}{ALL}{text}"), &world);
+        assert_ne!(definition(&roles), before, "whom a role means");
     }
 }

@@ -59,11 +59,21 @@ impl Policy {
         asked: &K::Asked,
         now: Timestamp,
     ) -> Result<Arc<str>, Denied> {
+        self.assess::<K>(caller, asked, now).map(|(rule, _)| rule)
+    }
+
+    /// As [`Policy::judge`], with what it would take from each budget. Whether they have it, the ledger knows.
+    pub fn assess<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: &K::Asked,
+        now: Timestamp,
+    ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
         same_account::<K>(caller, asked)?;
         let facts = facts::<K>(caller, asked, &self.book, now);
         let rule = self.verdict(&facts)?;
-        self.charges(&facts, &rule)?;
-        Ok(rule)
+        let charges = self.charges(&facts, &rule)?;
+        Ok((rule, charges))
     }
 
     /// Names this policy: the hash of [`Policy::text`].

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::identity::AccountCaller;
+use crate::policy::budget::Charge;
 use crate::policy::condition::show_value;
 use crate::policy::decide::Policy;
 use crate::policy::denied::Denied;
@@ -24,10 +25,24 @@ pub struct Explanation {
     pub rule: Option<String>,
     /// The refusal as the client reads it.
     pub sentence: Option<String>,
+    /// What it takes from budgets, if it is allowed. Whether they have it, the ledger knows.
+    pub charges: Vec<ChargeReport>,
     /// Rules for this client and account: those that match first, then by the number of failed conditions.
     pub rules: Vec<RuleReport>,
     /// How many rules are for other clients, accounts or kinds of payload.
     pub others: usize,
+}
+
+/// What is taken from one budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChargeReport {
+    pub budget: String,
+    /// Whose count it is; empty where there is one for all.
+    pub scope: String,
+    /// As a person reads it, as are the others.
+    pub amount: String,
+    pub max: String,
+    pub window: String,
 }
 
 /// How one rule sees the payload.
@@ -43,14 +58,17 @@ pub struct RuleReport {
 }
 
 impl Policy {
-    /// Takes a decision apart. Rates are not looked at.
+    /// Takes a decision apart. Rates, and what is left of budgets, are not looked at.
     pub fn explain<K: Judged>(
         &self,
         caller: &AccountCaller,
         asked: &K::Asked,
         now: Timestamp,
     ) -> Explanation {
-        let decision = self.judge::<K>(caller, asked, now);
+        let (decision, charges) = match self.assess::<K>(caller, asked, now) {
+            Ok((rule, charges)) => (Ok(rule), charges),
+            Err(denied) => (Err(denied), Vec::new()),
+        };
         let facts = facts::<K>(caller, asked, &self.book, now);
         // Every rule is asked, not only those that the index finds.
         let judged: Vec<_> = self.rules.iter().map(|rule| (rule, rule.failures(&facts))).collect();
@@ -68,6 +86,7 @@ impl Policy {
                 Err(denied) => denied.rule.clone(),
             },
             sentence: decision.err().map(|denied: Denied| denied.sentence),
+            charges: charges.iter().map(ChargeReport::from).collect(),
             others: judged.len().saturating_sub(rules.len()),
             rules: rules.into_iter().map(|(rule, failures)| report(rule, failures)).collect(),
         }
@@ -86,9 +105,22 @@ impl Policy {
         Some((&unit.symbol, unit.decimals))
     }
 
-    /// How many rules and rates there are.
-    pub const fn size(&self) -> (usize, usize) {
-        (self.rules.len(), self.rates.len())
+    /// How many rules, rates and budgets there are.
+    pub const fn size(&self) -> (usize, usize, usize) {
+        (self.rules.len(), self.rates.len(), self.budgets.len())
+    }
+}
+
+impl From<&Charge> for ChargeReport {
+    fn from(charge: &Charge) -> Self {
+        let limit = &charge.limit;
+        Self {
+            budget: limit.id.clone(),
+            scope: charge.scope.clone(),
+            amount: limit.show(charge.amount),
+            max: limit.show(limit.max),
+            window: limit.show_window(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::policy::abi::holds_address;
 use crate::policy::amount::Range;
+use crate::policy::budget::{Budget, Sum};
 use crate::policy::condition::{ArgumentTest, Called, Condition, TextTest};
 use crate::policy::decide::Policy;
 use crate::policy::facts::Contract;
@@ -61,6 +62,11 @@ impl Policy {
                 for what in self.wide(rule) {
                     about(Some(rule), what);
                 }
+            }
+        }
+        for budget in &self.budgets {
+            for what in idle(budget, world) {
+                about(None, format!("budget `{}`: {what}", budget.limit.id));
             }
         }
         warnings
@@ -246,6 +252,31 @@ fn covers(wide: &Condition, narrow: &Condition) -> bool {
     }
 }
 
+/// Why a budget does not do what it seems to.
+fn idle(budget: &Budget, world: &World) -> Vec<String> {
+    let of_token = match budget.sum {
+        Sum::Token { chain, .. } => Some(chain),
+        _ => None,
+    };
+    let of_match = budget.reach.conditions.iter().find_map(|condition| match condition {
+        Condition::Chain(chain) => Some(*chain),
+        _ => None,
+    });
+    let mut found = Vec::new();
+    if let Some(chain) = of_token.or(of_match).filter(|chain| *chain != world.chain) {
+        found.push(format!(
+            "it is for chain {chain}, and this gateway is for chain {}: it counts nothing",
+            world.chain
+        ));
+    }
+    if budget.limit.max.is_zero() {
+        found.push(
+            "`max` is 0, so all that takes from it is refused; a deny rule says so more plainly".to_owned(),
+        );
+    }
+    found
+}
+
 fn is_ambiguous(world: &World, name: &str) -> bool {
     let client = world.clients.iter().any(|client| client.name == name);
     let role_of_another =
@@ -327,6 +358,23 @@ mod tests {
         }
         let narrow = "[[rule]]\nid = \"d\"\neffect = \"deny\"\nkind = \"transaction\"\nfrom = [\"treasury\"]\nvalue = { min = \"1 wei\" }\n";
         assert_eq!(warnings(&format!("{PAY}{CAPS}{narrow}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_budget_that_counts_nothing_or_lets_nothing_through_is_said() {
+        let budget = |what: &str| format!("[[budget]]\nid = \"b\"\nwindow = \"24h\"\n{what}\n");
+        let usdc = budget("asset = \"usdc\"\nmax = \"1 USDC\"");
+        assert_eq!(warnings(&format!("{PAY}{CAPS}{usdc}")), Vec::<String>::new());
+        for (what, warning) in [
+            ("asset = \"usdc\"\nmax = 0", "budget `b`: `max` is 0"),
+            (
+                "sum = \"count\"\nmax = 1\nmatch = { kind = \"transaction\", chain = 5 }",
+                "budget `b`: it is for chain 5, and this gateway is for chain 1",
+            ),
+        ] {
+            let found = warnings(&format!("{PAY}{CAPS}{}", budget(what)));
+            assert!(found.len() == 1 && found[0].starts_with(warning), "{found:?}");
+        }
     }
 
     #[test]

@@ -118,6 +118,7 @@ fn archive(sources: &[Source], world: &World, abis: &BTreeMap<String, String>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::tests::{CONTRACTS, PAY, world};
 
     impl Policy {
         /// A policy of one file, for the tests of later stages.
@@ -128,7 +129,6 @@ mod tests {
             Self::of_sources(&[source], world, abi).unwrap_or_else(|error| panic!("{error}"))
         }
     }
-    use crate::policy::tests::{CONTRACTS, PAY, world};
 
     #[test]
     fn a_folder_is_one_policy_with_the_abis_beside_it() {
@@ -143,7 +143,7 @@ mod tests {
         write("tests/cases.toml", "this is no policy");
         write("notes.txt", "nor is this");
         let policy = Policy::load(folder.path(), &world()).unwrap();
-        assert_eq!(policy.size(), (1, 0));
+        assert_eq!(policy.size(), (1, 0, 0));
         assert!(policy.text().contains("abis/Token.json\n[{"), "the ABI by its name");
         assert!(!policy.text().contains("bytecode"), "and nothing but the ABI");
 

@@ -36,7 +36,7 @@ pub use budget::{Charge, Limit};
 pub use decide::Policy;
 pub use denied::{DenialCause, Denied};
 pub use error::PolicyError;
-pub use explain::{Explanation, RuleReport};
+pub use explain::{ChargeReport, Explanation, RuleReport};
 pub use judged::Judged;
 pub use lint::Warning;
 pub use own::Own;

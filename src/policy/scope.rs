@@ -29,6 +29,8 @@ pub(in crate::policy) struct Reach {
 /// Whose count it is; a part that is not counted apart is `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(in crate::policy) struct Scope {
+    /// Set where what is counted is a chain's own coin.
+    pub chain: Option<u64>,
     pub client: Option<String>,
     pub from: Option<Address>,
     pub to: Option<Address>,
@@ -61,9 +63,10 @@ impl Reach {
 }
 
 impl fmt::Display for Scope {
-    /// Such as `client=alice from=0x…`; nothing for a count of all.
+    /// Such as `chain=1 from=0x…`; nothing for a count of all.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
+            self.chain.map(|chain| format!("chain={chain}")),
             self.client.as_ref().map(|client| format!("client={client}")),
             self.from.map(|from| format!("from={from}")),
             self.to.map(|to| format!("to={to}")),

@@ -12,6 +12,7 @@
 
 mod admin;
 mod audit;
+mod budgets;
 mod connect;
 mod doctor;
 mod faults;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::clock::Timestamp;
 use crate::config::units;
 use crate::identity::{AccountCaller, Caller, RequestId};
-use crate::policy::{Denied, Explanation, Policy, World};
+use crate::policy::{Charge, Denied, Explanation, Policy, World};
 use crate::transaction::{Filled, Message, Quote, QuotedFees, Request, Text, Tx};
 
 /// What would be signed.
@@ -60,10 +60,16 @@ impl Asked {
         }
     }
 
-    pub fn judge(&self, policy: &Policy, caller: &AccountCaller, now: Timestamp) -> Result<Arc<str>, Denied> {
+    /// The rule that allows it, and what it takes from each budget.
+    pub fn assess(
+        &self,
+        policy: &Policy,
+        caller: &AccountCaller,
+        now: Timestamp,
+    ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
         match self {
-            Self::Transaction(filled) => policy.judge::<Tx>(caller, filled, now),
-            Self::Message(text) => policy.judge::<Message>(caller, text, now),
+            Self::Transaction(filled) => policy.assess::<Tx>(caller, filled, now),
+            Self::Message(text) => policy.assess::<Message>(caller, text, now),
         }
     }
 

@@ -27,6 +27,7 @@ struct Report {
     valid: bool,
     rules: usize,
     rates: usize,
+    budgets: usize,
     /// Absent where there are mistakes.
     hash: Option<String>,
     mistakes: Vec<Mistake>,
@@ -49,6 +50,7 @@ impl Check {
             valid: true,
             rules: 0,
             rates: 0,
+            budgets: 0,
             hash: None,
             mistakes: Vec::new(),
             warnings: Vec::new(),
@@ -56,7 +58,7 @@ impl Check {
         let mut text = String::new();
         match Policy::load(&directory, &world) {
             Ok(policy) => {
-                (report.rules, report.rates) = policy.size();
+                (report.rules, report.rates, report.budgets) = policy.size();
                 report.hash = Some(policy.hash().to_string());
                 report.warnings = policy.warnings(&world);
                 for warning in &report.warnings {
@@ -64,10 +66,11 @@ impl Check {
                 }
                 write!(
                     text,
-                    "{}: {}, {}, {}, policy {}",
+                    "{}: {}, {}, {}, {}, policy {}",
                     directory.display(),
                     count(report.rules, "rule"),
                     count(report.rates, "rate"),
+                    count(report.budgets, "budget"),
                     count(report.warnings.len(), "warning"),
                     policy.hash()
                 )?;

@@ -10,7 +10,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::cmd::policy::case::{Asked, caller, plain};
 use crate::cmd::policy::world::{WorldFlags, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
-use crate::policy::{Explanation, Policy};
+use crate::policy::{ChargeReport, Explanation, Policy};
 
 /// Say what would be decided about a request, and which condition of which rule makes it so
 #[derive(Debug, clap::Args)]
@@ -93,6 +93,14 @@ fn show(told: &Explanation, client: &str) -> Result<String, std::fmt::Error> {
     match (&told.sentence, &told.rule) {
         (Some(sentence), _) => write!(text, "\nDENIED: {sentence}")?,
         (None, rule) => write!(text, "\nALLOWED by rule `{}`", rule.as_deref().unwrap_or_default())?,
+    }
+    for charge in &told.charges {
+        let ChargeReport { budget, scope, amount, max, window } = charge;
+        let scope = if scope.is_empty() { String::new() } else { format!(" for {scope}") };
+        write!(
+            text,
+            "\n  takes {amount} of budget `{budget}`, {max} in {window}{scope}; `chancery limits` shows what is left"
+        )?;
     }
     Ok(text)
 }

@@ -1,5 +1,6 @@
 //! `chancery policy test`: cases as data, each a request and what is to become of it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::cmd::policy::case::{self, Asked};
 use crate::cmd::policy::world::{WorldFlags, WrittenWorld, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::{ConfigError, position};
-use crate::policy::{Policy, World};
+use crate::policy::{Charge, Policy, World};
 
 /// Run test cases: files of [[case]] in `tests/` beside the policy
 #[derive(Debug, clap::Args)]
@@ -51,6 +52,8 @@ struct Case {
     rule: Option<String>,
     condition: Option<String>,
     cause: Option<String>,
+    /// What it takes from budgets, by id: all of them, and no others.
+    charges: Option<BTreeMap<String, toml::Value>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -163,6 +166,9 @@ struct Got {
     rule: Option<String>,
     condition: Option<String>,
     sentence: Option<String>,
+    /// What it takes from each budget, and whether that is what the case expects.
+    charges: Vec<String>,
+    charges_fit: bool,
 }
 
 impl Case {
@@ -201,6 +207,8 @@ impl Case {
             rule: None,
             condition: None,
             sentence: Some(why),
+            charges: Vec::new(),
+            charges_fit: self.charges.as_ref().is_none_or(BTreeMap::is_empty),
         };
         let asked = match Asked::of_json(&json, world) {
             Ok(asked) => asked,
@@ -213,13 +221,18 @@ impl Case {
             Ok(caller) => caller,
             Err(why) => return Ok(refused("account", why)),
         };
-        Ok(match asked.judge(policy, &caller, now) {
-            Ok(rule) => Got {
+        Ok(match asked.assess(policy, &caller, now) {
+            Ok((rule, charges)) => Got {
                 decision: Expected::Allow,
                 cause: None,
                 rule: Some(rule.to_string()),
                 condition: None,
                 sentence: None,
+                charges: charges
+                    .iter()
+                    .map(|charge| show_charge(&charge.limit.id, charge.limit.show(charge.amount)))
+                    .collect(),
+                charges_fit: self.charges_fit(policy, &charges)?,
             },
             Err(denied) => Got {
                 decision: Expected::Deny,
@@ -227,8 +240,23 @@ impl Case {
                 rule: denied.rule,
                 condition: denied.condition,
                 sentence: Some(denied.sentence),
+                charges: Vec::new(),
+                charges_fit: self.charges_fit(policy, &[])?,
             },
         })
+    }
+
+    /// Whether exactly the charges that the case names are made; `Err` is a charge that is written wrongly.
+    fn charges_fit(&self, policy: &Policy, charges: &[Charge]) -> Result<bool, String> {
+        let Some(expected) = &self.charges else { return Ok(true) };
+        let mut fit = expected.len() == charges.len();
+        for (id, written) in expected {
+            let limit = policy.limits().find(|limit| limit.id == *id);
+            let limit = limit.ok_or_else(|| format!("`charges`: there is no budget `{id}`"))?;
+            let amount = limit.read(written).map_err(|e| format!("`charges`, {id}: {e}"))?;
+            fit &= charges.iter().any(|charge| charge.limit.id == *id && charge.amount == amount);
+        }
+        Ok(fit)
     }
 
     /// The account that the case names, or the client's only one.
@@ -245,7 +273,15 @@ impl Case {
     }
 
     fn expected(&self) -> String {
-        describe(self.expect, self.cause.as_deref(), self.rule.as_deref(), self.condition.as_deref())
+        let mut text =
+            describe(self.expect, self.cause.as_deref(), self.rule.as_deref(), self.condition.as_deref());
+        for (id, amount) in self.charges.iter().flatten() {
+            text.push_str(&show_charge(id, amount));
+        }
+        if self.charges.as_ref().is_some_and(BTreeMap::is_empty) {
+            text.push_str(", no charge");
+        }
+        text
     }
 }
 
@@ -257,11 +293,13 @@ impl Got {
             && same(&case.rule, &self.rule)
             && same(&case.condition, &self.condition)
             && same(&case.cause, &self.cause)
+            && self.charges_fit
     }
 
     fn describe(&self) -> String {
         let mut text =
             describe(self.decision, self.cause.as_deref(), self.rule.as_deref(), self.condition.as_deref());
+        text.extend(self.charges.iter().map(String::as_str));
         if let Some(sentence) = &self.sentence {
             text.push_str(": ");
             text.push_str(sentence);
@@ -277,6 +315,10 @@ fn describe(decision: Expected, cause: Option<&str>, rule: Option<&str>, conditi
     };
     let part = |name: &str, value: Option<&str>| value.map(|v| format!(", {name} {v}")).unwrap_or_default();
     format!("{decision}{}{}{}", part("cause", cause), part("rule", rule), part("condition", condition))
+}
+
+fn show_charge(budget: &str, amount: impl std::fmt::Display) -> String {
+    format!(", charge {budget} {amount}")
 }
 
 /// The files of cases in `tests/` of this folder, and of those in it.
@@ -339,6 +381,10 @@ mod tests {
             ("condition   = \"args.amount\"", "condition = \"args.to\""),
             ("cause       = \"cap\"", "cause = \"no_rule\""),
             ("\"250_000 USDC\"", "\"250_001 USDC\""),
+            ("usdc-per-day = \"250_000 USDC\"", "usdc-per-day = \"250_000.000001 USDC\""),
+            ("usdc-per-day = \"250_000 USDC\", ", ""),
+            ("charges     = { ether-per-day = \"5.0021 ether\" }", "charges = {}"),
+            ("charges     = {}", "charges = { usdc-per-day = 0 }"),
         ] {
             assert!(written.contains(right), "{right}");
             std::fs::write(&file, written.replacen(right, wrong, 1)).unwrap();
@@ -365,6 +411,14 @@ mod tests {
             (
                 "name = \"n\"\nclient = \"ann\"\nexpect = \"deny\"\ntransaction = { to = \"usdc\", call = \"f(uint8)\", args = [256] }\n",
                 "`256` is no uint8",
+            ),
+            (
+                "name = \"n\"\nclient = \"robot\"\nmessage = \"m\"\nexpect = \"deny\"\ncharges = { weekly = 1 }\n",
+                "there is no budget `weekly`",
+            ),
+            (
+                "name = \"n\"\nclient = \"robot\"\nmessage = \"m\"\nexpect = \"deny\"\ncharges = { usdc-per-day = 5 }\n",
+                "has no unit",
             ),
         ] {
             std::fs::write(&file, format!("{world}[[case]]\n{case}")).unwrap();

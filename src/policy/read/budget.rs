@@ -1,16 +1,18 @@
 //! `[[budget]]`, and `spends` of `[contracts]`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_dyn_abi::DynSolType;
-use alloy_primitives::{U256, keccak256};
-use toml::{Spanned, Value};
+use alloy_primitives::keccak256;
+use toml::Spanned;
 
-use crate::config::units;
+use crate::config::{Client, units};
 use crate::policy::abi::Abi;
 use crate::policy::budget::{Asset, Budget, Limit, Measure, Spend, Sum};
 use crate::policy::condition::{Called, Condition};
+use crate::policy::facts::Contract;
 use crate::policy::read::names::{Names, checksummed};
 use crate::policy::read::{File, rule};
 use crate::policy::rule::RuleKind;
@@ -40,11 +42,29 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Budget, names: &mut N
         );
         return None;
     }
-    let max = file.right(&written.max.span(), amount(written.max.get_ref(), &unit))?;
-    let definition = format!("{sum:?} {window:?} {reach:?}");
+    let max = file.right(&written.max.span(), unit.read(written.max.get_ref()))?;
+    let definition = format!("{sum:?} {window:?} {reach:?} {}", beyond(&sum, &reach, names));
     let definition = keccak256(definition.as_bytes());
     let limit = Limit { id: id?, max, window: window?, definition, unit };
     Some(Budget { limit: Arc::new(limit), sum, reach })
+}
+
+/// What else decides what is counted: whom a role means, and what calls of contracts are declared to move.
+fn beyond(sum: &Sum, reach: &Reach, names: &Names<'_>) -> String {
+    let is_about = |client: &Client| {
+        reach.conditions.iter().any(|condition| match condition {
+            Condition::Clients(meant) => {
+                meant.contains(&client.name) || client.role.as_ref().is_some_and(|role| meant.contains(role))
+            }
+            _ => false,
+        })
+    };
+    let clients: BTreeSet<_> =
+        names.world.clients.iter().filter(|client| is_about(client)).map(|client| &client.name).collect();
+    let moves = |contract: &&Arc<Contract>| matches!(sum, Sum::Token { .. }) && !contract.spends.is_empty();
+    let spends: BTreeMap<_, _> =
+        names.contracts.values().filter(moves).map(|c| ((c.chain, c.address), &c.spends)).collect();
+    format!("{clients:?} {spends:?}")
 }
 
 fn sum(
@@ -104,31 +124,6 @@ fn sum(
     }
 }
 
-/// Every amount carries its unit; only 0, and what has no unit, is bare.
-fn amount(value: &Value, unit: &Measure) -> Result<U256, String> {
-    let text = match (value, unit) {
-        (Value::Integer(0), _) => return Ok(U256::ZERO),
-        (Value::Integer(number), Measure::Plain) if *number > 0 => {
-            return Ok(U256::from(number.unsigned_abs()));
-        }
-        (Value::String(text), _) => text.trim(),
-        (other, _) => {
-            return Err(format!("{other} has no unit; write for example \"10 ether\" or \"1_000 USDC\""));
-        }
-    };
-    let said = |e: units::UnitError| e.to_string();
-    match unit {
-        Measure::Wei => units::wei(text).map_err(said),
-        Measure::Plain => units::decimal(text, 0).map_err(said),
-        Measure::Token(unit) => match text.split_once(char::is_whitespace) {
-            Some((number, symbol)) if symbol.trim() == unit.symbol => {
-                units::decimal(number, unit.decimals).map_err(said)
-            }
-            _ => Err(format!("`{text}` is not in {}; write \"1_000 {}\"", unit.symbol, unit.symbol)),
-        },
-    }
-}
-
 /// What calls of a contract move.
 pub(super) fn spends(file: &mut File<'_>, written: &[written::Spend], abi: Option<&Arc<Abi>>) -> Vec<Spend> {
     let mut spends = Vec::new();
@@ -142,7 +137,10 @@ pub(super) fn spends(file: &mut File<'_>, written: &[written::Spend], abi: Optio
             let at = function.position(name.get_ref()).filter(|at| function.types.get(*at).is_some_and(is));
             at.ok_or_else(|| format!("{} has no {what} `{}`", function.describe(), name.get_ref()))
         };
-        let amount = place(&spend.amount, |ty| matches!(ty, DynSolType::Uint(_)), "amount");
+        let amount = match spend.amount.get_ref().as_str() {
+            "none" => Ok(None),
+            _ => place(&spend.amount, |ty| matches!(ty, DynSolType::Uint(_)), "amount").map(Some),
+        };
         let asset = match spend.asset.get_ref().as_str() {
             "self" => Ok(Asset::Own),
             text if text.starts_with("0x") => checksummed(text).map(Asset::Token),

@@ -13,7 +13,7 @@ mod token;
 mod tools;
 
 pub use authority::{Authority, tls};
-pub use client::{Client, plain, plain_raw};
+pub use client::{Client, RpcError, plain, plain_raw};
 pub use disk::SmallDisk;
 pub use gateway::{Gateway, World};
 pub use node::Node;
