@@ -70,4 +70,5 @@ mod tests {
     mod nonces;
     mod pauses;
     mod promises;
+    mod purposes;
 }
