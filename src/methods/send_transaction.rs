@@ -6,7 +6,7 @@ use alloy_primitives::B256;
 use tokio::time::{Instant, timeout_at};
 
 use crate::identity::Caller;
-use crate::ledger::{Outcome, Purpose, Recorded, Standing};
+use crate::ledger::{Outcome, Purpose, Recorded, RefusalClass, Standing};
 use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
@@ -52,6 +52,9 @@ async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Re
     let broadcast = app.tasks.spawn(broadcast(Arc::clone(&app), recorded));
     // After the record the answer is the hash, or a node's definite refusal, never "try again".
     match timeout_at(answer_by, broadcast).await {
+        // The nonce is used up, perhaps by this very transaction, which the node has not indexed yet: nobody is told to
+        // pay again on a node's word.
+        Ok(Ok(Outcome::Refused { class: RefusalClass::NonceTooLow, .. })) => Ok(hash),
         Ok(Ok(Outcome::Refused { text, .. })) => Err(Stop::Refused(Refusal::new(Cause::NodeRefused, text))),
         _ => Ok(hash),
     }

@@ -95,6 +95,8 @@ async fn inv_10_a_lost_answer_is_a_success_and_the_same_bytes_are_sent_again() {
         Fault::LoseAnswer,
         Fault::Garbage,
         Fault::Refuse { code: -32000, message: "flux capacitor" },
+        // Said by a node that has it and has not indexed it, or of a nonce that it is wrong about.
+        Fault::Refuse { code: -32000, message: "nonce too low: next nonce 1, tx nonce 0" },
     ] {
         let gateway = Gateway::start().await;
         gateway.node().fail("eth_sendRawTransaction", fault.clone());
