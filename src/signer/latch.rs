@@ -10,10 +10,24 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What stands in a latch while the token is asked.
 const TRYING: &str = "the process ended while it logged in";
 const TRYING_AGAIN: &str = "the process ended while it logged in, twice in a row";
+
+/// Held from an attempt to log in until what came of it is written.
+static ATTEMPT: Mutex<()> = Mutex::new(());
+
+/// Begins an attempt.
+pub(super) fn attempt() -> MutexGuard<'static, ()> {
+    ATTEMPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether no attempt is under way: a process that ended now would leave a PIN that was just refused to be tried again.
+pub(super) fn is_quiet() -> bool {
+    ATTEMPT.try_lock().is_ok()
+}
 
 /// Where a token's latch lies, beside the ledger.
 pub fn path(state: &Path, token: &str) -> PathBuf {

@@ -310,6 +310,7 @@ async fn inv_02_two_senders_at_once_get_consecutive_nonces() {
         nonces.insert(gateway.node().transaction(&hash.unwrap()).await["nonce"].as_str().unwrap().to_owned());
     }
     assert_eq!(nonces, (0..8).map(|nonce| format!("{nonce:#x}")).collect());
+    gateway.node().mines(gateway.treasury(), 8).await;
     assert_eq!(gateway.node().balance(FRIEND).await % U256::from(1_000_000), U256::from(36));
 }
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
+use crate::signer::latch;
 use crate::signer::protocol::{Frame, MAX_FRAME, Settings, SourceSetting, Status};
 
 use pool::{Job, Pool};
@@ -127,5 +128,12 @@ fn read(input: &mut impl Read) -> io::Result<Frame> {
 /// Ends the process whatever its other threads are stuck in: a module that hangs cannot be joined.
 #[expect(clippy::exit, reason = "the worker's last rung: a new process is the only cure for a stuck module")]
 fn end(code: i32) -> ! {
+    // Unless a login is under way: what came of it must be written first, for a refused PIN is never tried again.
+    for _ in 0..100 {
+        if latch::is_quiet() {
+            break;
+        }
+        pool::pause(Duration::from_millis(10));
+    }
     std::process::exit(code)
 }

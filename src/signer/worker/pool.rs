@@ -377,7 +377,7 @@ fn jittered(time: Duration) -> Duration {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a thread of its own, and no runtime in this process")]
-fn pause(time: Duration) {
+pub(super) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 

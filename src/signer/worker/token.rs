@@ -8,7 +8,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::ObjectHandle;
-use cryptoki::session::{Session as Handle, SessionState, UserType};
+use cryptoki::session::{Session as Handle, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
@@ -92,18 +92,10 @@ impl Token {
         if let Some(refused) = &gate.refused {
             return Err(refused.clone());
         }
-        if session.get_session_info().is_ok_and(|info| info.session_state() == SessionState::RwUser) {
-            return Ok(());
-        }
-        // Before the attempt, as at the start: this worker may be killed while the token thinks.
-        let io = |e: std::io::Error| {
-            Failure::down(format!("the PIN latch {} cannot be written: {e}", self.latch.display()))
-        };
-        latch::close(&self.latch).map_err(io)?;
+        let _attempt = latch::attempt();
         match session.login(UserType::User, Some(&self.pin)) {
-            Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => latch::open(&self.latch).map_err(io),
+            Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Ok(()) => {
-                latch::open(&self.latch).map_err(io)?;
                 self.tally.login();
                 self.keep_anchor(&mut gate);
                 Ok(())
@@ -113,8 +105,6 @@ impl Token {
                 if failure.class == Class::Credentials {
                     self.refused(&failure.why);
                     gate.refused = Some(failure.clone());
-                } else {
-                    latch::open(&self.latch).map_err(io)?;
                 }
                 Err(failure)
             }
