@@ -105,7 +105,9 @@ pub(in crate::ledger) fn decide(rows: &[Row], bid: &Bid, max_open: u32) -> Decis
     }
     match bid.slot.wanted {
         Some(wanted) => explicit(&nonces, bid, wanted, max_open),
-        None => lowest_vacant(&nonces, &bid.slot, max_open),
+        None => {
+            refused_before(rows, &nonces, bid).unwrap_or_else(|| lowest_vacant(&nonces, &bid.slot, max_open))
+        }
     }
 }
 
@@ -272,6 +274,17 @@ fn replacement(nonces: &Nonces<'_>, bid: &Bid, live: &Row) -> Decision {
     }
 }
 
+/// What a node refused is sent again when it is asked for again, where its fees still do. Signed anew it would have to
+/// outbid itself, dearer with every try; and where the node was wrong, it would be paid twice.
+fn refused_before(rows: &[Row], nonces: &Nonces<'_>, bid: &Bid) -> Option<Decision> {
+    let (nonce, fees) = (nonces.lowest_free(), &bid.slot.fees);
+    let again = |row: &&Row| {
+        (row.nonce, row.state, row.intent) == (nonce, State::Vacant, bid.intent)
+            && row.fees.at_least(fees) == row.fees
+    };
+    rows.iter().rev().find(again).map(|row| Decision::Known { id: row.id })
+}
+
 /// Payloads without a nonce are signed side by side. One that fails leaves its nonce free below the others, where
 /// the next payload takes it, or the filling of gaps does.
 fn lowest_vacant(nonces: &Nonces<'_>, slot: &Slot, max_open: u32) -> Decision {
@@ -381,6 +394,12 @@ mod tests {
         let floor = HIGH.raised();
         assert_eq!(ask(&rows, &slot(None, 5, HIGH), 3), Decision::Refuse(Refused::Outbid { floor }));
         assert_eq!(ask(&rows, &slot(None, 5, floor), 3), take(5));
+        assert_eq!(ask(&rows, &slot(None, 5, LOW), 1), Decision::Known { id: 1 }, "asked for again");
+        assert_eq!(
+            ask(&rows, &slot(None, 5, HIGH), 1),
+            Decision::Refuse(Refused::Outbid { floor }),
+            "for more"
+        );
         let fixed = Slot { fees_are_fixed: true, ..slot(Some(5), 5, HIGH) };
         assert_eq!(ask(&rows, &fixed, 3), Decision::Refuse(Refused::Underpriced));
         assert_eq!(ask(&rows, &fixed, 1), Decision::Known { id: 1 }, "its own bytes are sent again");

@@ -239,11 +239,11 @@ async fn what_is_final_ends_every_other_payload_at_its_nonce() {
     };
     let lied_of = desk.send(ASK).await.unwrap();
     desk.ledger.outcome(lied_of.id(), refused(REFUSED)).await.unwrap();
-    let higher = floor(desk.send(ASK).await.unwrap_err());
-    let second = desk.send(Ask { floor: Some(higher), ..ASK }).await.unwrap();
+    let higher = floor(desk.send(Ask { value: 2, ..ASK }).await.unwrap_err());
+    let second = desk.send(Ask { value: 2, floor: Some(higher), ..ASK }).await.unwrap();
     desk.ledger.outcome(second.id(), refused(REFUSED)).await.unwrap();
-    let highest = floor(desk.send(ASK).await.unwrap_err());
-    let signing = desk.reserve(Ask { floor: Some(highest), ..ASK }).await;
+    let highest = floor(desk.send(Ask { value: 3, ..ASK }).await.unwrap_err());
+    let signing = desk.reserve(Ask { value: 3, floor: Some(highest), ..ASK }).await;
 
     desk.ledger.settled(lied_of.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();
     assert_eq!(desk.states().await, ["final", "replaced", "void"]);
