@@ -19,6 +19,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -66,6 +67,10 @@ pub struct BindError {
 
 /// Between two attempts to accept, where the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// For how long, and for how many bytes, a refused client is still listened to.
+const FAREWELL: Duration = Duration::from_millis(500);
+const FAREWELL_BYTES: u64 = 64 * 1024;
 
 /// Streams that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 250;
@@ -182,10 +187,12 @@ impl<F> Shared<F> {
     {
         // Without it every small answer would wait for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
-        let stream = match timeout(self.limits.handshake_timeout, self.acceptor.accept(stream)).await {
+        let handshake = self.acceptor.accept(stream).into_fallible();
+        let stream = match timeout(self.limits.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
+            Ok(Err((error, stream))) => {
                 self.refused(remote, tls::reason(&error), &error);
+                farewell(stream).await;
                 return;
             }
             Err(_) => {
@@ -230,6 +237,16 @@ impl<F> Shared<F> {
     }
 }
 
+/// Lets the client read why it was refused. In TLS 1.3 it may be sending already, and a socket that is closed with bytes
+/// unread resets the connection, which can overtake the alert.
+async fn farewell(mut stream: TcpStream) {
+    let drain = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(FAREWELL_BYTES), &mut tokio::io::sink()).await
+    };
+    drop(timeout(FAREWELL, drain).await);
+}
+
 fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     // Without timers the deadlines below would do nothing.
@@ -263,7 +280,6 @@ mod tests {
     };
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_rustls::TlsConnector;
     use tokio_rustls::client::TlsStream;
 
@@ -536,6 +552,19 @@ mod tests {
             other.contains("UnknownCa") || other.contains("UnknownCA") || other.contains("Decrypt"),
             "{other}"
         );
+    }
+
+    #[tokio::test]
+    async fn whoever_is_refused_while_writing_can_still_read_why() {
+        let door = Door::new();
+        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
+        let mut stream = open.connect(door.client(None)).await.unwrap();
+        for _ in 0..3 {
+            stream.write_all(&[0; 1024]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let refused = stream.read_u8().await.unwrap_err().to_string();
+        assert!(refused.contains("CertificateRequired"), "{refused}");
     }
 
     #[tokio::test]

@@ -62,17 +62,21 @@ async fn handshake(target: &Target, tls: Arc<ClientConfig>, at: &str) -> Result<
         .max_header_list_size(16 * 1024)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| Trouble::Tls { why: error.to_string() })?;
+        .map_err(|error| reason(&failure).unwrap_or_else(|| Trouble::Tls { why: error.to_string() }))?;
     tokio::spawn(connection);
     // In TLS 1.3 a client is through before the server has looked at its certificate: only when the server
     // speaks HTTP/2 is it known that it took it. Until then no request may be sent, or its fate were unknown.
     match first_word.wait_for(|heard| *heard).await {
         Ok(_) => Ok(sender),
-        Err(_) => Err(failure.get().cloned().unwrap_or_else(|| Trouble::Unreachable {
+        Err(_) => Err(reason(&failure).unwrap_or_else(|| Trouble::Unreachable {
             at: at.to_owned(),
             why: "it closed the connection before saying anything".to_owned(),
         })),
     }
+}
+
+fn reason(failure: &OnceLock<Trouble>) -> Option<Trouble> {
+    failure.get().cloned()
 }
 
 /// A stream that tells when the first bytes came, and remembers why reading failed. Dropped with its connection.
@@ -103,9 +107,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// A server that refuses a certificate says why and closes, perhaps while we write: then it is writing that fails
+    /// first, and the reason waits to be read.
+    fn written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(written, Poll::Ready(Err(_))) && !*self.heard.borrow() {
+            let mut scratch = [0; 1024];
+            // What it finds it remembers; the connection is over either way.
+            let _ = Pin::new(self).poll_read(cx, &mut ReadBuf::new(&mut scratch));
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -113,7 +131,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -121,10 +140,53 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use rustls::AlertDescription;
+    use tokio::io::AsyncWriteExt as _;
+
+    /// What is left of a connection that the server has refused and closed: an alert to read, and nobody to write to.
+    struct Refused;
+
+    impl AsyncRead for Refused {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            let alert = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
+            Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, alert)))
+        }
+    }
+
+    impl AsyncWrite for Refused {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_reason_for_a_refusal_is_read_although_writing_failed_first() {
+        let failure = Arc::new(OnceLock::new());
+        let (heard, _) = watch::channel(false);
+        let mut stream =
+            Watched { stream: Refused, at: "gateway:8545".to_owned(), heard, failure: failure.clone() };
+        assert_eq!(stream.write_all(b"PRI").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(reason(&failure).unwrap().name(), "certificate_refused");
     }
 }
