@@ -3,6 +3,7 @@
 //! `deploy/chancery.example.toml` is the annotated reference of every key.
 
 mod error;
+mod profile;
 mod read;
 mod shown;
 pub mod units;
@@ -18,6 +19,7 @@ use alloy_primitives::{Address, U256};
 use crate::secret::SecretUrl;
 
 pub use error::{ConfigError, position};
+pub use profile::{Attest, PinForm, Profile};
 
 /// How audit rows call the gateway where it acts for itself; no client can have this name.
 pub const OWN_NAME: &str = "chancery";
@@ -208,6 +210,8 @@ pub enum OperatorRole {
 #[derive(Clone, Debug)]
 pub struct Token {
     pub name: String,
+    /// What differs with its vendor.
+    pub profile: &'static Profile,
     pub module: PathBuf,
     pub label: String,
     pub serial: Option<String>,

@@ -17,7 +17,7 @@ use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
     Account, Admin, AutoBump, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger,
-    Limits, OWN_NAME, Operator, OperatorRole, Order, Signer, Token, units,
+    Limits, OWN_NAME, Operator, OperatorRole, Order, Profile, Signer, Token, units,
 };
 use crate::secret::{self, SecretUrl};
 use crate::transaction::address;
@@ -227,10 +227,6 @@ impl Reader<'_> {
                 self.at(&name.span(), format_args!("there is no [[account]] named `{}`", name.get_ref()))
             })
         };
-        if written.name.get_ref() == OWN_NAME {
-            let what = format!("`{OWN_NAME}` is how the audit calls the gateway itself; take another name");
-            return Err(self.at(&written.name.span(), what));
-        }
         let repeat_window =
             written.repeat_window.as_ref().map(|window| self.duration(Some(window), DAY)).transpose()?;
         if let (Some(window), Some(written)) = (repeat_window, &written.repeat_window)
@@ -271,12 +267,14 @@ impl Reader<'_> {
     }
 
     fn token(&self, written: written::Token) -> Read<Token> {
-        let sessions = written.sessions.unwrap_or(4);
+        let profile = self.profile(written.profile.as_ref())?;
+        let sessions = written.sessions.unwrap_or(profile.sessions);
         if sessions == 0 {
             return Err(self.at(&written.name.span(), "`sessions` must be at least 1"));
         }
         Ok(Token {
             name: self.name(&written.name)?,
+            profile,
             module: self.path(&written.module),
             label: written.label.into_inner(),
             serial: written.serial.map(Text::into_inner),
@@ -284,6 +282,15 @@ impl Reader<'_> {
             sessions,
             site: written.site.as_ref().map(|site| self.name(site)).transpose()?,
             environment: written.environment,
+        })
+    }
+
+    fn profile(&self, written: Option<&Text>) -> Read<&'static Profile> {
+        let Some(name) = written else { return Ok(Profile::generic()) };
+        Profile::named(name.get_ref()).ok_or_else(|| {
+            let known: Vec<&str> = Profile::all().iter().map(|profile| profile.name.as_str()).collect();
+            let what = format!("there is no profile `{}`; there are {}", name.get_ref(), known.join(", "));
+            self.at(&name.span(), what)
         })
     }
 
@@ -451,6 +458,12 @@ accounts = ["treasury"]
             ("\"127.0.0.1:8545\"", "\"localhost\"", 3, "expected an address and port"),
             ("\"http://127", "\"ws://127", 11, "not a URL of a node"),
             ("96045\"", "96046\"", 27, "checksum"),
+            (
+                "label = ",
+                "profile = \"lunar\"\nlabel = ",
+                22,
+                "no profile `lunar`; there are generic, softhsm2, luna",
+            ),
             ("token = \"main\"", "token = \"main\"\nbackups = [\"other\"]", 29, "no [[token]] named `other`"),
             ("token = \"main\"", "token = \"main\"\nbackups = [\"main\"]", 29, "twice"),
             ("token = \"main\"", "token = \"main\"\norder = \"any\"", 29, "expected `primary-backup`"),

@@ -140,6 +140,7 @@ pub(super) struct Operator {
 #[serde(deny_unknown_fields)]
 pub(super) struct Token {
     pub name: Text,
+    pub profile: Option<Text>,
     pub module: Text,
     pub label: Text,
     pub serial: Option<Text>,

@@ -284,6 +284,7 @@ fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
             label: token.label.clone(),
             serial: token.serial.clone(),
             pin_file: token.pin_file.clone(),
+            pin_form: token.profile.pin_form,
             latch: latch::path(state, &token.name),
             sessions: token.sessions,
         },

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
+use crate::config::PinForm;
+
 const VERSION: u8 = 1;
 
 /// Larger than any frame but the settings, which are ours.
@@ -44,6 +46,8 @@ pub(super) enum SourceSetting {
         label: String,
         serial: Option<String>,
         pin_file: PathBuf,
+        /// A PIN that does not look so is not tried.
+        pin_form: PinForm,
         latch: PathBuf,
         sessions: usize,
     },

@@ -19,6 +19,7 @@ mod faults;
 mod first_steps;
 mod idempotency;
 mod json;
+mod keys;
 mod keystore;
 mod kit;
 mod ledger;

@@ -59,7 +59,10 @@ pub fn secrets(config: &Config) -> Vec<Finding> {
         findings.push(match fs::File::open(&token.module) {
             Ok(_) => Finding::ok("module", format_args!("token {}: {module}", token.name)),
             Err(error) => {
-                let fix = "install the token's PKCS#11 library, or correct `module`";
+                let usual = token.profile.modules.iter().map(|path| path.display().to_string());
+                let usual = usual.reduce(|some, one| format!("{some} or {one}"));
+                let usual = usual.map(|paths| format!(", which is usually {paths}")).unwrap_or_default();
+                let fix = format!("install the token's PKCS#11 library{usual}, or correct `module`");
                 Finding::failed("module", format_args!("token {}: {module}: {error}", token.name), fix)
             }
         });

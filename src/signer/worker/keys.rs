@@ -9,6 +9,7 @@ use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHan
 use cryptoki::session::{Session, UserType};
 use serde::Serialize;
 
+use crate::config::Profile;
 use crate::signer::latch;
 use crate::signer::protocol::{Class, Status};
 use crate::signer::worker::attributes::SECP256K1;
@@ -23,6 +24,7 @@ pub struct TokenAccess {
     pub label: String,
     pub serial: Option<String>,
     pub pin_file: PathBuf,
+    pub profile: &'static Profile,
     /// Where a refused PIN is remembered; `None` where no configuration says.
     pub latch: Option<PathBuf>,
 }
@@ -155,7 +157,7 @@ fn session(access: &TokenAccess) -> Result<Session, KeyError> {
     {
         return Err(KeyError::Latched(why));
     }
-    let pin = read_pin(&access.pin_file).map_err(status)?;
+    let pin = read_pin(&access.pin_file, access.profile.pin_form).map_err(status)?;
     let module = load(&access.module).map_err(status)?;
     let slot = find(&module, &access.label, access.serial.as_deref()).map_err(status)?;
     let session = module.open_rw_session(slot).map_err(token)?;

@@ -12,6 +12,7 @@ use cryptoki::session::{Session as Handle, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
+use crate::config::PinForm;
 use crate::secret;
 use crate::signer::latch;
 use crate::signer::protocol::{Class, KeySetting, Settings, SourceSetting, Status};
@@ -47,14 +48,15 @@ pub(super) struct TokenSession {
 
 impl Token {
     pub(super) fn open(settings: &Settings, tally: Arc<Tally>) -> Result<Self, Status> {
-        let SourceSetting::Token { module, label, serial, pin_file, latch, sessions } = &settings.source
+        let SourceSetting::Token { module, label, serial, pin_file, pin_form, latch, sessions } =
+            &settings.source
         else {
             return Err(Status::Down("these are no settings of a token".to_owned()));
         };
         if let Some(why) = latch::closed(latch, pin_file).map_err(|e| Status::Down(e.to_string()))? {
             return Err(Status::Latched(why));
         }
-        let pin = read_pin(pin_file)?;
+        let pin = read_pin(pin_file, *pin_form)?;
         let module = load(module)?;
         let slot = find(&module, label, serial.as_deref())?;
         let info = module.get_token_info(slot).map_err(|e| Status::Down(said(&e)))?;
@@ -201,13 +203,20 @@ pub(super) fn find(module: &Pkcs11, label: &str, serial: Option<&str>) -> Result
     }
 }
 
-pub(super) fn read_pin(file: &Path) -> Result<AuthPin, Status> {
+pub(super) fn read_pin(file: &Path, form: PinForm) -> Result<AuthPin, Status> {
     let pin = secret::read_file(file)
         .map_err(|e| Status::Down(format!("the PIN file {} cannot be read: {e}", file.display())))?;
-    if secrecy::ExposeSecret::expose_secret(&pin).is_empty() {
+    let text = secrecy::ExposeSecret::expose_secret(&pin);
+    if text.is_empty() {
         return Err(Status::Down(format!("the PIN file {} is empty", file.display())));
     }
-    Ok(pin)
+    match form.mistake(text) {
+        Some(mistake) => Err(Status::Down(format!(
+            "what the PIN file {} holds cannot be this token's PIN, and was not tried: {mistake}",
+            file.display()
+        ))),
+        None => Ok(pin),
+    }
 }
 
 /// The one attempt that a PIN gets.
