@@ -1,5 +1,6 @@
 //! `chancery keys`: makes, lists and shows keys in a token, and opens a PIN latch.
 
+mod conformance;
 mod record;
 mod which;
 
@@ -42,6 +43,8 @@ enum Verb {
         /// The key's label
         label: String,
     },
+    /// Try everything that Chancery asks of a token, and print a report that can be sent to us
+    Conformance(conformance::Conformance),
     /// Say that a token's PIN is right now, after it was refused once
     Unlatch {
         /// The token's name in the configuration
@@ -55,6 +58,7 @@ impl Keys {
             Verb::Generate { token, label } => generate(context, &token, &label),
             Verb::List { token } => list(context, &token),
             Verb::Show { token, label } => show(context, &token, &label),
+            Verb::Conformance(conformance) => conformance.run(context),
             Verb::Unlatch { token } => unlatch(context, &token),
         }
     }

@@ -66,8 +66,8 @@ pub struct Refusals {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyUse {
     pub token: String,
-    /// `proved` (it signed with each of these keys, and recovered to its address), `unavailable`, `generated` or
-    /// `unlatched`.
+    /// `proved` (it signed with each of these keys, and recovered to its address), `unavailable`, `generated`,
+    /// `unlatched` or `tried` (`keys conformance`).
     pub what: &'static str,
     pub keys: Vec<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -33,6 +33,7 @@ use crate::transaction::{Kind, NotOurs, recover};
 pub use count::Count;
 pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
+pub use worker::conformance::{Report, Rule, Trial, Verdict, conformance};
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
 pub use worker::run as run_worker;
 

@@ -1,5 +1,7 @@
 //! `chancery keys`: what an operator does with keys, on real tokens.
 
+mod conformance;
+
 use crate::kit::{TestToken, World};
 
 #[tokio::test]

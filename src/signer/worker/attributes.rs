@@ -23,6 +23,20 @@ pub(super) fn address_of(ec_point: &[u8]) -> Option<Address> {
     }
 }
 
+/// In which of these forms it is.
+pub(super) fn form_of(ec_point: &[u8]) -> Option<String> {
+    address_of(ec_point)?;
+    let form = match ec_point.len() {
+        67 => "DER OCTET STRING of the uncompressed point",
+        35 => "DER OCTET STRING of the compressed point",
+        68 => "BIT STRING of the uncompressed point",
+        65 => "raw uncompressed point",
+        33 => "raw compressed point",
+        _ => "X and Y alone",
+    };
+    Some(format!("{form} ({} bytes)", ec_point.len()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@ use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
+use cryptoki::types::AuthPin;
 use serde::Serialize;
 
 use crate::config::Profile;
@@ -68,7 +69,11 @@ pub enum KeyError {
 
 /// Makes a secp256k1 key pair that never leaves the token, and asserts afterwards that it is so.
 pub fn generate(access: &TokenAccess, label: &str) -> Result<GeneratedKey, KeyError> {
-    let session = session(access)?;
+    make(&session(access)?, label)
+}
+
+/// The same in an open session.
+pub(super) fn make(session: &Session, label: &str) -> Result<GeneratedKey, KeyError> {
     let same = [Attribute::Label(label.as_bytes().to_vec()), Attribute::Class(ObjectClass::PRIVATE_KEY)];
     if !session.find_objects(&same).map_err(token)?.is_empty() {
         return Err(KeyError::Exists(label.to_owned()));
@@ -102,14 +107,14 @@ pub fn generate(access: &TokenAccess, label: &str) -> Result<GeneratedKey, KeyEr
     ]
     .concat();
     session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(token)?;
-    let key = private_key(&session, label).map_err(|e| KeyError::Token(e.to_string()))?;
-    fit_to_sign(&session, key).map_err(|e| KeyError::Unfit(e.to_string()))?;
-    if !born_here(&session, key) {
+    let key = private_key(session, label).map_err(|e| KeyError::Token(e.to_string()))?;
+    fit_to_sign(session, key).map_err(|e| KeyError::Unfit(e.to_string()))?;
+    if !born_here(session, key) {
         return Err(KeyError::Unfit(
             "the token does not say that it was made here and never left".to_owned(),
         ));
     }
-    let address = public_address(&session, key)
+    let address = public_address(session, key)
         .map_err(token)?
         .ok_or_else(|| KeyError::Unfit("its public key cannot be read (CKA_EC_POINT)".to_owned()))?;
     Ok(GeneratedKey { label: label.to_owned(), id: alloy_primitives::hex::encode(id), address })
@@ -142,7 +147,7 @@ fn info(session: &Session, key: ObjectHandle) -> KeyInfo {
     KeyInfo { address, trouble, born_here: born_here(session, key), label, id }
 }
 
-fn born_here(session: &Session, key: ObjectHandle) -> bool {
+pub(super) fn born_here(session: &Session, key: ObjectHandle) -> bool {
     let asked = [AttributeType::Local, AttributeType::AlwaysSensitive, AttributeType::NeverExtractable];
     let found = session.get_attributes(key, &asked).unwrap_or_default();
     [Attribute::Local(true), Attribute::AlwaysSensitive(true), Attribute::NeverExtractable(true)]
@@ -150,26 +155,33 @@ fn born_here(session: &Session, key: ObjectHandle) -> bool {
         .all(|wanted| found.contains(wanted))
 }
 
-fn session(access: &TokenAccess) -> Result<Session, KeyError> {
-    if let Some(latch) = &access.latch
-        && let Some(why) =
-            latch::closed(latch, &access.pin_file).map_err(|e| KeyError::Token(e.to_string()))?
-    {
-        return Err(KeyError::Latched(why));
-    }
+pub(super) fn session(access: &TokenAccess) -> Result<Session, KeyError> {
+    not_latched(access)?;
     let pin = read_pin(&access.pin_file, access.profile.pin_form).map_err(status)?;
     let module = load(&access.module).map_err(status)?;
     let slot = find(&module, &access.label, access.serial.as_deref()).map_err(status)?;
     let session = module.open_rw_session(slot).map_err(token)?;
+    log_in(access, &session, &pin)?;
+    Ok(session)
+}
+
+/// A PIN that was refused before is not tried.
+pub(super) fn not_latched(access: &TokenAccess) -> Result<(), KeyError> {
+    let Some(latch) = &access.latch else { return Ok(()) };
+    let closed = latch::closed(latch, &access.pin_file).map_err(|e| KeyError::Token(e.to_string()))?;
+    closed.map_or(Ok(()), |why| Err(KeyError::Latched(why)))
+}
+
+/// The one attempt that a PIN gets, where it is not known to be right.
+pub(super) fn log_in(access: &TokenAccess, session: &Session, pin: &AuthPin) -> Result<(), KeyError> {
     if let Some(latch) = &access.latch {
-        log_in_once(&session, &pin, &access.pin_file, latch).map_err(|refused| match refused {
+        return log_in_once(session, pin, &access.pin_file, latch).map_err(|refused| match refused {
             Status::Latched(why) => KeyError::Pin(why),
             other => status(other),
-        })?;
-        return Ok(session);
+        });
     }
-    match session.login(UserType::User, Some(&pin)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(session),
+    match session.login(UserType::User, Some(pin)) {
+        Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
         Err(error) if matches!(class_of_login(&error), Class::Credentials) => {
             Err(KeyError::Pin(said(&error)))
         }
@@ -178,11 +190,11 @@ fn session(access: &TokenAccess) -> Result<Session, KeyError> {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn token(error: Error) -> KeyError {
+pub(super) fn token(error: Error) -> KeyError {
     KeyError::Token(said(&error))
 }
 
-fn status(status: Status) -> KeyError {
+pub(super) fn status(status: Status) -> KeyError {
     match status {
         Status::Down(why) | Status::Mismatch(why) => KeyError::Token(why),
         Status::Latched(why) => KeyError::Latched(why),

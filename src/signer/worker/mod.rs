@@ -5,6 +5,8 @@
 //! new start mends.
 
 mod attributes;
+pub(super) mod conformance;
+mod destroy;
 mod errors;
 pub(super) mod keys;
 mod keystore;

@@ -7,9 +7,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloy_primitives::{Address, hex};
+use tokio::process::Command;
 
 use super::authority::write_private;
 use super::gateway::World;
+use super::process::{Output, run};
 use super::token::{LABEL, PIN};
 use super::tools::softhsm_module;
 
@@ -90,6 +92,15 @@ impl TestToken {
             self.pin_file().display(),
             self.folder.display(),
         )
+    }
+
+    /// `chancery keys …` on this token, which no configuration names.
+    pub async fn keys(&self, arguments: &[&str]) -> Output {
+        let (verb, rest) = arguments.split_first().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
+        command.env("CHANCERY_TEST_TOKEN", &self.folder).args(["keys", verb, "--token-label", LABEL]);
+        command.arg("--module").arg(module()).arg("--pin-file").arg(self.pin_file()).args(rest);
+        run(&mut command).await
     }
 
     pub fn pin_file(&self) -> PathBuf {

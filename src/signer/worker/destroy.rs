@@ -1,0 +1,25 @@
+//! Taking a key out of a token, for good.
+
+use cryptoki::error::Error;
+use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::session::Session;
+
+/// Destroys a private key, and the public key that belongs to it.
+pub(super) fn destroy_pair(session: &Session, private: ObjectHandle) -> Result<(), Error> {
+    // Public keys first: if that fails, the key is still whole and can be found again.
+    for public in public_keys(session, private)? {
+        session.destroy_object(public)?;
+    }
+    session.destroy_object(private)
+}
+
+/// Those with the private key's label and `CKA_ID`: an id alone may be shared.
+fn public_keys(session: &Session, private: ObjectHandle) -> Result<Vec<ObjectHandle>, Error> {
+    let found = session.get_attributes(private, &[AttributeType::Label, AttributeType::Id])?;
+    let has_id = found.iter().any(|attribute| matches!(attribute, Attribute::Id(id) if !id.is_empty()));
+    if found.len() < 2 || !has_id {
+        return Ok(Vec::new());
+    }
+    let class = Attribute::Class(ObjectClass::PUBLIC_KEY);
+    session.find_objects(&std::iter::once(class).chain(found).collect::<Vec<_>>())
+}
