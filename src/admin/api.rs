@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::admin::{Answer, pauses, transactions};
+use crate::admin::{Answer, keys, pauses, transactions};
 use crate::config::{Config, Operator, OperatorRole};
 use crate::identity::RequestId;
 use crate::ledger::{Administration, Ledger, LedgerError};
@@ -68,6 +68,8 @@ enum Call {
     Bump,
     Cancel,
     AcceptCount,
+    Drill,
+    RecordKey,
 }
 
 /// Changes things.
@@ -84,6 +86,8 @@ const ROUTES: &[(Method, &str, &[OperatorRole], Call)] = &[
     (Method::POST, "/v1/transactions/bump", WRITE, Call::Bump),
     (Method::POST, "/v1/transactions/cancel", WRITE, Call::Cancel),
     (Method::POST, "/v1/transactions/accept", WRITE, Call::AcceptCount),
+    (Method::POST, "/v1/keys/drill", WRITE, Call::Drill),
+    (Method::POST, "/v1/keys/record", WRITE, Call::RecordKey),
 ];
 
 /// Bytes of a body: an operator's orders are short.
@@ -122,6 +126,8 @@ impl Api {
             Call::Bump => transactions::bump(self, &asked).await,
             Call::Cancel => transactions::cancel(self, &asked).await,
             Call::AcceptCount => transactions::accept(self, &asked).await,
+            Call::Drill => keys::drill(self, &asked).await,
+            Call::RecordKey => keys::record(self, &asked).await,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod api;
 mod health;
+mod keys;
 mod pauses;
 mod transactions;
 

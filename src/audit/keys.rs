@@ -45,9 +45,7 @@ impl Keys {
             if before == Some(what) {
                 continue;
             }
-            let row = |what, keys, why| {
-                Note::Key(KeyUse { token: status.token.clone(), what, keys, label: None, why, user: None })
-            };
+            let row = |what, keys, why| Note::Key(KeyUse { keys, why, ..KeyUse::new(&status.token, what) });
             if before == Some("latched") && ledger.note(row("unlatched", Vec::new(), None)).await.is_err() {
                 continue;
             }

@@ -3,6 +3,7 @@
 
 mod access;
 mod checkpoints;
+mod drills;
 mod keys;
 mod push;
 mod reconcile;
@@ -17,6 +18,7 @@ use crate::ledger::{Ledger, LedgerError};
 
 pub use access::Doors;
 pub use checkpoints::{Checkpoints, Late};
+pub use drills::{Backup, Drills};
 pub use keys::Keys;
 pub use reconcile::Reconciler;
 

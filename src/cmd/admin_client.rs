@@ -16,7 +16,7 @@ use crate::cmd::{Context, Failure, HintExt as _};
 use crate::config::{Admin, Config};
 
 /// Where the admin listener is, and who asks. What is not given is read from the configuration.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Admin listener")]
 pub struct AdminArgs {
     /// The admin listener, such as `https://gateway:9545` [default: the configuration's]
@@ -53,6 +53,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 impl AdminArgs {
+    /// Whether anybody is named who could ask.
+    pub const fn has_certificate(&self) -> bool {
+        self.cert.is_some()
+    }
+
     /// Connects, as the operator that the certificate names.
     pub async fn connect(&self, context: &Context) -> anyhow::Result<AdminClient> {
         let config = match (&self.admin, &self.ca) {

@@ -45,6 +45,7 @@ impl Doctor {
                 tell(files::ledger(&config))?;
                 let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
                 tell(runtime.block_on(services::tokens(&config)))?;
+                tell(runtime.block_on(services::drills(&config, clock.clone())))?;
                 tell(runtime.block_on(services::node(&config, clock)))?;
                 tell(services::ports(&config))?;
                 runtime.shutdown_background();

@@ -1,11 +1,13 @@
 //! `chancery keys`: makes, lists and shows keys in a token, and opens a PIN latch.
 
 mod conformance;
+mod drill;
 mod record;
 mod which;
 
 use serde_json::json;
 
+use crate::cmd::admin_client::AdminArgs;
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::Config;
 use crate::ledger::KeyUse;
@@ -30,6 +32,8 @@ enum Verb {
         /// The key's label; unique in its token
         #[arg(long)]
         label: String,
+        #[command(flatten)]
+        admin: AdminArgs,
     },
     /// List a token's keys and whether each is fit to sign
     List {
@@ -45,26 +49,31 @@ enum Verb {
     },
     /// Try everything that Chancery asks of a token, and print a report that can be sent to us
     Conformance(conformance::Conformance),
+    /// Prove that an account's backups can sign, and write that into the audit chain
+    Drill(drill::Drill),
     /// Say that a token's PIN is right now, after it was refused once
     Unlatch {
         /// The token's name in the configuration
         token: String,
+        #[command(flatten)]
+        admin: AdminArgs,
     },
 }
 
 impl Keys {
     pub fn run(self, context: &Context) -> Done {
         match self.verb {
-            Verb::Generate { token, label } => generate(context, &token, &label),
+            Verb::Generate { token, label, admin } => generate(context, &token, &label, &admin),
             Verb::List { token } => list(context, &token),
             Verb::Show { token, label } => show(context, &token, &label),
             Verb::Conformance(conformance) => conformance.run(context),
-            Verb::Unlatch { token } => unlatch(context, &token),
+            Verb::Drill(drill) => drill.run(context),
+            Verb::Unlatch { token, admin } => unlatch(context, &token, &admin),
         }
     }
 }
 
-fn generate(context: &Context, which: &Which, label: &str) -> Done {
+fn generate(context: &Context, which: &Which, label: &str, admin: &AdminArgs) -> Done {
     let (name, access) = which.access(context)?;
     let hint = format!(
         "is the module right, and the token there? `chancery keys list` tries without changing anything. secp256k1: {}",
@@ -75,11 +84,8 @@ fn generate(context: &Context, which: &Which, label: &str) -> Done {
     if which.module.is_none() {
         let config = Config::load(context.config())?;
         let label = Some(label.to_owned());
-        put_on_record(
-            context,
-            &config,
-            KeyUse { keys: vec![key.address], label, ..used(&name, "generated") },
-        )?;
+        let row = KeyUse { keys: vec![key.address], label, ..used(&name, "generated") };
+        put_on_record(context, &config, admin, &row);
     }
     let text = format!(
         "made key `{label}`, address {address}\n\nFor the configuration:\n\n[[account]]\nname    = \"{label}\"\n\
@@ -117,7 +123,7 @@ fn show(context: &Context, which: &Which, label: &str) -> Done {
     Ok(if fine { Success::Done } else { Success::Denied })
 }
 
-fn unlatch(context: &Context, token: &str) -> Done {
+fn unlatch(context: &Context, token: &str, admin: &AdminArgs) -> Done {
     let config = Config::load(context.config())?;
     if config.token(token).is_none() {
         return Err(Failure::new(format_args!("there is no [[token]] named `{token}`")).into());
@@ -125,7 +131,7 @@ fn unlatch(context: &Context, token: &str) -> Done {
     let was =
         signer::unlatch(state_of(&config), token).hint("the latch cannot be opened", "whose file is it?")?;
     if was {
-        put_on_record(context, &config, used(token, "unlatched"))?;
+        put_on_record(context, &config, admin, &used(token, "unlatched"));
     }
     let text = if was {
         "unlatched; `serve` tries the PIN once more, within a second"

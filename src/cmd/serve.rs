@@ -1,5 +1,6 @@
 //! `chancery serve`: reads everything, starts every stage in the order of the path, and ends them in reverse.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use alloy_primitives::keccak256;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
-use crate::audit::{Auditor, Checkpoints, Doors, Keys, Reconciler};
+use crate::audit::{Auditor, Checkpoints, Doors, Drills, Keys, Reconciler};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
@@ -78,6 +79,7 @@ async fn serve(context: &Context, config: Config) -> Done {
         tasks: tasks.clone(),
     });
     let upkeep = Upkeep::new(Arc::clone(&app), &config, clock.clone());
+    tokio::spawn(Drills::new(&config, clock.clone()).run(stop.clone()));
     let rpc = Rpc::new(
         Service::new(Arc::clone(&app)),
         &config.limits,
@@ -95,12 +97,7 @@ async fn serve(context: &Context, config: Config) -> Done {
         None => None,
     };
 
-    let listening = json!({
-        "event": "listening",
-        "gateway": gateway.local_addr().to_string(),
-        "admin": admin.as_ref().map(|(listener, _)| listener.local_addr().to_string()),
-    });
-    context.print(&listening, format_args!("listening on https://{}", gateway.local_addr()))?;
+    say_where(context, gateway.local_addr(), admin.as_ref().map(|(listener, _)| listener.local_addr()))?;
 
     let mut doors = Doors::default().with("gateway", gateway.visitors());
     if let Some((listener, _)) = &admin {
@@ -149,6 +146,12 @@ async fn serve(context: &Context, config: Config) -> Done {
     ledger.close().await;
     context.say("stopped");
     Ok(Success::Done)
+}
+
+fn say_where(context: &Context, gateway: SocketAddr, admin: Option<SocketAddr>) -> anyhow::Result<()> {
+    let admin = admin.map(|admin| admin.to_string());
+    let listening = json!({ "event": "listening", "gateway": gateway.to_string(), "admin": admin });
+    context.print(&listening, format_args!("listening on https://{gateway}"))
 }
 
 fn configuration(config: &Config) -> Note {

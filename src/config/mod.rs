@@ -130,6 +130,8 @@ pub struct Signer {
     pub deadline: Duration,
     /// How many calls into the module may hang before its worker is killed.
     pub max_stuck: usize,
+    /// How often each backup is to be proved by a drill.
+    pub drill_every: Duration,
 }
 
 /// Bounds; over each of them there is a clear error, at once.

@@ -195,6 +195,7 @@ impl Reader<'_> {
             allow_software_keys: written.allow_software_keys,
             deadline: self.duration(written.deadline.as_ref(), Duration::from_secs(6))?,
             max_stuck: written.max_stuck.unwrap_or(8),
+            drill_every: self.duration(written.drill_every.as_ref(), DAY.saturating_mul(90))?,
         })
     }
 

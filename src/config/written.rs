@@ -95,6 +95,7 @@ pub(super) struct Signer {
     pub allow_software_keys: bool,
     pub deadline: Option<Text>,
     pub max_stuck: Option<usize>,
+    pub drill_every: Option<Text>,
 }
 
 #[derive(Default, Deserialize)]

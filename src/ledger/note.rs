@@ -66,8 +66,8 @@ pub struct Refusals {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyUse {
     pub token: String,
-    /// `proved` (it signed with each of these keys, and recovered to its address), `unavailable`, `generated`,
-    /// `unlatched` or `tried` (`keys conformance`).
+    /// `proved` (it signed with each of these keys, and recovered to its address), `unavailable`, or one of
+    /// [`KeyUse::DONE`]; `tried` is by `keys conformance`.
     pub what: &'static str,
     pub keys: Vec<Address>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -77,6 +77,11 @@ pub struct KeyUse {
     /// The user of the machine, where a person did it on the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<u32>,
+    /// Whose certificate it was, where the admin listener was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
 }
 
 /// What the tokens signed since the gateway started, against what the ledger knows of.
@@ -118,6 +123,25 @@ pub struct SealedRow {
     pub key: Address,
     /// 65 bytes r, s, v.
     pub signature: Bytes,
+}
+
+impl KeyUse {
+    /// What commands do with keys, and say of it.
+    pub const DONE: [&'static str; 7] =
+        ["generated", "unlatched", "tried", "drilled", "drill-failed", "destroying", "destroyed"];
+
+    pub fn new(token: &str, what: &'static str) -> Self {
+        Self {
+            token: token.to_owned(),
+            what,
+            keys: Vec::new(),
+            label: None,
+            why: None,
+            user: None,
+            operator: None,
+            person: None,
+        }
+    }
 }
 
 impl SealedRow {

@@ -7,6 +7,7 @@
 //! them, or refuses.
 
 mod count;
+mod drill;
 mod group;
 mod keeper;
 mod latch;
@@ -31,9 +32,11 @@ use crate::ledger::{Reserved, Signed};
 use crate::transaction::{Kind, NotOurs, recover};
 
 pub use count::Count;
+pub use drill::Drilled;
 pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
 pub use worker::conformance::{Report, Rule, Trial, Verdict, conformance};
+pub use worker::drill::drill as drill_token;
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
 pub use worker::run as run_worker;
 

@@ -1,8 +1,9 @@
 //! `chancery keys`: what an operator does with keys, on real tokens.
 
 mod conformance;
+mod drill;
 
-use crate::kit::{TestToken, World};
+use crate::kit::{LABEL, TestToken, World, softhsm_module};
 
 #[tokio::test]
 async fn a_pin_that_cannot_be_the_vendors_is_not_tried() {
@@ -18,4 +19,31 @@ async fn a_pin_that_cannot_be_the_vendors_is_not_tried() {
     let world = world.replace("profile = \"aws-cloudhsm\"\n", "profile = \"softhsm2\"\n");
     world.chancery(&["keys", "list"]).await.well();
     assert_eq!(token.calls("C_Login"), 1);
+}
+
+/// A world whose treasury has a backup: a second token with the same key, restored there as SoftHSM2 does it.
+pub async fn with_backup() -> World {
+    let world = World::new().await;
+    let (folder, spare) = (world.folder().join("token/tokens"), world.folder().join("spare"));
+    for token in std::fs::read_dir(folder).unwrap() {
+        let token = token.unwrap();
+        let copy = spare.join("tokens").join(token.file_name());
+        std::fs::create_dir_all(&copy).unwrap();
+        for file in std::fs::read_dir(token.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+    }
+    let configuration = spare.join("softhsm2.conf");
+    let text =
+        format!("directories.tokendir = {}\nobjectstore.backend = file\n", spare.join("tokens").display());
+    std::fs::write(&configuration, text).unwrap();
+    let table = format!(
+        "\n[[token]]\nname = \"spare\"\nlabel = \"{LABEL}\"\nmodule = \"{}\"\npin_file = \"{}\"\n\
+         environment.SOFTHSM2_CONF = \"{}\"\n",
+        softhsm_module().display(),
+        world.token.pin_file().display(),
+        configuration.display(),
+    );
+    world.append(&table).replace("token = \"main\"\n", "token = \"main\"\nbackups = [\"spare\"]\n")
 }

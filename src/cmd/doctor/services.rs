@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use tokio::time::Instant;
 
+use crate::audit::{Backup, Drills};
 use crate::clock::Clock;
 use crate::cmd::doctor::finding::Finding;
 use crate::config::{Config, KeySource};
@@ -66,6 +67,38 @@ pub async fn tokens(config: &Config) -> Vec<Finding> {
     }
     signer.stop().await;
     findings
+}
+
+/// Whether each backup was proved not too long ago.
+pub async fn drills(config: &Config, clock: Clock) -> Vec<Finding> {
+    let now = clock.now();
+    let every = config.signer.drill_every;
+    let mut drills = Drills::new(config, clock);
+    let backups = match drills.look().await {
+        Ok(backups) => backups,
+        Err(error) => {
+            let fix = "`chancery audit verify` says more";
+            return vec![Finding::warning(
+                "drill",
+                format_args!("it cannot be read when backups were drilled: {error}"),
+                fix,
+            )];
+        }
+    };
+    let finding = |backup: &Backup| {
+        let Backup { account, token, drilled, .. } = backup;
+        let last = drilled.map_or_else(|| "never".to_owned(), |at| at.to_string());
+        let what = format!("{account}: its backup in token {token} was drilled: {last}");
+        if backup.is_overdue(every, now) {
+            return Finding::warning(
+                "drill",
+                what,
+                format_args!("`chancery keys drill {account}` proves it"),
+            );
+        }
+        Finding::ok("drill", what)
+    };
+    backups.iter().map(finding).collect()
 }
 
 /// Whether the node answers, and is on our chain.

@@ -29,6 +29,11 @@ pub(super) struct Which {
 }
 
 impl Which {
+    /// Whether any was named.
+    pub(super) const fn is_given(&self) -> bool {
+        self.token.is_some() || self.module.is_some()
+    }
+
     /// Its name, and how to get in.
     pub(super) fn access(&self, context: &Context) -> anyhow::Result<(String, TokenAccess)> {
         if let (Some(module), Some(label), Some(pin_file)) = (&self.module, &self.token_label, &self.pin_file)

@@ -20,7 +20,7 @@ pub use node::Node;
 pub use process::{Output, Process, run};
 pub use recorder::Fault;
 pub use test_token::{TestKey, TestToken};
-pub use token::{PIN, RemoteToken};
+pub use token::{LABEL, PIN, RemoteToken};
 pub use tools::{Tool, remote_module, repository, softhsm_module, spy_module, tool};
 
 use std::time::Duration;
