@@ -69,6 +69,7 @@ pub use verify::{Against, Broken, Verified, verify, verify_against};
 mod tests {
     mod budgets;
     mod chain;
+    mod databases;
     mod durable;
     mod faults;
     mod keys;

@@ -1,6 +1,7 @@
 //! Several gateways on one ledger in PostgreSQL, behind a balancer, and what breaks there.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,14 +41,14 @@ impl Shared {
     }
 
     /// What is true in the end: every payment is mined once, nothing else is, and the chain of rows holds.
-    async fn is_whole(&self, payments: usize, promised: &BTreeSet<String>) {
+    async fn is_whole(&self, payments: u64, promised: &BTreeSet<String>) {
         let node = self.gateway.node();
         eventually("every payment is mined", async || {
-            (node.mined(self.gateway.treasury()).await >= payments as u64).then_some(())
+            (node.mined(self.gateway.treasury()).await >= payments).then_some(())
         })
         .await;
-        assert_eq!(node.mined(self.gateway.treasury()).await, payments as u64, "not one more");
-        assert_eq!(promised.len(), payments, "a hash each");
+        assert_eq!(node.mined(self.gateway.treasury()).await, payments, "not one more");
+        assert_eq!(promised.len().try_into(), Ok(payments), "a hash each");
         let trader = self.gateway.client("trader");
         for hash in promised {
             let receipt = trader.call("eth_getTransactionReceipt", json!([hash])).await.unwrap();
@@ -83,10 +84,10 @@ async fn insist(client: impl Fn() -> Client, transaction: Value, key: String) ->
 }
 
 async fn balancer(front: u16, behind: &[SocketAddr], folder: &std::path::Path) -> Process {
-    let servers: String = (1..)
-        .zip(behind)
-        .map(|(number, address)| format!("    server s{number} {address} check inter 200ms\n"))
-        .collect();
+    let mut servers = String::new();
+    for (number, address) in (1..).zip(behind) {
+        writeln!(servers, "    server s{number} {address} check inter 200ms").unwrap();
+    }
     let text = format!(
         "defaults\n    mode tcp\n    timeout connect 2s\n    timeout client 60s\n    timeout server 60s\n    \
          option redispatch\nfrontend chancery\n    bind 127.0.0.1:{front}\n    default_backend replicas\n\

@@ -25,24 +25,27 @@ impl Reader<'_> {
     }
 
     fn database(&self, written: &written::Ledger) -> Read<Option<SecretUrl>> {
-        match (&written.url, &written.url_file) {
-            (None, None) => Ok(None),
-            (Some(url), None) => {
-                SecretUrl::parse_database(url.get_ref()).map(Some).map_err(|e| self.at(&url.span(), e))
-            }
+        let (url, span) = match (&written.url, &written.url_file) {
+            (None, None) => return Ok(None),
+            (Some(url), None) => (SecretUrl::parse_database(url.get_ref()), url.span()),
             (None, Some(file)) => {
                 let path = self.path(file);
                 let url = secret::read_file(&path)
                     .map_err(|e| self.at(&file.span(), format_args!("{}: {e}", path.display())))?;
-                SecretUrl::parse_database(secrecy::ExposeSecret::expose_secret(&url))
-                    .map(Some)
-                    .map_err(|e| self.at(&file.span(), e))
+                (SecretUrl::parse_database(secrecy::ExposeSecret::expose_secret(&url)), file.span())
             }
             (Some(url), Some(_)) => {
-                Err(self
-                    .at(&url.span(), "[ledger] takes `url` or `url_file` (a file that holds it), not both"))
+                let both = "[ledger] takes `url` or `url_file` (a file that holds it), not both";
+                return Err(self.at(&url.span(), both));
             }
+        };
+        let url = url.map_err(|e| self.at(&span, e))?;
+        if !is_safe_to_reach(url.expose()) {
+            let open = "whoever is between could read and change the ledger: add `?sslmode=verify-full` (and \
+                        `&sslrootcert=FILE`, where the server's authority is your own)";
+            return Err(self.at(&span, open));
         }
+        Ok(Some(url))
     }
 
     fn fill_gaps(&self, written: &written::Ledger) -> Read<Option<U256>> {
@@ -51,5 +54,48 @@ impl Reader<'_> {
             None => U256::from(FILL_GAPS_MAX_FEE),
         };
         Ok(written.fill_gaps.unwrap_or(true).then_some(cap))
+    }
+}
+
+/// Whether the server proves who it is, or is on this machine. sqlx would talk to any other in the clear, where that does
+/// not offer TLS.
+fn is_safe_to_reach(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let is_proved =
+        options.split('&').any(|option| matches!(option, "sslmode=verify-full" | "sslmode=verify-ca"));
+    let socket = options.split('&').find_map(|option| option.strip_prefix("host="));
+    let authority = place.split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let name = host.strip_prefix('[').map_or_else(
+        || host.split(':').next().unwrap_or_default(),
+        |bracketed| bracketed.split(']').next().unwrap_or_default(),
+    );
+    let at_home = |name: &str| matches!(name, "localhost" | "127.0.0.1" | "::1");
+    is_proved || socket.map_or(at_home(name), |socket| socket.starts_with('/') || socket.starts_with("%2F"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_safe_to_reach;
+
+    #[test]
+    fn a_server_elsewhere_must_prove_who_it_is() {
+        for (url, is_safe) in [
+            ("postgres://db.example/chancery", false),
+            ("postgres://db.example/chancery?sslmode=require", false),
+            ("postgres://localhost@db.example/chancery", false),
+            ("postgres://u:localhost@db.example:5432/chancery?x=y", false),
+            ("postgres://localhost/chancery?host=db.example", false),
+            ("postgres://127.0.0.1.example/chancery", false),
+            ("postgres://db.example/chancery?sslmode=verify-full", true),
+            ("postgres://db.example/chancery?x=y&sslmode=verify-ca&sslrootcert=ca.pem", true),
+            ("postgres://u:p@localhost:5432/chancery", true),
+            ("postgres://u@127.0.0.1/chancery", true),
+            ("postgres://[::1]:5432/chancery", true),
+            ("postgres://db/chancery?host=/run/postgresql", true),
+        ] {
+            assert_eq!(is_safe_to_reach(url), is_safe, "{url}");
+        }
     }
 }

@@ -24,26 +24,26 @@ use crate::secret::SecretUrl;
 use crate::transaction::Tx;
 
 /// How long anything may take on a machine that has other things to do.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A ledger in a database, and the server that it is in.
-struct Shared {
-    server: Arc<Server>,
-    database: String,
+pub struct Shared {
+    pub server: Arc<Server>,
+    pub database: String,
 }
 
 /// One process that uses it.
-struct Replica {
-    ledger: Ledger,
+pub struct Replica {
+    pub ledger: Ledger,
     folder: TempDir,
 }
 
 impl Shared {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self::on(Server::shared())
     }
 
-    fn on(server: Arc<Server>) -> Self {
+    pub fn on(server: Arc<Server>) -> Self {
         let database = server.database();
         Self { server, database }
     }
@@ -53,30 +53,30 @@ impl Shared {
         config::Ledger { url: Some(url), ..config(&folder.path().join("ledger")) }
     }
 
-    fn at(&self) -> Location {
+    pub fn at(&self) -> Location {
         Location::Server(SecretUrl::parse_database(&self.server.url(&self.database)).unwrap())
     }
 
-    async fn replica(&self) -> Replica {
+    pub async fn replica(&self) -> Replica {
         self.replica_in(tempfile::tempdir().unwrap(), PATIENT).await.unwrap()
     }
 
-    async fn replica_in(&self, folder: TempDir, deadline: Duration) -> Result<Replica, LedgerError> {
+    pub async fn replica_in(&self, folder: TempDir, deadline: Duration) -> Result<Replica, LedgerError> {
         let ledger = Ledger::open(&self.config(&folder), deadline, Clock::system()).await?;
         ledger.activate_policy(POLICY, "allow all").await?;
         Ok(Replica { ledger, folder })
     }
 
-    fn sql(&self, statement: &str) -> String {
+    pub fn sql(&self, statement: &str) -> String {
         self.server.psql(&self.database, statement)
     }
 
-    async fn holds(&self) {
+    pub async fn holds(&self) {
         verify(&self.at()).await.unwrap().unwrap();
     }
 
     /// What is true in the end, whatever happened: no nonce twice, none missing, and a chain that says the same.
-    async fn is_whole(&self, signed: u64) {
+    pub async fn is_whole(&self, signed: u64) {
         let nonces = self.sql("SELECT count(*), count(DISTINCT nonce), max(nonce) + 1 FROM reservation WHERE state = 'recorded'");
         assert_eq!(nonces, format!("{signed}|{signed}|{signed}"));
         self.holds().await;
@@ -84,17 +84,17 @@ impl Shared {
 }
 
 impl Replica {
-    async fn send(&self, ask: Ask) -> Result<Recorded<Tx>, ReserveError> {
+    pub async fn send(&self, ask: Ask) -> Result<Recorded<Tx>, ReserveError> {
         send(&self.ledger, ask).await
     }
 
-    async fn close(self) -> TempDir {
+    pub async fn close(self) -> TempDir {
         self.ledger.close().await;
         self.folder
     }
 
     /// Asks until the database is there again. Only what a client may hear meanwhile is heard.
-    async fn sends(&self, ask: Ask) -> Recorded<Tx> {
+    pub async fn sends(&self, ask: Ask) -> Recorded<Tx> {
         let began = Instant::now();
         loop {
             match self.send(ask).await {
@@ -108,7 +108,7 @@ impl Replica {
     }
 }
 
-fn by() -> Administration {
+pub fn by() -> Administration {
     Administration { operator: "ops".to_owned(), person: "Grace".to_owned(), request: String::new() }
 }
 
@@ -156,8 +156,9 @@ async fn inv_02_replicas_give_no_nonce_twice_and_leave_none_out() {
     let shared = Shared::new();
     let replicas = [shared.replica().await, shared.replica().await];
     let sent =
-        join_all(values(1..61).zip(replicas.iter().cycle()).map(|(ask, replica)| replica.sends(ask))).await;
-    let nonces: BTreeSet<_> = sent.iter().map(|sent| sent.nonce().unwrap()).collect();
+        join_all(values(1..61).zip(replicas.iter().cycle()).map(|(ask, replica)| replica.send(ask))).await;
+    // Nobody is turned away because another writes.
+    let nonces: BTreeSet<_> = sent.into_iter().map(|sent| sent.unwrap().nonce().unwrap()).collect();
     assert_eq!(nonces, (0..60).collect());
     shared.is_whole(60).await;
 }
@@ -300,20 +301,6 @@ async fn inv_13_connections_that_are_cut_are_made_again() {
 }
 
 #[tokio::test]
-async fn inv_13_a_server_that_crashes_means_refuse_and_recover() {
-    let shared = Shared::on(Arc::new(Server::start()));
-    let replica = shared.replica().await;
-    replica.send(ASK).await.unwrap();
-    shared.server.crash();
-    let refused = replica.send(Ask { value: 2, ..ASK }).await.unwrap_err();
-    assert!(matches!(refused, ReserveError::Ledger(LedgerError::Unavailable(_))), "{refused}");
-    assert!(replica.ledger.ready().await.is_err());
-    shared.server.run();
-    assert_eq!(replica.sends(Ask { value: 2, ..ASK }).await.nonce(), Some(1));
-    shared.is_whole(2).await;
-}
-
-#[tokio::test]
 async fn one_replica_leads_and_another_when_it_is_gone() {
     let shared = Shared::new();
     let one = shared.replica().await;
@@ -332,57 +319,4 @@ async fn one_replica_leads_and_another_when_it_is_gone() {
     }
     // What the other left is there for this one.
     assert_eq!(two.ledger.unsettled().await.unwrap().len(), 1);
-}
-
-/// As a standby that had not heard everything when it became the primary.
-#[tokio::test]
-async fn a_server_that_lost_commits_is_noticed_and_nothing_is_signed_before_an_operator_resumes() {
-    let shared = Shared::new();
-    let replica = shared.replica().await;
-    replica.send(ASK).await.unwrap();
-    let folder = replica.close().await;
-    shared.sql("CREATE SCHEMA lost");
-    let replica = shared.replica_in(folder, PATIENT).await.unwrap();
-    replica.send(Ask { value: 2, ..ASK }).await.unwrap();
-    // The last commit is forgotten, as if it had never been sent to this server.
-    shared.sql(
-        "ALTER TABLE audit DISABLE TRIGGER USER;
-         DELETE FROM charge; DELETE FROM fact WHERE reservation = 2; DELETE FROM reservation WHERE id = 2;
-         DELETE FROM audit WHERE seq > (SELECT max(seq) FROM audit WHERE kind = 'policy');
-         UPDATE head SET (seq, hash) = (SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1);
-         ALTER TABLE audit ENABLE TRIGGER USER;
-         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
-    );
-    let began = Instant::now();
-    let paused = loop {
-        match replica.send(Ask { value: 3, ..ASK }).await {
-            Err(ReserveError::Paused(paused)) => break paused,
-            Err(ReserveError::Ledger(_)) if began.elapsed() < PATIENCE => {
-                sleep(Duration::from_millis(50)).await;
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    assert!(matches!(paused.scope, PauseScope::All));
-    let why = replica.ledger.pauses().await.unwrap().remove(0);
-    assert!(why.reason.unwrap().contains("written up to row"), "what is missing is said");
-    // It does not open by itself.
-    let folder = replica.close().await;
-    let replica = shared.replica_in(folder, PATIENT).await.unwrap();
-    assert!(matches!(replica.send(ASK).await, Err(ReserveError::Paused(_))));
-    replica.ledger.resume(PauseOrder { scope: PauseScope::All, reason: None }, by()).await.unwrap();
-    assert_eq!(replica.send(Ask { value: 4, mined: 2, ..ASK }).await.unwrap().nonce(), Some(2));
-    replica.close().await;
-    shared.holds().await;
-}
-
-#[tokio::test]
-async fn a_database_that_cannot_keep_what_it_is_told_is_not_used() {
-    let shared = Shared::on(Arc::new(Server::start()));
-    shared.sql("ALTER SYSTEM SET fsync = off");
-    shared.server.psql("postgres", "SELECT pg_reload_conf()");
-    sleep(Duration::from_millis(500)).await;
-    let refused = shared.replica_in(tempfile::tempdir().unwrap(), PATIENT).await.err().unwrap();
-    assert!(refused.to_string().contains("fsync"), "{refused}");
-    assert!(!refused.to_string().contains("host="), "the URL is not shown: {refused}");
 }

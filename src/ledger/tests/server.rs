@@ -16,6 +16,8 @@ use tempfile::TempDir;
 pub struct Server {
     folder: TempDir,
     running: Mutex<Option<Child>>,
+    /// Where it listens besides, with TLS.
+    port: Option<u16>,
     databases: AtomicUsize,
 }
 
@@ -39,7 +41,8 @@ impl Server {
         if let Some((user, group)) = nobody() {
             chown(folder.path(), Some(user), Some(group)).unwrap();
         }
-        let server = Self { folder, running: Mutex::default(), databases: AtomicUsize::default() };
+        let server =
+            Self { folder, running: Mutex::default(), port: None, databases: AtomicUsize::default() };
         let mut initdb = server.program("initdb");
         // Other tests' `fsync` would make it slow; what it makes is thrown away.
         initdb.args([
@@ -56,13 +59,39 @@ impl Server {
         server
     }
 
+    #[allow(dead_code, reason = "each of the programs that include this file uses a part of it")]
+    /// One that is reached over TLS as well, with this certificate and key. Its port.
+    pub fn with_tls(certificate: &str, key: &str) -> (Self, u16) {
+        let mut server = Self::start();
+        server.crash();
+        for (name, text) in [("server.crt", certificate), ("server.key", key)] {
+            let file = server.data().join(name);
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = nobody() {
+                chown(&file, Some(user), Some(group)).unwrap();
+            }
+        }
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        server.port = Some(free);
+        server.run();
+        (server, free)
+    }
+
     /// Starts it again, where it was stopped.
     #[expect(clippy::disallowed_methods, reason = "no runtime is needed to wait for a server")]
     pub fn run(&self) {
         let log = std::fs::File::create(self.folder.path().join("log")).unwrap();
         let mut postgres = self.program("postgres");
         postgres.arg("-D").arg(self.data()).arg("-k").arg(self.folder.path());
-        postgres.args(["-c", "listen_addresses=", "-c", "max_connections=60", "-c", "shared_buffers=32MB"]);
+        postgres.args(["-c", "max_connections=60", "-c", "shared_buffers=32MB"]);
+        match self.port {
+            Some(port) => {
+                postgres.args(["-c", "listen_addresses=127.0.0.1", "-c", "ssl=on", "-c"]);
+                postgres.arg(format!("port={port}"));
+            }
+            None => drop(postgres.args(["-c", "listen_addresses="])),
+        }
         let child = postgres.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         *self.running.lock().unwrap() = Some(child);
         let began = Instant::now();
@@ -100,7 +129,13 @@ impl Server {
     pub fn try_psql(&self, database: &str, statement: &str) -> Result<String, String> {
         let mut psql = self.program("psql");
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "chancery", "-d", database]);
-        let done = psql.arg("-h").arg(self.folder.path()).args(["-c", statement]).output().unwrap();
+        let done = psql
+            .args(["-p", &self.port.unwrap_or(5432).to_string()])
+            .arg("-h")
+            .arg(self.folder.path())
+            .args(["-c", statement])
+            .output()
+            .unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         if done.status.success() { Ok(text(&done.stdout)) } else { Err(text(&done.stderr)) }
     }
