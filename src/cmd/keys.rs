@@ -1,6 +1,7 @@
 //! `chancery keys`: makes, lists and shows keys in a token, and opens a PIN latch.
 
 mod conformance;
+mod destroy;
 mod drill;
 mod record;
 mod which;
@@ -49,6 +50,8 @@ enum Verb {
     },
     /// Try everything that Chancery asks of a token, and print a report that can be sent to us
     Conformance(conformance::Conformance),
+    /// Destroy a key for good: refused while its transactions are open, or an account still has it
+    Destroy(destroy::Destroy),
     /// Prove that an account's backups can sign, and write that into the audit chain
     Drill(drill::Drill),
     /// Say that a token's PIN is right now, after it was refused once
@@ -67,6 +70,7 @@ impl Keys {
             Verb::List { token } => list(context, &token),
             Verb::Show { token, label } => show(context, &token, &label),
             Verb::Conformance(conformance) => conformance.run(context),
+            Verb::Destroy(destroy) => destroy.run(context),
             Verb::Drill(drill) => drill.run(context),
             Verb::Unlatch { token, admin } => unlatch(context, &token, &admin),
         }

@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use crate::clock::Timestamp;
 use crate::config;
 use crate::ledger::error::unavailable;
-use crate::ledger::{LedgerError, reader, store};
+use crate::ledger::{LedgerError, Location, store};
 
 /// A row of the kind `key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +30,11 @@ struct Body {
 
 /// What was done with keys after a row, oldest first; nothing where there is no ledger yet.
 pub async fn key_rows(ledger: &config::Ledger, after: i64) -> Result<Vec<KeyRow>, LedgerError> {
-    if !ledger.path.exists() {
+    let at = Location::from(ledger);
+    if !at.exists() {
         return Ok(Vec::new());
     }
-    let mut db = reader::open(&ledger.path).await.map_err(unavailable)?;
+    let mut db = at.read().await.map_err(unavailable)?;
     let rows = sqlx::query("SELECT * FROM audit WHERE kind = 'key' AND seq > $1 ORDER BY seq").bind(after);
     let rows = rows.fetch_all(&mut db).await.map_err(unavailable)?;
     let mut found = Vec::with_capacity(rows.len());
@@ -49,15 +50,16 @@ pub async fn key_rows(ledger: &config::Ledger, after: i64) -> Result<Vec<KeyRow>
 
 /// How many of an account's transactions the chain has not decided of; none where there is no ledger yet.
 pub async fn open_of(ledger: &config::Ledger, account: Address) -> Result<u64, LedgerError> {
-    if !ledger.path.exists() {
+    let at = Location::from(ledger);
+    if !at.exists() {
         return Ok(0);
     }
-    let mut db = reader::open(&ledger.path).await.map_err(unavailable)?;
+    let mut db = at.read().await.map_err(unavailable)?;
     let row = sqlx::query(
-        "SELECT COUNT(*) AS open FROM reservation
+        "SELECT COUNT(*) AS many FROM reservation
          WHERE account = $1 AND nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant')",
     );
     let row = row.bind(account.as_slice()).fetch_one(&mut db).await.map_err(unavailable)?;
-    let open: i64 = row.try_get("open").map_err(unavailable)?;
+    let open: i64 = row.try_get("many").map_err(unavailable)?;
     Ok(open.unsigned_abs())
 }

@@ -36,6 +36,7 @@ pub use drill::Drilled;
 pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
 pub use worker::conformance::{Report, Rule, Trial, Verdict, conformance};
+pub use worker::destroy::destroy;
 pub use worker::drill::drill as drill_token;
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
 pub use worker::run as run_worker;

@@ -1,6 +1,7 @@
 //! `chancery keys`: what an operator does with keys, on real tokens.
 
 mod conformance;
+mod destroy;
 mod drill;
 
 use crate::kit::{LABEL, TestToken, World, softhsm_module};

@@ -36,7 +36,7 @@ pub(super) fn on_record(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if !ledger::in_use(&config.ledger.path)? {
         let note = Note::Key(used.clone());
-        return Ok(runtime.block_on(ledger::note_offline(&config.ledger.path, Clock::system(), &note))?);
+        return Ok(runtime.block_on(ledger::note_offline(&config.ledger, Clock::system(), &note))?);
     }
     if !admin.has_certificate() {
         anyhow::bail!(

@@ -1,8 +1,27 @@
 //! Taking a key out of a token, for good.
 
+use alloy_primitives::Address;
 use cryptoki::error::Error;
 use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
+
+use crate::signer::worker::keys::{KeyError, TokenAccess, session, token};
+use crate::signer::worker::prove::{private_key, public_address};
+
+/// Destroys the one key of this label, if it is still the one that was meant: `address` is what was shown of it.
+pub fn destroy(access: &TokenAccess, label: &str, address: Option<Address>) -> Result<(), KeyError> {
+    let session = session(access)?;
+    let unclear = |error: &dyn std::fmt::Display| KeyError::Token(error.to_string());
+    let key = private_key(&session, label).map_err(|error| unclear(&error))?;
+    if public_address(&session, key).map_err(token)? != address {
+        return Err(unclear(&"the key is another than before; nothing was destroyed"));
+    }
+    destroy_pair(&session, key).map_err(token)?;
+    match private_key(&session, label) {
+        Ok(_) => Err(unclear(&"the token says that it destroyed the key, and still has it")),
+        Err(_) => Ok(()),
+    }
+}
 
 /// Destroys a private key, and the public key that belongs to it.
 pub(super) fn destroy_pair(session: &Session, private: ObjectHandle) -> Result<(), Error> {

@@ -6,7 +6,7 @@
 
 mod attributes;
 pub(super) mod conformance;
-mod destroy;
+pub(super) mod destroy;
 pub(super) mod drill;
 mod errors;
 pub(super) mod keys;
