@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::config::Profile;
 use crate::signer::latch;
+use crate::signer::pin::Pin;
 use crate::signer::protocol::{Class, Status};
 use crate::signer::worker::attributes::SECP256K1;
 use crate::signer::worker::errors::{class_of_login, said};
@@ -151,18 +152,18 @@ fn born_here(session: &Session, key: ObjectHandle) -> bool {
 }
 
 fn session(access: &TokenAccess) -> Result<Session, KeyError> {
+    let source = Pin::File(access.pin_file.clone());
     if let Some(latch) = &access.latch
-        && let Some(why) =
-            latch::closed(latch, &access.pin_file).map_err(|e| KeyError::Token(e.to_string()))?
+        && let Some(why) = latch::closed(latch, &source).map_err(|e| KeyError::Token(e.to_string()))?
     {
         return Err(KeyError::Latched(why));
     }
-    let pin = read_pin(&access.pin_file, access.profile.pin_form).map_err(status)?;
+    let pin = read_pin(&source, access.profile.pin_form).map_err(status)?;
     let module = load(&access.module).map_err(status)?;
     let slot = find(&module, &access.label, access.serial.as_deref()).map_err(status)?;
     let session = module.open_rw_session(slot).map_err(token)?;
     if let Some(latch) = &access.latch {
-        log_in_once(&session, &pin, &access.pin_file, latch).map_err(|refused| match refused {
+        log_in_once(&session, &pin, &source, latch).map_err(|refused| match refused {
             Status::Latched(why) => KeyError::Pin(why),
             other => status(other),
         })?;
