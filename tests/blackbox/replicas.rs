@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use crate::kit::{Client, Gateway, Process, Server, World, eventually, free_port};
+use crate::kit::{Client, Fault, Gateway, Process, Server, World, eventually, free_port};
 
 /// A gateway whose ledger is in a database.
 struct Shared {
@@ -42,6 +42,10 @@ impl Shared {
 
     /// What is true in the end: every payment is mined once, nothing else is, and the chain of rows holds.
     async fn is_whole(&self, payments: u64, promised: &BTreeSet<String>) {
+        self.is_whole_at(payments, promised, self.gateway.world.address()).await;
+    }
+
+    async fn is_whole_at(&self, payments: u64, promised: &BTreeSet<String>, asked: SocketAddr) {
         let node = self.gateway.node();
         eventually("every payment is mined", async || {
             (node.mined(self.gateway.treasury()).await >= payments).then_some(())
@@ -49,7 +53,7 @@ impl Shared {
         .await;
         assert_eq!(node.mined(self.gateway.treasury()).await, payments, "not one more");
         assert_eq!(promised.len().try_into(), Ok(payments), "a hash each");
-        let trader = self.gateway.client("trader");
+        let trader = self.trader(asked);
         for hash in promised {
             let receipt = trader.call("eth_getTransactionReceipt", json!([hash])).await.unwrap();
             assert_eq!(receipt["status"], "0x1", "{hash}");
@@ -155,6 +159,19 @@ async fn inv_01_a_replica_that_was_stopped_sends_nothing_when_it_goes_on() {
     let (mut hashes, others) = tokio::join!(futures_util::future::join_all(running), stopped);
     hashes.extend(others);
     shared.is_whole(12, &hashes.into_iter().collect()).await;
+}
+
+/// What the leading replica recorded and could not send is sent by another, once the lead is its own.
+#[tokio::test]
+async fn inv_13_the_work_of_a_replica_that_died_is_adopted() {
+    let mut shared = Shared::start(Server::shared(), free_port()).await;
+    shared.gateway.node().fail("eth_sendRawTransaction", Fault::Drop);
+    let two = shared.gateway.replica("two").await;
+    let hash = shared.gateway.client("trader").send(shared.payment(1)).await.unwrap();
+    shared.gateway.kill().await;
+    shared.gateway.node().heal();
+    let next = insist(|| shared.trader(two.address), shared.payment(2), "next".to_owned()).await;
+    shared.is_whole_at(2, &[hash.as_str().unwrap().to_owned(), next].into(), two.address).await;
 }
 
 #[tokio::test]

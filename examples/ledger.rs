@@ -1,0 +1,231 @@
+//! What the ledger costs, for `scripts/bench ledger`: reservations and records as fast as they are answered, against
+//! single rows that are committed one after the other in the same database. Not part of the program; it prints one line of
+//! JSON.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a tool for measuring may stop where it stands, and says what it found"
+)]
+
+#[allow(dead_code, reason = "each of the programs that include this file uses a part of it")]
+#[path = "../src/ledger/tests/server.rs"]
+mod server;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256};
+use chancery::clock::Clock;
+use chancery::config::{self, Client};
+use chancery::identity::{AccountCaller, Caller, RequestId};
+use chancery::ledger::{self, Claim, Final, Ledger, Location, Outcome, Purpose};
+use chancery::policy::{Policy, World};
+use chancery::secret::SecretUrl;
+use chancery::transaction::{Quote, QuotedFees, Request, Tx, address_of_point};
+use clap::{Parser, ValueEnum};
+use k256::ecdsa::SigningKey;
+use serde_json::json;
+use server::Server;
+use sqlx::{AnyConnection, Connection as _};
+use tokio::time::Instant;
+
+const CHAIN: u64 = 31337;
+
+/// Each task has an account of its own: nonces are not what is measured.
+#[derive(Parser)]
+struct Bench {
+    #[arg(long, value_enum)]
+    store: Store,
+    /// On the disk that is measured
+    #[arg(long)]
+    folder: std::path::PathBuf,
+    #[arg(long, default_value_t = 1)]
+    replicas: usize,
+    #[arg(long, default_value_t = 64)]
+    tasks: usize,
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Store {
+    Sqlite,
+    Postgres,
+}
+
+struct Desk {
+    policy: Arc<Policy>,
+    clients: Vec<(SigningKey, Address)>,
+    client: Arc<Client>,
+}
+
+impl Desk {
+    fn new(folder: &Path, tasks: usize) -> Self {
+        let account = |number: usize| {
+            let mut seed = [7; 32];
+            seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            let key = SigningKey::from_slice(&seed).unwrap();
+            let address = address_of_point(key.verifying_key().to_encoded_point(false).as_bytes()).unwrap();
+            (key, address)
+        };
+        let clients: Vec<_> = (1..=tasks).map(account).collect();
+        let client = Client {
+            name: "bench".to_owned(),
+            identity: "bench".to_owned(),
+            role: None,
+            person: None,
+            accounts: clients.iter().map(|(_, address)| *address).collect(),
+            origins: Vec::new(),
+            repeat_window: None,
+        };
+        let named = clients.iter().enumerate().map(|(number, (_, address))| (format!("a{number}"), *address));
+        let world = World { chain: CHAIN, accounts: named.collect(), clients: vec![client.clone()] };
+        let policies = folder.join("policies");
+        std::fs::create_dir_all(&policies).unwrap();
+        let rule = "[[rule]]\nid = \"all\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 31337\nclients = [\"any\"]\n\
+                    from = [\"any\"]\nto = [\"any\"]\ncall = \"any\"\nvalue = { max = \"1 ether\" }\n\
+                    execution_fee = { max = \"1 ether\" }\n";
+        std::fs::write(policies.join("main.toml"), rule).unwrap();
+        let policy = Arc::new(Policy::load(&policies, &world).unwrap());
+        Self { policy, clients, client: Arc::new(client) }
+    }
+
+    fn caller(&self, account: Address) -> AccountCaller {
+        Caller::new(Arc::clone(&self.client), RequestId::random().unwrap()).for_account(account).unwrap()
+    }
+
+    /// A transaction from its reservation to its end. How long it was kept from being sent.
+    async fn send(&self, ledger: &Ledger, (key, account): &(SigningKey, Address), mined: u64) -> Duration {
+        let params = format!(r#"[{{"from":"{account}","to":"{account}","gas":"0x5208","value":"0x1"}}]"#);
+        let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 107 };
+        let quote = Quote { chain_id: CHAIN, mined, gas: None, fees: Some(fees) };
+        let filled = Request::parse(Some(&params)).unwrap().fill(&quote, None).unwrap();
+        let permitted = self.policy.decide::<Tx>(&self.caller(*account), filled).unwrap();
+        let began = Instant::now();
+        let Claim::Fresh(reserved) = ledger.reserve(permitted, Purpose::Send).await.unwrap() else {
+            panic!("known already")
+        };
+        let waited = began.elapsed();
+        let (signature, _) = key.sign_prehash_recoverable(reserved.digest().as_slice()).unwrap();
+        let signed = reserved.seal(&signature.to_bytes().into()).unwrap();
+        let began = Instant::now();
+        let recorded = ledger.record(signed).await.unwrap();
+        let waited = waited + began.elapsed();
+        ledger.outcome(recorded.id(), Outcome::Accepted).await.unwrap();
+        ledger.settled(recorded.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();
+        waited
+    }
+}
+
+fn config(path: &Path, url: Option<&str>) -> config::Ledger {
+    config::Ledger {
+        path: path.to_owned(),
+        url: url.map(|url| SecretUrl::parse_database(url).unwrap()),
+        max_open: 64,
+        fill_gaps: None,
+        min_free: 0,
+        show_pause_reason: false,
+        keys_kept: Duration::from_secs(86_400),
+    }
+}
+
+/// One row, one commit, one after the other: what a disk and a database can do.
+async fn single_rows(url: &str, session: &'static str, seconds: u64) -> f64 {
+    let mut db = AnyConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(session).execute(&mut db).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE bare (at BIGINT NOT NULL, what TEXT NOT NULL)")
+        .execute(&mut db)
+        .await
+        .unwrap();
+    let (began, mut count) = (Instant::now(), 0_i64);
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let row =
+            sqlx::query("INSERT INTO bare (at, what) VALUES ($1, $2)").bind(count).bind("x".repeat(500));
+        row.execute(&mut db).await.unwrap();
+        count += 1;
+    }
+    count as f64 / began.elapsed().as_secs_f64()
+}
+
+fn resident_mb() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or_default() / 1024.0
+}
+
+#[tokio::main]
+async fn main() {
+    let bench = Bench::parse();
+    let desk = Arc::new(Desk::new(&bench.folder, bench.tasks));
+    let server = matches!(bench.store, Store::Postgres).then(Server::start);
+    let url = server.as_ref().map(|server| server.url(&server.database()));
+    let mut ledgers = Vec::new();
+    for number in 0..bench.replicas {
+        let config = config(&bench.folder.join(format!("ledger{number}.sqlite")), url.as_deref());
+        let ledger = Ledger::open(&config, Duration::from_secs(6), Clock::system()).await.unwrap();
+        ledger.activate(Arc::clone(&desk.policy)).await.unwrap();
+        ledgers.push(ledger);
+    }
+    let bare = if let Some(server) = &server {
+        single_rows(&server.url(&server.database()), "SELECT 1", bench.seconds).await
+    } else {
+        let file = format!("sqlite:{}?mode=rwc", bench.folder.join("bare.sqlite").display());
+        let session = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
+        single_rows(&file, session, bench.seconds).await
+    };
+    let before = resident_mb();
+    let until = Instant::now() + Duration::from_secs(bench.seconds);
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..bench.tasks)
+        .map(|number| {
+            let (desk, ledger) = (Arc::clone(&desk), ledgers[number % ledgers.len()].clone());
+            tokio::spawn(async move {
+                let mut waited = Vec::new();
+                while Instant::now() < until {
+                    let mined = waited.len() as u64;
+                    waited.push(desk.send(&ledger, &desk.clients[number], mined).await);
+                }
+                waited
+            })
+        })
+        .collect();
+    let mut waited = Vec::new();
+    for task in tasks {
+        waited.extend(task.await.unwrap());
+    }
+    let took = began.elapsed();
+    let after = resident_mb();
+    for ledger in ledgers {
+        ledger.close().await;
+    }
+    waited.sort();
+    let percentile =
+        |share: usize| waited[(waited.len() * share / 100).min(waited.len() - 1)].as_secs_f64() * 1000.0;
+    let at = match &url {
+        Some(url) => Location::Server(SecretUrl::parse_database(url).unwrap()),
+        None => Location::File(bench.folder.join("ledger0.sqlite")),
+    };
+    let began = Instant::now();
+    let verified = ledger::verify(&at).await.unwrap().unwrap();
+    let figures = json!({
+        "count": waited.len(),
+        "per_second": waited.len() as f64 / took.as_secs_f64(),
+        "bare_per_second": bare,
+        "p50_ms": percentile(50),
+        "p99_ms": percentile(99),
+        "rows": verified.rows,
+        "verified_per_second": verified.rows as f64 / began.elapsed().as_secs_f64(),
+        "memory_before_mb": before,
+        "memory_after_mb": after,
+        "head": B256::to_string(&verified.head),
+    });
+    println!("{figures}");
+}
