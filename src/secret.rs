@@ -1,6 +1,9 @@
 //! What must not be seen: node URLs that carry keys, and files that hold PINs and passwords.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
@@ -65,16 +68,55 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
+/// No PIN and no password is longer.
+const LONGEST: usize = 4096;
+
 /// Reads a PIN or a password from a file: its first line, without the line's end.
-pub fn read_file(path: &Path) -> std::io::Result<SecretString> {
-    let whole = Zeroizing::new(std::fs::read_to_string(path)?);
-    let line = whole.lines().next().unwrap_or_default();
-    Ok(SecretString::from(line))
+pub fn read_file(path: &Path) -> io::Result<SecretString> {
+    let mut file = File::open(path)?;
+    first_line(|rest, _| file.read(rest))
+}
+
+/// The same from a file that is open, from its beginning, wherever others have read to.
+pub fn read_open(file: &File) -> io::Result<SecretString> {
+    first_line(|rest, read| file.read_at(rest, u64::try_from(read).unwrap_or(u64::MAX)))
+}
+
+fn first_line(mut more_of: impl FnMut(&mut [u8], usize) -> io::Result<usize>) -> io::Result<SecretString> {
+    // As large as it may ever become: what grows leaves copies behind.
+    let mut whole = Zeroizing::new(vec![0; LONGEST]);
+    let mut read = 0_usize;
+    while let Some(rest) = whole.get_mut(read..).filter(|rest| !rest.is_empty()) {
+        match more_of(rest, read) {
+            Ok(0) => break,
+            Ok(more) => read = read.saturating_add(more),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if read == LONGEST {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long for a secret of one line"));
+    }
+    let text = std::str::from_utf8(whole.get(..read).unwrap_or_default());
+    let text = text.map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is no text"))?;
+    Ok(SecretString::from(text.lines().next().unwrap_or_default()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
+
+    #[test]
+    fn a_secret_is_the_first_line_of_its_file_however_often_it_is_read() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"1234\r\nremark\n").unwrap();
+        for _ in 0..2 {
+            assert_eq!(read_open(&file).unwrap().expose_secret(), "1234");
+        }
+        file.write_all(&[b'x'; 5000]).unwrap();
+        assert_eq!(read_open(&file).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
 
     #[test]
     fn inv_07_a_url_is_shown_without_its_secrets() {

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::cmd::doctor::finding::{Finding, State};
 use crate::cmd::{Context, Done, Success};
 use crate::config::Config;
+use crate::signer::Pins;
 
 /// Try each thing that can be wrong, in order, with its fix
 #[derive(Debug, clap::Args)]
@@ -37,6 +38,7 @@ impl Doctor {
                 "`deploy/chancery.example.toml` explains every key",
             )])?,
             Ok(config) => {
+                let pins = Pins::take(&config);
                 tell(vec![Finding::ok("configuration", config.file.display())])?;
                 tell(certificates::check(&config, &clock))?;
                 tell(files::secrets(&config))?;
@@ -44,7 +46,7 @@ impl Doctor {
                 tell(files::policy(&config))?;
                 tell(files::ledger(&config))?;
                 let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-                tell(runtime.block_on(services::tokens(&config)))?;
+                tell(runtime.block_on(services::tokens(&config, pins)))?;
                 tell(runtime.block_on(services::drills(&config, clock.clone())))?;
                 tell(runtime.block_on(services::node(&config, clock)))?;
                 tell(services::ports(&config))?;

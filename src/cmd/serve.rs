@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use alloy_primitives::keccak256;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use crate::methods::{self, App, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{Policy, World};
 use crate::rpc::Rpc;
-use crate::signer::Signer;
+use crate::signer::{Pins, Signer};
 use crate::upstream::{self, Upstream};
 
 /// Run the gateway
@@ -37,12 +37,18 @@ impl Serve {
     pub fn run(self, context: &Context) -> Done {
         start_log(&self.log, context.json())?;
         let config = Config::load(context.config())?;
+        // Before anything else is opened.
+        let pins = Pins::take(&config)?;
+        harden()?;
         raise_open_files(&config);
-        tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(context, config))
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?
+            .block_on(serve(context, config, pins))
     }
 }
 
-async fn serve(context: &Context, config: Config) -> Done {
+async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     let clock = Clock::system();
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -60,7 +66,7 @@ async fn serve(context: &Context, config: Config) -> Done {
     )?;
     ledger.note(configuration(&config)).await?;
     ledger.activate(Arc::clone(&policy)).await?;
-    let signer = Signer::start(&config, std::env::current_exe()?).await?;
+    let signer = Signer::start(&config, std::env::current_exe()?, &pins).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
 
     let checkpoints = config.audit.as_ref().map(|audit| {
@@ -176,6 +182,14 @@ fn client_of(person: &Person) -> Arc<Client> {
             repeat_window: None,
         }),
     }
+}
+
+/// The key of the listener is in this process, and so are signatures that have not left yet: no core dump has them, and
+/// no other process of this user may look.
+fn harden() -> anyhow::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
 }
 
 /// Each connection is a file descriptor, and most systems begin with 1024 of them: fewer than connections may be open.

@@ -10,8 +10,9 @@ pub mod units;
 mod written;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
@@ -131,6 +132,8 @@ pub struct Signer {
     pub allow_software_keys: bool,
     /// From the reservation to its signature; past it the reservation is void.
     pub deadline: Duration,
+    /// Whose processes the workers are, where a token does not say another.
+    pub user: Option<String>,
     /// How many calls into the module may hang before its worker is killed.
     pub max_stuck: usize,
     /// How often each backup is to be proved by a drill.
@@ -211,7 +214,7 @@ pub enum OperatorRole {
     Approver,
 }
 
-/// A PKCS#11 token. Its PIN is read from `pin_file` by the worker process alone.
+/// A PKCS#11 token. Its PIN is read by the worker process alone.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub name: String,
@@ -220,12 +223,29 @@ pub struct Token {
     pub module: PathBuf,
     pub label: String,
     pub serial: Option<String>,
-    pub pin_file: PathBuf,
+    pub pin: PinSource,
+    /// The file and line that say so, for mistakes that only show at the start.
+    pub pin_place: String,
+    /// Whose process the worker is, where it is not ours.
+    pub user: Option<String>,
     pub sessions: usize,
     /// Where it stands; tokens of one account had better stand at several.
     pub site: Option<String>,
     /// Set for the worker process only, for modules that are configured by it (`SOFTHSM2_CONF`).
     pub environment: BTreeMap<String, String>,
+}
+
+/// Where a token's PIN stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinSource {
+    File(PathBuf),
+    /// A file that whoever started us opened for us.
+    Descriptor(i32),
+    /// Of systemd, by its name; in this folder, where there is one.
+    Credential {
+        name: String,
+        folder: Option<PathBuf>,
+    },
 }
 
 /// A key, pinned to its address.
@@ -263,6 +283,30 @@ pub enum Order {
     /// The others only where the first fails.
     PrimaryBackup,
     RoundRobin,
+}
+
+impl PinSource {
+    /// A path that names it in this very process. Where systemd did not start it there is no credential, and the path
+    /// says why.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::File(file) => file.clone(),
+            Self::Descriptor(number) => PathBuf::from(format!("/dev/fd/{number}")),
+            Self::Credential { name, folder } => {
+                folder.as_deref().unwrap_or(Path::new("$CREDENTIALS_DIRECTORY")).join(name)
+            }
+        }
+    }
+}
+
+impl fmt::Display for PinSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "the PIN file {}", file.display()),
+            Self::Descriptor(number) => write!(f, "the PIN's descriptor {number}"),
+            Self::Credential { name, .. } => write!(f, "the PIN credential `{name}`"),
+        }
+    }
 }
 
 impl Config {

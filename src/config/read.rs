@@ -2,6 +2,7 @@
 
 mod audit;
 mod ledger;
+mod token;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -18,7 +19,7 @@ use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
     Account, Admin, AutoBump, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Limits,
-    OWN_NAME, Operator, OperatorRole, Order, Profile, Signer, Token, units,
+    OWN_NAME, Operator, OperatorRole, Order, Signer, Token, units,
 };
 use crate::secret::{self, SecretUrl};
 use crate::transaction::address;
@@ -51,7 +52,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Reader<'_> {
     fn config(&self, written: written::File) -> Read<Config> {
-        let tokens = written.token.into_iter().map(|t| self.token(t)).collect::<Read<Vec<_>>>()?;
+        let signer = self.signer(&written.signer)?;
+        let tokens = written
+            .token
+            .into_iter()
+            .map(|t| self.token(t, signer.user.as_ref()))
+            .collect::<Read<Vec<_>>>()?;
         let accounts =
             written.account.into_iter().map(|a| self.account(a, &tokens)).collect::<Read<Vec<Account>>>()?;
         let keys_kept = self.duration(written.ledger.keys_kept.as_ref(), DAY)?;
@@ -66,7 +72,6 @@ impl Reader<'_> {
         self.unique("[[account]] address", accounts.iter().map(|a| &a.address))?;
         self.unique("name of [[client]] or [[operator]]", names(&clients, &operators))?;
         self.unique("identity of [[client]] or [[operator]]", identities(&clients, &operators))?;
-        let signer = self.signer(&written.signer)?;
         if !signer.allow_software_keys
             && let Some(account) = accounts.iter().find(|a| matches!(a.key, KeySource::Keystore { .. }))
         {
@@ -177,6 +182,7 @@ impl Reader<'_> {
         Ok(Signer {
             allow_software_keys: written.allow_software_keys,
             deadline: self.duration(written.deadline.as_ref(), Duration::from_secs(6))?,
+            user: written.user.as_ref().map(|user| self.name(user)).transpose()?,
             max_stuck: written.max_stuck.unwrap_or(8),
             drill_every: self.duration(written.drill_every.as_ref(), DAY.saturating_mul(90))?,
         })
@@ -248,34 +254,6 @@ impl Reader<'_> {
         };
         let name = self.name(&written.name)?;
         Ok(Operator { name, identity: written.identity.into_inner(), role, person: written.person })
-    }
-
-    fn token(&self, written: written::Token) -> Read<Token> {
-        let profile = self.profile(written.profile.as_ref())?;
-        let sessions = written.sessions.unwrap_or(profile.sessions);
-        if sessions == 0 {
-            return Err(self.at(&written.name.span(), "`sessions` must be at least 1"));
-        }
-        Ok(Token {
-            name: self.name(&written.name)?,
-            profile,
-            module: self.path(&written.module),
-            label: written.label.into_inner(),
-            serial: written.serial.map(Text::into_inner),
-            pin_file: self.path(&written.pin_file),
-            sessions,
-            site: written.site.as_ref().map(|site| self.name(site)).transpose()?,
-            environment: written.environment,
-        })
-    }
-
-    fn profile(&self, written: Option<&Text>) -> Read<&'static Profile> {
-        let Some(name) = written else { return Ok(Profile::generic()) };
-        Profile::named(name.get_ref()).ok_or_else(|| {
-            let known: Vec<&str> = Profile::all().iter().map(|profile| profile.name.as_str()).collect();
-            let what = format!("there is no profile `{}`; there are {}", name.get_ref(), known.join(", "));
-            self.at(&name.span(), what)
-        })
     }
 
     fn account(&self, written: written::Account, tokens: &[Token]) -> Read<Account> {
@@ -448,6 +426,12 @@ accounts = ["treasury"]
                 22,
                 "no profile `lunar`; there are generic, softhsm2, luna",
             ),
+            ("pin_file = \"pin\"", "", 20, "needs `pin_file`, `pin_fd` or `pin_credential`"),
+            ("pin_file", "pin_fd = 5\npin_file", 23, "exclude each other"),
+            ("pin_file =", "pin_fd = 5\npin_credential =", 24, "exclude each other"),
+            ("pin_file = \"pin\"", "pin_fd = 2", 23, "standard input"),
+            ("pin_file = \"pin\"", "pin_fd = -1", 23, "3 or more"),
+            ("pin_file = \"pin\"", "pin_credential = \"../pin\"", 23, "no `/`"),
             ("token = \"main\"", "token = \"main\"\nbackups = [\"other\"]", 29, "no [[token]] named `other`"),
             ("token = \"main\"", "token = \"main\"\nbackups = [\"main\"]", 29, "twice"),
             ("token = \"main\"", "token = \"main\"\norder = \"any\"", 29, "expected `primary-backup`"),

@@ -96,6 +96,7 @@ pub(super) struct Signer {
     #[serde(default)]
     pub allow_software_keys: bool,
     pub deadline: Option<Text>,
+    pub user: Option<Text>,
     pub max_stuck: Option<usize>,
     pub drill_every: Option<Text>,
 }
@@ -147,7 +148,10 @@ pub(super) struct Token {
     pub module: Text,
     pub label: Text,
     pub serial: Option<Text>,
-    pub pin_file: Text,
+    pub pin_file: Option<Text>,
+    pub pin_fd: Option<Spanned<i32>>,
+    pub pin_credential: Option<Text>,
+    pub user: Option<Text>,
     pub sessions: Option<usize>,
     pub site: Option<Text>,
     #[serde(default)]

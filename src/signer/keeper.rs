@@ -2,22 +2,18 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdStream;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::signer::count::Counter;
+use crate::signer::launch::Launch;
 use crate::signer::link::TokenState;
 use crate::signer::protocol::{Class, Frame, MAX_FRAME, Report, Settings, SourceSetting, Status};
 use crate::signer::queue::{Job, Queue};
@@ -54,7 +50,7 @@ const LONGEST_AFTER_READY: Duration = Duration::from_secs(1);
 /// One for each token, for as long as the gateway runs.
 pub(super) struct Keeper {
     pub settings: Settings,
-    pub executable: PathBuf,
+    pub launch: Launch,
     pub queue: Arc<Queue>,
     pub counter: Arc<Counter>,
     pub tell: watch::Sender<TokenState>,
@@ -219,7 +215,7 @@ impl Keeper {
     /// A worker that is ready, with how many sessions it has.
     async fn start(&self) -> Result<(Child, OwnedReadHalf, OwnedWriteHalf, usize), TokenState> {
         let down = |why: &dyn fmt::Display| TokenState::Down(why.to_string());
-        let (child, stream) = self.spawn().map_err(|e| down(&e))?;
+        let (child, stream) = self.launch.worker(&self.settings).map_err(|e| down(&e))?;
         let (mut from, mut to) = stream.into_split();
         let mut out = Vec::new();
         Frame::Settings(serde_json::to_vec(&self.settings).map_err(|e| down(&e))?).write(&mut out);
@@ -249,21 +245,6 @@ impl Keeper {
             }
             SourceSetting::Keystores { .. } => DECRYPTION,
         }
-    }
-
-    /// The socketpair's other end is the worker's standard input: nothing about the token is in its arguments.
-    fn spawn(&self) -> std::io::Result<(Child, UnixStream)> {
-        let (ours, theirs) = StdStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let child = Command::new(&self.executable)
-            .arg("signer-worker")
-            .env_clear()
-            .envs(&self.settings.environment)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()?;
-        Ok((child, UnixStream::from_std(ours)?))
     }
 }
 

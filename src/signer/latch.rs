@@ -6,11 +6,15 @@
 //! the last accepted PIN's file looked like (not what stood in it) is remembered beside the latch: with that very file,
 //! an attempt that was only interrupted is made once more.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::OFlags;
+
+use crate::signer::pin::Pin;
 
 /// What stands in a latch while the token is asked.
 const TRYING: &str = "the process ended while it logged in";
@@ -29,9 +33,37 @@ pub(super) fn is_quiet() -> bool {
     ATTEMPT.try_lock().is_ok()
 }
 
-/// Where a token's latch lies, beside the ledger.
+/// Where a token's latch lies: beside the ledger, or in its worker's own folder there, once there is one.
 pub fn path(state: &Path, token: &str) -> PathBuf {
-    state.join(format!("{token}.pin-latch"))
+    let own = folder(state, token);
+    let folder = if own.is_dir() { &own } else { state };
+    folder.join(format!("{token}.pin-latch"))
+}
+
+fn folder(state: &Path, token: &str) -> PathBuf {
+    state.join(format!("{token}.worker"))
+}
+
+/// Makes the folder in which a worker of another user writes its latch, and takes along what was latched before.
+pub(super) fn give_to(state: &Path, token: &str, user: u32, group: u32) -> io::Result<PathBuf> {
+    let (before, own) = (path(state, token), folder(state, token));
+    match DirBuilder::new().recursive(true).mode(0o700).create(&own) {
+        Err(error) if !own.is_dir() => return Err(error),
+        _ => {}
+    }
+    let latch = path(state, token);
+    for (from, to) in [(accepted(&before), accepted(&latch)), (before, latch.clone())] {
+        if from != to && from.exists() {
+            std::fs::rename(from, &to)?;
+        }
+        if to.exists() {
+            lchown(&to, Some(user), Some(group))?;
+        }
+    }
+    lchown(&own, Some(user), Some(group))?;
+    sync_folder(&latch)?;
+    sync_folder(&own)?;
+    Ok(latch)
 }
 
 /// Why the latch is closed, if it is.
@@ -40,13 +72,13 @@ pub(super) fn reason(latch: &Path) -> io::Result<Option<String>> {
 }
 
 /// The same, for a PIN in this file: an attempt that was interrupted does not count against one that was right before.
-pub(super) fn closed(latch: &Path, pin_file: &Path) -> io::Result<Option<String>> {
+pub(super) fn closed(latch: &Path, pin: &Pin) -> io::Result<Option<String>> {
     let why = reason(latch)?;
     if why.as_deref() != Some(TRYING) {
         return Ok(why);
     }
     let accepted = read(&accepted(latch))?;
-    let same = accepted.is_some_and(|accepted| looks(pin_file).is_ok_and(|looks| looks == accepted));
+    let same = accepted.is_some_and(|accepted| looks(pin).is_ok_and(|looks| looks == accepted));
     Ok(if same { None } else { why })
 }
 
@@ -63,8 +95,8 @@ pub(super) fn refuse(latch: &Path, why: &str) -> io::Result<()> {
 }
 
 /// The token took the PIN.
-pub(super) fn accept(latch: &Path, pin_file: &Path) -> io::Result<()> {
-    let looks = looks(pin_file)?;
+pub(super) fn accept(latch: &Path, pin: &Pin) -> io::Result<()> {
+    let looks = looks(pin)?;
     if read(&accepted(latch))?.as_ref() != Some(&looks) {
         write(&accepted(latch), &looks)?;
     }
@@ -92,8 +124,8 @@ fn accepted(latch: &Path) -> PathBuf {
 }
 
 /// What tells one content of a file from another without its content.
-fn looks(file: &Path) -> io::Result<String> {
-    let file = std::fs::metadata(file)?;
+fn looks(pin: &Pin) -> io::Result<String> {
+    let file = pin.metadata()?;
     let (seconds, nanos) = (file.mtime(), file.mtime_nsec());
     Ok(format!("{} {} {} {seconds}.{nanos:09}\n", file.dev(), file.ino(), file.len()))
 }
@@ -110,7 +142,15 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // Its folder may be another user's, who may not lead us elsewhere.
+    let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(no_link)
+        .open(path)?;
     writeln!(file, "{}", text.trim_end())?;
     file.sync_all()?;
     sync_folder(path)
@@ -151,8 +191,9 @@ mod tests {
     #[test]
     fn an_interrupted_login_is_made_once_more_with_a_pin_that_was_right_before() {
         let state = tempfile::tempdir().unwrap();
-        let (latch, pin) = (path(state.path(), "main"), state.path().join("pin"));
-        std::fs::write(&pin, "1234").unwrap();
+        let (latch, file) = (path(state.path(), "main"), state.path().join("pin"));
+        std::fs::write(&file, "1234").unwrap();
+        let pin = Pin::File(file.clone());
         // Never accepted: an interruption latches.
         close(&latch).unwrap();
         assert!(closed(&latch, &pin).unwrap().is_some());
@@ -167,12 +208,35 @@ mod tests {
         // Another PIN has no credit, nor has one that the token refused.
         accept(&latch, &pin).unwrap();
         close(&latch).unwrap();
-        std::fs::write(&pin, "12345").unwrap();
+        std::fs::write(&file, "12345").unwrap();
         assert!(closed(&latch, &pin).unwrap().is_some());
         accept(&latch, &pin).unwrap();
         refuse(&latch, "CKR_PIN_INCORRECT").unwrap();
         open(&latch).unwrap();
         close(&latch).unwrap();
         assert!(closed(&latch, &pin).unwrap().is_some());
+    }
+    #[test]
+    fn a_latch_that_is_given_to_another_user_stays_closed() {
+        let state = tempfile::tempdir().unwrap();
+        let before = path(state.path(), "main");
+        refuse(&before, "CKR_PIN_INCORRECT").unwrap();
+        let us = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        for _ in 0..2 {
+            let own = give_to(state.path(), "main", us.0, us.1).unwrap();
+            assert_eq!((path(state.path(), "main"), before.exists()), (own.clone(), false));
+            assert_eq!(reason(&own).unwrap().as_deref(), Some("CKR_PIN_INCORRECT"));
+        }
+        assert!(unlatch(state.path(), "main").unwrap());
+    }
+
+    #[test]
+    fn a_latch_that_is_a_link_to_elsewhere_is_not_written_through() {
+        let state = tempfile::tempdir().unwrap();
+        let (latch, other) = (path(state.path(), "main"), state.path().join("other"));
+        std::fs::write(&other, "untouched").unwrap();
+        std::os::unix::fs::symlink(&other, &latch).unwrap();
+        assert!(close(&latch).is_err());
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "untouched");
     }
 }

@@ -1,7 +1,6 @@
 //! The gateway's end of one token: takes requests in, and answers each within its deadline.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::signer::count::{Count, Counter};
 use crate::signer::keeper::Keeper;
+use crate::signer::launch::Launch;
 use crate::signer::protocol::{Settings, SourceSetting};
 use crate::signer::queue::{Answer, Job, Queue};
 use crate::signer::{SignError, StartError};
@@ -63,7 +63,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn start(settings: Settings, executable: PathBuf) -> Self {
+    pub(super) fn start(settings: Settings, launch: Launch) -> Self {
         let name: Arc<str> = settings.name.as_str().into();
         let sessions = match &settings.source {
             SourceSetting::Token { sessions, .. } => *sessions,
@@ -76,7 +76,7 @@ impl Link {
         let counter = Arc::<Counter>::default();
         let keeper = Keeper {
             settings,
-            executable,
+            launch,
             queue: Arc::clone(&queue),
             counter: Arc::clone(&counter),
             tell,

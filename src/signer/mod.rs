@@ -11,7 +11,9 @@ mod drill;
 mod group;
 mod keeper;
 mod latch;
+mod launch;
 mod link;
+mod pin;
 mod protocol;
 mod queue;
 mod worker;
@@ -27,7 +29,7 @@ use alloy_primitives::{Address, B256, keccak256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Account, Config, KeySource, Order};
+use crate::config::{Account, Config, KeySource, Order, PinSource};
 use crate::ledger::{Reserved, Signed};
 use crate::transaction::{Kind, NotOurs, recover};
 
@@ -35,6 +37,7 @@ pub use count::Count;
 pub use drill::Drilled;
 pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
+pub use pin::Pins;
 pub use worker::conformance::{Report, Rule, Trial, Verdict, conformance};
 pub use worker::destroy::destroy;
 pub use worker::drill::drill as drill_token;
@@ -42,6 +45,7 @@ pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, l
 pub use worker::run as run_worker;
 
 use group::{Group, at_one_site, share};
+use launch::{Ids, Launch};
 use link::Link;
 use protocol::{KeySetting, Settings, SourceSetting};
 
@@ -106,15 +110,16 @@ impl Signer {
     ///
     /// A token that is down is tried again and again; one that is there and holds another key than the
     /// configuration pins ends the start.
-    pub async fn start(config: &Config, executable: PathBuf) -> Result<Self, StartError> {
+    pub async fn start(config: &Config, executable: PathBuf, pins: &Pins) -> Result<Self, StartError> {
         let state = config.ledger.path.parent().unwrap_or(Path::new(".")).to_owned();
         let (mut links, mut groups) = (Vec::new(), groups_of(config));
         let mut seats = HashMap::new();
-        for settings in settings_of(config, &state) {
+        for mut settings in settings_of(config, &state) {
+            let launch = launch(config, &state, &mut settings, &executable, pins)?;
             for key in &settings.keys {
                 seats.insert((key.address, settings.name.clone()), (links.len(), key.number));
             }
-            links.push(Link::start(settings, executable.clone()));
+            links.push(Link::start(settings, launch));
         }
         // The primary first, in the order of the configuration.
         for account in &config.accounts {
@@ -272,6 +277,28 @@ fn alarm(link: &Link, life: u64, error: NotOurs) -> SignError {
     SignError::BadSignature { token }
 }
 
+/// As whom a worker is started, and with what. Another user's worker writes its latch in a folder of its own.
+fn launch(
+    config: &Config,
+    state: &Path,
+    settings: &mut Settings,
+    executable: &Path,
+    pins: &Pins,
+) -> Result<Launch, StartError> {
+    let token = config.token(&settings.name);
+    let user = token.map_or(config.signer.user.as_ref(), |token| token.user.as_ref());
+    let as_user = user.map(|user| Ids::of(user)).transpose()?;
+    if let (Some(ids), SourceSetting::Token { latch, .. }) = (as_user, &mut settings.source) {
+        *latch = latch::give_to(state, &settings.name, ids.user, ids.group).map_err(|error| {
+            StartError(format!(
+                "token {}: the folder of its PIN latch cannot be made: {error}",
+                settings.name
+            ))
+        })?;
+    }
+    Ok(Launch { executable: executable.to_owned(), as_user, pin: pins.of(&settings.name) })
+}
+
 /// What each worker is told: a token with its keys, or all keystore files together.
 fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
     let keys = |wanted: &dyn Fn(&Account) -> Option<String>| -> Vec<KeySetting> {
@@ -288,7 +315,10 @@ fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
             module: token.module.clone(),
             label: token.label.clone(),
             serial: token.serial.clone(),
-            pin_file: token.pin_file.clone(),
+            pin_file: match &token.pin {
+                PinSource::File(file) => Some(file.clone()),
+                PinSource::Descriptor(_) | PinSource::Credential { .. } => None,
+            },
             pin_form: token.profile.pin_form,
             latch: latch::path(state, &token.name),
             sessions: token.sessions,

@@ -45,7 +45,8 @@ pub(super) enum SourceSetting {
         module: PathBuf,
         label: String,
         serial: Option<String>,
-        pin_file: PathBuf,
+        /// `None` where it comes over the socketpair, open.
+        pin_file: Option<PathBuf>,
         /// A PIN that does not look so is not tried.
         pin_form: PinForm,
         latch: PathBuf,

@@ -18,6 +18,7 @@ mod doctor;
 mod faults;
 mod first_steps;
 mod idempotency;
+mod isolation;
 mod json;
 mod keys;
 mod keystore;

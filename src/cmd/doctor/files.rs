@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::cmd::doctor::finding::Finding;
-use crate::config::{Config, KeySource};
+use crate::config::{Config, KeySource, PinSource};
 use crate::ledger;
 use crate::policy::{Policy, World};
 use crate::signer;
@@ -66,7 +66,10 @@ pub fn secrets(config: &Config) -> Vec<Finding> {
                 Finding::failed("module", format_args!("token {}: {module}: {error}", token.name), fix)
             }
         });
-        findings.push(private("pin", &token.pin_file));
+        // The others are tried when the token is.
+        if let PinSource::File(file) = &token.pin {
+            findings.push(private("pin", file));
+        }
         let latch = signer::latch_path(state_folder(config), &token.name);
         if latch.exists() {
             findings.push(Finding::failed(
@@ -75,11 +78,7 @@ pub fn secrets(config: &Config) -> Vec<Finding> {
                     "token {}: this PIN was refused once, and is not tried again by itself",
                     token.name
                 ),
-                format_args!(
-                    "correct {}, then `chancery keys unlatch {}`",
-                    token.pin_file.display(),
-                    token.name
-                ),
+                format_args!("correct {}, then `chancery keys unlatch {}`", token.pin, token.name),
             ));
         }
     }

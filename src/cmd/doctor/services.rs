@@ -10,16 +10,22 @@ use crate::clock::Clock;
 use crate::cmd::doctor::finding::Finding;
 use crate::config::{Config, KeySource};
 use crate::ledger;
-use crate::signer::{SignError, Signer, TokenState};
+use crate::signer::{Pins, SignError, Signer, StartError, TokenState};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// Whether each token is there with the keys that the configuration pins, and each key signs.
-pub async fn tokens(config: &Config) -> Vec<Finding> {
+pub async fn tokens(config: &Config, pins: Result<Pins, StartError>) -> Vec<Finding> {
     if config.tokens.is_empty() && config.accounts.is_empty() {
         return Vec::new();
     }
+    let pins = match pins {
+        Ok(pins) => pins,
+        Err(why) => {
+            return vec![Finding::failed("pin", why, "docs/signer.md says how a PIN is handed over")];
+        }
+    };
     let started = match std::env::current_exe() {
-        Ok(executable) => Signer::start(config, executable).await.map_err(|error| error.to_string()),
+        Ok(executable) => Signer::start(config, executable, &pins).await.map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let signer = match started {

@@ -9,7 +9,7 @@ use crate::cmd::keys::which::{Which, account_of};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::{Account, Config, KeySource};
 use crate::ledger::{self, KeyUse};
-use crate::signer::{self, Drilled, Signer};
+use crate::signer::{self, Drilled, Pins, Signer};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Drill {
@@ -84,8 +84,9 @@ impl Drill {
                 Ok(answers)
             });
         }
+        let pins = Pins::take(config)?;
         let drilled = runtime.block_on(async {
-            let signer = Signer::start(config, std::env::current_exe()?).await?;
+            let signer = Signer::start(config, std::env::current_exe()?, &pins).await?;
             let mut drilled = Vec::with_capacity(accounts.len());
             for account in &accounts {
                 drilled.push((*account, signer.drill(account.address).await));

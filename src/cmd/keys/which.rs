@@ -87,7 +87,7 @@ pub(super) fn access_to(config: &Config, token: &Token) -> TokenAccess {
         module: token.module.clone(),
         label: token.label.clone(),
         serial: token.serial.clone(),
-        pin_file: token.pin_file.clone(),
+        pin_file: token.pin.path(),
         profile: token.profile,
         latch: Some(signer::latch_path(state_of(config), &token.name)),
     }

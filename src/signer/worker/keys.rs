@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::config::Profile;
 use crate::signer::latch;
+use crate::signer::pin::Pin;
 use crate::signer::protocol::{Class, Status};
 use crate::signer::worker::attributes::SECP256K1;
 use crate::signer::worker::errors::{class_of_login, said};
@@ -157,7 +158,7 @@ pub(super) fn born_here(session: &Session, key: ObjectHandle) -> bool {
 
 pub(super) fn session(access: &TokenAccess) -> Result<Session, KeyError> {
     not_latched(access)?;
-    let pin = read_pin(&access.pin_file, access.profile.pin_form).map_err(status)?;
+    let pin = read_pin(&source(access), access.profile.pin_form).map_err(status)?;
     let module = load(&access.module).map_err(status)?;
     let slot = find(&module, &access.label, access.serial.as_deref()).map_err(status)?;
     let session = module.open_rw_session(slot).map_err(token)?;
@@ -165,17 +166,22 @@ pub(super) fn session(access: &TokenAccess) -> Result<Session, KeyError> {
     Ok(session)
 }
 
+/// Where a person on the command line has the PIN.
+pub(super) fn source(access: &TokenAccess) -> Pin {
+    Pin::File(access.pin_file.clone())
+}
+
 /// A PIN that was refused before is not tried.
 pub(super) fn not_latched(access: &TokenAccess) -> Result<(), KeyError> {
     let Some(latch) = &access.latch else { return Ok(()) };
-    let closed = latch::closed(latch, &access.pin_file).map_err(|e| KeyError::Token(e.to_string()))?;
+    let closed = latch::closed(latch, &source(access)).map_err(|e| KeyError::Token(e.to_string()))?;
     closed.map_or(Ok(()), |why| Err(KeyError::Latched(why)))
 }
 
 /// The one attempt that a PIN gets, where it is not known to be right.
 pub(super) fn log_in(access: &TokenAccess, session: &Session, pin: &AuthPin) -> Result<(), KeyError> {
     if let Some(latch) = &access.latch {
-        return log_in_once(session, pin, &access.pin_file, latch).map_err(|refused| match refused {
+        return log_in_once(session, pin, &source(access), latch).map_err(|refused| match refused {
             Status::Latched(why) => KeyError::Pin(why),
             other => status(other),
         });

@@ -16,6 +16,7 @@ mod prove;
 mod tally;
 mod token;
 
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -23,9 +24,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 
 use crate::signer::latch;
+use crate::signer::pin::take_over;
 use crate::signer::protocol::{Frame, MAX_FRAME, Settings, SourceSetting, Status};
 
 use pool::{Job, Pool};
@@ -43,6 +46,10 @@ pub fn run() -> io::Result<()> {
     harden()?;
     // Standard input is the socketpair: nothing is opened by name, nothing is in the arguments.
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    if is_left(&stream)? {
+        return Ok(());
+    }
+    let handed = take_over(&stream)?.map(File::from);
     let mut input = BufReader::new(stream.try_clone()?);
     let (answers, outbox) = sync_channel(ANSWERS);
     let writer = std::thread::spawn(move || write_answers(stream, &outbox));
@@ -52,7 +59,7 @@ pub fn run() -> io::Result<()> {
         _ => return Err(io::Error::other("the first frame is not the settings")),
     };
     let tally = Arc::new(Tally::default());
-    let (pool, sessions) = match open(&settings, &answers, &tally) {
+    let (pool, sessions) = match open(&settings, handed, &answers, &tally) {
         Ok(opened) => opened,
         Err(status) => {
             drop(answers.send(Frame::Status(status)));
@@ -77,6 +84,7 @@ pub fn run() -> io::Result<()> {
 
 fn open(
     settings: &Settings,
+    handed: Option<File>,
     answers: &SyncSender<Frame>,
     tally: &Arc<Tally>,
 ) -> Result<(Pool, usize), Status> {
@@ -84,7 +92,7 @@ fn open(
     let (tally, max_stuck, answers) = (Arc::clone(tally), settings.max_stuck, answers.clone());
     match &settings.source {
         SourceSetting::Token { .. } => {
-            let token = Token::open(settings, Arc::clone(&tally))?;
+            let token = Token::open(settings, handed, Arc::clone(&tally))?;
             let sessions = token.sessions();
             Ok((Pool::start(token, sessions, hang, max_stuck, answers, tally), sessions))
         }
@@ -94,6 +102,13 @@ fn open(
             Ok((pool, SOFTWARE_THREADS))
         }
     }
+}
+
+/// Whether the gateway was gone before the kernel was told to end us with it. What it wrote may be there to read.
+fn is_left(stream: &UnixStream) -> io::Result<bool> {
+    let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    Ok(fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::RDHUP)))
 }
 
 /// No core dump, no ptrace by others, and no life without the gateway.
@@ -139,4 +154,18 @@ fn end(code: i32) -> ! {
         pool::pause(Duration::from_millis(10));
     }
     std::process::exit(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_whose_gateway_is_gone_already_does_not_begin() {
+        let (mut gateway, worker) = UnixStream::pair().unwrap();
+        gateway.write_all(b"settings").unwrap();
+        assert!(!is_left(&worker).unwrap());
+        drop(gateway);
+        assert!(is_left(&worker).unwrap(), "what it wrote is still there, and it is not");
+    }
 }

@@ -1,5 +1,6 @@
 //! A PKCS#11 token: opened, logged in once, and every key proved before the first request.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,8 +14,8 @@ use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
 use crate::config::PinForm;
-use crate::secret;
 use crate::signer::latch;
+use crate::signer::pin::Pin;
 use crate::signer::protocol::{Class, KeySetting, Settings, SourceSetting, Status};
 use crate::signer::worker::errors::{class_of_login, failure, said};
 use crate::signer::worker::pool::{Failure, Session, Source};
@@ -47,21 +48,27 @@ pub(super) struct TokenSession {
 }
 
 impl Token {
-    pub(super) fn open(settings: &Settings, tally: Arc<Tally>) -> Result<Self, Status> {
+    /// `handed` is the PIN's file, where it came over the socketpair.
+    pub(super) fn open(settings: &Settings, handed: Option<File>, tally: Arc<Tally>) -> Result<Self, Status> {
         let SourceSetting::Token { module, label, serial, pin_file, pin_form, latch, sessions } =
             &settings.source
         else {
             return Err(Status::Down("these are no settings of a token".to_owned()));
         };
-        if let Some(why) = latch::closed(latch, pin_file).map_err(|e| Status::Down(e.to_string()))? {
+        let source = match (pin_file, handed) {
+            (Some(path), _) => Pin::File(path.clone()),
+            (None, Some(file)) => Pin::Open(file),
+            (None, None) => return Err(Status::Down("its PIN was not handed over".to_owned())),
+        };
+        if let Some(why) = latch::closed(latch, &source).map_err(|e| Status::Down(e.to_string()))? {
             return Err(Status::Latched(why));
         }
-        let pin = read_pin(pin_file, *pin_form)?;
+        let pin = read_pin(&source, *pin_form)?;
         let module = load(module)?;
         let slot = find(&module, label, serial.as_deref())?;
         let info = module.get_token_info(slot).map_err(|e| Status::Down(said(&e)))?;
         let anchor = module.open_rw_session(slot).map_err(|e| Status::Down(said(&e)))?;
-        log_in_once(&anchor, &pin, pin_file, latch)?;
+        log_in_once(&anchor, &pin, &source, latch)?;
         tally.login();
         for key in &settings.keys {
             prove(&anchor, key)?;
@@ -203,35 +210,28 @@ pub(super) fn find(module: &Pkcs11, label: &str, serial: Option<&str>) -> Result
     }
 }
 
-pub(super) fn read_pin(file: &Path, form: PinForm) -> Result<AuthPin, Status> {
-    let pin = secret::read_file(file)
-        .map_err(|e| Status::Down(format!("the PIN file {} cannot be read: {e}", file.display())))?;
+pub(super) fn read_pin(source: &Pin, form: PinForm) -> Result<AuthPin, Status> {
+    let pin = source.read().map_err(|e| Status::Down(format!("{source} cannot be read: {e}")))?;
     let text = secrecy::ExposeSecret::expose_secret(&pin);
     if text.is_empty() {
-        return Err(Status::Down(format!("the PIN file {} is empty", file.display())));
+        return Err(Status::Down(format!("{source} is empty")));
     }
     match form.mistake(text) {
         Some(mistake) => Err(Status::Down(format!(
-            "what the PIN file {} holds cannot be this token's PIN, and was not tried: {mistake}",
-            file.display()
+            "what {source} holds cannot be this token's PIN, and was not tried: {mistake}"
         ))),
         None => Ok(pin),
     }
 }
 
 /// The one attempt that a PIN gets.
-pub(super) fn log_in_once(
-    session: &Handle,
-    pin: &AuthPin,
-    pin_file: &Path,
-    latch: &Path,
-) -> Result<(), Status> {
+pub(super) fn log_in_once(session: &Handle, pin: &AuthPin, source: &Pin, latch: &Path) -> Result<(), Status> {
     let io =
         |e: std::io::Error| Status::Down(format!("the PIN latch {} cannot be written: {e}", latch.display()));
     latch::close(latch).map_err(io)?;
     match session.login(UserType::User, Some(pin)) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
-            latch::accept(latch, pin_file).map_err(io)
+            latch::accept(latch, source).map_err(io)
         }
         Err(error) if matches!(class_of_login(&error), Class::Credentials) => {
             let why = said(&error);

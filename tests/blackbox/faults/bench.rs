@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery::config::Config;
-use chancery::signer::{self, SignError, Signer, StartError};
+use chancery::signer::{self, Pins, SignError, Signer, StartError};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -219,7 +219,7 @@ impl Parts {
 
     pub async fn try_start(&self) -> Result<Bench, StartError> {
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_chancery"));
-        let signer = Signer::start(&self.config, executable).await?;
+        let signer = Signer::start(&self.config, executable, &Pins::default()).await?;
         Ok(Bench {
             lanes: Arc::clone(&self.lanes),
             signer,

@@ -46,6 +46,8 @@ pub struct World {
     port: u16,
     admin_port: u16,
     config: String,
+    /// What the shell does that `serve` is started by.
+    prelude: String,
 }
 
 impl Gateway {
@@ -266,7 +268,17 @@ impl World {
         authority.server().write(folder.path(), "server");
         let (port, admin_port) = (free_port(), free_port());
         let config = config(&token, treasury, &node.url(), port, admin_port);
-        let world = Self { authority, token, node, treasury, folder, port, admin_port, config };
+        let world = Self {
+            authority,
+            token,
+            node,
+            treasury,
+            folder,
+            port,
+            admin_port,
+            config,
+            prelude: String::new(),
+        };
         world.policy(POLICY)
     }
 
@@ -288,6 +300,12 @@ impl World {
     /// Adds to the configuration.
     pub fn append(mut self, text: &str) -> Self {
         self.config.push_str(text);
+        self
+    }
+
+    /// Has the shell do something before it becomes `serve`: its arguments are the command.
+    pub fn shell(mut self, prelude: &str) -> Self {
+        prelude.clone_into(&mut self.prelude);
         self
     }
 
@@ -369,7 +387,8 @@ impl World {
     async fn serve(&self) -> Result<Process, Output> {
         // The signal that a file has grown too large is ignored, so that the write fails as on a full disk.
         let mut shell = Command::new("sh");
-        shell.args(["-c", r#"trap "" XFSZ; exec "$@""#, "sh"]).current_dir(self.folder());
+        let script = format!("trap '' XFSZ\n{}\nexec \"$@\"", self.prelude);
+        shell.args(["-c", &script, "sh"]).current_dir(self.folder());
         let serve = self.command();
         shell.arg(serve.as_std().get_program()).args(serve.as_std().get_args()).args(["serve", "--json"]);
         let mut process = Process::start(&mut shell);

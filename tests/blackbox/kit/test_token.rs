@@ -83,6 +83,11 @@ impl TestToken {
         (world, Self { folder, number: AtomicU64::new(0) })
     }
 
+    /// The module, and the folder that its environment names.
+    pub fn module(&self) -> (&'static Path, String) {
+        (module(), self.folder.display().to_string())
+    }
+
     /// The `[[token]]` table of a configuration.
     pub fn table(&self, name: &str, sessions: usize) -> String {
         format!(

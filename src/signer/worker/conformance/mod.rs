@@ -24,7 +24,7 @@ use cryptoki::types::AuthPin;
 use crate::signer::worker::destroy::destroy_pair;
 use crate::signer::worker::errors::said;
 use crate::signer::worker::keys::{
-    KeyError, TokenAccess, born_here, log_in, make, not_latched, status, token,
+    KeyError, TokenAccess, born_here, log_in, make, not_latched, source, status, token,
 };
 use crate::signer::worker::prove::{fit_to_sign, private_key, public_address};
 use crate::signer::worker::token::{find, load, read_pin};
@@ -166,7 +166,7 @@ impl Desk {
                 let why = "the token says that its PIN is locked or has one try left; it was not tried";
                 return Err(KeyError::Token(why.to_owned()));
             }
-            read_pin(&access.pin_file, access.profile.pin_form).map_err(status)
+            read_pin(&source(&access), access.profile.pin_form).map_err(status)
         });
         let pin = sink.need("login", read, "set the PIN right first; nothing was tried")?;
         let session =

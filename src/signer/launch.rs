@@ -1,0 +1,72 @@
+//! Starts a worker's process: as whom, with what in its hands, and with nothing else.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command as StdCommand, Stdio};
+use std::sync::Arc;
+
+use nix::unistd::User;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+use crate::signer::StartError;
+use crate::signer::pin::hand_over;
+use crate::signer::protocol::Settings;
+
+/// What each life of a worker begins with.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    pub executable: PathBuf,
+    /// Another user's process than ours.
+    pub as_user: Option<Ids>,
+    /// The PIN's file, where the worker does not open it itself.
+    pub pin: Option<Arc<OwnedFd>>,
+}
+
+/// A user, and the one group that the process is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ids {
+    pub user: u32,
+    pub group: u32,
+}
+
+impl Ids {
+    /// By name. Only root can start a process of somebody else.
+    pub(super) fn of(name: &str) -> Result<Self, StartError> {
+        if !rustix::process::geteuid().is_root() {
+            let what =
+                "only root can start a worker as another user: start `serve` as root, or leave `user` out";
+            return Err(StartError(format!("user `{name}`: {what}")));
+        }
+        match User::from_name(name) {
+            Ok(Some(user)) => Ok(Self { user: user.uid.as_raw(), group: user.gid.as_raw() }),
+            Ok(None) => Err(StartError(format!("there is no user `{name}` on this machine"))),
+            Err(error) => Err(StartError(format!("user `{name}` cannot be looked up: {error}"))),
+        }
+    }
+}
+
+impl Launch {
+    /// The socketpair's other end is the worker's standard input: nothing about the token is in its arguments.
+    pub(super) fn worker(&self, settings: &Settings) -> io::Result<(Child, UnixStream)> {
+        let (ours, theirs) = StdStream::pair()?;
+        hand_over(&ours, self.pin.as_ref().map(AsRawFd::as_raw_fd))?;
+        ours.set_nonblocking(true)?;
+        let mut command = StdCommand::new(&self.executable);
+        command
+            .arg("signer-worker")
+            .env_clear()
+            .envs(&settings.environment)
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null());
+        if let Some(ids) = self.as_user {
+            // Where root sets a user, all other groups are dropped.
+            command.uid(ids.user).gid(ids.group);
+        }
+        let child = Command::from(command).kill_on_drop(true).spawn()?;
+        Ok((child, UnixStream::from_std(ours)?))
+    }
+}

@@ -1,0 +1,212 @@
+//! What the gateway and its workers can do to each other, and others to them.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+use crate::kit::test_token::places;
+use crate::kit::{PIN, TestKey, TestToken, World, eventually};
+
+/// Nobody in particular, who is there on every system.
+const NOBODY: u32 = 65534;
+
+#[tokio::test]
+async fn inv_07_a_pin_comes_by_a_descriptor_and_is_read_again_by_the_next_worker() {
+    let gateway = with_pin(World::new().await, "pin_fd = 7").shell("exec 7<token/pin").start().await;
+    let trader = gateway.client("trader");
+    trader.send(gateway.payment(1)).await.unwrap();
+    for round in 2..=3 {
+        kill_process(gateway.workers()[0], Signal::KILL).unwrap();
+        eventually("a payment", async || trader.send(gateway.payment(round)).await.ok()).await;
+    }
+    let pin = gateway.folder().join("token/pin");
+    let holds = |pid: Pid| descriptors(pid).iter().filter(|file| **file == pin.display().to_string()).count();
+    assert_eq!(holds(gateway.pid()), 1, "one for the workers to come, and none to inherit by chance");
+    assert_eq!(holds(gateway.workers()[0]), 0, "what the worker has read it has closed");
+}
+
+#[tokio::test]
+async fn inv_07_a_pin_comes_as_a_credential_of_systemd() {
+    let gateway = with_pin(World::new().await, "pin_credential = \"token.pin\"")
+        .shell("mkdir -m 700 credentials; mv token/pin credentials/token.pin; export CREDENTIALS_DIRECTORY=$PWD/credentials")
+        .start()
+        .await;
+    gateway.client("trader").send(gateway.payment(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pin_that_is_not_there_is_a_mistake_of_its_line() {
+    for (key, prelude, why) in [
+        ("pin_fd = 7", "", "not open"),
+        ("pin_fd = 7", "exec 7</dev/null", "not a file"),
+        ("pin_credential = \"pin\"", "unset CREDENTIALS_DIRECTORY", "LoadCredential="),
+        ("pin_credential = \"pin\"", "export CREDENTIALS_DIRECTORY=$PWD", "No such file"),
+    ] {
+        let world = with_pin(World::new().await, key).shell(prelude);
+        let said = world.refuses_to_start().await.stderr;
+        let line = "chancery.toml:2";
+        assert!(said.contains(why) && said.contains(line) && said.contains("token main"), "{key}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn inv_07_a_worker_is_a_process_of_its_own_user_with_no_other_groups() {
+    let world = World::new().await.replace("[[token]]", "[signer]\nuser = \"nobody\"\n\n[[token]]");
+    if !geteuid().is_root() {
+        let said = world.refuses_to_start().await.stderr;
+        assert!(said.contains("only root can start a worker as another user"), "{said}");
+        return;
+    }
+    own(&world.folder().join("token"), NOBODY);
+    own(&world.folder().join("token/pin"), NOBODY);
+    // Down to the token, and to what the program itself lies in.
+    let passable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(world.folder(), passable).unwrap();
+    let gateway = world.start().await;
+    let trader = gateway.client("trader");
+    trader.send(gateway.payment(1)).await.unwrap();
+    let [worker] = gateway.workers()[..] else { panic!("{:?}", gateway.workers()) };
+    let status = std::fs::read_to_string(format!("/proc/{}/status", worker.as_raw_nonzero())).unwrap();
+    let has = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(has("Uid:"), ["65534"; 4]);
+    assert_eq!(has("Gid:").len(), 4);
+    assert_ne!(has("Gid:")[0], "0");
+    assert!(has("Groups:").is_empty(), "{:?}", has("Groups:"));
+    // What is not dumpable is root's in /proc, whoever runs it.
+    let environ = std::fs::metadata(format!("/proc/{}/environ", worker.as_raw_nonzero())).unwrap();
+    assert_eq!(environ.uid(), 0, "others of its user can look into it");
+
+    // It writes its latch, and the next one of its kind finds it.
+    kill_process(worker, Signal::KILL).unwrap();
+    eventually("a payment", async || trader.send(gateway.payment(2)).await.ok()).await;
+    assert!(gateway.folder().join("main.worker/main.pin-accepted").exists());
+}
+
+#[tokio::test]
+async fn inv_07_nobody_looks_into_the_gateway_and_it_leaves_no_core() {
+    let world = World::new().await;
+    let world = if geteuid().is_root() {
+        own(world.folder(), NOBODY);
+        world.shell("set -- setpriv --reuid=65534 --regid=65534 --clear-groups \"$@\"")
+    } else {
+        world
+    };
+    let gateway = world.start().await;
+    let proc = format!("/proc/{}", gateway.pid().as_raw_nonzero());
+    assert_ne!(std::fs::metadata(&proc).unwrap().uid(), 0, "it runs as somebody who is not root");
+    assert_eq!(std::fs::metadata(format!("{proc}/environ")).unwrap().uid(), 0, "others of its user can look");
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+}
+
+#[tokio::test]
+async fn inv_07_a_worker_dies_with_its_gateway_even_inside_its_module() {
+    let (world, token) = TestToken::before(World::new().await);
+    let mut gateway = world.start().await;
+    let first = gateway.workers()[0];
+    token.faults(&["on = \"C_Initialize\"; hang = \"for-ever\""]);
+    kill_process(first, Signal::KILL).unwrap();
+    let hung = eventually("a worker inside C_Initialize", async || {
+        let worker = *gateway.workers().first()?;
+        (worker != first && token.calls("C_Initialize") >= 2).then_some(worker)
+    })
+    .await;
+    assert_eq!(token.count(places::PROCESS), u64::try_from(hung.as_raw_nonzero().get()).unwrap());
+    gateway.kill().await;
+    eventually("its end", async || (!is_alive(hung)).then_some(())).await;
+}
+
+/// The key that the token holds is one that this test knows, so that it can look for it.
+#[tokio::test]
+async fn inv_07_neither_pin_nor_key_is_in_the_gateways_memory() {
+    let world = World::new().await;
+    let key = TestKey::random();
+    let token = TestToken::alone(&world.folder().join("known"), &key.named("treasury", ""));
+    let (module, environment) = token.module();
+    let pinned = format!("address = \"{}\"", world.treasury());
+    let world = world
+        .replace(&pinned, &format!("address = \"{}\"", key.address))
+        .module(module, &[("CHANCERY_TEST_TOKEN", &environment)]);
+    let gateway = world.start().await;
+    let trader = gateway.client("trader");
+    for _ in 0..20 {
+        let params = serde_json::json!(["0x68656c6c6f", key.address]);
+        trader.call("personal_sign", params).await.unwrap();
+    }
+    let secret = alloy_primitives::hex::decode(key.secret()).unwrap();
+    let turned: Vec<u8> = secret.iter().rev().copied().collect();
+    let of = |pid: Pid| {
+        let memory = memory_of(pid)?;
+        // As bytes, as a number of this machine, and as text.
+        let has_key = [&secret, &turned, key.secret().as_bytes()].iter().any(|form| contains(&memory, form));
+        Ok::<_, std::io::Error>([contains(&memory, PIN.as_bytes()), has_key])
+    };
+    let [worker] = gateway.workers()[..] else { panic!("{:?}", gateway.workers()) };
+    if !geteuid().is_root() {
+        // The kernel says that nobody but root may look.
+        let refused = [gateway.pid(), worker].map(|pid| of(pid).unwrap_err().kind());
+        assert_eq!(refused, [std::io::ErrorKind::PermissionDenied; 2]);
+        return;
+    }
+    assert_eq!(of(worker).unwrap(), [true, true], "a search that finds nothing in the worker finds nothing");
+    assert_eq!(of(gateway.pid()).unwrap(), [false, false], "PIN and key in the gateway");
+}
+
+/// Another place of the PIN than the file that a world has.
+fn with_pin(world: World, key: &str) -> World {
+    let file = format!("pin_file = \"{}\"", world.token.pin_file().display());
+    world.replace(&file, key)
+}
+
+fn own(path: &Path, user: u32) {
+    let change =
+        std::process::Command::new("chown").arg("-R").arg(format!("{user}:{user}")).arg(path).status();
+    assert!(change.unwrap().success());
+}
+
+fn descriptors(pid: Pid) -> Vec<String> {
+    let folder = std::fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).unwrap();
+    let link = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.ok()?.path()).ok();
+    folder.filter_map(link).map(|file| file.display().to_string()).collect()
+}
+
+fn is_alive(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+    // A zombie of whoever adopted it is dead.
+    stat.is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim().starts_with('Z')))
+}
+
+/// Everything that a process can read of itself.
+fn memory_of(pid: Pid) -> std::io::Result<Vec<u8>> {
+    use std::os::unix::fs::FileExt as _;
+    let proc = format!("/proc/{}", pid.as_raw_nonzero());
+    let (maps, memory) =
+        (std::fs::read_to_string(format!("{proc}/maps"))?, std::fs::File::open(format!("{proc}/mem"))?);
+    let mut all = Vec::new();
+    for line in maps.lines() {
+        let mut fields = line.split_whitespace();
+        let (range, may) = (fields.next().unwrap(), fields.next().unwrap());
+        // What is mapped from files and cannot be written is the program itself.
+        if !may.starts_with("rw") {
+            continue;
+        }
+        let (from, to) = range.split_once('-').unwrap();
+        let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
+        let mut part = vec![0; usize::try_from(to - from).unwrap()];
+        // Pages that are gone meanwhile, or were never there.
+        if memory.read_at(&mut part, from).is_ok() {
+            all.append(&mut part);
+        }
+    }
+    assert!(all.len() > 1 << 20, "{} bytes are not all of it", all.len());
+    Ok(all)
+}
+
+fn contains(memory: &[u8], what: &[u8]) -> bool {
+    memory.windows(what.len()).any(|part| part == what)
+}
