@@ -1,9 +1,11 @@
 //! `chancery keys`: makes, lists and shows keys in a token, and opens a PIN latch.
 
+mod attest;
 mod conformance;
 mod destroy;
 mod drill;
 mod record;
+mod rotate;
 mod which;
 
 use serde_json::json;
@@ -48,6 +50,10 @@ enum Verb {
         /// The key's label
         label: String,
     },
+    #[command(subcommand)]
+    Rotate(rotate::Rotate),
+    /// Lead to the vendor's proof that a key was made in its hardware
+    Attest(attest::Attest),
     /// Try everything that Chancery asks of a token, and print a report that can be sent to us
     Conformance(conformance::Conformance),
     /// Destroy a key for good: refused while its transactions are open, or an account still has it
@@ -70,6 +76,8 @@ impl Keys {
             Verb::List { token } => list(context, &token),
             Verb::Show { token, label } => show(context, &token, &label),
             Verb::Conformance(conformance) => conformance.run(context),
+            Verb::Rotate(rotate) => rotate.run(context),
+            Verb::Attest(attest) => attest.run(context),
             Verb::Destroy(destroy) => destroy.run(context),
             Verb::Drill(drill) => drill.run(context),
             Verb::Unlatch { token, admin } => unlatch(context, &token, &admin),

@@ -127,8 +127,17 @@ pub struct SealedRow {
 
 impl KeyUse {
     /// What commands do with keys, and say of it.
-    pub const DONE: [&'static str; 7] =
-        ["generated", "unlatched", "tried", "drilled", "drill-failed", "destroying", "destroyed"];
+    pub const DONE: [&'static str; 9] = [
+        "generated",
+        "unlatched",
+        "tried",
+        "drilled",
+        "drill-failed",
+        "rotation-begun",
+        "rotation-retired",
+        "destroying",
+        "destroyed",
+    ];
 
     pub fn new(token: &str, what: &'static str) -> Self {
         Self {

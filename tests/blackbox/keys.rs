@@ -3,6 +3,7 @@
 mod conformance;
 mod destroy;
 mod drill;
+mod rotate;
 
 use crate::kit::{LABEL, TestToken, World, softhsm_module};
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cmd::admin_client::AdminArgs;
 use crate::cmd::keys::record::{put_on_record, used};
-use crate::cmd::keys::which::Which;
+use crate::cmd::keys::which::{Which, account_of};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::{Account, Config, KeySource};
 use crate::ledger::{self, KeyUse};
@@ -150,14 +150,6 @@ impl Drill {
 
 fn has_backups(account: &Account) -> bool {
     matches!(&account.key, KeySource::Token { tokens, .. } if tokens.len() > 1)
-}
-
-fn account_of<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a Account> {
-    config.accounts.iter().find(|account| account.name == name).ok_or_else(|| {
-        let names: Vec<&str> = config.accounts.iter().map(|account| account.name.as_str()).collect();
-        let failure = Failure::new(format_args!("there is no [[account]] named `{name}`"));
-        failure.with_hint(format_args!("there are: {}", names.join(", "))).into()
-    })
 }
 
 fn lines(answer: &Answer) -> String {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cmd::{Context, Failure};
-use crate::config::{Config, Profile, Token};
+use crate::config::{Account, Config, Profile, Token};
 use crate::signer::{self, TokenAccess};
 
 /// Which token: one of the configuration, or one that is described here.
@@ -70,6 +70,15 @@ impl Which {
             failure.with_hint(format_args!("--profile, one of: {}", known.join(", "))).into()
         })
     }
+}
+
+/// An account by its name.
+pub(super) fn account_of<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a Account> {
+    config.accounts.iter().find(|account| account.name == name).ok_or_else(|| {
+        let names: Vec<&str> = config.accounts.iter().map(|account| account.name.as_str()).collect();
+        let failure = Failure::new(format_args!("there is no [[account]] named `{name}`"));
+        failure.with_hint(format_args!("there are: {}", names.join(", "))).into()
+    })
 }
 
 /// How to get into a token of the configuration.
