@@ -12,13 +12,15 @@ use crate::kit::{
 #[tokio::test]
 async fn inv_01_the_token_is_asked_once_for_what_is_allowed_and_never_for_what_is_refused() {
     let world = World::new().await;
-    let log = world.folder().join("spy.log");
+    let log = world.folder().join("logs/spy.log");
+    std::fs::create_dir(log.parent().unwrap()).unwrap();
     let environment = [
         ("PKCS11SPY", softhsm_module().display().to_string()),
         ("PKCS11SPY_OUTPUT", log.display().to_string()),
     ];
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, &**value)).collect();
-    let gateway = world.module(&spy_module(), &environment).start().await;
+    let logs = world.folder().join("logs");
+    let gateway = world.module(&spy_module(), &environment).lets_write(&logs).start().await;
     let trader = gateway.client("trader");
     let asked = || std::fs::read_to_string(&log).unwrap().matches("C_SignInit\n").count();
     let at_start = asked();
