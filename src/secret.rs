@@ -21,19 +21,33 @@ pub struct SecretUrl {
 #[error("not a URL of a node: expected http://host[:port]/… or https://host[:port]/…")]
 pub struct NotAUrl;
 
+/// Why a text is no URL of a database.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a URL of a PostgreSQL database: expected postgres://user@host[:port]/database")]
+pub struct NotADatabase;
+
 impl SecretUrl {
     pub fn parse(text: &str) -> Result<Self, NotAUrl> {
-        let (scheme, rest) = text.split_once("://").ok_or(NotAUrl)?;
-        if !matches!(scheme, "http" | "https") || rest.contains(char::is_whitespace) {
-            return Err(NotAUrl);
+        Self::of_schemes(text, &["http", "https"]).ok_or(NotAUrl)
+    }
+
+    /// The URL of a PostgreSQL database.
+    pub fn parse_database(text: &str) -> Result<Self, NotADatabase> {
+        Self::of_schemes(text, &["postgres", "postgresql"]).ok_or(NotADatabase)
+    }
+
+    fn of_schemes(text: &str, schemes: &[&str]) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        if !schemes.contains(&scheme) || rest.contains(char::is_whitespace) {
+            return None;
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         if host.is_empty() {
-            return Err(NotAUrl);
+            return None;
         }
         let more = if rest.len() > host.len().saturating_add(1) { "/…" } else { "" };
-        Ok(Self { shown: format!("{scheme}://{host}{more}"), whole: text.to_owned().into() })
+        Some(Self { shown: format!("{scheme}://{host}{more}"), whole: text.to_owned().into() })
     }
 
     /// The URL with its secrets, for the connection itself.

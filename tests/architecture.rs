@@ -23,7 +23,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("transaction", &[]),
     ("policy", &["clock", "config", "identity", "transaction"]),
-    ("ledger", &["clock", "config", "identity", "metrics", "policy", "transaction"]),
+    ("ledger", &["clock", "config", "identity", "metrics", "policy", "secret", "transaction"]),
     ("signer", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
     ("upstream", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
     // what watches the path, and what starts it

@@ -1,7 +1,6 @@
 //! Checkpoints: now and then the end of the chain is signed by a key of its own, on the road that every signature
 //! takes, and handed out of the house. A token that is down makes them late, and stops nothing.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::audit::push::Outbox;
 use crate::clock::Clock;
 use crate::config;
 use crate::identity::RequestId;
-use crate::ledger::{Claim, LastCheckpoint, Ledger, Note, Purpose, SealedRow, Watch};
+use crate::ledger::{Claim, LastCheckpoint, Ledger, Location, Note, Purpose, SealedRow, Watch};
 use crate::policy::Policy;
 use crate::signer::Signer;
 use crate::transaction::{ChainHead, SealedText, Statement, checkpoint_digest};
@@ -56,7 +55,7 @@ pub struct Checkpoints {
 impl Checkpoints {
     pub fn new(
         config: config::Audit,
-        ledger: PathBuf,
+        ledger: Location,
         policy: Arc<Policy>,
         signer: Signer,
         clock: Clock,
@@ -84,6 +83,11 @@ impl Checkpoints {
 
     /// Makes one if it is due; with `end`, if there is anything that the last one does not cover.
     pub(super) async fn look(&mut self, ledger: &Ledger, end: bool) {
+        if !ledger.leads() {
+            // Another seals the chain; what it adds is read when this is the one.
+            self.is_read = false;
+            return;
+        }
         let now = Instant::now();
         if !end && self.rest.is_some_and(|(until, _)| now < until) {
             return;

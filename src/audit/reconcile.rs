@@ -1,11 +1,10 @@
 //! What the tokens signed, held against what the ledger knows of: a signature that nobody asked the ledger for shows.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::ledger::{Ledger, LedgerError, Note, Reconciliation, TokenCount, Watch};
+use crate::ledger::{Ledger, LedgerError, Location, Note, Reconciliation, TokenCount, Watch};
 use crate::signer::{Count, Signer};
 
 /// Between two rows, where there was anything to count.
@@ -18,6 +17,8 @@ const LAST_WORD: Duration = Duration::from_millis(1500);
 #[derive(Debug)]
 pub struct Reconciler {
     signer: Signer,
+    /// Others that share the ledger have tokens of their own.
+    writer: String,
     watch: Watch,
     /// The last row that was counted.
     counted: i64,
@@ -30,11 +31,12 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// Begun before the first request is taken.
-    pub async fn begin(ledger: PathBuf, signer: Signer) -> Result<Self, LedgerError> {
-        let mut watch = Watch::new(ledger);
+    pub async fn begin(ledger: &Ledger, at: Location, signer: Signer) -> Result<Self, LedgerError> {
+        let writer = ledger.writer().to_owned();
+        let mut watch = Watch::new(at);
         let counted = watch.heads().await?.iter().map(|head| head.seq).sum();
         let at = Instant::now();
-        Ok(Self { signer, watch, counted, intents: 0, signatures: 0, written: None, at })
+        Ok(Self { signer, writer, watch, counted, intents: 0, signatures: 0, written: None, at })
     }
 
     pub(super) async fn look(&mut self, ledger: &Ledger, end: bool) {
@@ -98,7 +100,7 @@ impl Reconciler {
     }
 
     async fn count(&mut self) -> Result<(), LedgerError> {
-        let (last, intents, signatures) = self.watch.count_after(self.counted).await?;
+        let (last, intents, signatures) = self.watch.count_after(self.counted, &self.writer).await?;
         self.counted = last;
         self.intents = self.intents.saturating_add(intents);
         self.signatures = self.signatures.saturating_add(signatures);

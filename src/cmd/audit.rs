@@ -12,7 +12,7 @@ use crate::cmd::audit::export::Export;
 use crate::cmd::audit::verify::Verify;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::Config;
-use crate::ledger::{self, Entry, Filter};
+use crate::ledger::{self, Entry, Filter, Location};
 
 /// Show, verify and export the audit chain
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,7 @@ impl Audit {
                 let is_narrow = request.is_some() || account.is_some() || kind.is_some();
                 let last = last.or((!is_narrow).then_some(NEWEST));
                 let filter = Filter { last, request, account, kind, ..Filter::default() };
-                let file = ledger_file(context, file)?;
+                let file = ledger_at(context, file)?;
                 let rows =
                     runtime.block_on(ledger::show(&file, &filter)).hint("the ledger cannot be read", HINT)?;
                 for row in &rows {
@@ -74,10 +74,10 @@ const NEWEST: usize = 20;
 
 const HINT: &str = "name the ledger's file, or give the configuration with --config";
 
-fn ledger_file(context: &Context, file: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+fn ledger_at(context: &Context, file: Option<PathBuf>) -> anyhow::Result<Location> {
     match file {
-        Some(file) => Ok(file),
-        None => Ok(Config::load(context.config())?.ledger.path),
+        Some(file) => Ok(Location::File(file)),
+        None => Ok(Location::from(&Config::load(context.config())?.ledger)),
     }
 }
 
@@ -114,6 +114,7 @@ mod tests {
         runtime.block_on(async {
             let config = config::Ledger {
                 path: file.clone(),
+                url: None,
                 max_open: 1,
                 fill_gaps: None,
                 min_free: 0,

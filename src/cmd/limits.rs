@@ -51,7 +51,7 @@ impl Limits {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let now = Clock::system().now();
         let usage = runtime
-            .block_on(ledger::usage(&config.ledger.path, limits, now))
+            .block_on(ledger::usage(&(&config.ledger).into(), limits, now))
             .hint("the ledger cannot be read", "it is there once `chancery serve` has run")?;
         for usage in &usage {
             let row = Row::of(usage);

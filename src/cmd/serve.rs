@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
 use crate::identity::{Directory, Person};
-use crate::ledger::{Configuration, Ledger, Note};
+use crate::ledger::{Configuration, Ledger, Location, Note};
 use crate::listener::{Connection, Entrance, Listener, Tls};
 use crate::methods::{self, App, Service, Upkeep};
 use crate::metrics::Exposition;
@@ -70,7 +70,7 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
 
     let checkpoints = config.audit.as_ref().map(|audit| {
         let (policy, signer) = (Arc::clone(&policy), signer.clone());
-        Checkpoints::new(audit.clone(), config.ledger.path.clone(), policy, signer, clock.clone())
+        Checkpoints::new(audit.clone(), Location::from(&config.ledger), policy, signer, clock.clone())
     });
     let checkpoints =
         checkpoints.transpose().hint("[audit]", "can the file be written, and the secret be read?")?;
@@ -113,7 +113,7 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
         doors = doors.with("admin", listener.visitors());
     }
     let keys = Keys::new(&config, signer.clone());
-    let reconciler = Reconciler::begin(config.ledger.path.clone(), signer.clone()).await?;
+    let reconciler = Reconciler::begin(&ledger, Location::from(&config.ledger), signer.clone()).await?;
     let audited = CancellationToken::new();
     let auditor = tokio::spawn(
         Auditor { ledger: ledger.clone(), doors, keys, reconciler, checkpoints }.run(audited.clone()),

@@ -90,7 +90,10 @@ pub struct Chain {
 
 #[derive(Clone, Debug)]
 pub struct Ledger {
+    /// The file of SQLite; with `url`, what this process keeps for itself lies beside this name.
     pub path: PathBuf,
+    /// A database of PostgreSQL that replicas share.
+    pub url: Option<SecretUrl>,
     /// How many nonces of one account may be open (recorded and not final) at once.
     pub max_open: u32,
     /// Bytes of its disk that stay free: below them nothing is signed, so that what was begun can be written down.

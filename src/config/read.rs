@@ -1,6 +1,7 @@
 //! From the file to the configuration: every mistake is named with its line before anything starts.
 
 mod audit;
+mod ledger;
 mod token;
 
 use std::collections::BTreeSet;
@@ -11,14 +12,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use alloy_primitives::{Address, U256};
+use alloy_primitives::Address;
 use toml::Spanned;
 
 use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
-    Account, Admin, AutoBump, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Ledger,
-    Limits, OWN_NAME, Operator, OperatorRole, Order, Signer, Token, units,
+    Account, Admin, AutoBump, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Limits,
+    OWN_NAME, Operator, OperatorRole, Order, Signer, Token, units,
 };
 use crate::secret::{self, SecretUrl};
 use crate::transaction::address;
@@ -46,9 +47,6 @@ struct Reader<'a> {
 }
 
 type Read<T> = Result<T, ConfigError>;
-
-/// 0.01 ether: 21,000 gas at up to 476 gwei.
-const FILL_GAPS_MAX_FEE: u64 = 10_000_000_000_000_000;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -91,14 +89,7 @@ impl Reader<'_> {
             admin: written.admin.map(|a| self.admin(&a)).transpose()?,
             chain: self.chain(&written.chain)?,
             policies: self.path(&written.policy.directory),
-            ledger: Ledger {
-                path: self.path(&written.ledger.path),
-                max_open: written.ledger.max_open.unwrap_or(64),
-                fill_gaps: self.fill_gaps(&written.ledger)?,
-                min_free: self.size(written.ledger.min_free.as_ref(), 64 << 20)?,
-                show_pause_reason: written.ledger.show_pause_reason,
-                keys_kept,
-            },
+            ledger: self.ledger(&written.ledger, keys_kept)?,
             audit,
             signer,
             limits: self.limits(&written.limits)?,
@@ -167,14 +158,6 @@ impl Reader<'_> {
             finality: written.finality.unwrap_or(64),
             max_answer: written.max_answer.unwrap_or(64 * 1024 * 1024),
         })
-    }
-
-    fn fill_gaps(&self, written: &written::Ledger) -> Read<Option<U256>> {
-        let cap = match &written.fill_gaps_max_fee {
-            Some(cap) => units::wei(cap.get_ref()).map_err(|e| self.at(&cap.span(), e))?,
-            None => U256::from(FILL_GAPS_MAX_FEE),
-        };
-        Ok(written.fill_gaps.unwrap_or(true).then_some(cap))
     }
 
     fn auto_bump(&self, written: &Spanned<written::AutoBump>) -> Read<AutoBump> {

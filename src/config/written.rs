@@ -68,6 +68,8 @@ pub(super) struct Policy {
 #[serde(deny_unknown_fields)]
 pub(super) struct Ledger {
     pub path: Text,
+    pub url: Option<Text>,
+    pub url_file: Option<Text>,
     pub max_open: Option<u32>,
     pub fill_gaps: Option<bool>,
     pub fill_gaps_max_fee: Option<Text>,

@@ -1,12 +1,12 @@
 //! What each command does to the tables and to the audit chain, inside the writer's transaction.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
+use crate::ledger::agreed;
 use crate::ledger::audit::Body;
 use crate::ledger::charges;
 use crate::ledger::claims::Parked;
+use crate::ledger::command::Command;
 use crate::ledger::core;
 use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
@@ -14,7 +14,7 @@ use crate::ledger::nonce_store;
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
 use crate::ledger::store;
-use crate::ledger::writer::{Command, Group, Rules};
+use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
 
 /// How many claims may wait.
@@ -40,7 +40,9 @@ pub(in crate::ledger) async fn apply(
             let recorded = store::record(group.db, id, &raw, hash).await?;
             if recorded {
                 charges::turned(group, id, State::Recorded).await?;
-                group.audit(&Body::Signature { reservation: id, hash, raw: &raw }).await?;
+                group
+                    .audit(&Body::Signature { reservation: id, writer: group.writer, hash, raw: &raw })
+                    .await?;
                 group.closed.push(id);
             }
             let done = if recorded { Ok(()) } else { Err(late(group, id, rules).await?) };
@@ -71,7 +73,7 @@ pub(in crate::ledger) async fn apply(
         Command::Policy { hash, text, policy, reply } => {
             store::archive_policy(group.db, hash, &text, group.now).await?;
             charges::activate(group, &policy).await?;
-            rules.windows = Arc::clone(&group.windows);
+            agreed::put_in_force(group.db, hash).await?;
             group.audit(&Body::Policy { policy: hash }).await?;
             rules.policy = Some(hash);
             group.answer(reply, Ok(()));
@@ -119,6 +121,12 @@ pub(in crate::ledger) async fn retry(
     // Read in this very commit, so that a pause holds from its own commit on, whichever replica made it.
     let pauses = pauses::all(group.db).await?;
     pauses::show(&pauses);
+    if rules.policy.is_some() && agreed::in_force(group.db).await? != rules.policy {
+        for claim in std::mem::take(waiting) {
+            claim.refuse(LedgerError::OtherPolicy);
+        }
+        return Ok(());
+    }
     let now = Instant::now();
     waiting.sort_by_key(Parked::turn);
     for claim in std::mem::take(waiting) {

@@ -53,7 +53,12 @@ pub struct Administration {
 pub(in crate::ledger) enum Body<'a> {
     Started {
         version: &'a str,
+        /// The name of this process in the ledger.
+        writer: &'a str,
         voided: usize,
+        /// Whether other processes may go on at the same time.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        shared: bool,
     },
     Stopped {},
     Policy {
@@ -62,6 +67,7 @@ pub(in crate::ledger) enum Body<'a> {
     Intent(Box<Intent<'a>>),
     Signature {
         reservation: i64,
+        writer: &'a str,
         hash: B256,
         raw: &'a Bytes,
     },
@@ -117,6 +123,8 @@ pub(in crate::ledger) enum Body<'a> {
 #[derive(Debug, Serialize)]
 pub(in crate::ledger) struct Intent<'a> {
     pub reservation: i64,
+    /// Whose token is asked, where several processes write this ledger.
+    pub writer: &'a str,
     pub request: &'a str,
     pub client: &'a str,
     pub person: Option<&'a str>,

@@ -1,15 +1,14 @@
 //! The charges of payloads in their tables, and what a budget has left by them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
 use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::clock::Timestamp;
 use crate::ledger::budget::{Fate, Used, bucket, fate, oldest};
+use crate::ledger::db::{Db, DbRow, is_set};
 use crate::ledger::life::State;
 use crate::ledger::store::{self, address, malformed};
 use crate::ledger::writer::Group;
@@ -53,11 +52,7 @@ pub(in crate::ledger) async fn admit(
 }
 
 /// Puts charges on the very counts that another payload's are on.
-pub(in crate::ledger) async fn on_counts_of(
-    db: &mut SqliteConnection,
-    other: i64,
-    charges: &mut [Charge],
-) -> Sql<()> {
+pub(in crate::ledger) async fn on_counts_of(db: &mut Db, other: i64, charges: &mut [Charge]) -> Sql<()> {
     let rows = sqlx::query("SELECT budget, scope FROM charge WHERE reservation = $1").bind(other);
     for row in rows.fetch_all(&mut *db).await? {
         let budget: String = row.try_get("budget")?;
@@ -70,7 +65,7 @@ pub(in crate::ledger) async fn on_counts_of(
 
 /// Writes what a new reservation takes.
 pub(in crate::ledger) async fn charge(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     id: i64,
     rule: &str,
     charges: &[Charge],
@@ -84,7 +79,7 @@ pub(in crate::ledger) async fn charge(
     Ok(())
 }
 
-async fn insert(db: &mut SqliteConnection, id: i64, charge: &Charge) -> Sql<()> {
+async fn insert(db: &mut Db, id: i64, charge: &Charge) -> Sql<()> {
     let row = sqlx::query("INSERT INTO charge (reservation, budget, scope, amount) VALUES ($1, $2, $3, $4)");
     let row = row.bind(id).bind(&charge.limit.id).bind(&charge.scope);
     row.bind(charge.amount.to_be_bytes_vec()).execute(&mut *db).await.map(drop)
@@ -105,8 +100,11 @@ pub(in crate::ledger) async fn turned(group: &mut Group<'_>, id: i64, to: State)
         let stamp = sqlx::query("UPDATE fact SET at = $1 WHERE reservation = $2 AND at < $1");
         stamp.bind(millis(group.stamp_time)).bind(id).execute(&mut *group.db).await?;
     }
-    let row = sqlx::query("SELECT nonce IS NOT NULL AS numbered FROM reservation WHERE id = $1").bind(id);
-    let numbered = row.fetch_one(&mut *group.db).await?.try_get("numbered")?;
+    let row = sqlx::query(
+        "SELECT CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered FROM reservation WHERE id = $1",
+    )
+    .bind(id);
+    let numbered = is_set(&row.fetch_one(&mut *group.db).await?, "numbered")?;
     match fate(to, numbered) {
         Fate::Open => Ok(()),
         Fate::Released => {
@@ -125,7 +123,7 @@ async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
     );
     for row in rows.bind(id).fetch_all(&mut *group.db).await? {
         let (budget, scope): (String, String) = (row.try_get("budget")?, row.try_get("scope")?);
-        let window = group.windows.get(&budget).copied().ok_or(sqlx::Error::RowNotFound)?;
+        let window = window_of(group.db, &budget).await?;
         let at = Timestamp::from_millis(unsigned(&row, "at")?);
         add(group, (&budget, &scope), bucket(at, window), amount(&row)?).await?;
         let stale = sqlx::query("DELETE FROM spent WHERE budget = $1 AND scope = $2 AND bucket < $3");
@@ -133,6 +131,13 @@ async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
         stale.execute(&mut *group.db).await?;
     }
     Ok(())
+}
+
+/// The window of a budget that is counted.
+async fn window_of(db: &mut Db, budget: &str) -> Sql<Duration> {
+    let row =
+        sqlx::query("SELECT window_ms FROM budget WHERE id = $1").bind(budget).fetch_one(&mut *db).await?;
+    Ok(Duration::from_millis(unsigned(&row, "window_ms")?))
 }
 
 async fn add(group: &mut Group<'_>, (budget, scope): (&str, &str), bucket: u64, more: U256) -> Sql<()> {
@@ -153,11 +158,7 @@ async fn add(group: &mut Group<'_>, (budget, scope): (&str, &str), bucket: u64, 
 }
 
 /// What one scope has used of one budget.
-pub(in crate::ledger) async fn used(
-    db: &mut SqliteConnection,
-    budget: &str,
-    scope: &str,
-) -> Sql<Used<Place>> {
+pub(in crate::ledger) async fn used(db: &mut Db, budget: &str, scope: &str) -> Sql<Used<Place>> {
     let mut used = Used::default();
     let spent = sqlx::query("SELECT bucket, amount FROM spent WHERE budget = $1 AND scope = $2");
     for row in spent.bind(budget).bind(scope).fetch_all(&mut *db).await? {
@@ -175,7 +176,7 @@ pub(in crate::ledger) async fn used(
 }
 
 /// Every scope that a budget counts.
-pub(in crate::ledger) async fn scopes(db: &mut SqliteConnection, budget: &str) -> Sql<Vec<String>> {
+pub(in crate::ledger) async fn scopes(db: &mut Db, budget: &str) -> Sql<Vec<String>> {
     let rows = sqlx::query(
         "SELECT scope FROM spent WHERE budget = $1 UNION SELECT scope FROM charge WHERE budget = $1 ORDER BY scope",
     );
@@ -201,15 +202,14 @@ pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) 
             }
         }
     }
-    let windows = limits.iter().map(|(id, limit)| ((*id).to_owned(), limit.window)).collect();
-    group.windows = Arc::new(windows);
     let anew = limits.values().filter(|limit| counted.get(&limit.id) != Some(&limit.definition));
     let anew: Vec<_> = anew.map(|limit| (limit.id.as_str(), limit.window)).collect();
     recount(group, policy, &anew).await?;
-    for (id, _) in anew {
-        let row = sqlx::query("INSERT INTO budget (id, definition) VALUES ($1, $2)").bind(id);
+    for (id, window) in anew {
+        let row = sqlx::query("INSERT INTO budget (id, definition, window_ms) VALUES ($1, $2, $3)").bind(id);
         let definition = limits.get(id).map(|limit| limit.definition).unwrap_or_default();
-        row.bind(definition.as_slice()).execute(&mut *group.db).await?;
+        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+        row.bind(definition.as_slice()).bind(window).execute(&mut *group.db).await?;
     }
     Ok(())
 }
@@ -224,7 +224,7 @@ async fn recount(group: &mut Group<'_>, policy: &Policy, anew: &[(&str, Duration
     let mut after = 0;
     loop {
         let rows = sqlx::query(
-            "SELECT reservation.id, kind, client, account, state, raw, nonce IS NOT NULL AS numbered, fact.rule, fact.at
+            "SELECT reservation.id, kind, client, account, state, raw, CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered, fact.rule, fact.at
              FROM reservation JOIN fact ON fact.reservation = reservation.id
              WHERE reservation.id > $1 AND raw IS NOT NULL
                AND (fact.at >= $2 OR (nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant'))) ORDER BY reservation.id LIMIT $3",
@@ -242,11 +242,11 @@ async fn count_again(
     group: &mut Group<'_>,
     policy: &Policy,
     anew: &[(&str, Duration)],
-    row: &SqliteRow,
+    row: &DbRow,
 ) -> Sql<()> {
     let name: &str = row.try_get("state")?;
     let state = State::named(name).ok_or_else(|| sqlx::Error::Decode(format!("no state {name}").into()))?;
-    let (id, numbered): (i64, bool) = (row.try_get("id")?, row.try_get("numbered")?);
+    let (id, numbered): (i64, bool) = (row.try_get("id")?, is_set(row, "numbered")?);
     let raw = Bytes::from(row.try_get::<Vec<u8>, _>("raw")?);
     let (client, kind, rule) = (row.try_get("client")?, row.try_get("kind")?, row.try_get("rule")?);
     let past = Past { client, kind, rule, account: address(row)?, raw: &raw };
@@ -268,7 +268,7 @@ async fn count_again(
     Ok(())
 }
 
-fn place(row: &SqliteRow) -> Sql<Place> {
+fn place(row: &DbRow) -> Sql<Place> {
     let (chain, nonce): (Option<i64>, Option<i64>) = (row.try_get("chain")?, row.try_get("nonce")?);
     Ok(match chain.zip(nonce) {
         Some((chain, nonce)) => Place::Nonce {
@@ -280,17 +280,17 @@ fn place(row: &SqliteRow) -> Sql<Place> {
     })
 }
 
-fn amount(row: &SqliteRow) -> Sql<U256> {
+fn amount(row: &DbRow) -> Sql<U256> {
     let bytes: &[u8] = row.try_get("amount")?;
     U256::try_from_be_slice(bytes)
         .ok_or_else(|| sqlx::Error::Decode("an amount of more than 256 bits".into()))
 }
 
-fn definition(row: &SqliteRow) -> Sql<B256> {
+fn definition(row: &DbRow) -> Sql<B256> {
     B256::try_from(row.try_get::<&[u8], _>("definition")?).map_err(malformed)
 }
 
-fn unsigned(row: &SqliteRow, name: &str) -> Sql<u64> {
+fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
     u64::try_from(row.try_get::<i64, _>(name)?).map_err(malformed)
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::charges::{self, Place};
+use crate::ledger::command::Reply;
 use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
@@ -15,7 +16,7 @@ use crate::ledger::nonce_store;
 use crate::ledger::pause::stops;
 use crate::ledger::repeats::{remember, verdict};
 use crate::ledger::store::{self, NewRow, Stored};
-use crate::ledger::writer::{Group, Reply, Rules};
+use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
 use crate::policy::Charge;
 use crate::policy::Replace;
@@ -225,6 +226,7 @@ impl Reserve {
             intent: self.intent,
             returned: self.purpose == Purpose::Return,
             at: group.now,
+            void_at: rules.void_at(group.now),
         };
         let id = store::insert(group.db, &row).await?;
         charges::charge(group.db, id, &self.rule, &self.charges, group.stamp_time).await?;
@@ -234,6 +236,7 @@ impl Reserve {
         let (unsigned, digest) = (self.assign)(nonce);
         let intent = Intent {
             reservation: id,
+            writer: group.writer,
             request: &self.request,
             client: &self.client,
             person: self.person.as_deref(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 
+use crate::ledger::db::Location;
 use crate::ledger::{NotReplaced, Paused};
 use crate::transaction::Fees;
 
@@ -17,10 +18,15 @@ pub enum LedgerError {
     Busy,
     #[error("{0}: another process has this ledger open; one writer at a time")]
     Locked(PathBuf),
-    #[error("{path}: {why}")]
-    Open { path: PathBuf, why: String },
+    #[error("{at}: {why}")]
+    Open { at: Location, why: String },
     #[error("the ledger's audit chain does not hold: {0}")]
     Broken(String),
+    #[error(
+        "another policy is in force in this ledger: a replica that was started later brought it; this one signs nothing \
+         until it is started with the same policy"
+    )]
+    OtherPolicy,
 }
 
 /// Why a permitted payload gets no reservation.
@@ -111,7 +117,7 @@ pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
     LedgerError::Unavailable(said(&error))
 }
 
-/// SQLite's own words.
+/// The database's own words.
 pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),

@@ -1,17 +1,13 @@
 //! One transaction of the writer in the making: what it writes, what time it is, and who is answered after its commit.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
-
-use sqlx::sqlite::SqliteConnection;
 
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::Claimed;
+use crate::ledger::command::Reply;
+use crate::ledger::db::{self, Db, Location};
 use crate::ledger::store;
-use crate::ledger::writer::Reply;
 use crate::ledger::{LedgerError, ReserveError};
 
 /// How far the wall clock may be from the steady one before somebody should look.
@@ -20,20 +16,27 @@ const STEP: Duration = Duration::from_secs(30);
 /// An answer that waits for the commit. Names the reservation that nobody was there to take.
 pub(in crate::ledger) type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<i64> + Send>;
 
-/// The windows of the budgets that are counted, by id.
-pub(in crate::ledger) type Windows = Arc<BTreeMap<String, Duration>>;
+/// What time it is in the ledger: this machine's, or, where replicas share it, its server's.
+#[derive(Debug)]
+pub(in crate::ledger) struct Time {
+    clock: Clock,
+    /// What the server's clock said first, and the steady clock then.
+    anchor: Option<(Timestamp, Timestamp)>,
+}
 
 /// One transaction in the making.
 pub(in crate::ledger) struct Group<'a> {
-    pub db: &'a mut SqliteConnection,
+    pub db: &'a mut Db,
+    /// Whether it is on a connection that was made for it: to a server that may be another than before.
+    pub is_new: bool,
+    /// Who writes: the name of this process in the ledger.
+    pub writer: &'a str,
     pub now: Timestamp,
     /// When a charge is made: never earlier than by any clock, so that it does not leave its window early when the
     /// wall clock is set right again.
     pub stamp_time: Timestamp,
     /// By which budgets' windows move: never faster than a clock that nobody sets.
     pub window_time: Timestamp,
-    /// The windows of the budgets that are counted.
-    pub windows: Windows,
     pub head: Head,
     pub answers: Vec<Answer>,
     /// The reservations that it makes, and those that can be recorded no longer.
@@ -78,31 +81,48 @@ impl Group<'_> {
     }
 }
 
+impl Time {
+    pub(in crate::ledger) const fn new(clock: Clock) -> Self {
+        Self { clock, anchor: None }
+    }
+
+    /// By a clock that can be set, and by one that cannot.
+    async fn ask(&mut self, db: &mut Db) -> Sql<(Timestamp, Timestamp)> {
+        let Some(server) = db::now(db).await? else { return Ok((self.clock.now(), self.clock.steady())) };
+        let here = self.clock.steady();
+        let (then, since) = *self.anchor.get_or_insert((server, here));
+        let passed = u64::try_from(here.since(since).as_millis()).unwrap_or(u64::MAX);
+        Ok((server, Timestamp::from_millis(then.millis().saturating_add(passed))))
+    }
+}
+
 /// Begins a transaction, on a new connection where the old one cannot any more.
 pub(in crate::ledger) async fn begin<'a>(
-    db: &'a mut SqliteConnection,
-    path: &Path,
-    clock: &Clock,
+    db: &'a mut Db,
+    at: &Location,
+    time: &mut Time,
+    writer: &'a str,
     head: Option<Head>,
-    windows: &Windows,
 ) -> Sql<Group<'a>> {
-    if store::begin(db).await.is_err() {
-        *db = store::connect(path).await?;
-        store::begin(db).await?;
+    let is_new = db::begin(db).await.is_err();
+    if is_new {
+        *db = at.connect().await?;
+        db::begin(db).await?;
     }
     let head = match head {
         Some(head) => head,
         None => store::head(db).await?.0,
     };
     // Time never runs backwards in the ledger.
-    let (wall, steady) = (clock.now(), clock.steady());
+    let (wall, steady) = time.ask(db).await?;
     watch(wall, steady);
     Ok(Group {
         db,
+        is_new,
+        writer,
         now: wall.max(head.at),
         stamp_time: wall.max(head.at).max(steady),
         window_time: wall.min(steady),
-        windows: Arc::clone(windows),
         head,
         answers: Vec::new(),
         opened: Vec::new(),

@@ -1,8 +1,5 @@
 //! The ledger as the other stages see it.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +11,18 @@ use tokio::time::{Instant, timeout};
 use crate::clock::Clock;
 use crate::config;
 use crate::identity::{AccountCaller, RequestId};
+use crate::ledger::agreed::Lead;
 use crate::ledger::claims::{Claimed, Reserve};
+use crate::ledger::command::{Command, Reply};
 use crate::ledger::doubts::Doubts;
 use crate::ledger::keys::Name;
 use crate::ledger::life::State;
+use crate::ledger::lock::prepare;
 use crate::ledger::note::Note;
 use crate::ledger::repeats::{Met, Repeat};
 use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
-use crate::ledger::writer::{Command, Failure, Reply, Writer};
+use crate::ledger::writer::{Failure, Writer};
 use crate::ledger::{
     Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
     RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
@@ -48,6 +48,8 @@ pub struct Ledger {
     failure: Failure,
     pub(in crate::ledger) doubts: Doubts,
     refusals: Arc<Tally>,
+    name: Arc<str>,
+    lead: Option<Lead>,
 }
 
 /// What became of the same request before.
@@ -68,8 +70,7 @@ impl Ledger {
         deadline: Duration,
         clock: Clock,
     ) -> Result<Self, LedgerError> {
-        let path = &config.path;
-        let lock = prepare(path)?;
+        let lock = prepare(config)?;
         let writer = Writer::start(config, lock, clock, deadline).await?;
         let (ledger, queue) = Self::over(&writer, deadline);
         tokio::spawn(writer.run(queue));
@@ -79,8 +80,27 @@ impl Ledger {
     /// A handle on a writer, and the queue that it is to read.
     pub(in crate::ledger) fn over(writer: &Writer, deadline: Duration) -> (Self, mpsc::Receiver<Command>) {
         let (commands, queue) = mpsc::channel(QUEUE);
-        let failure = writer.failure();
-        (Self { commands, deadline, failure, doubts: Doubts::default(), refusals: Arc::default() }, queue)
+        let ledger = Self {
+            commands,
+            deadline,
+            failure: writer.failure(),
+            doubts: Doubts::default(),
+            refusals: Arc::default(),
+            name: writer.name(),
+            lead: writer.lead(),
+        };
+        (ledger, queue)
+    }
+
+    /// The name of this process in the ledger, made anew at each start.
+    pub fn writer(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether this process is the one that looks after what was sent, and seals the chain: of those that share a ledger
+    /// one does. A request is answered by any.
+    pub fn leads(&self) -> bool {
+        self.lead.as_ref().is_none_or(Lead::is_held)
     }
 
     /// Archives the policy's text and makes it the one that reservations must have been judged by.
@@ -357,44 +377,6 @@ pub(in crate::ledger) fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
         (purpose, standing),
         sealed,
     )
-}
-
-/// Whether a process has this ledger open, without opening it. Asking takes the lock for a moment, but only
-/// where nobody has it.
-pub fn in_use(path: &Path) -> std::io::Result<bool> {
-    match File::open(path.with_added_extension("lock")) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        file => match file?.try_lock_shared() {
-            Ok(()) => Ok(false),
-            Err(TryLockError::WouldBlock) => Ok(true),
-            Err(TryLockError::Error(why)) => Err(why),
-        },
-    }
-}
-
-/// Makes the folder and the file, which only this user may read, and takes the lock: one writer at a time, also
-/// across processes.
-pub(in crate::ledger) fn prepare(path: &Path) -> Result<File, LedgerError> {
-    let failed = |why: std::io::Error| LedgerError::Open { path: path.to_owned(), why: why.to_string() };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-    let lock = private(&path.with_added_extension("lock")).map_err(failed)?;
-    lock.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => LedgerError::Locked(path.to_owned()),
-        TryLockError::Error(why) => failed(why),
-    })?;
-    // SQLite gives its side files the mode of the main file.
-    private(path).map_err(failed)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(lock)
-}
-
-fn private(path: &Path) -> std::io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-    // One that was there before, from a copy or a restored backup, may be open to others.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
 }
 
 #[cfg(test)]

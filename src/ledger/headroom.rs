@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::ledger::LedgerError;
-use crate::ledger::writer::Command;
+use crate::ledger::command::Command;
 
 /// How much of the ledger's disk stays free.
 #[derive(Clone, Debug)]

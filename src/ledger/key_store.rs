@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::cut;
+use crate::ledger::db::Db;
 use crate::ledger::keys::Named;
 use crate::ledger::store;
 
@@ -17,11 +17,7 @@ type Sql<T> = Result<T, sqlx::Error>;
 const PRUNED: i64 = 4;
 
 /// What was reserved under this name last.
-pub(in crate::ledger) async fn named(
-    db: &mut SqliteConnection,
-    client: &str,
-    name: &str,
-) -> Sql<Option<Named>> {
+pub(in crate::ledger) async fn named(db: &mut Db, client: &str, name: &str) -> Sql<Option<Named>> {
     let row = sqlx::query(
         "SELECT k.reservation, k.intent, k.at, k.refusal, r.nonce
          FROM idempotency AS k JOIN reservation AS r ON r.id = k.reservation
@@ -44,7 +40,7 @@ pub(in crate::ledger) async fn named(
 
 /// Gives a reservation its name, in place of `before`, which had it. Fails where another took it meanwhile.
 pub(in crate::ledger) async fn put(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     (client, name): (&str, &str),
     (id, intent): (i64, B256),
     before: Option<i64>,
@@ -68,13 +64,13 @@ pub(in crate::ledger) async fn put(
 }
 
 /// Keeps a node's definite refusal for whoever asks again under the same name.
-pub(in crate::ledger) async fn refused(db: &mut SqliteConnection, id: i64, text: &str) -> Sql<()> {
+pub(in crate::ledger) async fn refused(db: &mut Db, id: i64, text: &str) -> Sql<()> {
     let done = sqlx::query("UPDATE idempotency SET refusal = $1 WHERE reservation = $2");
     done.bind(cut(text)).bind(id).execute(&mut *db).await.map(drop)
 }
 
 /// Drops some rows that are forgotten whatever their name; those of whose payload the chain has not decided stay.
-pub(in crate::ledger) async fn prune(db: &mut SqliteConnection, kept: Duration, now: Timestamp) -> Sql<()> {
+pub(in crate::ledger) async fn prune(db: &mut Db, kept: Duration, now: Timestamp) -> Sql<()> {
     let kept = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
     let until = now.millis().saturating_sub(kept);
     let done = sqlx::query(

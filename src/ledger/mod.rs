@@ -2,17 +2,20 @@
 //! one before anything leaves.
 //!
 //! `core.rs` decides and is pure, as are `life.rs`, which says what may become of a payload, `keys.rs` and `pause.rs`; `claims.rs` holds what
-//! waits for a decision; `writer.rs` is the one task that writes, `apply.rs` what it writes, `store.rs` the tables;
+//! waits for a decision; `writer.rs` is the one task that writes, `apply.rs` what it writes, `store.rs` the tables, `db.rs` the database;
 //! `replay.rs` lives the audit chain through again, and is pure.
 //!
 //! **Invariant:** nothing but this module makes a `Reserved` or a `Recorded`, and only after its commit.
 
+mod agreed;
 mod apply;
 mod audit;
 mod budget;
 mod charges;
 mod claims;
+mod command;
 mod core;
+mod db;
 mod doubts;
 mod error;
 mod group;
@@ -22,6 +25,7 @@ mod key_store;
 mod keys;
 mod life;
 mod lines;
+mod lock;
 mod nonce_store;
 mod note;
 mod offline;
@@ -40,13 +44,16 @@ mod store;
 mod tally;
 mod usage;
 mod verify;
+mod watermark;
 mod writer;
 
 pub use self::core::{MAX_GAPS, NotReplaced};
 pub use audit::{Administration, Entry, RefusedRow};
+pub use db::Location;
 pub use doubts::Doubt;
 pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
-pub use handle::{Earlier, Ledger, in_use};
+pub use handle::{Earlier, Ledger};
+pub use lock::in_use;
 pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow, TokenCount};
 pub use offline::note_offline;
 pub use open::OpenTransaction;
@@ -62,6 +69,7 @@ pub use verify::{Against, Broken, Verified, verify, verify_against};
 mod tests {
     mod budgets;
     mod chain;
+    mod databases;
     mod durable;
     mod faults;
     mod keys;
@@ -71,4 +79,6 @@ mod tests {
     mod pauses;
     mod promises;
     mod purposes;
+    mod replicas;
+    mod server;
 }

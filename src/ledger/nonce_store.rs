@@ -3,19 +3,16 @@
 
 use alloy_primitives::Address;
 use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::audit::Administration;
 use crate::ledger::audit::Body;
+use crate::ledger::db::Db;
 use crate::ledger::writer::Group;
 
 type Sql<T> = Result<T, sqlx::Error>;
 
 /// The mined count that an operator took as true; 0 where none did.
-pub(in crate::ledger) async fn accepted(
-    db: &mut SqliteConnection,
-    (chain, account): (u64, Address),
-) -> Sql<u64> {
+pub(in crate::ledger) async fn accepted(db: &mut Db, (chain, account): (u64, Address)) -> Sql<u64> {
     let row = sqlx::query("SELECT count FROM accepted_count WHERE chain = $1 AND account = $2")
         .bind(signed(chain))
         .bind(account.as_slice())
@@ -47,10 +44,7 @@ pub(in crate::ledger) async fn accept(
 
 /// The nonces right below a payload's that none of our signed payloads has, and the payload's own chain, account and
 /// nonce. Nothing below the first that we know of: what was there before us is nobody's news.
-pub(in crate::ledger) async fn missing_below(
-    db: &mut SqliteConnection,
-    id: i64,
-) -> Sql<Option<(u64, Address, u64, u64)>> {
+pub(in crate::ledger) async fn missing_below(db: &mut Db, id: i64) -> Sql<Option<(u64, Address, u64, u64)>> {
     let row = sqlx::query(
         "SELECT this.chain, this.account, this.nonce,
             (SELECT other.nonce FROM reservation AS other

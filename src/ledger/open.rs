@@ -4,12 +4,13 @@
 use alloy_primitives::{Address, B256, Bytes};
 use serde_json::Value;
 use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::{Administration, Body};
+use crate::ledger::command::{Command, Reply};
+use crate::ledger::db::{Db, DbRow, is_set};
 use crate::ledger::handle::recorded;
-use crate::ledger::writer::{Command, Group, Reply};
+use crate::ledger::writer::Group;
 use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, core, nonce_store, store};
 use crate::transaction::{Fees, Tx};
 
@@ -140,7 +141,7 @@ impl Inquiry {
     }
 }
 
-async fn open(db: &mut SqliteConnection) -> Sql<Vec<OpenTransaction>> {
+async fn open(db: &mut Db) -> Sql<Vec<OpenTransaction>> {
     let rows = sqlx::query(
         "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
          ORDER BY account, nonce, id",
@@ -148,7 +149,7 @@ async fn open(db: &mut SqliteConnection) -> Sql<Vec<OpenTransaction>> {
     rows.fetch_all(&mut *db).await?.iter().map(open_row).collect()
 }
 
-fn open_row(row: &SqliteRow) -> Sql<OpenTransaction> {
+fn open_row(row: &DbRow) -> Sql<OpenTransaction> {
     Ok(OpenTransaction {
         client: row.try_get("client")?,
         request: row.try_get("request")?,
@@ -161,6 +162,6 @@ fn open_row(row: &SqliteRow) -> Sql<OpenTransaction> {
         fees: store::fees(row)?,
         at: Timestamp::from_millis(store::unsigned(row, "reserved_at")?),
         word: row.try_get("outcome")?,
-        is_returned: row.try_get("returned")?,
+        is_returned: is_set(row, "returned")?,
     })
 }

@@ -3,11 +3,11 @@
 use alloy_primitives::Address;
 use serde_json::json;
 use sqlx::Row as _;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::clock::Timestamp;
 use crate::ledger::apply::void;
 use crate::ledger::audit::{Administration, Body};
+use crate::ledger::db::{Db, DbRow};
 use crate::ledger::pause::{Pause, PauseOrder, PauseScope};
 use crate::ledger::store;
 use crate::ledger::writer::Group;
@@ -64,7 +64,7 @@ pub(in crate::ledger) async fn end(
 }
 
 /// What is paused now, the widest first.
-pub(in crate::ledger) async fn all(db: &mut SqliteConnection) -> Sql<Vec<Pause>> {
+pub(in crate::ledger) async fn all(db: &mut Db) -> Sql<Vec<Pause>> {
     let rows = sqlx::query("SELECT scope, name, reason, operator, person, since FROM pause");
     let mut pauses = rows.fetch_all(&mut *db).await?.iter().map(pause).collect::<Sql<Vec<_>>>()?;
     pauses.sort_by(|a, b| a.scope.cmp(&b.scope));
@@ -72,10 +72,7 @@ pub(in crate::ledger) async fn all(db: &mut SqliteConnection) -> Sql<Vec<Pause>>
 }
 
 /// Who asked for a reservation, and of which account.
-pub(in crate::ledger) async fn asked_by(
-    db: &mut SqliteConnection,
-    id: i64,
-) -> Sql<Option<(String, Address)>> {
+pub(in crate::ledger) async fn asked_by(db: &mut Db, id: i64) -> Sql<Option<(String, Address)>> {
     let row = sqlx::query("SELECT client, account FROM reservation WHERE id = $1").bind(id);
     let row = row.fetch_optional(&mut *db).await?;
     row.map(|row| Ok((row.try_get("client")?, store::address(&row)?))).transpose()
@@ -104,14 +101,14 @@ async fn audit(group: &mut Group<'_>, action: &str, order: &PauseOrder, by: &Adm
     group.audit(&Body::Administration { by, action, detail: &detail }).await
 }
 
-async fn reserved(db: &mut SqliteConnection) -> Sql<Vec<(i64, String, Address)>> {
+async fn reserved(db: &mut Db) -> Sql<Vec<(i64, String, Address)>> {
     let rows =
         sqlx::query("SELECT id, client, account FROM reservation WHERE state = 'reserved' ORDER BY id");
     let rows = rows.fetch_all(&mut *db).await?;
     rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("client")?, store::address(row)?))).collect()
 }
 
-fn pause(row: &SqliteRow) -> Sql<Pause> {
+fn pause(row: &DbRow) -> Sql<Pause> {
     let (kind, name): (&str, &str) = (row.try_get("scope")?, row.try_get("name")?);
     let scope = PauseScope::read(kind, name)
         .ok_or_else(|| sqlx::Error::Decode(format!("no pause is of {kind} {name}").into()))?;

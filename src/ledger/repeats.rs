@@ -7,10 +7,11 @@ use alloy_primitives::B256;
 use tokio::time::Instant;
 
 use crate::ledger::audit::Body;
+use crate::ledger::command::Reply;
 use crate::ledger::keys::{Name, Named, Verdict, judge};
 use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
-use crate::ledger::writer::{Group, Reply, Rules};
+use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Purpose, ReserveError, key_store, store};
 
 /// A question for what was recorded under a name.

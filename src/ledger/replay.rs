@@ -60,6 +60,12 @@ struct Signature {
 }
 
 #[derive(Deserialize)]
+struct Started {
+    #[serde(default)]
+    shared: bool,
+}
+
+#[derive(Deserialize)]
 struct Outcome {
     reservation: i64,
     outcome: String,
@@ -124,6 +130,7 @@ impl Replay {
         entry.follows(&self.head)?;
         self.head = Head::from(entry);
         match entry.kind.as_str() {
+            "started" if read::<Started>(entry)?.shared => Ok(()),
             "started" => self.start(),
             "policy" => {
                 self.policy = Some(read::<Policy>(entry)?.policy);

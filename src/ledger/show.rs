@@ -2,13 +2,13 @@
 //! on a copy.
 
 use std::collections::{HashSet, VecDeque};
-use std::path::Path;
 
 use alloy_primitives::Address;
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::Entry;
+use crate::ledger::db::{self, Location};
 use crate::ledger::verify::not_opened;
 use crate::ledger::{LedgerError, reader, store};
 
@@ -31,7 +31,7 @@ pub struct Filter {
 }
 
 /// The rows that the filter lets through, oldest first.
-pub async fn show(path: &Path, filter: &Filter) -> Result<Vec<Entry>, LedgerError> {
+pub async fn show(at: impl Into<Location>, filter: &Filter) -> Result<Vec<Entry>, LedgerError> {
     let mut found = VecDeque::new();
     let each = |entry| {
         found.push_back(entry);
@@ -40,21 +40,22 @@ pub async fn show(path: &Path, filter: &Filter) -> Result<Vec<Entry>, LedgerErro
         }
         Ok(())
     };
-    export(path, filter, each, &mut |_, _| {}).await?;
+    export(at, filter, each, &mut |_, _| {}).await?;
     Ok(found.into())
 }
 
 /// Hands every row that the filter lets through to `each`, oldest first, as one snapshot has them; an error of it
 /// ends it all. `progress` hears of rows read, and of all there are. How many were let through.
 pub async fn export(
-    path: &Path,
+    at: impl Into<Location>,
     filter: &Filter,
     mut each: impl FnMut(Entry) -> std::io::Result<()>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<u64, LedgerError> {
-    let failed = |error| not_opened(path, &error);
-    let mut db = reader::open(path).await.map_err(failed)?;
-    reader::begin(&mut db).await.map_err(failed)?;
+    let at = at.into();
+    let failed = |error| not_opened(&at, &error);
+    let mut db = at.read().await.map_err(failed)?;
+    db::snapshot(&mut db).await.map_err(failed)?;
     let all = store::head(&mut db).await.map_err(failed)?.0.seq;
     let mut chosen = Chosen { filter, reservations: HashSet::new() };
     let (mut after, mut written) = (0, 0_u64);

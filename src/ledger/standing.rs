@@ -1,11 +1,9 @@
 //! Where the audit chain stands, for the checkpoints that seal it.
 
-use std::path::PathBuf;
-
 use alloy_primitives::B256;
-use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::LedgerError;
+use crate::ledger::db::{Db, Location};
 use crate::ledger::error::unavailable;
 use crate::ledger::note::SealedRow;
 use crate::ledger::reader;
@@ -14,8 +12,8 @@ use crate::transaction::{ChainHead, Statement, checkpoint_digest};
 /// Reads the ledger's end again and again, on a connection of its own that cannot write.
 #[derive(Debug)]
 pub struct Watch {
-    path: PathBuf,
-    db: Option<SqliteConnection>,
+    at: Location,
+    db: Option<Db>,
 }
 
 /// The newest checkpoint that the chain holds.
@@ -26,8 +24,8 @@ pub struct LastCheckpoint {
 }
 
 impl Watch {
-    pub const fn new(path: PathBuf) -> Self {
-        Self { path, db: None }
+    pub const fn new(at: Location) -> Self {
+        Self { at, db: None }
     }
 
     /// The end of every writer's chain.
@@ -39,10 +37,10 @@ impl Watch {
         self.told(read)
     }
 
-    /// How many intents and signatures stand after a row, and the last row.
-    pub async fn count_after(&mut self, seq: i64) -> Result<(i64, u64, u64), LedgerError> {
+    /// How many intents and signatures of this writer stand after a row, and the last row.
+    pub async fn count_after(&mut self, seq: i64, writer: &str) -> Result<(i64, u64, u64), LedgerError> {
         let read = match self.open().await {
-            Ok(db) => reader::count_after(db, seq).await,
+            Ok(db) => reader::count_after(db, seq, writer).await,
             Err(error) => Err(error),
         };
         self.told(read)
@@ -73,10 +71,10 @@ impl Watch {
         Ok(sealed.filter(|row| row.number().is_some_and(|found| found >= number)).collect())
     }
 
-    async fn open(&mut self) -> Result<&mut SqliteConnection, sqlx::Error> {
+    async fn open(&mut self) -> Result<&mut Db, sqlx::Error> {
         let db = match self.db.take() {
             Some(db) => db,
-            None => reader::open(&self.path).await?,
+            None => self.at.read().await?,
         };
         Ok(self.db.insert(db))
     }

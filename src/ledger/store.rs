@@ -1,14 +1,12 @@
-//! The tables in SQLite: reading and writing rows, no decisions.
-
-use std::path::Path;
+//! The tables: reading and writing rows, no decisions. The same SQL for all databases.
 
 use alloy_primitives::{Address, B256, Bytes};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::Row as _;
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::core::Row;
+use crate::ledger::db::{Db, DbRow, is_set};
 use crate::ledger::life::State;
 use crate::transaction::Fees;
 
@@ -24,6 +22,8 @@ pub(in crate::ledger) struct NewRow<'a> {
     pub intent: B256,
     pub returned: bool,
     pub at: Timestamp,
+    /// From when on any writer may void it.
+    pub void_at: Timestamp,
 }
 
 /// What was recorded under an id.
@@ -41,45 +41,8 @@ pub(in crate::ledger) struct Stored {
 
 type Sql<T> = Result<T, sqlx::Error>;
 
-/// Opens for writing, and makes the tables where they are missing.
-pub(in crate::ledger) async fn open(path: &Path) -> Sql<SqliteConnection> {
-    let mut db = connect(path).await?;
-    sqlx::migrate!("./migrations").run(&mut db).await?;
-    Ok(db)
-}
-
-/// Opens for writing.
-pub(in crate::ledger) async fn connect(path: &Path) -> Sql<SqliteConnection> {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        // In WAL mode only FULL survives a loss of power.
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .disable_statement_logging()
-        .connect()
-        .await
-}
-
-pub(in crate::ledger) async fn begin(db: &mut SqliteConnection) -> Sql<()> {
-    sqlx::query("BEGIN IMMEDIATE").execute(db).await.map(drop)
-}
-
-pub(in crate::ledger) async fn commit(db: &mut SqliteConnection) -> Sql<()> {
-    sqlx::query("COMMIT").execute(db).await.map(drop)
-}
-
-/// After an error: SQLite may have rolled back by itself, so a failure here says nothing.
-pub(in crate::ledger) async fn roll_back(db: &mut SqliteConnection) {
-    drop(sqlx::query("ROLLBACK").execute(db).await);
-}
-
-pub(in crate::ledger) async fn close(db: SqliteConnection) -> Sql<()> {
-    db.close().await
-}
-
 /// Where the chain ends by the head row, and the last row itself.
-pub(in crate::ledger) async fn head(db: &mut SqliteConnection) -> Sql<(Head, Option<Entry>)> {
+pub(in crate::ledger) async fn head(db: &mut Db) -> Sql<(Head, Option<Entry>)> {
     let last = sqlx::query("SELECT * FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
     let last = last.map(|row| entry(&row)).transpose()?;
     let head = sqlx::query("SELECT seq, hash FROM head").fetch_optional(&mut *db).await?;
@@ -91,8 +54,8 @@ pub(in crate::ledger) async fn head(db: &mut SqliteConnection) -> Sql<(Head, Opt
     Ok((head, last))
 }
 
-pub(in crate::ledger) async fn append(db: &mut SqliteConnection, entry: &Entry) -> Sql<()> {
-    sqlx::query("INSERT INTO audit (seq, at, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?)")
+pub(in crate::ledger) async fn append(db: &mut Db, entry: &Entry) -> Sql<()> {
+    sqlx::query("INSERT INTO audit (seq, at, kind, body, previous, hash) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(entry.seq)
         .bind(millis(entry.at))
         .bind(&entry.kind)
@@ -101,7 +64,7 @@ pub(in crate::ledger) async fn append(db: &mut SqliteConnection, entry: &Entry) 
         .bind(entry.hash.as_slice())
         .execute(&mut *db)
         .await?;
-    sqlx::query("INSERT INTO head (one, seq, hash) VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
+    sqlx::query("INSERT INTO head (one, seq, hash) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
         .bind(entry.seq)
         .bind(entry.hash.as_slice())
         .execute(&mut *db)
@@ -113,28 +76,28 @@ pub(in crate::ledger) async fn append(db: &mut SqliteConnection, entry: &Entry) 
 /// higher, the wanted nonce's, and the highest. All are ranges of one index, however long the history is. `asker` is the
 /// client that claims now, and whether it wants its payload returned.
 pub(in crate::ledger) async fn rows_of(
-    db: &mut SqliteConnection,
+    db: &mut Db,
     (chain, account): (u64, Address),
     (mined, wanted): (u64, Option<u64>),
     asker: Option<(&str, bool)>,
 ) -> Sql<Vec<Row>> {
     let rows = sqlx::query(
         "SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND nonce >= max(?3, coalesce(
+         WHERE chain = $1 AND account = $2 AND state <> 'void' AND nonce >= $3 AND nonce >= coalesce(
              (SELECT nonce FROM reservation
-              WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND state IN ('final', 'replaced')
-              ORDER BY nonce DESC LIMIT 1), 0))
+              WHERE chain = $1 AND account = $2 AND state <> 'void' AND state IN ('final', 'replaced')
+              ORDER BY nonce DESC LIMIT 1), 0)
          UNION
          SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND nonce = ?4
+         WHERE chain = $1 AND account = $2 AND state <> 'void' AND nonce = $4
          UNION
          SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = ?1 AND account = ?2 AND state <> 'void' AND state IN ('final', 'replaced')
-         ORDER BY nonce DESC LIMIT 1)
+         WHERE chain = $1 AND account = $2 AND state <> 'void' AND state IN ('final', 'replaced')
+         ORDER BY nonce DESC LIMIT 1) AS settled
          UNION
          SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = ?1 AND account = ?2 AND state <> 'void'
-         ORDER BY nonce DESC LIMIT 1)",
+         WHERE chain = $1 AND account = $2 AND state <> 'void'
+         ORDER BY nonce DESC LIMIT 1) AS highest",
     )
     .bind(signed(chain))
     .bind(account.as_slice())
@@ -146,15 +109,12 @@ pub(in crate::ledger) async fn rows_of(
 }
 
 /// A payload's state, and the other payloads at its nonce with theirs; nothing where there is no such payload.
-pub(in crate::ledger) async fn at_nonce_of(
-    db: &mut SqliteConnection,
-    id: i64,
-) -> Sql<Option<(State, Vec<(i64, State)>)>> {
+pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(State, Vec<(i64, State)>)>> {
     let Some(state) = state_of(db, id).await? else { return Ok(None) };
     let rows = sqlx::query(
         "SELECT other.id, other.state FROM reservation AS this JOIN reservation AS other
          ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
-         WHERE this.id = ?1 AND other.id <> ?1 AND other.state <> 'void' ORDER BY other.id",
+         WHERE this.id = $1 AND other.id <> $1 AND other.state <> 'void' ORDER BY other.id",
     )
     .bind(id)
     .fetch_all(&mut *db)
@@ -163,10 +123,10 @@ pub(in crate::ledger) async fn at_nonce_of(
     Ok(Some((state, others?)))
 }
 
-pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_>) -> Sql<i64> {
-    let done = sqlx::query(
-        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at)
-         VALUES (?, 'reserved', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64> {
+    let row = sqlx::query(
+        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at, void_at)
+         VALUES ($1, 'reserved', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id",
     )
     .bind(new.kind)
     .bind(new.client)
@@ -177,53 +137,49 @@ pub(in crate::ledger) async fn insert(db: &mut SqliteConnection, new: &NewRow<'_
     .bind(new.intent.as_slice())
     .bind(new.slot.map(|(_, _, fees)| fees.max_per_gas().to_be_bytes().to_vec()))
     .bind(new.slot.map(|(_, _, fees)| fees.max_priority().to_be_bytes().to_vec()))
-    .bind(new.returned)
+    .bind(i64::from(new.returned))
     .bind(millis(new.at))
-    .execute(&mut *db)
+    .bind(millis(new.void_at))
+    .fetch_one(&mut *db)
     .await?;
-    Ok(done.last_insert_rowid())
+    row.try_get("id")
 }
 
 /// Moves a row to another state; false where it may not go there from where it is.
-pub(in crate::ledger) async fn turn(db: &mut SqliteConnection, id: i64, to: State) -> Sql<bool> {
+pub(in crate::ledger) async fn turn(db: &mut Db, id: i64, to: State) -> Sql<bool> {
     let Some(from) = state_of(db, id).await?.filter(|from| from.may_become(to)) else { return Ok(false) };
-    let done = sqlx::query("UPDATE reservation SET state = ? WHERE id = ? AND state = ?");
+    let done = sqlx::query("UPDATE reservation SET state = $1 WHERE id = $2 AND state = $3");
     Ok(done.bind(to.name()).bind(id).bind(from.name()).execute(&mut *db).await?.rows_affected() == 1)
 }
 
-pub(in crate::ledger) async fn state_of(db: &mut SqliteConnection, id: i64) -> Sql<Option<State>> {
+pub(in crate::ledger) async fn state_of(db: &mut Db, id: i64) -> Sql<Option<State>> {
     let row =
-        sqlx::query("SELECT state FROM reservation WHERE id = ?").bind(id).fetch_optional(&mut *db).await?;
+        sqlx::query("SELECT state FROM reservation WHERE id = $1").bind(id).fetch_optional(&mut *db).await?;
     row.as_ref().map(state_in).transpose()
 }
 
 /// Records a signature under a live reservation; false where it is live no longer.
-pub(in crate::ledger) async fn record(
-    db: &mut SqliteConnection,
-    id: i64,
-    raw: &Bytes,
-    hash: B256,
-) -> Sql<bool> {
+pub(in crate::ledger) async fn record(db: &mut Db, id: i64, raw: &Bytes, hash: B256) -> Sql<bool> {
     let done = sqlx::query(
-        "UPDATE reservation SET state = 'recorded', raw = ?, hash = ? WHERE id = ? AND state = 'reserved'",
+        "UPDATE reservation SET state = 'recorded', raw = $1, hash = $2 WHERE id = $3 AND state = 'reserved'",
     );
     let done = done.bind(raw.as_ref()).bind(hash.as_slice()).bind(id).execute(&mut *db).await?;
     Ok(done.rows_affected() == 1)
 }
 
-pub(in crate::ledger) async fn stored(db: &mut SqliteConnection, id: i64) -> Sql<Option<Stored>> {
-    let row = sqlx::query("SELECT * FROM reservation WHERE id = ? AND raw IS NOT NULL").bind(id);
+pub(in crate::ledger) async fn stored(db: &mut Db, id: i64) -> Sql<Option<Stored>> {
+    let row = sqlx::query("SELECT * FROM reservation WHERE id = $1 AND raw IS NOT NULL").bind(id);
     row.fetch_optional(&mut *db).await?.map(|row| stored_row(&row)).transpose()
 }
 
 /// The reservations without a record, oldest first.
-pub(in crate::ledger) async fn unrecorded(db: &mut SqliteConnection) -> Sql<Vec<i64>> {
+pub(in crate::ledger) async fn unrecorded(db: &mut Db) -> Sql<Vec<i64>> {
     let rows = sqlx::query("SELECT id FROM reservation WHERE state = 'reserved' ORDER BY id");
     rows.fetch_all(&mut *db).await?.iter().map(|row| row.try_get("id")).collect()
 }
 
 /// The signed transactions of which the chain has not decided, lowest nonce first.
-pub(in crate::ledger) async fn unsettled(db: &mut SqliteConnection) -> Sql<Vec<Stored>> {
+pub(in crate::ledger) async fn unsettled(db: &mut Db) -> Sql<Vec<Stored>> {
     let rows = sqlx::query(
         "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
          ORDER BY account, nonce, id",
@@ -231,24 +187,31 @@ pub(in crate::ledger) async fn unsettled(db: &mut SqliteConnection) -> Sql<Vec<S
     rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
 }
 
+/// The reservations without a record whose time is over, whoever made them.
+pub(in crate::ledger) async fn overdue(db: &mut Db, now: Timestamp) -> Sql<Vec<i64>> {
+    let rows =
+        sqlx::query("SELECT id FROM reservation WHERE state = 'reserved' AND void_at <= $1 ORDER BY id");
+    rows.bind(millis(now)).fetch_all(&mut *db).await?.iter().map(|row| row.try_get("id")).collect()
+}
+
 /// Makes a payload that was returned to its client ours to send.
-pub(in crate::ledger) async fn adopt(db: &mut SqliteConnection, id: i64) -> Sql<()> {
-    let done = sqlx::query("UPDATE reservation SET returned = 0 WHERE id = ?").bind(id);
+pub(in crate::ledger) async fn adopt(db: &mut Db, id: i64) -> Sql<()> {
+    let done = sqlx::query("UPDATE reservation SET returned = 0 WHERE id = $1").bind(id);
     done.execute(&mut *db).await.map(drop)
 }
 
 /// Notes what a node said last; false where that is what it said before.
-pub(in crate::ledger) async fn note(db: &mut SqliteConnection, id: i64, outcome: &str) -> Sql<bool> {
+pub(in crate::ledger) async fn note(db: &mut Db, id: i64, outcome: &str) -> Sql<bool> {
     let done = sqlx::query(
-        "UPDATE reservation SET outcome = ?1 WHERE id = ?2 AND raw IS NOT NULL AND outcome IS NOT ?1",
+        "UPDATE reservation SET outcome = $1 WHERE id = $2 AND raw IS NOT NULL AND outcome IS DISTINCT FROM $1",
     );
     Ok(done.bind(outcome).bind(id).execute(&mut *db).await?.rows_affected() == 1)
 }
 
 /// Writes a page to the disk. What it holds must change, or SQLite would leave the page as it is.
-pub(in crate::ledger) async fn probe(db: &mut SqliteConnection, at: Timestamp) -> Sql<()> {
+pub(in crate::ledger) async fn probe(db: &mut Db, at: Timestamp) -> Sql<()> {
     sqlx::query(
-        "INSERT INTO probe (one, at) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET at = max(at + 1, ?1)",
+        "INSERT INTO probe (one, at) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET at = CASE WHEN probe.at >= $1 THEN probe.at + 1 ELSE $1 END",
     )
     .bind(millis(at))
     .execute(&mut *db)
@@ -256,13 +219,8 @@ pub(in crate::ledger) async fn probe(db: &mut SqliteConnection, at: Timestamp) -
     .map(drop)
 }
 
-pub(in crate::ledger) async fn archive_policy(
-    db: &mut SqliteConnection,
-    hash: B256,
-    text: &str,
-    at: Timestamp,
-) -> Sql<()> {
-    sqlx::query("INSERT INTO policy (hash, text, first_at) VALUES (?, ?, ?) ON CONFLICT (hash) DO NOTHING")
+pub(in crate::ledger) async fn archive_policy(db: &mut Db, hash: B256, text: &str, at: Timestamp) -> Sql<()> {
+    sqlx::query("INSERT INTO policy (hash, text, first_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING")
         .bind(hash.as_slice())
         .bind(text)
         .bind(millis(at))
@@ -271,18 +229,18 @@ pub(in crate::ledger) async fn archive_policy(
         .map(drop)
 }
 
-fn claimed_row(row: &SqliteRow, asker: Option<(&str, bool)>) -> Sql<Row> {
+fn claimed_row(row: &DbRow, asker: Option<(&str, bool)>) -> Sql<Row> {
     Ok(Row {
         id: row.try_get("id")?,
         nonce: unsigned(row, "nonce")?,
         state: state_in(row)?,
         intent: word(row, "intent")?,
         fees: fees(row)?,
-        is_own: asker == Some((row.try_get("client")?, row.try_get("returned")?)),
+        is_own: asker == Some((row.try_get("client")?, is_set(row, "returned")?)),
     })
 }
 
-pub(in crate::ledger) fn fees(row: &SqliteRow) -> Sql<Fees> {
+pub(in crate::ledger) fn fees(row: &DbRow) -> Sql<Fees> {
     let fee = |name: &str| -> Sql<u128> {
         let bytes: &[u8] = row.try_get(name)?;
         Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
@@ -290,26 +248,26 @@ pub(in crate::ledger) fn fees(row: &SqliteRow) -> Sql<Fees> {
     Ok(Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? })
 }
 
-pub(in crate::ledger) fn state_in(row: &SqliteRow) -> Sql<State> {
+pub(in crate::ledger) fn state_in(row: &DbRow) -> Sql<State> {
     let name: &str = row.try_get("state")?;
     State::named(name).ok_or_else(|| sqlx::Error::Decode(format!("no state is called {name}").into()))
 }
 
-fn stored_row(row: &SqliteRow) -> Sql<Stored> {
+fn stored_row(row: &DbRow) -> Sql<Stored> {
     let nonce: Option<i64> = row.try_get("nonce")?;
     Ok(Stored {
         id: row.try_get("id")?,
         request: row.try_get("request")?,
         account: address(row)?,
         nonce: nonce.map(u64::try_from).transpose().map_err(malformed)?,
-        returned: row.try_get("returned")?,
+        returned: is_set(row, "returned")?,
         state: state_in(row)?,
         raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),
         hash: word(row, "hash")?,
     })
 }
 
-pub(in crate::ledger) fn entry(row: &SqliteRow) -> Sql<Entry> {
+pub(in crate::ledger) fn entry(row: &DbRow) -> Sql<Entry> {
     Ok(Entry {
         seq: row.try_get("seq")?,
         at: Timestamp::from_millis(unsigned(row, "at")?),
@@ -320,15 +278,15 @@ pub(in crate::ledger) fn entry(row: &SqliteRow) -> Sql<Entry> {
     })
 }
 
-pub(in crate::ledger) fn word(row: &SqliteRow, name: &str) -> Sql<B256> {
+pub(in crate::ledger) fn word(row: &DbRow, name: &str) -> Sql<B256> {
     B256::try_from(row.try_get::<&[u8], _>(name)?).map_err(malformed)
 }
 
-pub(in crate::ledger) fn address(row: &SqliteRow) -> Sql<Address> {
+pub(in crate::ledger) fn address(row: &DbRow) -> Sql<Address> {
     Address::try_from(row.try_get::<&[u8], _>("account")?).map_err(malformed)
 }
 
-pub(in crate::ledger) fn unsigned(row: &SqliteRow, name: &str) -> Sql<u64> {
+pub(in crate::ledger) fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
     u64::try_from(row.try_get::<i64, _>(name)?).map_err(malformed)
 }
 

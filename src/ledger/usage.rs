@@ -1,6 +1,5 @@
 //! What is left of each budget, read beside a running gateway.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +7,9 @@ use alloy_primitives::U256;
 
 use crate::clock::Timestamp;
 use crate::ledger::LedgerError;
+use crate::ledger::charges;
+use crate::ledger::db::{self, Location};
 use crate::ledger::error::unavailable;
-use crate::ledger::{charges, reader};
 use crate::policy::Limit;
 
 /// What one scope has used of one budget.
@@ -34,12 +34,12 @@ impl Usage {
 
 /// Every scope that has used something of these budgets; a budget that nobody used has one row.
 pub async fn usage<'a>(
-    path: &Path,
+    at: &Location,
     limits: impl IntoIterator<Item = &'a Arc<Limit>>,
     now: Timestamp,
 ) -> Result<Vec<Usage>, LedgerError> {
-    let mut db = reader::open(path).await.map_err(unavailable)?;
-    reader::begin(&mut db).await.map_err(unavailable)?;
+    let mut db = at.read().await.map_err(unavailable)?;
+    db::snapshot(&mut db).await.map_err(unavailable)?;
     let mut all = Vec::new();
     for limit in limits {
         let mut scopes = charges::scopes(&mut db, &limit.id).await.map_err(unavailable)?;

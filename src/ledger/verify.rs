@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use alloy_primitives::{Address, B256};
 use serde::Serialize;
-use sqlx::sqlite::SqliteConnection;
 
 use crate::ledger::LedgerError;
 use crate::ledger::audit::{Entry, Head};
+use crate::ledger::db::{self, Db, Location};
 use crate::ledger::error::said;
 use crate::ledger::lines::{Lines, NoRow, is_database};
 use crate::ledger::note::SealedRow;
@@ -59,26 +59,31 @@ pub type Progress<'a> = dyn FnMut(u64, u64) + 'a;
 
 /// Walks the chain from its first row to its end, and holds what it says against itself, against the tables, and
 /// against checkpoints.
-pub async fn verify(path: &Path) -> Result<Result<Verified, Broken>, LedgerError> {
-    verify_against(path, &Against::default(), &mut |_, _| {}).await
+pub async fn verify(at: impl Into<Location>) -> Result<Result<Verified, Broken>, LedgerError> {
+    verify_against(at, &Against::default(), &mut |_, _| {}).await
 }
 
 /// As [`verify`]; exported rows have no tables.
 pub async fn verify_against(
-    path: &Path,
+    at: impl Into<Location>,
     against: &Against,
     progress: &mut Progress<'_>,
 ) -> Result<Result<Verified, Broken>, LedgerError> {
     let mut walk = Walk { replay: Replay::new(), seals: Seals::by(against.key), later: None };
-    let opened = |error: std::io::Error| LedgerError::Open { path: path.to_owned(), why: error.to_string() };
+    let at = at.into();
+    let opened = |error: std::io::Error| LedgerError::Open { at: at.clone(), why: error.to_string() };
     let walked = match &against.checkpoints {
         Some(file) => walk.pushed(file)?,
         None => Ok(()),
     };
     let walked = match walked {
         Err(broken) => Err(broken.into()),
-        Ok(()) if is_database(path).map_err(opened)? => live_through(path, &mut walk, progress).await,
-        Ok(()) => read_through(path, &mut walk, against.partial, progress),
+        Ok(()) => match &at {
+            Location::File(path) if !is_database(path).map_err(opened)? => {
+                read_through(path, &mut walk, against.partial, progress)
+            }
+            at => live_through(at, &mut walk, progress).await,
+        },
     };
     match walked {
         Ok(()) => Ok(Ok(walk.verified())),
@@ -88,7 +93,7 @@ pub async fn verify_against(
             let why = format!("the file is damaged from here on: {}", said(&error));
             Ok(Err(Broken { seq: walk.replay.head.seq.saturating_add(1), why }))
         }
-        Err(Trouble::Sql(error)) => Err(not_opened(path, &error)),
+        Err(Trouble::Sql(error)) => Err(not_opened(&at, &error)),
         Err(Trouble::Io(error)) => Err(opened(error)),
     }
 }
@@ -124,7 +129,7 @@ impl Walk {
     /// Reads the checkpoints that were kept elsewhere. A line that a crash cut off is passed over.
     fn pushed(&mut self, file: &Path) -> Result<Result<(), Broken>, LedgerError> {
         let text = std::fs::read_to_string(file)
-            .map_err(|error| LedgerError::Open { path: file.to_owned(), why: error.to_string() })?;
+            .map_err(|error| LedgerError::Open { at: file.into(), why: error.to_string() })?;
         for (line, text) in (1..).zip(text.lines()) {
             let Ok(row) = serde_json::from_str::<SealedRow>(text) else { continue };
             if let Err((seq, why)) = self.seals.add(&row) {
@@ -156,10 +161,10 @@ impl Walk {
     }
 }
 
-async fn live_through(path: &Path, walk: &mut Walk, progress: &mut Progress<'_>) -> Result<(), Trouble> {
-    let mut db = reader::open(path).await?;
+async fn live_through(at: &Location, walk: &mut Walk, progress: &mut Progress<'_>) -> Result<(), Trouble> {
+    let mut db = at.read().await?;
     // One snapshot, so that a gateway that writes meanwhile changes nothing.
-    reader::begin(&mut db).await?;
+    db::snapshot(&mut db).await?;
     let (written, _) = store::head(&mut db).await?;
     for entry in reader::all_of_kind(&mut db, "checkpoint").await? {
         walk.foresee(&entry);
@@ -242,7 +247,7 @@ impl Walk {
     }
 }
 
-async fn compare(db: &mut SqliteConnection, replay: &mut Replay) -> Result<(), Trouble> {
+async fn compare(db: &mut Db, replay: &mut Replay) -> Result<(), Trouble> {
     let broken = |(seq, why)| Broken { seq, why };
     let mut after = 0;
     loop {
@@ -290,6 +295,6 @@ impl From<Broken> for Trouble {
     }
 }
 
-pub(in crate::ledger) fn not_opened(path: &Path, error: &sqlx::Error) -> LedgerError {
-    LedgerError::Open { path: path.to_owned(), why: said(error) }
+pub(in crate::ledger) fn not_opened(at: &Location, error: &sqlx::Error) -> LedgerError {
+    LedgerError::Open { at: at.clone(), why: said(error) }
 }

@@ -2,32 +2,29 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::B256;
 use arc_swap::ArcSwapOption;
-use sqlx::sqlite::SqliteConnection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config;
+use crate::ledger::LedgerError;
+use crate::ledger::agreed::{self, Lead};
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
-use crate::ledger::claims::{Parked, Reserve};
+use crate::ledger::claims::Parked;
+use crate::ledger::command::Command;
+use crate::ledger::db::{self, Db, Location};
 use crate::ledger::error::{said, unavailable};
-use crate::ledger::group::{Answer, Windows, begin};
+use crate::ledger::group::{Answer, Time, begin};
 use crate::ledger::headroom::Headroom;
-use crate::ledger::open::Inquiry;
 use crate::ledger::pauses;
-use crate::ledger::repeats::Repeat;
-use crate::ledger::store::{self, Stored};
-use crate::ledger::{
-    Administration, Final, LedgerError, Outcome, Pause, PauseOrder, RecordError, RefusedRow, Voided,
-};
-use crate::policy::Policy;
+use crate::ledger::store;
+use crate::ledger::watermark::Watermark;
 
 /// How many commands one commit takes at most.
 const GROUP: usize = 256;
@@ -35,97 +32,35 @@ const GROUP: usize = 256;
 /// How often the writer looks for reservations whose signature did not come, and for claims that waited enough.
 const SWEEP: Duration = Duration::from_millis(100);
 
+/// How often the writer of a shared ledger looks what others have left.
+const SHARED_SWEEP: Duration = Duration::from_secs(1);
+
+/// How long a server may take over one transaction. Whoever waits for its answer waits a little longer.
+const TRANSACTION: Duration = Duration::from_secs(8);
+
+/// How much longer than its own process another leaves a reservation alone.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// How long a writer that failed leaves its own upkeep alone.
 const REST: Duration = Duration::from_secs(1);
 
 pub(in crate::ledger) use crate::ledger::group::Group;
 
-pub(in crate::ledger) type Reply<T> = oneshot::Sender<T>;
-
-/// What the writer can be asked for.
-#[derive(Debug)]
-pub(in crate::ledger) enum Command {
-    Reserve(Box<Reserve>),
-    /// Whether this was asked before, under the same name.
-    Earlier(Box<Repeat>),
-    Record {
-        id: i64,
-        raw: Bytes,
-        hash: B256,
-        reply: Reply<Result<(), RecordError>>,
-    },
-    Void {
-        id: i64,
-        why: String,
-        reply: Reply<Result<Voided, LedgerError>>,
-    },
-    Outcome {
-        id: i64,
-        outcome: Outcome,
-        reply: Reply<Result<(), LedgerError>>,
-    },
-    Settled {
-        id: i64,
-        last: Final,
-        reply: Reply<Result<(), LedgerError>>,
-    },
-    Refused {
-        row: Box<RefusedRow>,
-        reply: Reply<Result<(), LedgerError>>,
-    },
-    Note {
-        note: Box<crate::ledger::Note>,
-        reply: Reply<Result<(), LedgerError>>,
-    },
-    Policy {
-        hash: B256,
-        text: String,
-        policy: Arc<Policy>,
-        reply: Reply<Result<(), LedgerError>>,
-    },
-    Pause {
-        order: PauseOrder,
-        by: Administration,
-        reply: Reply<Result<bool, LedgerError>>,
-    },
-    Resume {
-        order: PauseOrder,
-        by: Administration,
-        reply: Reply<Result<bool, LedgerError>>,
-    },
-    Pauses {
-        reply: Reply<Result<Vec<Pause>, LedgerError>>,
-    },
-    Unsettled {
-        reply: Reply<Result<Vec<Stored>, LedgerError>>,
-    },
-    Next {
-        chain: u64,
-        account: Address,
-        mined: u64,
-        reply: Reply<Result<u64, LedgerError>>,
-    },
-    Nonces(Inquiry),
-    /// Writes nothing but proves that it could: takes the write lock and commits.
-    Ready {
-        reply: Reply<Result<(), LedgerError>>,
-    },
-    Close {
-        reply: Reply<()>,
-    },
-}
-
 /// Why the last commit failed; nothing while commits succeed.
 pub(in crate::ledger) type Failure = Arc<ArcSwapOption<LedgerError>>;
 
 pub(in crate::ledger) struct Writer {
-    pub db: SqliteConnection,
-    path: PathBuf,
-    clock: Clock,
-    /// From a reservation to its record; past it the reservation is void.
-    deadline: Duration,
-    /// `None` after a failed commit: read again before anything is written.
+    pub db: Db,
+    at: Location,
+    /// The name of this process in the ledger.
+    name: Arc<str>,
+    time: Time,
+    /// `None` after a failed commit, and where others write too: read again before anything is written.
     head: Option<Head>,
+    watermark: Watermark,
+    lead: Lead,
+    /// When a shared ledger was looked at last.
+    looked: Instant,
     rules: Rules,
     /// Claims that wait for a signature or a lower nonce.
     parked: Vec<Parked>,
@@ -149,7 +84,16 @@ pub(in crate::ledger) struct Rules {
     /// Whether a client is told why it is paused.
     pub show_pause_reason: bool,
     pub keys_kept: Duration,
-    pub windows: Windows,
+    /// From a reservation to its record; past it the reservation is void.
+    pub deadline: Duration,
+}
+
+impl Rules {
+    /// From when on others may void what is reserved now.
+    pub(in crate::ledger) fn void_at(&self, now: Timestamp) -> Timestamp {
+        let wait = self.deadline.saturating_add(GRACE).as_millis();
+        Timestamp::from_millis(now.millis().saturating_add(u64::try_from(wait).unwrap_or(u64::MAX)))
+    }
 }
 
 type Sql<T> = Result<T, sqlx::Error>;
@@ -161,51 +105,77 @@ impl Writer {
         clock: Clock,
         deadline: Duration,
     ) -> Result<Self, LedgerError> {
-        let path = config.path.clone();
-        let failed = |error| LedgerError::Open { path: path.clone(), why: said(&error) };
-        let mut db = store::open(&path).await.map_err(failed)?;
+        let at = Location::from(config);
+        let failed = |error| LedgerError::Open { at: at.clone(), why: said(&error) };
+        let unnamed = |error: getrandom::Error| LedgerError::Unavailable(error.to_string());
+        let mut db = at.create().await.map_err(failed)?;
         let (head, last) = store::head(&mut db).await.map_err(unavailable)?;
         match last {
+            // Others may have gone on between the two looks.
+            _ if at.is_shared() => {}
             Some(last) if (last.seq, last.hash) == (head.seq, head.hash) && last.is_whole() => {}
             None if head == Head::START => {}
             _ => return Err(LedgerError::Broken("its end is not as it was written".to_owned())),
         }
         let mut writer = Self {
             db,
-            path,
-            clock,
-            deadline,
-            head: Some(head),
+            name: format!("{:08x}", getrandom::u32().map_err(unnamed)?).into(),
+            time: Time::new(clock),
+            head: Some(head).filter(|_| !at.is_shared()),
+            watermark: Watermark::beside(&config.path, at.is_shared()),
+            lead: Lead::default(),
+            looked: Instant::now(),
             rules: Rules {
                 policy: None,
                 max_open: config.max_open,
                 show_pause_reason: config.show_pause_reason,
                 keys_kept: config.keys_kept,
-                windows: Windows::default(),
+                deadline,
             },
             parked: Vec::new(),
             live: BTreeMap::new(),
             rest_until: None,
             failure: Failure::default(),
             headroom: Headroom::new(&config.path, config.min_free),
+            at,
             lock,
         };
         writer.restart().await.map_err(unavailable)?;
         Ok(writer)
     }
 
-    /// Nothing that was reserved before a restart can be signed any more: its task is gone.
+    /// Nothing that this file had reserved before a restart can be signed any more: its task is gone. What another
+    /// process has reserved has its time.
     async fn restart(&mut self) -> Sql<()> {
-        let orphans = store::unrecorded(&mut self.db).await?;
-        let mut group = begin(&mut self.db, &self.path, &self.clock, self.head, &self.rules.windows).await?;
+        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.head).await?;
+        self.watermark.compare(&mut group).await?;
         pauses::show(&pauses::all(group.db).await?);
+        let orphans = if self.at.is_shared() { Vec::new() } else { store::unrecorded(group.db).await? };
         for id in &orphans {
             void(&mut group, *id, "the process ended before the signature came").await?;
         }
-        group.audit(&Body::Started { version: env!("CARGO_PKG_VERSION"), voided: orphans.len() }).await?;
-        store::commit(group.db).await?;
-        self.head = Some(group.head);
+        let version = env!("CARGO_PKG_VERSION");
+        let shared = self.at.is_shared();
+        group.audit(&Body::Started { version, writer: group.writer, voided: orphans.len(), shared }).await?;
+        db::commit(group.db).await?;
+        let head = group.head;
+        self.committed(head, true).await;
         Ok(())
+    }
+
+    /// What is true from a commit on.
+    async fn committed(&mut self, head: Head, now: bool) {
+        self.head = Some(head).filter(|_| !self.at.is_shared());
+        self.watermark.keep(head, now || self.at.is_shared()).await;
+    }
+
+    pub(in crate::ledger) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// Whether this process looks after what was sent; of a file there is one writer.
+    pub(in crate::ledger) fn lead(&self) -> Option<Lead> {
+        self.at.is_shared().then(|| self.lead.clone())
     }
 
     pub(in crate::ledger) fn failure(&self) -> Failure {
@@ -218,10 +188,14 @@ impl Writer {
         let mut closing = None;
         while closing.is_none() {
             // A quiet ledger still voids what was never signed.
-            let received = if self.parked.is_empty() && self.live.is_empty() {
-                commands.recv_many(&mut batch, GROUP).await
-            } else {
-                timeout(SWEEP, commands.recv_many(&mut batch, GROUP)).await.unwrap_or(1)
+            let sweep = match (self.parked.is_empty() && self.live.is_empty(), self.at.is_shared()) {
+                (false, _) => Some(SWEEP),
+                (true, true) => Some(SHARED_SWEEP),
+                (true, false) => None,
+            };
+            let received = match sweep {
+                None => commands.recv_many(&mut batch, GROUP).await,
+                Some(sweep) => timeout(sweep, commands.recv_many(&mut batch, GROUP)).await.unwrap_or(1),
             };
             if received == 0 {
                 break;
@@ -235,8 +209,8 @@ impl Writer {
             }
             self.group(work, closing.is_some()).await;
         }
-        if let Err(error) = store::close(self.db).await {
-            tracing::warn!(%error, "the ledger's file was not closed in order; nothing is lost");
+        if let Err(error) = db::close(self.db).await {
+            tracing::warn!(%error, "the ledger's database was not closed in order; nothing is lost");
         }
         drop(self.lock);
         if let Some(reply) = closing {
@@ -248,14 +222,24 @@ impl Writer {
     pub(in crate::ledger) async fn group(&mut self, mut work: Vec<Command>, closing: bool) {
         let now = Instant::now();
         let waits = |parked: &Parked| parked.is_expired(now) || parked.is_abandoned();
-        let is_due = self.live.values().any(|until| *until <= now) || self.parked.iter().any(waits);
+        let mut is_due = self.live.values().any(|until| *until <= now) || self.parked.iter().any(waits);
+        if self.at.is_shared() {
+            let unseen = now.saturating_duration_since(self.looked) >= SHARED_SWEEP;
+            is_due = is_due || unseen || !self.parked.is_empty();
+        }
         let rests = self.rest_until.is_some_and(|until| now < until);
         if work.is_empty() && !closing && (rests || !is_due) {
             return;
         }
         self.headroom.keep(&mut work);
         let mut answers = Vec::new();
-        let committed = self.transaction(work, closing, &mut answers).await;
+        let committed = if self.at.is_shared() {
+            let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer");
+            let done = timeout(TRANSACTION, self.transaction(work, closing, &mut answers)).await;
+            done.unwrap_or_else(|_| Err(sqlx::Error::Io(late())))
+        } else {
+            self.transaction(work, closing, &mut answers).await
+        };
         let committed = committed.map_err(|error| {
             tracing::error!(%error, "the ledger could not be written; nothing is signed meanwhile");
             metrics::counter!("chancery_ledger_failures_total").increment(1);
@@ -264,8 +248,7 @@ impl Writer {
         self.failure.store(committed.as_ref().err().cloned().map(Arc::new));
         self.rest_until = committed.is_err().then(|| after(now, REST));
         if let Err(error) = &committed {
-            store::roll_back(&mut self.db).await;
-            self.head = None;
+            self.give_up().await;
             for waits in self.parked.drain(..) {
                 waits.refuse(error.clone());
             }
@@ -279,36 +262,67 @@ impl Writer {
         }
     }
 
+    /// After a failure nothing of what was known of the ledger is sure.
+    async fn give_up(&mut self) {
+        self.head = None;
+        self.lead.hold(None);
+        self.watermark.doubt();
+        if self.at.is_shared() {
+            // Rolls back by going, whatever it was in the middle of.
+            if let Ok(fresh) = self.at.connect().await {
+                self.db = fresh;
+            }
+        } else {
+            db::roll_back(&mut self.db).await;
+        }
+    }
+
     /// All of `work` is done, or nothing is.
     async fn transaction(&mut self, work: Vec<Command>, closing: bool, answers: &mut Vec<Answer>) -> Sql<()> {
         let mut waiting = std::mem::take(&mut self.parked);
         let (mut rules, now) = (self.rules.clone(), Instant::now());
-        let mut group = begin(&mut self.db, &self.path, &self.clock, self.head, &self.rules.windows).await?;
-        if self.head.is_none() {
+        let is_shared = self.at.is_shared();
+        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.head).await?;
+        self.watermark.compare(&mut group).await?;
+        let mut due: Vec<_> =
+            self.live.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
+        if is_shared {
+            due.extend(store::overdue(group.db, group.now).await?);
+        } else if self.head.is_none() {
             // A reservation whose commit seemed to fail and did not: nobody was told of it, so nobody signs it.
             for id in store::unrecorded(group.db).await? {
                 self.live.entry(id).or_insert(now);
             }
         }
-        let due = self.live.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
-        let done = all(&mut group, (due, work, closing), &mut rules, &mut waiting).await;
+        let done = all(&mut group, (due, work), &mut rules, &mut waiting).await;
         answers.append(&mut group.answers);
         self.parked = waiting;
         done?;
-        self.head = Some(group.head);
+        let mut leads = None;
+        if closing {
+            group.audit(&Body::Stopped {}).await?;
+            agreed::give_up_lead(group.db, group.writer).await?;
+        } else if is_shared {
+            leads = self.lead.ask(group.db, (group.writer, now, group.now)).await?;
+        }
+        db::commit(group.db).await?;
         self.rules = rules;
-        let until = after(Instant::now(), self.deadline);
+        let until = after(Instant::now(), self.rules.deadline);
         self.live.extend(group.opened.iter().map(|id| (*id, until)));
         for id in &group.closed {
             self.live.remove(id);
         }
+        let head = group.head;
+        self.lead.hold(leads);
+        self.looked = now;
+        self.committed(head, closing).await;
         Ok(())
     }
 }
 
 async fn all(
     group: &mut Group<'_>,
-    (due, work, closing): (Vec<i64>, Vec<Command>, bool),
+    (due, work): (Vec<i64>, Vec<Command>),
     rules: &mut Rules,
     waiting: &mut Vec<Parked>,
 ) -> Sql<()> {
@@ -320,11 +334,7 @@ async fn all(
     for command in work {
         apply(group, command, rules, waiting).await?;
     }
-    retry(group, rules, waiting).await?;
-    if closing {
-        group.audit(&Body::Stopped {}).await?;
-    }
-    store::commit(group.db).await
+    retry(group, rules, waiting).await
 }
 
 fn after(now: Instant, wait: Duration) -> Instant {

@@ -68,6 +68,9 @@ impl Upkeep {
     }
 
     async fn round(&mut self) {
+        if !self.app.ledger.leads() {
+            return;
+        }
         // A ledger in trouble says so elsewhere.
         let Ok(open) = self.app.ledger.open_transactions().await else { return };
         let accounts: BTreeSet<Address> = open.iter().map(|one| one.account).collect();

@@ -282,6 +282,7 @@ mod tests {
     pub(super) async fn ledger(folder: &tempfile::TempDir, clock: &Clock) -> Ledger {
         let config = config::Ledger {
             path: folder.path().join("ledger.sqlite"),
+            url: None,
             max_open: 20,
             fill_gaps: None,
             min_free: 0,

@@ -27,6 +27,7 @@ mod kit;
 mod ledger;
 mod nonces;
 mod policy;
+mod replicas;
 mod tls;
 mod token;
 mod tools;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
 
 use crate::clock::Timestamp;
-use crate::cmd::audit::{HINT, ledger_file};
+use crate::cmd::audit::{HINT, ledger_at};
 use crate::cmd::progress::Progress;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::ledger::{self, Entry, Filter};
@@ -61,7 +61,7 @@ const COLUMNS: [&str; 12] = [
 
 impl Export {
     pub(super) fn run(self, context: &Context, runtime: &Runtime) -> Done {
-        let file = ledger_file(context, self.file)?;
+        let file = ledger_at(context, self.file)?;
         let filter = Filter { kind: self.kind, since: self.since, until: self.until, ..Filter::default() };
         let path = self.output.as_ref();
         let mut out: Box<dyn Write> = match path {

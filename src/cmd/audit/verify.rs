@@ -6,7 +6,7 @@ use alloy_primitives::Address;
 use serde::Serialize;
 use tokio::runtime::Runtime;
 
-use crate::cmd::audit::{HINT, ledger_file};
+use crate::cmd::audit::{HINT, ledger_at};
 use crate::cmd::progress::Progress;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::Config;
@@ -40,7 +40,7 @@ impl Verify {
     pub(super) fn run(self, context: &Context, runtime: &Runtime) -> Done {
         // A copy is verified where there may be no configuration.
         let configured = Config::load(context.config()).ok().and_then(|config| config.audit);
-        let file = ledger_file(context, self.file)?;
+        let file = ledger_at(context, self.file)?;
         let against = Against {
             key: self.key.or(configured.map(|audit| audit.key)),
             checkpoints: self.checkpoints,

@@ -14,7 +14,7 @@ pub(super) fn used(token: &str, what: &'static str) -> KeyUse {
 pub(super) fn put_on_record(context: &Context, config: &Config, used: KeyUse) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let note = Note::Key(used);
-    match runtime.block_on(ledger::note_offline(&config.ledger.path, Clock::system(), &note)) {
+    match runtime.block_on(ledger::note_offline(&config.ledger, Clock::system(), &note)) {
         Ok(true) => {}
         Ok(false) => {
             context.say("not in the audit chain: there is no ledger, or a running gateway has it open");

@@ -10,10 +10,10 @@ use sqlx::Row as _;
 
 use crate::clock::Clock;
 use crate::ledger::tests::kit::{ASK, Ask, PATIENT, START, config, connect, fresh, policy, sign};
-use crate::ledger::usage;
 use crate::ledger::{
     Claim, Final, Ledger, Outcome, OverBudget, Purpose, Recorded, RefusalClass, ReserveError, Reserved,
 };
+use crate::ledger::{Location, usage};
 use crate::policy::Policy;
 use crate::transaction::{Fees, Message, Tx};
 
@@ -200,7 +200,8 @@ async fn scopes_are_counted_apart_and_several_budgets_charge_all_or_nothing() {
 async fn what_is_left_can_be_read_beside_the_writer() {
     let bank = Bank::open("sum = \"count\"\nmax = 3\nper = [\"client\"]\n").await;
     let file = bank.folder.path().join("ledger.sqlite");
-    let look = || async { usage(&file, bank.policy.limits(), bank.clock.now()).await.unwrap() };
+    let look =
+        || async { usage(&Location::from(&file), bank.policy.limits(), bank.clock.now()).await.unwrap() };
     assert_eq!(look().await[0].left(), U256::from(3));
     let sent = bank.send(TEN).await.unwrap();
     bank.settle(&sent, MINED).await;

@@ -107,8 +107,9 @@ async fn inv_14_every_edit_of_the_tables_is_found() {
         ("UPDATE reservation SET client = 'bob' WHERE id = 3", "client"),
         ("DELETE FROM reservation WHERE id = 2", "lost reservation 2"),
         (
-            "INSERT INTO reservation (kind, state, client, request, account, intent, returned, reserved_at)
-             SELECT kind, 'void', client, request, account, intent, 0, reserved_at FROM reservation WHERE id = 1",
+            "INSERT INTO reservation (kind, state, client, request, account, intent, returned, reserved_at,
+                                      void_at)
+             SELECT kind, 'void', client, request, account, intent, 0, reserved_at, void_at FROM reservation WHERE id = 1",
             "that the chain has not",
         ),
         // Cut off so that the chain itself holds: the tables remember.
@@ -231,7 +232,7 @@ struct Forged {
 impl Forged {
     fn new() -> Self {
         let mut forged = Self { head: Head::START, replay: Replay::new() };
-        forged.say(&Body::Started { version: "1", voided: 0 }).unwrap();
+        forged.say(&Body::Started { version: "1", writer: "w", voided: 0, shared: false }).unwrap();
         forged.say(&Body::Policy { policy: POLICY }).unwrap();
         forged
     }
@@ -255,6 +256,7 @@ impl Forged {
     ) -> Result<(), String> {
         self.say(&Body::Intent(Box::new(Intent {
             reservation,
+            writer: "w",
             request: "1",
             client: "alice",
             person: None,
@@ -277,7 +279,7 @@ impl Forged {
 
     fn sign(&mut self, reservation: i64) -> Result<(), String> {
         let raw = Bytes::from_static(b"raw");
-        self.say(&Body::Signature { reservation, hash: keccak256(&raw), raw: &raw })
+        self.say(&Body::Signature { reservation, writer: "w", hash: keccak256(&raw), raw: &raw })
     }
 
     fn outcome(&mut self, reservation: i64, outcome: &str) -> Result<(), String> {
@@ -319,7 +321,12 @@ fn inv_01_a_chain_that_tells_of_a_signature_without_an_intent_does_not_hold() {
     forged.outcome(2, "refused").unwrap();
     assert!(forged.sign(2).unwrap_err().contains("was vacant"));
     forged.intent(4, 1, 100, POLICY).unwrap();
-    assert!(forged.say(&Body::Started { version: "1", voided: 0 }).unwrap_err().contains("does not void"));
+    assert!(
+        forged
+            .say(&Body::Started { version: "1", writer: "w", voided: 0, shared: false })
+            .unwrap_err()
+            .contains("does not void")
+    );
 }
 
 #[test]

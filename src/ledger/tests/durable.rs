@@ -8,8 +8,13 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use crate::clock::{Clock, Timestamp};
-use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, address, config, connect, fresh, sign};
-use crate::ledger::{Filter, Ledger, LedgerError, Purpose, RecordError, ReserveError, show, verify};
+use crate::ledger::tests::kit::{
+    ASK, Ask, Desk, PATIENT, POLICY, START, address, config, connect, fresh, send, sign,
+};
+use crate::ledger::{
+    Administration, Filter, Ledger, LedgerError, PauseOrder, PauseScope, Purpose, RecordError, ReserveError,
+    show, verify,
+};
 
 #[tokio::test]
 async fn inv_01_the_intent_is_on_the_disk_before_the_token_is_asked() {
@@ -176,4 +181,30 @@ async fn every_commit_is_synced() {
     let mut writer = crate::ledger::tests::kit::writer(&folder.path().join("ledger.sqlite")).await;
     let full: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut writer.db).await.unwrap();
     assert_eq!(full, 2);
+}
+
+#[tokio::test]
+async fn a_file_that_was_put_back_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.sqlite");
+    let open = async || {
+        let ledger = Ledger::open(&config(&file), PATIENT, Clock::system()).await.unwrap();
+        ledger.activate_policy(POLICY, "allow all").await.unwrap();
+        ledger
+    };
+    let ledger = open().await;
+    ledger.close().await;
+    let backup = std::fs::read(&file).unwrap();
+    let ledger = open().await;
+    send(&ledger, ASK).await.unwrap();
+    ledger.close().await;
+    std::fs::write(&file, backup).unwrap();
+    let ledger = open().await;
+    assert!(matches!(send(&ledger, ASK).await, Err(ReserveError::Paused(_))));
+    let by =
+        Administration { operator: "ops".to_owned(), person: "Grace".to_owned(), request: String::new() };
+    ledger.resume(PauseOrder { scope: PauseScope::All, reason: None }, by).await.unwrap();
+    send(&ledger, Ask { mined: 1, ..ASK }).await.unwrap();
+    ledger.close().await;
+    verify(&file).await.unwrap().unwrap();
 }

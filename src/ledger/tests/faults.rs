@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep;
 
+use crate::ledger::command::Command;
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, sign, writer};
-use crate::ledger::writer::{Command, Writer};
+use crate::ledger::writer::Writer;
 use crate::ledger::{Ledger, LedgerError, Purpose, RecordError, ReserveError, verify};
 
 const FAIL: &str = "CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no more'); END";

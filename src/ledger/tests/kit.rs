@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Client};
 use crate::identity::{AccountCaller, Caller, IdempotencyKey, RequestId};
-use crate::ledger::handle::prepare;
+use crate::ledger::lock::prepare;
 use crate::ledger::writer::Writer;
 use crate::ledger::{
     Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
@@ -120,10 +120,7 @@ impl Desk {
 
     /// The whole road, but for the policy and the network.
     pub async fn send(&self, ask: Ask) -> Result<Recorded<Tx>, ReserveError> {
-        match self.ledger.reserve(ask.permitted(), Purpose::Send).await? {
-            Claim::Fresh(reserved) => Ok(self.ledger.record(sign(reserved)).await.unwrap()),
-            Claim::Known(recorded) => Ok(recorded),
-        }
+        send(&self.ledger, ask).await
     }
 
     /// A reservation that must be new.
@@ -205,6 +202,7 @@ impl Ask {
 pub fn config(file: &Path) -> config::Ledger {
     config::Ledger {
         path: file.to_owned(),
+        url: None,
         max_open: 64,
         fill_gaps: None,
         min_free: 0,
@@ -213,10 +211,19 @@ pub fn config(file: &Path) -> config::Ledger {
     }
 }
 
+/// The whole road, but for the policy and the network.
+pub async fn send(ledger: &Ledger, ask: Ask) -> Result<Recorded<Tx>, ReserveError> {
+    match ledger.reserve(ask.permitted(), Purpose::Send).await? {
+        Claim::Fresh(reserved) => Ok(ledger.record(sign(reserved)).await.unwrap()),
+        Claim::Known(recorded) => Ok(recorded),
+    }
+}
+
 /// A writer that runs only where a test lets it.
 pub async fn writer(file: &Path) -> Writer {
-    let lock = prepare(file).unwrap();
-    Writer::start(&config(file), lock, Clock::set_to(START), PATIENT).await.unwrap()
+    let config = config(file);
+    let lock = prepare(&config).unwrap();
+    Writer::start(&config, lock, Clock::set_to(START), PATIENT).await.unwrap()
 }
 
 pub fn fresh<K: Kind>(claim: Claim<K>) -> Reserved<K> {

@@ -30,6 +30,12 @@ pub struct Gateway {
     pub world: World,
 }
 
+/// Another process beside a gateway.
+pub struct Replica {
+    pub process: Process,
+    pub address: SocketAddr,
+}
+
 /// What is around the program, and what it is told: good for a start, until a test changes it.
 pub struct World {
     pub authority: Authority,
@@ -188,6 +194,28 @@ impl Gateway {
         let config = self.world.config.replace(&port, &free_port().to_string());
         std::fs::write(&file, config.replace(&admin_port, &free_port().to_string())).unwrap();
         run(Command::new(env!("CARGO_BIN_EXE_chancery")).arg("--config").arg(file).arg("serve")).await
+    }
+
+    /// Starts another process for the same accounts, clients and policy, where nothing but the node, the token and what
+    /// the configuration shares is shared.
+    pub async fn replica(&self, name: &str) -> Replica {
+        let (port, admin_port) = (free_port(), free_port());
+        let config = self.world.config.replace(&self.world.port.to_string(), &port.to_string());
+        let config = config.replace(&self.world.admin_port.to_string(), &admin_port.to_string());
+        let config = config.replace("path = \"", &format!("path = \"{name}/"));
+        let file = self.folder().join(format!("{name}.toml"));
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
+        command.arg("--config").arg(file).current_dir(self.folder()).args(["serve", "--json"]);
+        let mut process = Process::start(&mut command);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        process.says(&address.to_string()).await.unwrap_or_else(|end| panic!("{end:?}"));
+        Replica { process, address }
+    }
+
+    /// Someone with a good certificate, at another address that is in front of this gateway or of a replica.
+    pub fn client_at(&self, address: SocketAddr, name: &str) -> Client {
+        Client::new(address, &tls(&self.world.authority, Some(&self.world.authority.client(name)), &TLS13))
     }
 
     /// The program's process.

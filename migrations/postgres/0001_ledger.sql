@@ -1,0 +1,166 @@
+-- What must be decided together: nonces, budgets, idempotency, audit. `migrations/sqlite` has the same tables.
+
+-- One row for each payload that was ever let through to the token.
+CREATE TABLE reservation (
+    id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind        TEXT    NOT NULL,
+    -- reserved: may be signed. recorded: signed, durable, may leave. outbid: recorded, and another payload was recorded
+    -- or is being signed in its place; either may be mined. vacant: a node refused it for good, so its nonce is free for
+    -- a payload that outbids it. void: never signed, or signed too late; its signature is worth nothing. final: in a
+    -- block that cannot be undone. replaced: another payload at its nonce is final.
+    state       TEXT    NOT NULL
+                CHECK (state IN ('reserved', 'recorded', 'outbid', 'vacant', 'void', 'final', 'replaced')),
+    client      TEXT    NOT NULL,
+    request     TEXT    NOT NULL,
+    account     BYTEA    NOT NULL CHECK (length(account) = 20),
+    chain       BIGINT,
+    nonce       BIGINT,
+    intent      BYTEA    NOT NULL CHECK (length(intent) = 32),
+    -- wei for a unit of gas, big-endian, 128 bits; NULL for kinds without a nonce
+    max_fee     BYTEA,
+    max_tip     BYTEA,
+    reserved_at BIGINT NOT NULL, -- ms since 1970
+    void_at     BIGINT NOT NULL, -- ms since 1970: from then on any writer voids it, unless it is recorded
+    raw         BYTEA,
+    hash        BYTEA,
+    -- 1: returned to the client and not sent by us, until we are asked to send it
+    returned    BIGINT NOT NULL,
+    outcome     TEXT, -- what a node said of it last
+    CHECK ((chain IS NULL) = (nonce IS NULL)),
+    CHECK ((state IN ('recorded', 'outbid', 'vacant', 'final', 'replaced')) = (raw IS NOT NULL)),
+    CHECK ((raw IS NULL) = (hash IS NULL))
+);
+
+-- Invariant 2, kept by the database as well: no two live payloads at one nonce. One that is outbid is live no longer.
+CREATE UNIQUE INDEX one_live_payload_per_nonce ON reservation (chain, account, nonce)
+    WHERE state IN ('reserved', 'recorded', 'final');
+CREATE INDEX by_nonce ON reservation (chain, account, nonce) WHERE state <> 'void';
+CREATE INDEX unrecorded ON reservation (id) WHERE state = 'reserved';
+CREATE INDEX unsettled ON reservation (account, nonce) WHERE state IN ('recorded', 'outbid', 'vacant');
+
+-- Append-only, each row's hash over its content and the hash before it.
+CREATE TABLE audit (
+    seq      BIGINT PRIMARY KEY,
+    at       BIGINT NOT NULL, -- ms since 1970, never less than the row before
+    kind     TEXT    NOT NULL,
+    body     TEXT    NOT NULL, -- JSON
+    previous BYTEA    NOT NULL CHECK (length(previous) = 32),
+    hash     BYTEA    NOT NULL CHECK (length(hash) = 32)
+);
+
+-- The newest checkpoint is looked for at each start and before each checkpoint.
+CREATE INDEX checkpoints ON audit (seq) WHERE kind = 'checkpoint';
+
+CREATE FUNCTION audit_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'the audit chain is append-only';
+END;
+$$;
+CREATE TRIGGER audit_is_append_only BEFORE UPDATE OR DELETE ON audit
+    FOR EACH ROW EXECUTE FUNCTION audit_is_append_only();
+CREATE TRIGGER audit_keeps_every_row BEFORE TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only();
+
+-- Where the chain ends; one row.
+CREATE TABLE head (
+    one  BIGINT PRIMARY KEY CHECK (one = 1),
+    seq  BIGINT NOT NULL,
+    hash BYTEA    NOT NULL
+);
+
+-- The text of every policy that was ever in force, by its hash.
+CREATE TABLE policy (
+    hash     BYTEA PRIMARY KEY CHECK (length(hash) = 32),
+    text     TEXT NOT NULL,
+    first_at BIGINT NOT NULL
+);
+
+-- What all writers agree on; one row.
+CREATE TABLE agreed (
+    one          BIGINT PRIMARY KEY CHECK (one = 1),
+    -- The policy by which reservations must have been judged.
+    policy       BYTEA,
+    -- Which writer looks after what was sent, and until when, in ms since 1970.
+    leader       TEXT,
+    leader_until BIGINT NOT NULL
+);
+INSERT INTO agreed (one, leader_until) VALUES (1, 0);
+
+-- Written to learn whether writing is possible; means nothing.
+CREATE TABLE probe (
+    one BIGINT PRIMARY KEY CHECK (one = 1),
+    at  BIGINT NOT NULL
+);
+
+-- What budgets count. Amounts are 256 bits, big-endian.
+
+-- What a payload is charged for, kept for as long as the longest window: from these a new budget is counted anew.
+CREATE TABLE fact (
+    reservation BIGINT PRIMARY KEY,
+    rule        TEXT    NOT NULL,
+    at          BIGINT NOT NULL -- ms since 1970; when it was reserved, then when it was recorded
+);
+CREATE INDEX fact_by_time ON fact (at);
+
+-- What each payload takes from each budget, while the chain has not decided of it.
+CREATE TABLE charge (
+    reservation BIGINT NOT NULL,
+    budget      TEXT    NOT NULL,
+    scope       TEXT    NOT NULL,
+    amount      BYTEA    NOT NULL CHECK (length(amount) = 32),
+    PRIMARY KEY (reservation, budget)
+);
+CREATE INDEX charge_by_budget ON charge (budget, scope);
+
+-- What is spent for good, in sixtieths of the window.
+CREATE TABLE spent (
+    budget TEXT    NOT NULL,
+    scope  TEXT    NOT NULL,
+    bucket BIGINT NOT NULL,
+    amount BYTEA    NOT NULL CHECK (length(amount) = 32),
+    PRIMARY KEY (budget, scope, bucket)
+);
+
+-- The budgets that are counted now. One that is not here, or is here with another definition, is counted anew from
+-- the facts before a policy with it is in force.
+CREATE TABLE budget (
+    id         TEXT PRIMARY KEY,
+    definition BYTEA    NOT NULL CHECK (length(definition) = 32),
+    window_ms  BIGINT NOT NULL
+);
+
+-- What may not be signed until an operator says so: one row for each pause that holds now; the audit chain has those
+-- that were.
+CREATE TABLE pause (
+    scope    TEXT    NOT NULL CHECK (scope IN ('all', 'account', 'client')),
+    -- An address in lower case with 0x, a client's name, or nothing for all.
+    name     TEXT    NOT NULL,
+    reason   TEXT,
+    operator TEXT    NOT NULL,
+    person   TEXT    NOT NULL,
+    since    BIGINT NOT NULL, -- ms since 1970
+    PRIMARY KEY (scope, name),
+    CHECK ((scope = 'all') = (name = ''))
+);
+
+-- What was reserved last under a client's key, or under its intent where the client has a window.
+CREATE TABLE idempotency (
+    client      TEXT    NOT NULL,
+    name        TEXT    NOT NULL,
+    reservation BIGINT NOT NULL,
+    intent      BYTEA    NOT NULL CHECK (length(intent) = 32),
+    at          BIGINT NOT NULL, -- ms since 1970: when it was reserved
+    refusal     TEXT,             -- in what words a node refused it for good
+    PRIMARY KEY (client, name)
+);
+
+CREATE INDEX idempotency_by_age ON idempotency (at);
+CREATE INDEX idempotency_by_reservation ON idempotency (reservation);
+
+-- Mined counts that a node named, that stood too far above what the ledger knows, and that an operator took as true.
+CREATE TABLE accepted_count (
+    chain   BIGINT NOT NULL,
+    account BYTEA    NOT NULL CHECK (length(account) = 20),
+    count   BIGINT NOT NULL,
+    PRIMARY KEY (chain, account)
+);

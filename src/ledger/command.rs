@@ -1,0 +1,90 @@
+//! What the writer can be asked for.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256, Bytes};
+use tokio::sync::oneshot;
+
+use crate::ledger::claims::Reserve;
+use crate::ledger::open::Inquiry;
+use crate::ledger::repeats::Repeat;
+use crate::ledger::store::Stored;
+use crate::ledger::{
+    Administration, Final, LedgerError, Note, Outcome, Pause, PauseOrder, RecordError, RefusedRow, Voided,
+};
+use crate::policy::Policy;
+
+pub(in crate::ledger) type Reply<T> = oneshot::Sender<T>;
+
+/// A question to the writer; each has its answer after the commit.
+#[derive(Debug)]
+pub(in crate::ledger) enum Command {
+    Reserve(Box<Reserve>),
+    /// Whether this was asked before, under the same name.
+    Earlier(Box<Repeat>),
+    Record {
+        id: i64,
+        raw: Bytes,
+        hash: B256,
+        reply: Reply<Result<(), RecordError>>,
+    },
+    Void {
+        id: i64,
+        why: String,
+        reply: Reply<Result<Voided, LedgerError>>,
+    },
+    Outcome {
+        id: i64,
+        outcome: Outcome,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Settled {
+        id: i64,
+        last: Final,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Refused {
+        row: Box<RefusedRow>,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Note {
+        note: Box<Note>,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Policy {
+        hash: B256,
+        text: String,
+        policy: Arc<Policy>,
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Pause {
+        order: PauseOrder,
+        by: Administration,
+        reply: Reply<Result<bool, LedgerError>>,
+    },
+    Resume {
+        order: PauseOrder,
+        by: Administration,
+        reply: Reply<Result<bool, LedgerError>>,
+    },
+    Pauses {
+        reply: Reply<Result<Vec<Pause>, LedgerError>>,
+    },
+    Unsettled {
+        reply: Reply<Result<Vec<Stored>, LedgerError>>,
+    },
+    Next {
+        chain: u64,
+        account: Address,
+        mined: u64,
+        reply: Reply<Result<u64, LedgerError>>,
+    },
+    Nonces(Inquiry),
+    /// Writes nothing but proves that it could: takes the write lock and commits.
+    Ready {
+        reply: Reply<Result<(), LedgerError>>,
+    },
+    Close {
+        reply: Reply<()>,
+    },
+}

@@ -1,0 +1,108 @@
+//! What a database can do to a ledger: go away, forget, lie about its disk, or be another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::clock::Clock;
+use crate::config;
+use crate::ledger::tests::kit::{ASK, Ask, PATIENT, POLICY, config, send};
+use crate::ledger::tests::replicas::{PATIENCE, Shared, by};
+use crate::ledger::tests::server::Server;
+use crate::ledger::{Ledger, LedgerError, PauseOrder, PauseScope, ReserveError};
+use crate::secret::SecretUrl;
+
+/// As a standby that had not heard everything when it became the primary.
+#[tokio::test]
+async fn a_server_that_lost_commits_is_noticed_and_nothing_is_signed_before_an_operator_resumes() {
+    let shared = Shared::new();
+    let replica = shared.replica().await;
+    replica.send(ASK).await.unwrap();
+    let folder = replica.close().await;
+    shared.sql("CREATE SCHEMA lost");
+    let replica = shared.replica_in(folder, PATIENT).await.unwrap();
+    replica.send(Ask { value: 2, ..ASK }).await.unwrap();
+    // The last commit is forgotten, as if it had never been sent to this server.
+    shared.sql(
+        "ALTER TABLE audit DISABLE TRIGGER USER;
+         DELETE FROM charge; DELETE FROM fact WHERE reservation = 2; DELETE FROM reservation WHERE id = 2;
+         DELETE FROM audit WHERE seq > (SELECT max(seq) FROM audit WHERE kind = 'policy');
+         UPDATE head SET (seq, hash) = (SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1);
+         ALTER TABLE audit ENABLE TRIGGER USER;
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    let began = Instant::now();
+    let paused = loop {
+        match replica.send(Ask { value: 3, ..ASK }).await {
+            Err(ReserveError::Paused(paused)) => break paused,
+            Err(ReserveError::Ledger(_)) if began.elapsed() < PATIENCE => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(matches!(paused.scope, PauseScope::All));
+    let why = replica.ledger.pauses().await.unwrap().remove(0);
+    assert!(why.reason.unwrap().contains("written up to row"), "what is missing is said");
+    // It does not open by itself.
+    let folder = replica.close().await;
+    let replica = shared.replica_in(folder, PATIENT).await.unwrap();
+    assert!(matches!(replica.send(ASK).await, Err(ReserveError::Paused(_))));
+    replica.ledger.resume(PauseOrder { scope: PauseScope::All, reason: None }, by()).await.unwrap();
+    assert_eq!(replica.send(Ask { value: 4, mined: 2, ..ASK }).await.unwrap().nonce(), Some(2));
+    replica.close().await;
+    shared.holds().await;
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_keep_what_it_is_told_is_not_used() {
+    let shared = Shared::on(Arc::new(Server::start()));
+    shared.sql("ALTER SYSTEM SET fsync = off");
+    shared.server.psql("postgres", "SELECT pg_reload_conf()");
+    sleep(Duration::from_millis(500)).await;
+    let refused = shared.replica_in(tempfile::tempdir().unwrap(), PATIENT).await.err().unwrap();
+    assert!(refused.to_string().contains("fsync"), "{refused}");
+    assert!(!refused.to_string().contains("host="), "the URL is not shown: {refused}");
+}
+
+#[tokio::test]
+async fn a_server_elsewhere_is_reached_over_tls_and_proves_who_it_is() {
+    let made = || rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (right, wrong) = (made(), made());
+    let (server, port) = Server::with_tls(&right.cert.pem(), &right.signing_key.serialize_pem());
+    let shared = Shared::on(Arc::new(server));
+    let folder = tempfile::tempdir().unwrap();
+    for (name, certificate) in [("right", &right), ("wrong", &wrong)] {
+        std::fs::write(folder.path().join(name), certificate.cert.pem()).unwrap();
+    }
+    let open = async |trusted: &str| {
+        let trusted = folder.path().join(trusted);
+        let options = format!("sslmode=verify-full&sslrootcert={}", trusted.display());
+        let url = format!("postgres://chancery@localhost:{port}/{}?{options}", shared.database);
+        let url = Some(SecretUrl::parse_database(&url).unwrap());
+        let config = config::Ledger { url, ..config(&folder.path().join("ledger")) };
+        Ledger::open(&config, PATIENT, Clock::system()).await
+    };
+    let refused = open("wrong").await.unwrap_err().to_string();
+    assert!(refused.contains("certificate"), "{refused}");
+    let ledger = open("right").await.unwrap();
+    ledger.activate_policy(POLICY, "allow all").await.unwrap();
+    send(&ledger, ASK).await.unwrap();
+    assert_eq!(shared.sql("SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL"), "t");
+    ledger.close().await;
+}
+
+#[tokio::test]
+async fn inv_13_a_server_that_crashes_means_refuse_and_recover() {
+    let shared = Shared::on(Arc::new(Server::start()));
+    let replica = shared.replica().await;
+    replica.send(ASK).await.unwrap();
+    shared.server.crash();
+    let refused = replica.send(Ask { value: 2, ..ASK }).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::Ledger(LedgerError::Unavailable(_))), "{refused}");
+    assert!(replica.ledger.ready().await.is_err());
+    shared.server.run();
+    assert_eq!(replica.sends(Ask { value: 2, ..ASK }).await.nonce(), Some(1));
+    shared.is_whole(2).await;
+}
