@@ -228,11 +228,22 @@ pub struct Token {
     pub pin_place: String,
     /// Whose process the worker is, where it is not ours.
     pub user: Option<String>,
+    /// What the worker may use; `None` where nothing is kept from it.
+    pub sandbox: Option<Sandbox>,
     pub sessions: usize,
     /// Where it stands; tokens of one account had better stand at several.
     pub site: Option<String>,
     /// Set for the worker process only, for modules that are configured by it (`SOFTHSM2_CONF`).
     pub environment: BTreeMap<String, String>,
+}
+
+/// What a token's module may use beside what every program needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Whether it may open connections.
+    pub network: bool,
+    /// Files and folders that it may read and write.
+    pub files: Vec<PathBuf>,
 }
 
 /// Where a token's PIN stands.

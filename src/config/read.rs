@@ -426,6 +426,8 @@ accounts = ["treasury"]
                 22,
                 "no profile `lunar`; there are generic, softhsm2, luna",
             ),
+            ("pin_file", "sandbox = \"of\"\npin_file", 23, "expected \"on\" or \"off\""),
+            ("pin_file", "sandbox = \"off\"\nnetwork = true\npin_file", 23, "leave them out"),
             ("pin_file = \"pin\"", "", 20, "needs `pin_file`, `pin_fd` or `pin_credential`"),
             ("pin_file", "pin_fd = 5\npin_file", 23, "exclude each other"),
             ("pin_file =", "pin_fd = 5\npin_credential =", 24, "exclude each other"),

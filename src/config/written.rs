@@ -152,6 +152,10 @@ pub(super) struct Token {
     pub pin_fd: Option<Spanned<i32>>,
     pub pin_credential: Option<Text>,
     pub user: Option<Text>,
+    pub sandbox: Option<Text>,
+    pub network: Option<bool>,
+    #[serde(default)]
+    pub files: Vec<Text>,
     pub sessions: Option<usize>,
     pub site: Option<Text>,
     #[serde(default)]

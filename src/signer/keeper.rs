@@ -12,10 +12,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::signer::alerts::{Alerts, holds_another};
 use crate::signer::count::Counter;
 use crate::signer::launch::Launch;
 use crate::signer::link::TokenState;
-use crate::signer::protocol::{Class, Frame, MAX_FRAME, Report, Settings, SourceSetting, Status};
+use crate::signer::protocol::{Class, Confinement, Frame, MAX_FRAME, Settings, SourceSetting, Status};
 use crate::signer::queue::{Job, Queue};
 use crate::signer::{SignError, latch};
 
@@ -54,6 +55,7 @@ pub(super) struct Keeper {
     pub queue: Arc<Queue>,
     pub counter: Arc<Counter>,
     pub tell: watch::Sender<TokenState>,
+    pub confinement: watch::Sender<Option<Confinement>>,
     pub distrust: watch::Receiver<u64>,
     pub stop: CancellationToken,
     pub name: Arc<str>,
@@ -80,6 +82,7 @@ impl Keeper {
         let (mut wait, mut short_lives) = (FIRST_BACK_OFF, 0_u32);
         for life in 1_u64.. {
             let Err(end) = self.one_life(life, short_lives < SHORT_LIVES).await else { return };
+            holds_another(&self.name, &end.state);
             metrics::counter!("chancery_worker_starts_total", "token" => self.name.to_string()).increment(1);
             let was_short = end.ready.is_some_and(|ready| ready < GOOD_LIFE);
             short_lives = if was_short { short_lives.saturating_add(1) } else { 0 };
@@ -137,6 +140,7 @@ impl Keeper {
         let (mut child, mut from, mut to, sessions) = self.start().await.map_err(stillborn)?;
         tracing::info!(token = %self.name, sessions, keys = self.settings.keys.len(), "token ready, every key proved");
         self.counter.life_begins();
+        holds_another(&self.name, &TokenState::Ready { sessions });
         self.tell.send_replace(TokenState::Ready { sessions });
         let ready = metrics::gauge!("chancery_token_ready", "token" => self.name.to_string());
         ready.set(1.0);
@@ -165,6 +169,7 @@ impl Keeper {
     /// Gives each answer to whoever waits for it; returns why there will be no more.
     async fn take_back(&self, from: &mut OwnedReadHalf, pending: &Pending, life: u64) -> String {
         let name = &self.name;
+        let mut alerts = Alerts::new(name, self.queue.room());
         let of_token = |metric| metrics::histogram!(metric, "token" => name.to_string());
         let (waited, took) =
             (of_token("chancery_token_wait_seconds"), of_token("chancery_token_call_seconds"));
@@ -179,7 +184,7 @@ impl Keeper {
                 Ok(Frame::Failed { id, class, why }) => (id, Err(error_of(class, name, why))),
                 Ok(Frame::Report(report)) => {
                     self.counter.reported(&report);
-                    publish(&report, name, self.queue.len());
+                    alerts.look(&report, self.queue.len());
                     continue;
                 }
                 Ok(Frame::Status(Status::Down(why) | Status::Mismatch(why) | Status::Latched(why))) => {
@@ -228,13 +233,33 @@ impl Keeper {
             read(&mut from).await
         };
         match timeout(self.patience(), word).await {
-            Ok(Ok(Frame::Status(Status::Ready { sessions }))) => Ok((child, from, to, sessions)),
+            Ok(Ok(Frame::Status(Status::Ready { sessions, confinement }))) => {
+                self.confined(confinement);
+                Ok((child, from, to, sessions))
+            }
             Ok(Ok(Frame::Status(Status::Mismatch(why)))) => Err(TokenState::Mismatch(why)),
             Ok(Ok(Frame::Status(Status::Latched(why)))) => Err(TokenState::PinLatched(why)),
             Ok(Ok(Frame::Status(Status::Down(why)))) => Err(TokenState::Down(why)),
             Ok(_) => Err(down(&"its worker process ended before it was ready")),
             Err(_) => Err(down(&"it did not get ready in time")),
         }
+    }
+
+    /// Said once for each change, and loudly where it is not the whole.
+    fn confined(&self, now: Confinement) {
+        self.confinement.send_if_modified(|known| {
+            if known.as_ref() == Some(&now) {
+                return false;
+            }
+            match &now {
+                Confinement::Whole { .. } => tracing::info!(token = %self.name, "worker: {now}"),
+                Confinement::Off | Confinement::Part(_) => {
+                    tracing::warn!(token = %self.name, "SANDBOX: worker: {now}");
+                }
+            }
+            *known = Some(now);
+            true
+        });
     }
 
     fn patience(&self) -> Duration {
@@ -315,22 +340,6 @@ fn error_of(class: Class, name: &Arc<str>, why: String) -> SignError {
         Class::Busy => SignError::Busy { token },
         Class::Request => SignError::Refused { token, why },
         Class::Session | Class::Down | Class::Gone | Class::Credentials => SignError::Down { token, why },
-    }
-}
-
-fn publish(report: &Report, name: &Arc<str>, queued: usize) {
-    let token = || name.to_string();
-    let counted = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    metrics::gauge!("chancery_token_sessions", "token" => token()).set(counted(report.sessions));
-    metrics::gauge!("chancery_token_busy_sessions", "token" => token()).set(counted(report.busy));
-    let waiting = queued.saturating_add(report.waiting);
-    metrics::gauge!("chancery_token_waiting", "token" => token()).set(counted(waiting));
-    metrics::gauge!("chancery_token_stuck_calls", "token" => token()).set(counted(report.stuck));
-    metrics::counter!("chancery_token_given_up_total", "token" => token()).increment(report.replaced);
-    metrics::counter!("chancery_token_logins_total", "token" => token()).increment(report.logins);
-    for (code, count) in &report.errors {
-        metrics::counter!("chancery_token_codes_total", "token" => token(), "code" => code.clone())
-            .increment(*count);
     }
 }
 

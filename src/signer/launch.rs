@@ -34,6 +34,10 @@ pub(super) struct Ids {
 }
 
 impl Ids {
+    pub(super) fn ours() -> Self {
+        Self { user: rustix::process::geteuid().as_raw(), group: rustix::process::getegid().as_raw() }
+    }
+
     /// By name. Only root can start a process of somebody else.
     pub(super) fn of(name: &str) -> Result<Self, StartError> {
         if !rustix::process::geteuid().is_root() {

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::signer::count::{Count, Counter};
 use crate::signer::keeper::Keeper;
 use crate::signer::launch::Launch;
-use crate::signer::protocol::{Settings, SourceSetting};
+use crate::signer::protocol::{Confinement, Settings, SourceSetting};
 use crate::signer::queue::{Answer, Job, Queue};
 use crate::signer::{SignError, StartError};
 
@@ -50,6 +50,7 @@ pub(super) struct Link {
     queue: Arc<Queue>,
     counter: Arc<Counter>,
     state: watch::Receiver<TokenState>,
+    confinement: watch::Receiver<Option<Confinement>>,
     /// The last life of a worker that gave a signature of another key.
     distrusted: watch::Sender<u64>,
     strikes: AtomicU32,
@@ -71,6 +72,7 @@ impl Link {
         };
         let queue = Arc::new(Queue::new(sessions.saturating_mul(PER_SESSION).max(64)));
         let (tell, state) = watch::channel(TokenState::Starting);
+        let (confine, confinement) = watch::channel(None);
         let (distrusted, distrust) = watch::channel(0);
         let (stop, done) = (CancellationToken::new(), CancellationToken::new());
         let counter = Arc::<Counter>::default();
@@ -80,6 +82,7 @@ impl Link {
             queue: Arc::clone(&queue),
             counter: Arc::clone(&counter),
             tell,
+            confinement: confine,
             distrust,
             stop: stop.clone(),
             name: Arc::clone(&name),
@@ -94,6 +97,7 @@ impl Link {
             queue,
             counter,
             state,
+            confinement,
             distrusted,
             strikes: AtomicU32::new(0),
             open: AtomicBool::new(false),
@@ -114,6 +118,11 @@ impl Link {
 
     pub(super) fn state(&self) -> TokenState {
         self.state.borrow().clone()
+    }
+
+    /// What the kernel keeps from its worker; nothing before one was ready.
+    pub(super) fn confinement(&self) -> Option<Confinement> {
+        self.confinement.borrow().clone()
     }
 
     /// Ready, and its breaker closed.
@@ -246,6 +255,17 @@ impl fmt::Display for TokenState {
                     "its PIN was tried and is not tried again ({why}); set it right, then `chancery keys unlatch`"
                 )
             }
+        }
+    }
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("not in a sandbox, as the configuration says"),
+            Self::Whole { network: false } => f.write_str("in a sandbox, without the network"),
+            Self::Whole { network: true } => f.write_str("in a sandbox, with the network"),
+            Self::Part(missing) => write!(f, "not in the whole of its sandbox: {missing}"),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! **Invariant:** what comes back from a worker is 64 bytes of no standing; `Reserved::seal` makes a `Signed` of
 //! them, or refuses.
 
+mod alerts;
 mod count;
 mod drill;
 mod group;
@@ -38,6 +39,7 @@ pub use drill::Drilled;
 pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
 pub use pin::Pins;
+pub use protocol::Confinement;
 pub use worker::conformance::{Report, Rule, Trial, Verdict, conformance};
 pub use worker::destroy::destroy;
 pub use worker::drill::drill as drill_token;
@@ -47,7 +49,7 @@ pub use worker::run as run_worker;
 use group::{Group, at_one_site, share};
 use launch::{Ids, Launch};
 use link::Link;
-use protocol::{KeySetting, Settings, SourceSetting};
+use protocol::{KeySetting, SandboxSetting, Settings, SourceSetting};
 
 /// The line in which probes wait, beside the clients' own. No client's name has a space.
 const PROBE: &str = "a probe";
@@ -79,6 +81,8 @@ struct Inner {
 pub struct TokenStatus {
     pub token: String,
     pub state: TokenState,
+    /// What the kernel keeps from its worker; nothing before one was ready.
+    pub confinement: Option<Confinement>,
     /// While it is down, another token signs for each of its accounts.
     pub is_covered: bool,
 }
@@ -173,7 +177,8 @@ impl Signer {
             let has = |group: &&Group| group.seats().iter().any(|(seat, _)| *seat == number);
             let ours: Vec<&Group> = groups.values().filter(has).collect();
             let is_covered = !ours.is_empty() && ours.iter().all(|group| group.has_other(links, number));
-            TokenStatus { token: link.name().to_owned(), state: link.state(), is_covered }
+            let (token, state) = (link.name().to_owned(), link.state());
+            TokenStatus { token, state, confinement: link.confinement(), is_covered }
         };
         links.iter().enumerate().map(status).collect()
     }
@@ -259,7 +264,8 @@ fn groups_of(config: &Config) -> HashMap<Address, Group> {
     let site = |name: &String| config.token(name).and_then(|token| token.site.as_deref());
     let sites = config.accounts.iter().map(|a| (a.address, tokens_of(a).iter().map(site).collect()));
     for account in at_one_site(sites) {
-        tracing::warn!(%account, "all tokens of this account stand at one site, or `site` does not say where");
+        metrics::gauge!("chancery_account_one_site", "account" => account.to_string()).set(1.0);
+        tracing::warn!(%account, "ALERT: all tokens of this account stand at one site, or `site` does not say where");
     }
     let order = |account: &Account| match &account.key {
         KeySource::Token { order, .. } => *order,
@@ -277,7 +283,8 @@ fn alarm(link: &Link, life: u64, error: NotOurs) -> SignError {
     SignError::BadSignature { token }
 }
 
-/// As whom a worker is started, and with what. Another user's worker writes its latch in a folder of its own.
+/// As whom a worker is started, and with what. It writes its latch in a folder of its own: beside the ledger it may be
+/// somebody else's, and is kept from it.
 fn launch(
     config: &Config,
     state: &Path,
@@ -288,7 +295,8 @@ fn launch(
     let token = config.token(&settings.name);
     let user = token.map_or(config.signer.user.as_ref(), |token| token.user.as_ref());
     let as_user = user.map(|user| Ids::of(user)).transpose()?;
-    if let (Some(ids), SourceSetting::Token { latch, .. }) = (as_user, &mut settings.source) {
+    if let SourceSetting::Token { latch, .. } = &mut settings.source {
+        let ids = as_user.unwrap_or_else(Ids::ours);
         *latch = latch::give_to(state, &settings.name, ids.user, ids.group).map_err(|error| {
             StartError(format!(
                 "token {}: the folder of its PIN latch cannot be made: {error}",
@@ -324,6 +332,11 @@ fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
             sessions: token.sessions,
         },
         environment: token.environment.clone(),
+        sandbox: token.sandbox.as_ref().map(|sandbox| SandboxSetting {
+            network: sandbox.network,
+            read: Vec::new(),
+            write: sandbox.files.clone(),
+        }),
         hang_limit_ms: u64::try_from(config.signer.deadline.as_millis()).unwrap_or(u64::MAX),
         max_stuck: config.signer.max_stuck,
     });
@@ -345,6 +358,11 @@ fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
             name: SOFTWARE.to_owned(),
             keys: keys(&|account| {
                 matches!(account.key, KeySource::Keystore { .. }).then(|| account.name.clone())
+            }),
+            sandbox: Some(SandboxSetting {
+                network: false,
+                read: files.iter().flat_map(|(key, password)| [key.clone(), password.clone()]).collect(),
+                write: Vec::new(),
             }),
             source: SourceSetting::Keystores { files },
             environment: std::collections::BTreeMap::new(),

@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub source: SourceSetting,
     /// Set for the worker's process before it starts.
     pub environment: BTreeMap<String, String>,
+    /// What it may use; `None` where nothing is kept from it.
+    pub sandbox: Option<SandboxSetting>,
     /// How long a call into the module may take.
     pub hang_limit_ms: u64,
     pub max_stuck: usize,
@@ -55,6 +57,27 @@ pub(super) enum SourceSetting {
     Keystores {
         files: Vec<(PathBuf, PathBuf)>,
     },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SandboxSetting {
+    pub network: bool,
+    /// Beside what every program needs, and what the environment names.
+    pub read: Vec<PathBuf>,
+    pub write: Vec<PathBuf>,
+}
+
+/// What the kernel keeps from a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confinement {
+    /// Nothing: the configuration says so.
+    Off,
+    /// All that it was asked for; with or without the network.
+    Whole { network: bool },
+    /// Less than it was asked for.
+    Part(String),
 }
 
 /// A frame, in either direction.
@@ -115,6 +138,7 @@ pub(super) struct Report {
 pub(super) enum Status {
     Ready {
         sessions: usize,
+        confinement: Confinement,
     },
     /// The token is there and is not what the configuration says: no use in trying again.
     Mismatch(String),
@@ -291,7 +315,7 @@ mod tests {
         let frames = [
             Frame::Settings(b"{}".to_vec()),
             Frame::Sign { id: 7, within_ms: 6000, key: 3, digest: B256::repeat_byte(9) },
-            Frame::Status(Status::Ready { sessions: 4 }),
+            Frame::Status(Status::Ready { sessions: 4, confinement: Confinement::Whole { network: false } }),
             Frame::Status(Status::Mismatch("another key".to_owned())),
             Frame::Signed { id: u64::MAX, raw: [5; 64], waited_us: 3, took_us: u32::MAX },
             Frame::Report(Report {

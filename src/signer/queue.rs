@@ -114,6 +114,10 @@ impl Queue {
         job
     }
 
+    pub(super) const fn room(&self) -> usize {
+        self.room
+    }
+
     pub(super) fn len(&self) -> usize {
         self.lock().total
     }

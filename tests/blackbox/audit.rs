@@ -88,7 +88,7 @@ async fn the_audit_says_which_keys_were_proved_made_and_unlatched() {
     assert!(said.stderr.contains("a running gateway has it open"), "{said:?}");
     stop(&mut gateway).await;
     gateway.chancery(&["keys", "generate", "--label", "third"]).await.well();
-    std::fs::write(gateway.folder().join("main.pin-latch"), "CKR_PIN_INCORRECT\n").unwrap();
+    std::fs::write(gateway.folder().join("main.worker/main.pin-latch"), "CKR_PIN_INCORRECT\n").unwrap();
     gateway.chancery(&["keys", "unlatch", "main"]).await.well();
     let rows = rows(&gateway, "key").await;
     let done: Vec<_> = rows.iter().map(|row| row["what"].as_str().unwrap()).collect();
@@ -306,7 +306,9 @@ async fn a_checkpoint_that_cannot_be_signed_is_late_and_stops_nothing() {
 #[tokio::test]
 async fn inv_01_what_the_token_counts_is_what_the_ledger_knows_of() {
     let (world, _) = sealed().await;
-    let log = world.folder().join("spy.log");
+    let log = world.folder().join("logs/spy.log");
+    std::fs::create_dir(log.parent().unwrap()).unwrap();
+    let world = world.lets_write(log.parent().unwrap());
     let (module, output) = (softhsm_module().display().to_string(), log.display().to_string());
     let world = world.module(&spy_module(), &[("PKCS11SPY", &module), ("PKCS11SPY_OUTPUT", &output)]);
     let mut gateway = world.start().await;

@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 use crate::kit::test_token::places;
-use crate::kit::{PIN, TestKey, TestToken, World, eventually};
+use crate::kit::{PIN, TestToken, World, eventually};
 
 /// Nobody in particular, who is there on every system.
 const NOBODY: u32 = 65534;
@@ -121,17 +121,80 @@ async fn inv_07_a_worker_dies_with_its_gateway_even_inside_its_module() {
     eventually("its end", async || (!is_alive(hung)).then_some(())).await;
 }
 
+#[tokio::test]
+async fn inv_07_a_module_that_was_taken_over_reaches_no_file_no_network_and_no_program() {
+    let whole = kernel_has_all();
+    println!("this kernel has all of Landlock that is asked for: {whole}");
+    for (changed, network, files) in [
+        ("network = false", false, false),
+        ("network = true", true, false),
+        ("sandbox = \"off\"", true, true),
+    ] {
+        let (world, token) = TestToken::before(World::new().await);
+        let mut world = world.replace("network = false", changed);
+        if files {
+            let files = format!("files = [\"{}\"]\n", token.folder().display());
+            world = world.replace(&files, "");
+        }
+        let gateway = world.start().await;
+        let trader = gateway.client("trader");
+        trader.send(gateway.payment(1)).await.unwrap();
+        let folder = gateway.folder().display();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // The gateway's own key, ledger and latches of others; and what the module needs.
+        let attempts = [
+            (format!("read {folder}/server.key"), files || !whole),
+            (format!("read {folder}/ledger.sqlite"), files || !whole),
+            (format!("write {folder}/ledger.sqlite"), files || !whole),
+            (format!("write {folder}/new"), files || !whole),
+            (format!("read {folder}/token/softhsm2.conf"), true),
+            (format!("write {folder}/main.worker/new"), true),
+            (format!("connect {}", listener.local_addr().unwrap()), network),
+            ("datagram unix".to_owned(), true),
+            ("run /bin/true".to_owned(), files),
+        ];
+        let all: Vec<_> = attempts.iter().map(|(attempt, _)| format!("{attempt:?}")).collect();
+        token.faults(&[&format!("on = \"C_SignInit\"; times = 1; attempts = [{}]", all.join(", "))]);
+        let tried = eventually("the attempts", async || {
+            trader.send(gateway.payment(2)).await.unwrap();
+            token.tried()
+        })
+        .await;
+        for ((attempt, may), line) in attempts.iter().zip(tried.lines()) {
+            let expected = if *may { "done" } else { "PermissionDenied" };
+            assert_eq!(line, format!("{attempt}: {expected}"), "{changed}");
+        }
+        assert_eq!(tried.lines().count(), attempts.len());
+        // And it goes on signing.
+        trader.send(gateway.payment(3)).await.unwrap();
+        let doctor = gateway.chancery(&["doctor"]).await.stdout;
+        let said = match changed {
+            "network = false" if whole => "in a sandbox, without the network",
+            "network = true" if whole => "in a sandbox, with the network",
+            "sandbox = \"off\"" => "not in a sandbox, as the configuration says",
+            _ => "not in the whole of its sandbox",
+        };
+        assert!(doctor.contains(said), "{doctor}");
+        assert!(gateway.log().contains(said), "{}", gateway.log());
+        assert_eq!(gateway.log().contains("SANDBOX"), files || !whole, "it is said loudly");
+    }
+}
+
+/// Whether this kernel has everything that a worker asks it for, by its own answer.
+fn kernel_has_all() -> bool {
+    use landlock::{
+        ABI, Access as _, AccessFs, AccessNet, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _, Scope,
+    };
+    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let rules = rules.handle_access(AccessFs::from_all(ABI::V6));
+    let rules = rules.and_then(|rules| rules.handle_access(AccessNet::from_all(ABI::V6)));
+    rules.and_then(|rules| rules.scope(Scope::from_all(ABI::V6))).and_then(Ruleset::create).is_ok()
+}
+
 /// The key that the token holds is one that this test knows, so that it can look for it.
 #[tokio::test]
 async fn inv_07_neither_pin_nor_key_is_in_the_gateways_memory() {
-    let world = World::new().await;
-    let key = TestKey::random();
-    let token = TestToken::alone(&world.folder().join("known"), &key.named("treasury", ""));
-    let (module, environment) = token.module();
-    let pinned = format!("address = \"{}\"", world.treasury());
-    let world = world
-        .replace(&pinned, &format!("address = \"{}\"", key.address))
-        .module(module, &[("CHANCERY_TEST_TOKEN", &environment)]);
+    let (world, _token, key) = TestToken::instead(World::new().await);
     let gateway = world.start().await;
     let trader = gateway.client("trader");
     for _ in 0..20 {

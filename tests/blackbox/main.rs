@@ -11,6 +11,7 @@
 )]
 
 mod admin;
+mod alerts;
 mod audit;
 mod budgets;
 mod connect;

@@ -12,13 +12,15 @@ use crate::kit::{
 #[tokio::test]
 async fn inv_01_the_token_is_asked_once_for_what_is_allowed_and_never_for_what_is_refused() {
     let world = World::new().await;
-    let log = world.folder().join("spy.log");
+    let log = world.folder().join("logs/spy.log");
+    std::fs::create_dir(log.parent().unwrap()).unwrap();
     let environment = [
         ("PKCS11SPY", softhsm_module().display().to_string()),
         ("PKCS11SPY_OUTPUT", log.display().to_string()),
     ];
     let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, &**value)).collect();
-    let gateway = world.module(&spy_module(), &environment).start().await;
+    let logs = world.folder().join("logs");
+    let gateway = world.module(&spy_module(), &environment).lets_write(&logs).start().await;
     let trader = gateway.client("trader");
     let asked = || std::fs::read_to_string(&log).unwrap().matches("C_SignInit\n").count();
     let at_start = asked();
@@ -169,6 +171,77 @@ async fn a_wrong_pin_is_tried_once_and_then_never_until_an_operator_says_so() {
     assert_eq!(unlatch.code, Some(0), "{unlatch:?}");
     let gateway = world.start().await;
     gateway.client("trader").send(gateway.payment(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_pin_is_one_login_in_the_tokens_own_log_over_three_starts() {
+    let world = World::new().await;
+    let log = world.folder().join("logs/spy.log");
+    std::fs::create_dir(log.parent().unwrap()).unwrap();
+    let (softhsm, output) = (softhsm_module().display().to_string(), log.display().to_string());
+    let world = world
+        .lets_write(log.parent().unwrap())
+        .module(&spy_module(), &[("PKCS11SPY", &softhsm), ("PKCS11SPY_OUTPUT", &output)]);
+    world.token.write_wrong_pin();
+    for _ in 0..3 {
+        let said = world.refuses_or_is_not_ready().await;
+        assert!(said.to_lowercase().contains("pin"), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(&log).unwrap().matches("C_Login\n").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inv_13_one_of_two_softhsm_tokens_goes_away_under_load_and_no_request_is_lost() {
+    let world = World::new().await;
+    // The same token with the same key, as SoftHSM2's is restored elsewhere: its folder is copied.
+    let other = world.folder().join("other");
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(world.folder().join("token")).arg(&other).status();
+    assert!(copied.unwrap().success());
+    let configuration = other.join("softhsm2.conf");
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    let text =
+        text.replace(&world.folder().join("token").display().to_string(), &other.display().to_string());
+    std::fs::write(&configuration, text).unwrap();
+    let second = format!(
+        "\n[[token]]\nname = \"other\"\nlabel = \"chancery\"\nmodule = \"{}\"\npin_file = \"other/pin\"\n\
+         environment.SOFTHSM2_CONF = \"{}\"\n",
+        softhsm_module().display(),
+        configuration.display(),
+    );
+    let gateway = world
+        .replace("token = \"main\"", "token = \"main\"\nbackups = [\"other\"]\norder = \"round-robin\"")
+        .append(&second)
+        .start()
+        .await;
+    let fault = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        // Gone, and dead: the folder first, so that no new worker finds it.
+        std::fs::rename(gateway.folder().join("token"), gateway.folder().join("gone")).unwrap();
+        kill_process(gateway.workers()[0], Signal::KILL).unwrap();
+    };
+    let load = async {
+        let mut times = Vec::new();
+        for round in 0..30 {
+            let began = tokio::time::Instant::now();
+            for answer in gateway.send_at_once((1..=8).map(|wei| gateway.payment(10 * round + wei))).await {
+                answer.unwrap();
+            }
+            times.push(began.elapsed());
+        }
+        times.sort_unstable();
+        times
+    };
+    let (times, ()) = tokio::join!(load, fault);
+    let p99 = times[times.len() * 99 / 100];
+    println!(
+        "240 transactions, none lost; p99 of eight at once {p99:.1?}, p50 {:.1?}",
+        times[times.len() / 2]
+    );
+    gateway.settled().await;
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 240);
+    assert!(gateway.metric("chancery_token_ready").await < 1.5, "one of two is gone");
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 
 #[tokio::test]

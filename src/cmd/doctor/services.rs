@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::cmd::doctor::finding::Finding;
 use crate::config::{Config, KeySource};
 use crate::ledger;
-use crate::signer::{Pins, SignError, Signer, StartError, TokenState};
+use crate::signer::{Confinement, Pins, SignError, Signer, StartError, TokenState};
 use crate::upstream::{Upstream, UpstreamError};
 
 /// Whether each token is there with the keys that the configuration pins, and each key signs.
@@ -56,6 +56,20 @@ pub async fn tokens(config: &Config, pins: Result<Pins, StartError>) -> Vec<Find
             }
         })
         .collect();
+    for status in signer.readiness() {
+        findings.extend(status.confinement.map(|confinement| {
+            let what = format!("token {}: its worker is {confinement}", status.token);
+            match confinement {
+                Confinement::Whole { .. } => Finding::ok("sandbox", what),
+                Confinement::Off => {
+                    Finding::warning("sandbox", what, "leave `sandbox = \"off\"` out where it works without")
+                }
+                Confinement::Part(_) => {
+                    Finding::warning("sandbox", what, "Linux 6.12 or later has all that is asked for")
+                }
+            }
+        }));
+    }
     for account in &config.accounts {
         let since = Instant::now();
         let what = format!("{} {}", account.name, account.address);

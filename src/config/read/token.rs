@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::read::{Read, Reader};
 use crate::config::written::{self, Text};
-use crate::config::{PinSource, Profile, Token};
+use crate::config::{PinSource, Profile, Sandbox, Token};
 
 /// Where systemd puts credentials.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -27,11 +27,37 @@ impl Reader<'_> {
             serial: written.serial.map(Text::into_inner),
             pin,
             pin_place,
+            sandbox: self.sandbox(written.sandbox.as_ref(), written.network, &written.files, profile)?,
             user: own.or_else(|| user.cloned()),
             sessions,
             site: written.site.as_ref().map(|site| self.name(site)).transpose()?,
             environment: written.environment,
         })
+    }
+
+    /// On, unless the file says otherwise.
+    fn sandbox(
+        &self,
+        written: Option<&Text>,
+        network: Option<bool>,
+        files: &[Text],
+        profile: &Profile,
+    ) -> Read<Option<Sandbox>> {
+        match written.map(|text| (text.get_ref().as_str(), text)) {
+            None | Some(("on", _)) => {
+                let files = files.iter().map(|file| self.path(file)).collect();
+                Ok(Some(Sandbox { network: network.unwrap_or(profile.network), files }))
+            }
+            Some(("off", text)) if network.is_some() || !files.is_empty() => {
+                let what =
+                    "`network` and `files` say what a sandbox lets through: leave them out without one";
+                Err(self.at(&text.span(), what))
+            }
+            Some(("off", _)) => Ok(None),
+            Some((other, text)) => {
+                Err(self.at(&text.span(), format_args!("`{other}`: expected \"on\" or \"off\"")))
+            }
+        }
     }
 
     /// Where the PIN stands: one place, no more. Whether it is there shows at the start, when a worker needs it.

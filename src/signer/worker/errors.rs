@@ -3,7 +3,7 @@
 use cryptoki::error::{Error, RvError};
 
 use crate::signer::protocol::Class;
-use crate::signer::worker::pool::Failure;
+use crate::signer::worker::session::Failure;
 
 /// The class of an error; the codes are those of PKCS#11 section 5.
 pub(super) const fn class_of(error: &Error) -> Class {

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::secret;
 use crate::signer::protocol::{KeySetting, Status};
-use crate::signer::worker::pool::{Failure, Session, Source};
+use crate::signer::worker::session::{Failure, Session, Source};
 use crate::transaction::address_of_point;
 
 /// Decrypted keys by number. `SigningKey` wipes itself.

@@ -13,6 +13,8 @@ pub(super) mod keys;
 mod keystore;
 mod pool;
 mod prove;
+mod sandbox;
+mod session;
 mod tally;
 mod token;
 
@@ -31,12 +33,16 @@ use crate::signer::latch;
 use crate::signer::pin::take_over;
 use crate::signer::protocol::{Frame, MAX_FRAME, Settings, SourceSetting, Status};
 
-use pool::{Job, Pool};
+use pool::{Pool, Times};
+use session::Job;
 use tally::Tally;
 use token::Token;
 
 /// How many answers may wait to be written.
 const ANSWERS: usize = 1024;
+
+/// How long a session may be idle. Some tokens close those that were for 30 s.
+const IDLE: Duration = Duration::from_secs(20);
 
 /// Threads that sign with software keys.
 const SOFTWARE_THREADS: usize = 2;
@@ -51,24 +57,31 @@ pub fn run() -> io::Result<()> {
     }
     let handed = take_over(&stream)?.map(File::from);
     let mut input = BufReader::new(stream.try_clone()?);
-    let (answers, outbox) = sync_channel(ANSWERS);
-    let writer = std::thread::spawn(move || write_answers(stream, &outbox));
-
     let settings = match read(&mut input)? {
         Frame::Settings(json) => serde_json::from_slice::<Settings>(&json).map_err(io::Error::other)?,
         _ => return Err(io::Error::other("the first frame is not the settings")),
     };
+    // Before there is another thread, and before anything of the module is there.
+    let confinement = sandbox::enter(&settings);
+    let (answers, outbox) = sync_channel(ANSWERS);
+    let writer = std::thread::spawn(move || write_answers(stream, &outbox));
+
     let tally = Arc::new(Tally::default());
     let (pool, sessions) = match open(&settings, handed, &answers, &tally) {
         Ok(opened) => opened,
-        Err(status) => {
+        Err(mut status) => {
+            if let (Status::Down(why), Some(_)) = (&mut status, &settings.sandbox) {
+                why.push_str(
+                    " (in a sandbox: `files`, `network` and `sandbox` of [[token]] say what it may use)",
+                );
+            }
             drop(answers.send(Frame::Status(status)));
             drop(answers);
             drop(writer.join());
             return Ok(());
         }
     };
-    drop(answers.send(Frame::Status(Status::Ready { sessions })));
+    drop(answers.send(Frame::Status(Status::Ready { sessions, confinement })));
     drop(answers.send(Frame::Report(tally.report(0, 0))));
     loop {
         match read(&mut input) {
@@ -88,17 +101,17 @@ fn open(
     answers: &SyncSender<Frame>,
     tally: &Arc<Tally>,
 ) -> Result<(Pool, usize), Status> {
-    let hang = Duration::from_millis(settings.hang_limit_ms);
+    let times = Times { hang: Duration::from_millis(settings.hang_limit_ms), idle: IDLE };
     let (tally, max_stuck, answers) = (Arc::clone(tally), settings.max_stuck, answers.clone());
     match &settings.source {
         SourceSetting::Token { .. } => {
             let token = Token::open(settings, handed, Arc::clone(&tally))?;
             let sessions = token.sessions();
-            Ok((Pool::start(token, sessions, hang, max_stuck, answers, tally), sessions))
+            Ok((Pool::start(token, sessions, times, max_stuck, answers, tally), sessions))
         }
         SourceSetting::Keystores { files } => {
             let keys = keystore::open(&settings.keys, files)?;
-            let pool = Pool::start(keys, SOFTWARE_THREADS, hang, max_stuck, answers, tally);
+            let pool = Pool::start(keys, SOFTWARE_THREADS, times, max_stuck, answers, tally);
             Ok((pool, SOFTWARE_THREADS))
         }
     }

@@ -2,21 +2,24 @@
 //! hang.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use alloy_primitives::B256;
 use tokio::time::Instant;
 
 use crate::signer::protocol::{Class, Frame};
 use crate::signer::worker::end;
+use crate::signer::worker::session::{Failure, Job, Session, Source};
 use crate::signer::worker::tally::Tally;
 
 /// How often the watchdog looks, and how often it reports.
 const WATCH: Duration = Duration::from_millis(50);
 const REPORT: Duration = Duration::from_secs(1);
+
+/// How often a thread whose session was idle looks whether it is its turn to keep it alive.
+const ANOTHER_KEEPS: Duration = Duration::from_millis(50);
 
 /// Requests that may wait; the gateway bounds what it sends, this is the second belt.
 const QUEUE: usize = 4096;
@@ -33,43 +36,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// The same for a thread that has no session: others may have all that the token allows.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
-/// Something that opens sessions: a token, or files of keys.
-pub(super) trait Source: Send + Sync + 'static {
-    type Session: Session;
-
-    fn open(&self) -> Result<Self::Session, Failure>;
-
-    /// A code of the module said that the PIN is wrong. It is to be remembered before anything else is done.
-    fn refused(&self, _why: &str) {}
-}
-
-/// What one thread signs with. Dropping it closes it.
-pub(super) trait Session: Sized {
-    fn sign(&mut self, key: u16, digest: &B256) -> Result<[u8; 64], Failure>;
-
-    /// Lets go of a session that the token has closed already.
-    fn forget(self) {}
-}
-
-/// Why a call failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
-    pub class: Class,
-    pub why: String,
-    /// For metrics: one of a few.
-    pub label: String,
-    /// The token has closed the session already.
-    pub closed: bool,
-}
-
-/// A request, with the moment after which nobody wants its signature.
-#[derive(Clone, Debug)]
-pub(super) struct Job {
-    id: u64,
-    key: u16,
-    digest: B256,
-    since: Instant,
-    by: Instant,
+/// How long a call may take, and how long a session is idle before it is used for nobody.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    pub hang: Duration,
+    pub idle: Duration,
 }
 
 /// The threads. Lives as long as the process.
@@ -84,6 +55,9 @@ struct Shared {
     answers: SyncSender<Frame>,
     tally: Arc<Tally>,
     strikes: AtomicUsize,
+    /// The thread that keeps its session alive just now; 0 where none does.
+    keeping: AtomicU64,
+    idle: Duration,
 }
 
 /// What the watchdog sees of a thread: since when it is in the module, and for which request.
@@ -92,29 +66,12 @@ struct Seat {
     busy: Option<(Option<u64>, Instant)>,
 }
 
-impl Failure {
-    pub(super) fn request(why: impl Into<String>) -> Self {
-        Self { class: Class::Request, why: why.into(), label: "request".to_owned(), closed: false }
-    }
-
-    pub(super) fn down(why: impl Into<String>) -> Self {
-        Self { class: Class::Down, why: why.into(), label: "token".to_owned(), closed: false }
-    }
-}
-
-impl Job {
-    pub(super) fn new(id: u64, key: u16, digest: B256, within: Duration) -> Self {
-        let since = Instant::now();
-        Self { id, key, digest, since, by: since.checked_add(within).unwrap_or(since) }
-    }
-}
-
 impl Pool {
     /// Starts a thread for each session. Each opens its session first, and takes requests only while it has one.
     pub(super) fn start<S: Source>(
         source: S,
         sessions: usize,
-        hang: Duration,
+        times: Times,
         max_stuck: usize,
         answers: SyncSender<Frame>,
         tally: Arc<Tally>,
@@ -126,6 +83,8 @@ impl Pool {
             answers,
             tally,
             strikes: AtomicUsize::new(0),
+            keeping: AtomicU64::new(0),
+            idle: times.idle,
         });
         let source = Arc::new(source);
         let mut next = 0_u64;
@@ -142,7 +101,7 @@ impl Pool {
             seat();
         }
         let watched = Arc::clone(&shared);
-        std::thread::spawn(move || watch(&watched, hang, max_stuck, seat));
+        std::thread::spawn(move || watch(&watched, times.hang, max_stuck, seat));
         Self { shared }
     }
 
@@ -160,14 +119,21 @@ impl Pool {
 }
 
 impl Shared {
-    fn next(&self) -> Job {
-        let mut queue = lock(&self.queue);
-        loop {
-            if let Some(job) = queue.pop_front() {
-                return job;
-            }
-            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
+    /// Nothing where none came within this time.
+    fn next(&self, within: Duration) -> Option<Job> {
+        let queue = lock(&self.queue);
+        let waited = self.filled.wait_timeout_while(queue, within, |queue| queue.is_empty());
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.pop_front()
+    }
+
+    /// One after the other: sessions that are all busy with being kept alive would sign for nobody else.
+    fn may_keep(&self, thread: u64) -> bool {
+        self.keeping.compare_exchange(0, thread, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn has_kept(&self, thread: u64) {
+        let _ = self.keeping.compare_exchange(thread, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     fn fail(&self, id: u64, class: Class, why: &str) {
@@ -215,7 +181,7 @@ impl Shared {
 
 /// One thread: takes requests, signs them with its own session, and ends when it was given up on.
 fn work<S: Source>(shared: &Shared, source: &S, thread: u64) {
-    let (mut session, mut wait) = (None, FIRST_PAUSE);
+    let (mut session, mut wait, mut idle) = (None, FIRST_PAUSE, shared.idle);
     loop {
         if session.is_none() {
             // Without a session no request is taken: another thread may have one.
@@ -236,7 +202,17 @@ fn work<S: Source>(shared: &Shared, source: &S, thread: u64) {
                 }
             }
         }
-        let job = shared.next();
+        let Some(job) = shared.next(idle) else {
+            idle = ANOTHER_KEEPS;
+            if shared.may_keep(thread) {
+                if !keep_alive(shared, source, &mut session, thread) {
+                    return;
+                }
+                idle = shared.idle;
+            }
+            continue;
+        };
+        idle = shared.idle;
         if job.by <= Instant::now() {
             // Never signed for nobody.
             shared.fail(job.id, Class::Late, "its deadline passed before the token was asked");
@@ -260,6 +236,29 @@ fn work<S: Source>(shared: &Shared, source: &S, thread: u64) {
             Err(failure) => shared.fail(job.id, failure.class, &failure.why),
         }
     }
+}
+
+/// Uses a session that was idle, and lets go of one that is of no use any more; false where the thread was given up on.
+fn keep_alive<S: Source>(shared: &Shared, source: &S, session: &mut Option<S::Session>, thread: u64) -> bool {
+    let Some(open) = session else { return true };
+    if !shared.enter(thread, None) {
+        return false;
+    }
+    let kept = open.keep_alive();
+    shared.has_kept(thread);
+    if !shared.leave(thread) {
+        come_back(shared, session.take());
+        return false;
+    }
+    match kept {
+        Ok(true) => shared.tally.proof(),
+        Ok(false) => {}
+        Err(failure) => {
+            shared.note(source, None, &failure);
+            close(shared, session.take(), &failure);
+        }
+    }
+    true
 }
 
 /// A thread that was given up on came back. Its request was answered by the watchdog long ago, and another has its
@@ -338,6 +337,7 @@ fn watch(shared: &Shared, hang: Duration, max_stuck: usize, mut seat: impl FnMut
         let (mut lost, mut busy) = (Vec::new(), 0_usize);
         lock(&shared.seats).retain(|seat| match seat.busy {
             Some((job, since)) if now.saturating_duration_since(since) > hang => {
+                shared.has_kept(seat.thread);
                 lost.push(job);
                 false
             }
@@ -383,4 +383,74 @@ pub(super) fn pause(time: Duration) {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloy_primitives::B256;
+    use std::sync::mpsc::sync_channel;
+
+    /// Sessions that say when they are kept alive, which takes a while.
+    #[derive(Default)]
+    struct Watched {
+        opened: AtomicUsize,
+        seen: Arc<Mutex<Seen>>,
+    }
+
+    #[derive(Default)]
+    struct Seen {
+        now: usize,
+        most: usize,
+        kept: Vec<usize>,
+    }
+
+    struct Numbered(usize, Arc<Mutex<Seen>>);
+
+    impl Source for Watched {
+        type Session = Numbered;
+
+        fn open(&self) -> Result<Numbered, Failure> {
+            Ok(Numbered(self.opened.fetch_add(1, Ordering::Relaxed), Arc::clone(&self.seen)))
+        }
+    }
+
+    impl Session for Numbered {
+        fn sign(&mut self, _: u16, _: &B256) -> Result<[u8; 64], Failure> {
+            Ok([7; 64])
+        }
+
+        fn keep_alive(&mut self) -> Result<bool, Failure> {
+            let mut seen = lock(&self.1);
+            seen.now = seen.now.saturating_add(1);
+            seen.most = seen.most.max(seen.now);
+            drop(seen);
+            pause(Duration::from_millis(30));
+            let mut seen = lock(&self.1);
+            seen.now = seen.now.saturating_sub(1);
+            seen.kept.push(self.0);
+            Ok(true)
+        }
+    }
+
+    #[test]
+    fn idle_sessions_are_kept_alive_one_by_one() {
+        let source = Watched::default();
+        let (seen, tally) = (Arc::clone(&source.seen), Arc::<Tally>::default());
+        let (answers, answered) = sync_channel(64);
+        let times = Times { hang: Duration::from_secs(60), idle: Duration::from_millis(200) };
+        let pool = Pool::start(source, 6, times, 1, answers, Arc::clone(&tally));
+        let began = Instant::now();
+        let all = |seen: &Seen| (0..6).all(|session| seen.kept.contains(&session));
+        while !all(&lock(&seen)) {
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?} were kept", lock(&seen).kept);
+            // A request finds a session that is free, meanwhile.
+            pool.submit(Job::new(1, 0, B256::ZERO, Duration::from_secs(60)));
+            let signed = |frame: Frame| matches!(frame, Frame::Signed { .. });
+            assert!(std::iter::from_fn(|| answered.recv().ok()).any(signed));
+            pause(Duration::from_millis(100));
+        }
+        assert_eq!(lock(&seen).most, 1, "so many at once");
+        assert!(tally.report(0, 0).proofs >= 5, "they are counted");
+    }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use alloy_primitives::B256;
+use alloy_primitives::{B256, keccak256};
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
@@ -18,9 +18,12 @@ use crate::signer::latch;
 use crate::signer::pin::Pin;
 use crate::signer::protocol::{Class, KeySetting, Settings, SourceSetting, Status};
 use crate::signer::worker::errors::{class_of_login, failure, said};
-use crate::signer::worker::pool::{Failure, Session, Source};
 use crate::signer::worker::prove::{Unproved, private_key, prove};
+use crate::signer::worker::session::{Failure, Session, Source};
 use crate::signer::worker::tally::Tally;
+
+/// Hashed, it is the digest of no transaction and of no message.
+const KEPT_ALIVE: &[u8] = b"chancery keep-alive probe";
 
 /// A token that is logged in, and holds what the configuration says.
 pub(super) struct Token {
@@ -162,6 +165,12 @@ impl Session for TokenSession {
         let handle = self.keys.iter().find(|(number, _)| *number == key).map(|(_, handle)| *handle);
         let handle = handle.ok_or_else(|| Failure::request("the worker has no key of this number"))?;
         sign(&self.session, handle, digest).map_err(|error| failure(&error))
+    }
+
+    /// By a signature of a value that no request has: what is asked of less is answered without the token by some modules.
+    fn keep_alive(&mut self) -> Result<bool, Failure> {
+        let Some((_, key)) = self.keys.first() else { return Ok(false) };
+        sign(&self.session, *key, &keccak256(KEPT_ALIVE)).map(|_| true).map_err(|error| failure(&error))
     }
 
     fn forget(self) {

@@ -105,11 +105,15 @@ async fn a_group_with_another_key_in_one_token_starts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_token_that_is_idle_is_asked_for_a_probe() {
+async fn a_token_that_is_idle_is_asked_for_a_probe_and_each_session_is_used() {
     let bench = Parts::group("primary-backup", "deadline = \"4s\"").start_again().await;
     let before = asked(&bench);
-    // The backup signs nothing for anybody, and its sessions are kept alive all the same.
-    sleep(Duration::from_secs(23)).await;
-    let [first, second] = since(&bench, before);
-    assert!((1..=2).contains(&first) && (1..=2).contains(&second), "{first} and {second} probes in 23 s");
+    // The backup signs nothing for anybody, and its four sessions are kept alive all the same: one by the probe.
+    let asked = eventually("every session", async || {
+        let asked = since(&bench, before);
+        (asked.iter().sum::<u64>() >= 8).then_some(asked)
+    })
+    .await;
+    // No more than once in 20 s, on a machine that is not very slow.
+    assert!(asked.iter().all(|times| (4..=10).contains(times)), "{asked:?}");
 }

@@ -303,6 +303,12 @@ impl World {
         self
     }
 
+    /// Lets the token's module write here; without the network, which no module of these tests needs.
+    pub fn lets_write(self, folder: &Path) -> Self {
+        let more = format!("[[token]]\nfiles = [\"{}\"]", folder.display());
+        self.replace("[[token]]", &more)
+    }
+
     /// Has the shell do something before it becomes `serve`: its arguments are the command.
     pub fn shell(mut self, prelude: &str) -> Self {
         prelude.clone_into(&mut self.prelude);
@@ -435,6 +441,7 @@ directory = "policies"
 path = "ledger.sqlite"
 
 [[token]]
+network = false
 name = "main"
 label = "{label}"
 pin_file = "{pin_file}"

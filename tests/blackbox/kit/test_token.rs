@@ -64,10 +64,33 @@ impl TestToken {
     /// A token of its own; `settings` is what `token.toml` has beside its label and PIN.
     pub fn alone(folder: &Path, settings: &str) -> Self {
         std::fs::create_dir_all(folder).unwrap();
-        let text = format!("label = \"{LABEL}\"\npin = \"{PIN}\"\n{settings}");
-        std::fs::write(folder.join("token.toml"), text).unwrap();
         write_private(&folder.join("pin"), PIN);
-        Self { folder: folder.to_owned(), number: AtomicU64::new(0) }
+        let token = Self { folder: folder.to_owned(), number: AtomicU64::new(0) };
+        token.holds(settings);
+        token
+    }
+
+    /// Instead of a world's SoftHSM2 token, with a key that its test knows.
+    pub fn instead(world: World) -> (World, Self, TestKey) {
+        let key = TestKey::random();
+        let token = Self::alone(&world.folder().join("test-token"), &key.named("treasury", ""));
+        let folder = token.folder.display().to_string();
+        let pinned = format!("address = \"{}\"", world.treasury());
+        let world = world
+            .replace(&pinned, &format!("address = \"{}\"", key.address))
+            .module(module(), &[("CHANCERY_TEST_TOKEN", &folder)])
+            .lets_write(&token.folder);
+        (world, token, key)
+    }
+
+    /// Changes what `token.toml` has beside label and PIN, for workers that start from now on.
+    pub fn holds(&self, settings: &str) {
+        let text = format!("label = \"{LABEL}\"\npin = \"{PIN}\"\n{settings}");
+        std::fs::write(self.folder.join("token.toml"), text).unwrap();
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Puts one in front of a world's SoftHSM2 token.
@@ -79,22 +102,18 @@ impl TestToken {
             ("CHANCERY_TEST_TOKEN_MODULE", softhsm_module().display().to_string()),
         ];
         let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, &**value)).collect();
-        let world = world.module(module(), &environment);
+        let world = world.module(module(), &environment).lets_write(&folder);
         (world, Self { folder, number: AtomicU64::new(0) })
-    }
-
-    /// The module, and the folder that its environment names.
-    pub fn module(&self) -> (&'static Path, String) {
-        (module(), self.folder.display().to_string())
     }
 
     /// The `[[token]]` table of a configuration.
     pub fn table(&self, name: &str, sessions: usize) -> String {
         format!(
             "[[token]]\nname = \"{name}\"\nlabel = \"{LABEL}\"\nmodule = \"{}\"\npin_file = \"{}\"\n\
-             sessions = {sessions}\nenvironment.CHANCERY_TEST_TOKEN = \"{}\"\n",
+             sessions = {sessions}\nenvironment.CHANCERY_TEST_TOKEN = \"{}\"\nfiles = [\"{}\"]\n",
             module().display(),
             self.pin_file().display(),
+            self.folder.display(),
             self.folder.display(),
         )
     }
@@ -126,6 +145,11 @@ impl TestToken {
 
     pub fn lift(&self) {
         self.faults(&[]);
+    }
+
+    /// What came of what the module was to try, once it has.
+    pub fn tried(&self) -> Option<String> {
+        std::fs::read_to_string(self.folder.join("tried")).ok()
     }
 
     /// How often a function was called, over all processes.

@@ -43,6 +43,10 @@ pub struct Fault {
     /// The process dies.
     #[serde(default)]
     pub abort: bool,
+    /// What a module that was taken over would try: `read FILE`, `write FILE`, `connect ADDRESS`, `run PROGRAM`. What came
+    /// of each is a line of the file `tried`.
+    #[serde(default)]
+    pub attempts: Vec<String>,
     /// The work is done first.
     #[serde(default)]
     pub after: bool,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cryptoki_sys::*;
 
+use crate::attempts;
 use crate::control::{Bad, Fault, Hang, Lose};
 use crate::token::{fresh, other_s, sign};
 use crate::{control, counts, own, places};
@@ -103,6 +104,7 @@ fn befall(fault: &Fault, number: u64) -> Option<CK_RV> {
         }
         None => {}
     }
+    attempts::make(&fault.attempts);
     if fault.abort {
         std::process::abort();
     }

@@ -3,6 +3,7 @@
 //! - `token.toml` says what the token is and holds, unless `CHANCERY_TEST_TOKEN_MODULE` names another module, which is
 //!   then asked instead;
 //! - `control.toml` says what goes wrong now; it may change at any time;
+//! - `tried` has what came of what it was to try as if it had been taken over;
 //! - `counts` has how often each function was called, over all processes.
 //!
 //! Keys lie in clear in `token.toml`: this protects nothing, and is no part of the program.
@@ -15,6 +16,7 @@
     reason = "a module for tests, on 64 bits only, written against a C interface"
 )]
 
+mod attempts;
 mod codes;
 mod control;
 mod counts;
