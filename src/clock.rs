@@ -60,6 +60,16 @@ impl Clock {
     }
 }
 
+/// A time zone of the IANA database that is part of this program: no machine's own is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Zone(jiff::tz::TimeZone);
+
+impl Zone {
+    pub fn named(name: &str) -> Option<Self> {
+        jiff::tz::TimeZoneDatabase::bundled().get(name).ok().map(Self)
+    }
+}
+
 /// Milliseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
@@ -83,6 +93,15 @@ impl Timestamp {
 
     pub const fn seconds(self) -> u64 {
         self.0 / 1000
+    }
+
+    /// The day (0 is Monday) and the minute of the day that a clock on a wall there shows.
+    pub fn in_week(self, zone: &Zone) -> Option<(u8, u16)> {
+        let at =
+            jiff::Timestamp::from_millisecond(i64::try_from(self.0).ok()?).ok()?.to_zoned(zone.0.clone());
+        let day = u8::try_from(at.weekday().to_monday_zero_offset()).ok()?;
+        let minute = i16::from(at.hour()).checked_mul(60)?.checked_add(i16::from(at.minute()))?;
+        Some((day, u16::try_from(minute).ok()?))
     }
 
     /// How long ago `earlier` was; zero where it was not.

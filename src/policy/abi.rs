@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use alloy_dyn_abi::{DynSolType, Specifier as _};
-use alloy_json_abi::JsonAbi;
+use alloy_json_abi::{JsonAbi, Param};
 use alloy_primitives::Selector;
 use serde::Deserialize;
 
+use crate::policy::registry::{self, Move};
+use crate::policy::signature;
 use crate::transaction::calldata::is_decodable;
-
-/// The ABI of every ERC-20 token; named `erc20` in a policy.
-const ERC20: &str = include_str!("../../abis/erc20.json");
 
 /// No function that anyone calls comes near these; a text that goes beyond is not worth a stack.
 const MAX_SIGNATURE: usize = 4096;
@@ -22,6 +21,8 @@ const MAX_NESTING: usize = 256;
 pub(in crate::policy) struct Abi {
     functions: BTreeMap<Selector, Arc<Function>>,
     json: String,
+    /// What its calls move, where it is built in.
+    pub moves: Vec<Move>,
 }
 
 /// A function and what it is called with.
@@ -34,6 +35,16 @@ pub(in crate::policy) struct Function {
     /// Empty where the ABI gives a parameter no name.
     pub names: Vec<String>,
     pub types: Vec<DynSolType>,
+    /// What the tuples of each parameter are made of, where its type is, or holds, a tuple.
+    pub parts: Vec<Vec<Part>>,
+}
+
+/// A component of a tuple.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::policy) struct Part {
+    /// Empty where the ABI gives it no name.
+    pub name: String,
+    pub parts: Vec<Part>,
 }
 
 /// Why an ABI or a signature cannot be used.
@@ -53,13 +64,8 @@ pub(in crate::policy) enum AbiError {
     Overloaded(String, String),
 }
 
-/// The text of an ABI that is built in.
-pub(in crate::policy) fn built_in(name: &str) -> Option<&'static str> {
-    (name == "erc20").then_some(ERC20)
-}
-
 impl Abi {
-    /// A JSON ABI as an array, or the artifact of Foundry or Hardhat that holds one.
+    /// A JSON ABI as an array, or the artifact of Foundry or Hardhat that holds one; or what is built in.
     pub fn parse(json: &str) -> Result<Self, AbiError> {
         // The artifact's bytecode, which may be unlinked, is of no interest.
         #[derive(Deserialize)]
@@ -67,10 +73,13 @@ impl Abi {
             abi: JsonAbi,
         }
         let wrong = |e: serde_json::Error| AbiError::Json(e.to_string());
-        let abi: JsonAbi = if json.trim_start().starts_with('[') {
-            serde_json::from_str(json).map_err(wrong)?
+        let built_in = registry::parse(json).transpose().map_err(AbiError::Signature)?;
+        let (abi, moves) = if let Some(built_in) = built_in {
+            built_in
+        } else if json.trim_start().starts_with('[') {
+            (serde_json::from_str(json).map_err(wrong)?, Vec::new())
         } else {
-            serde_json::from_str::<Artifact>(json).map_err(wrong)?.abi
+            (serde_json::from_str::<Artifact>(json).map_err(wrong)?.abi, Vec::new())
         };
         let mut functions = BTreeMap::<Selector, Arc<Function>>::new();
         for function in abi.functions() {
@@ -82,7 +91,7 @@ impl Abi {
             }
         }
         let json = serde_json::to_string(&abi).map_err(wrong)?;
-        Ok(Self { functions, json })
+        Ok(Self { functions, json, moves })
     }
 
     /// The ABI alone, in one canonical form; what else the file held is not part of the policy.
@@ -123,8 +132,7 @@ impl Function {
         if signature.len() > MAX_SIGNATURE || depth > MAX_NESTING {
             return Err(AbiError::Type(signature.chars().take(80).collect()));
         }
-        let parsed = alloy_json_abi::Function::parse(signature)
-            .map_err(|_| AbiError::Signature(signature.to_owned()))?;
+        let parsed = signature::parse(signature).ok_or_else(|| AbiError::Signature(signature.to_owned()))?;
         Self::of(&parsed)
     }
 
@@ -141,6 +149,7 @@ impl Function {
             selector: function.selector(),
             names: function.inputs.iter().map(|input| input.name.clone()).collect(),
             types,
+            parts: function.inputs.iter().map(|input| parts(&input.components)).collect(),
             signature,
         })
     }
@@ -162,6 +171,14 @@ impl Function {
         })
     }
 
+    /// Whether any of its parameters, or of their parts, has a name.
+    pub fn is_named(&self) -> bool {
+        fn named(parts: &[Part]) -> bool {
+            parts.iter().any(|part| !part.name.is_empty() || named(&part.parts))
+        }
+        self.names.iter().any(|name| !name.is_empty()) || self.parts.iter().any(|parts| named(parts))
+    }
+
     /// What a parameter is called in a policy.
     pub fn label(&self, at: usize) -> String {
         match self.names.get(at) {
@@ -169,6 +186,11 @@ impl Function {
             _ => at.to_string(),
         }
     }
+}
+
+fn parts(components: &[Param]) -> Vec<Part> {
+    let part = |one: &Param| Part { name: one.name.clone(), parts: parts(&one.components) };
+    components.iter().map(part).collect()
 }
 
 /// Whether an address can stand anywhere in a value of this type.
@@ -188,7 +210,7 @@ mod tests {
 
     #[test]
     fn an_array_a_foundry_and_a_hardhat_artifact_are_read() {
-        let array = ERC20;
+        let array = registry::built_in("erc20").unwrap();
         let foundry = format!(r#"{{"abi":{array},"bytecode":{{"object":"0x__$aa$__"}},"id":3}}"#);
         let hardhat = format!(r#"{{"_format":"hh-sol-artifact-1","abi":{array},"bytecode":"0x"}}"#);
         for json in [array, &foundry, &hardhat] {

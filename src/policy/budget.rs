@@ -1,6 +1,7 @@
 //! `[[budget]]`: how much may be spent in a rolling window. What a payload takes from each budget is worked out here,
 //! from its facts alone; the ledger holds the sums.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::policy::abi::Function;
 use crate::policy::amount::{Unit, show_unit, show_wei, show_window};
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Call, Contract, Facts, Subject, TransactionFacts};
+use crate::policy::path::{Over, Path};
 use crate::policy::scope::Reach;
 
 /// What a payload takes from one budget.
@@ -64,7 +66,7 @@ pub(in crate::policy) enum Sum {
     Count,
     Argument {
         function: Arc<Function>,
-        at: usize,
+        path: Path,
     },
 }
 
@@ -74,14 +76,14 @@ pub(in crate::policy) struct Spend {
     pub function: Arc<Function>,
     pub asset: Asset,
     /// The parameter that is the amount; `None` where nothing is moved.
-    pub amount: Option<usize>,
+    pub amount: Option<Path>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Asset {
     /// The contract that is called.
     Own,
-    Parameter(usize),
+    Parameter(Path),
     Token(Address),
 }
 
@@ -196,7 +198,7 @@ impl Sum {
             }
             Self::Token { .. } => Ok(U256::ZERO),
             // `match` names the function, so whatever else is called is not covered.
-            Self::Argument { function, at } => number(transaction, function, *at),
+            Self::Argument { function, path } => number(transaction, function, path),
         }
     }
 }
@@ -210,11 +212,7 @@ fn moved(transaction: &TransactionFacts<'_>, token: Address) -> Result<U256, Str
     let mut is_declared = false;
     for spend in declared {
         is_declared = true;
-        if let Some(amount) = spend.amount
-            && spend.asset.is(token, contract, transaction, &spend.function)?
-        {
-            sum = sum.saturating_add(number(transaction, &spend.function, amount)?);
-        }
+        sum = sum.saturating_add(spend.of(token, contract, transaction)?);
     }
     if is_declared || contract.address != token {
         return Ok(sum);
@@ -224,39 +222,56 @@ fn moved(transaction: &TransactionFacts<'_>, token: Address) -> Result<U256, Str
         return Err(format!("selector {selector} is not in the ABI of `{}`", contract.label));
     };
     match MOVES.iter().find(|(signature, _)| *signature == function.signature) {
-        Some((_, amount)) => number(transaction, function, *amount),
+        Some((_, amount)) => number(transaction, function, &Path::argument(function, *amount)),
         None if STILL.contains(&function.signature.as_str()) => Ok(U256::ZERO),
         None => Err(format!("declare what {} moves in `spends` of `{}`", function.signature, contract.label)),
     }
 }
 
-impl Asset {
-    fn is(
-        self,
+impl Spend {
+    /// How much of `token` it moves.
+    fn of(
+        &self,
         token: Address,
         contract: &Contract,
         transaction: &TransactionFacts<'_>,
-        function: &Arc<Function>,
-    ) -> Result<bool, String> {
-        match self {
-            Self::Own => Ok(contract.address == token),
-            Self::Token(address) => Ok(address == token),
-            Self::Parameter(at) => match transaction.arguments(function).as_ref() {
-                Ok(values) => Ok(values.get(at).and_then(DynSolValue::as_address) == Some(token)),
-                Err(why) => Err(why.to_string()),
-            },
+    ) -> Result<U256, String> {
+        let Some(amount) = &self.amount else { return Ok(U256::ZERO) };
+        let path = match &self.asset {
+            Asset::Own if contract.address == token => return number(transaction, &self.function, amount),
+            Asset::Token(asset) if *asset == token => return number(transaction, &self.function, amount),
+            Asset::Own | Asset::Token(_) => return Ok(U256::ZERO),
+            Asset::Parameter(path) => path,
+        };
+        let arguments = transaction.arguments(&self.function);
+        let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
+        let assets = path.values(arguments)?;
+        let is_token = |asset: &DynSolValue| asset.as_address() == Some(token);
+        if path.over != Over::All {
+            let moves = assets.iter().any(|asset| is_token(asset));
+            return if moves { number(transaction, &self.function, amount) } else { Ok(U256::ZERO) };
         }
+        let amounts = numbers(arguments, &self.function, amount)?;
+        if amounts.len() != assets.len() {
+            return Err(format!("there are {} tokens and {} amounts", assets.len(), amounts.len()));
+        }
+        let of_token = assets.iter().zip(amounts).filter(|(asset, _)| is_token(asset));
+        Ok(of_token.fold(U256::ZERO, |sum, (_, amount)| sum.saturating_add(amount)))
     }
 }
 
-fn number(transaction: &TransactionFacts<'_>, function: &Arc<Function>, at: usize) -> Result<U256, String> {
-    match transaction.arguments(function).as_ref() {
-        Ok(values) => match values.get(at).and_then(DynSolValue::as_uint) {
-            Some((number, _)) => Ok(number),
-            None => Err(format!("`{}` of {} is no amount", function.label(at), function.signature)),
-        },
-        Err(why) => Err(why.to_string()),
-    }
+/// The numbers there.
+fn numbers(arguments: &[DynSolValue], function: &Function, path: &Path) -> Result<Vec<U256>, String> {
+    let none = || format!("`{path}` of {} is no amount", function.signature);
+    let number = |value: Cow<'_, DynSolValue>| value.as_uint().map(|(number, _)| number).ok_or_else(none);
+    path.values(arguments)?.into_iter().map(number).collect()
+}
+
+/// The number there; of several, their sum.
+fn number(transaction: &TransactionFacts<'_>, function: &Arc<Function>, path: &Path) -> Result<U256, String> {
+    let arguments = transaction.arguments(function);
+    let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
+    Ok(numbers(arguments, function, path)?.into_iter().fold(U256::ZERO, U256::saturating_add))
 }
 
 #[cfg(test)]
@@ -498,5 +513,73 @@ text = "any"
         world.clients[1].role = Some("trader".to_owned());
         let roles = Policy::of_text(&format!("{CONTRACTS}{ALL}{text}"), &world);
         assert_ne!(definition(&roles), before, "whom a role means");
+    }
+
+    #[test]
+    fn what_built_in_abis_move_is_charged() {
+        let number = |number: u64| DynSolValue::Uint(U256::from(number), 256);
+        let of = |bits: usize, number: u64| DynSolValue::Uint(U256::from(number), bits);
+        let spare = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+        let contracts = CONTRACTS
+            .replace("alice = {", "alice = { abi = \"uniswap-v3-router-02\",")
+            .replace("bob   = {", "bob = { abi = \"permit2\",")
+            + &format!("pool = {{ chain = 1, address = \"{spare}\", abi = \"aave-v3-pool\" }}\n");
+        let policy =
+            policy(&format!("{contracts}{ALL}{}", budget("b", "asset = \"usdc\"", "max = \"1 USDC\"")))
+                .unwrap_or_else(|e| panic!("{e}"));
+        let path = |first: &str, last: &str| {
+            let parts: [&[u8]; 3] = [
+                &first.parse::<Address>().unwrap().into_array(),
+                &[0, 1, 244],
+                &last.parse::<Address>().unwrap().into_array(),
+            ];
+            DynSolValue::Bytes(parts.concat())
+        };
+        let exact_in = |path| {
+            let params = DynSolValue::Tuple(vec![path, address(TREASURY), number(7), number(5)]);
+            call("exactInput((bytes,address,uint256,uint256))", &[params])
+        };
+        let exact_out = |path| {
+            let params = DynSolValue::Tuple(vec![path, address(TREASURY), number(7), number(9)]);
+            call("exactOutput((bytes,address,uint256,uint256))", &[params])
+        };
+        let batch = |items: &[(&str, u64)]| {
+            let item = |(token, amount): &(&str, u64)| {
+                DynSolValue::Tuple(vec![address(token), of(160, *amount), of(48, 0), of(48, 0)])
+            };
+            let details = DynSolValue::Array(items.iter().map(item).collect());
+            let permit = DynSolValue::Tuple(vec![details, address(ALICE), number(0)]);
+            call(
+                "permit(address,((address,uint160,uint48,uint48)[],address,uint256),bytes)",
+                &[address(TREASURY), permit, DynSolValue::Bytes(vec![])],
+            )
+        };
+        let supply = |asset: &str| {
+            call(
+                "supply(address,uint256,address,uint16)",
+                &[address(asset), number(11), address(TREASURY), of(16, 0)],
+            )
+        };
+        let now = crate::clock::Timestamp::from_millis(0);
+        for (to, data, charged) in [
+            (ALICE, exact_in(path(USDC, BOB)), Some(7)),
+            (ALICE, exact_in(path(BOB, USDC)), None),
+            (ALICE, exact_out(path(BOB, USDC)), Some(9)),
+            (ALICE, exact_out(path(USDC, BOB)), None),
+            (BOB, batch(&[(USDC, 3), (ALICE, 100), (USDC, 4)]), Some(7)),
+            (BOB, batch(&[(ALICE, 100)]), None),
+            (spare, supply(USDC), Some(11)),
+            (spare, supply(BOB), None),
+        ] {
+            let asked = transaction(&json!({ "to": to, "data": data }));
+            let assessed = policy.assess::<Tx>(&caller("ann"), &asked, now);
+            let (_, charges) = assessed.unwrap_or_else(|e| panic!("{e}"));
+            let amounts: Vec<_> = charges.iter().map(|charge| charge.amount).collect();
+            assert_eq!(amounts, charged.map(U256::from).into_iter().collect::<Vec<_>>(), "{to} {data}");
+        }
+        // Of a path too short to name a token nobody can say that it is not the budget's.
+        let asked = transaction(&json!({ "to": ALICE, "data": exact_in(DynSolValue::Bytes(vec![1])) }));
+        let denied = policy.assess::<Tx>(&caller("ann"), &asked, now).unwrap_err();
+        assert_eq!(denied.cause, DenialCause::Undecodable, "{denied}");
     }
 }

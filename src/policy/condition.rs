@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256};
 
 use crate::policy::abi::Function;
-use crate::policy::amount::{Range, Unit, show_unit, show_wei};
+use crate::policy::amount::{Range, show_wei};
+use crate::policy::argument::{self, ArgumentTest};
 use crate::policy::facts::{Call, Facts, MessageFacts, Subject, TransactionFacts};
+use crate::policy::hours::Hours;
+use crate::policy::path::Path;
 use crate::policy::siwe::SiweError;
 use crate::transaction::calldata::CalldataError;
 
@@ -23,11 +25,13 @@ pub(in crate::policy) enum Condition {
     Call(Called),
     Argument {
         function: Arc<Function>,
-        at: usize,
+        path: Path,
         test: ArgumentTest,
     },
     Value(Range),
     ExecutionFee(Range),
+    /// At any of these times.
+    Hours(Vec<Hours>),
     Text(TextTest),
     Siwe(SiweTest),
 }
@@ -46,23 +50,6 @@ pub(in crate::policy) struct Targets {
 pub(in crate::policy) enum Called {
     Empty,
     Function(Arc<Function>),
-}
-
-/// A test of one argument.
-#[derive(Debug, PartialEq)]
-pub(in crate::policy) enum ArgumentTest {
-    OneOf(Vec<Operand>, Option<Unit>),
-    NoneOf(Vec<Operand>, Option<Unit>),
-    Min(DynSolValue, Option<Unit>),
-    Max(DynSolValue, Option<Unit>),
-}
-
-/// What an argument is compared with.
-#[derive(Debug, PartialEq)]
-pub(in crate::policy) enum Operand {
-    /// `$from`: the account that signs.
-    From,
-    Value(DynSolValue),
 }
 
 /// `text`
@@ -99,9 +86,10 @@ impl Condition {
             Self::From(_) => "from".to_owned(),
             Self::To(_) => "to".to_owned(),
             Self::Call(_) => "call".to_owned(),
-            Self::Argument { function, at, .. } => format!("args.{}", function.label(*at)),
+            Self::Argument { path, .. } => format!("args.{path}"),
             Self::Value(_) => "value".to_owned(),
             Self::ExecutionFee(_) => "execution_fee".to_owned(),
+            Self::Hours(_) => "hours".to_owned(),
             Self::Text(_) => "text".to_owned(),
             Self::Siwe(_) => "siwe".to_owned(),
         }
@@ -117,14 +105,18 @@ impl Condition {
             (Self::From(accounts), _) => when(accounts.contains(&facts.account), || {
                 format!("account {} is not among those of the rule", facts.book.account(facts.account))
             }),
+            (Self::Hours(hours), _) => when(hours.iter().any(|hours| hours.contain(facts.now)), || {
+                let hours: Vec<_> = hours.iter().map(|hours| hours.text.as_str()).collect();
+                format!("it is {}, and the rule is for {}", facts.now, hours.join(", "))
+            }),
             (Self::Chain(chain), Subject::Transaction(transaction)) => {
                 let is = transaction.asked.chain_id();
                 when(is == *chain, || format!("the chain is {is}, the rule is for chain {chain}"))
             }
             (Self::To(targets), Subject::Transaction(transaction)) => targets.test(transaction, facts),
             (Self::Call(called), Subject::Transaction(transaction)) => called.test(transaction),
-            (Self::Argument { function, at, test }, Subject::Transaction(transaction)) => {
-                argument(transaction, function, *at, test, facts)
+            (Self::Argument { function, path, test }, Subject::Transaction(transaction)) => {
+                argument::test(transaction, function, (path, test), facts)
             }
             (Self::Value(range), Subject::Transaction(transaction)) => {
                 amount("value", transaction.asked.value(), range)
@@ -171,62 +163,8 @@ impl Called {
     }
 }
 
-fn argument(
-    transaction: &TransactionFacts<'_>,
-    function: &Arc<Function>,
-    at: usize,
-    test: &ArgumentTest,
-    facts: &Facts<'_>,
-) -> Holds {
-    let arguments = transaction.arguments(function);
-    let value = match arguments.as_ref() {
-        Ok(values) => values.get(at),
-        Err(why) => return Holds::Unclear(inexact(function, why)),
-    };
-    let Some(value) = value else { return Holds::Unclear("there is no such argument".to_owned()) };
-    let equal = |operand: &Operand| match operand {
-        Operand::From => *value == DynSolValue::Address(facts.account),
-        Operand::Value(wanted) => value == wanted,
-    };
-    let chain = transaction.asked.chain_id();
-    let show = |value: &DynSolValue, unit: &Option<Unit>| show_value(value, unit.as_ref(), facts, chain);
-    match test {
-        ArgumentTest::OneOf(operands, unit) => when(operands.iter().any(equal), || {
-            format!("it is {}, which is not what the rule names", show(value, unit))
-        }),
-        ArgumentTest::NoneOf(operands, unit) => when(!operands.iter().any(equal), || {
-            format!("it is {}, which the rule excludes", show(value, unit))
-        }),
-        ArgumentTest::Min(least, unit) => compared(value, least, std::cmp::Ordering::is_ge, || {
-            format!("it is {}, and must be at least {}", show(value, unit), show(least, unit))
-        }),
-        ArgumentTest::Max(most, unit) => compared(value, most, std::cmp::Ordering::is_le, || {
-            format!("it is {}, and may be at most {}", show(value, unit), show(most, unit))
-        }),
-    }
-}
-
-fn inexact(function: &Function, why: &CalldataError) -> String {
+pub(in crate::policy) fn inexact(function: &Function, why: &CalldataError) -> String {
     format!("the calldata is no exact encoding of {}: {why}", function.signature)
-}
-
-/// How two numbers of one type compare.
-pub(in crate::policy) fn order(one: &DynSolValue, other: &DynSolValue) -> Option<std::cmp::Ordering> {
-    match (one, other) {
-        (DynSolValue::Uint(one, _), DynSolValue::Uint(other, _)) => Some(one.cmp(other)),
-        (DynSolValue::Int(one, _), DynSolValue::Int(other, _)) => Some(one.cmp(other)),
-        _ => None,
-    }
-}
-
-fn compared(
-    value: &DynSolValue,
-    bound: &DynSolValue,
-    right: impl Fn(std::cmp::Ordering) -> bool,
-    why: impl FnOnce() -> String,
-) -> Holds {
-    let Some(order) = order(value, bound) else { return Holds::Unclear("it is no number".to_owned()) };
-    when(right(order), why)
 }
 
 fn amount(what: &str, is: U256, range: &Range) -> Holds {
@@ -304,27 +242,6 @@ fn plainly(domain: &str) -> String {
     }
 }
 
-fn when(holds: bool, why: impl FnOnce() -> String) -> Holds {
+pub(in crate::policy) fn when(holds: bool, why: impl FnOnce() -> String) -> Holds {
     if holds { Holds::Yes } else { Holds::No(why()) }
-}
-
-/// A value as a sentence can hold it: numbers and addresses; what a client could fill with any text is named,
-/// not quoted.
-pub(in crate::policy) fn show_value(
-    value: &DynSolValue,
-    unit: Option<&Unit>,
-    facts: &Facts<'_>,
-    chain: u64,
-) -> String {
-    match (value, unit) {
-        (DynSolValue::Uint(number, _), Some(unit)) => show_unit(*number, unit),
-        (DynSolValue::Uint(number, _), None) => number.to_string(),
-        (DynSolValue::Int(number, _), _) => number.to_dec_string(),
-        (DynSolValue::Bool(value), _) => value.to_string(),
-        (DynSolValue::Address(address), _) => facts.name(chain, *address),
-        (DynSolValue::FixedBytes(word, size), _) => {
-            alloy_primitives::hex::encode_prefixed(word.get(..*size).unwrap_or_default())
-        }
-        _ => "another value".to_owned(),
-    }
 }

@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::identity::AccountCaller;
+use crate::policy::argument::show_value;
 use crate::policy::budget::Charge;
-use crate::policy::condition::show_value;
 use crate::policy::decide::Policy;
 use crate::policy::denied::Denied;
 use crate::policy::facts::{Call, Facts, Subject};

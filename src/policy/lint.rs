@@ -9,8 +9,9 @@ use serde::Serialize;
 
 use crate::policy::abi::holds_address;
 use crate::policy::amount::Range;
+use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::budget::{Budget, Sum};
-use crate::policy::condition::{ArgumentTest, Called, Condition, TextTest};
+use crate::policy::condition::{Called, Condition, TextTest};
 use crate::policy::decide::Policy;
 use crate::policy::facts::Contract;
 use crate::policy::rule::{Effect, Rule, RuleKind};
@@ -201,7 +202,7 @@ impl Policy {
                 .conditions
                 .iter()
                 .filter_map(|condition| match condition {
-                    Condition::Argument { at: of, test, .. } if *of == at => Some(test),
+                    Condition::Argument { path, test, .. } if path.at == at => Some(test),
                     _ => None,
                 })
                 .collect();
@@ -215,7 +216,7 @@ impl Policy {
                 open.push(format!("`args.{label}` has no max"));
             }
             let bare = |test: &&&ArgumentTest| match test {
-                ArgumentTest::Max(value, None) => {
+                ArgumentTest::Max(Operand::Value(value), None) => {
                     !value.as_uint().is_some_and(|(number, _)| number.is_zero())
                 }
                 _ => false,

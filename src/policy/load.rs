@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use alloy_primitives::keccak256;
 
 use crate::config::ConfigError;
-use crate::policy::abi::built_in;
 use crate::policy::decide::Policy;
 use crate::policy::error::PolicyError;
 use crate::policy::read;
+use crate::policy::registry::{self, built_in};
 use crate::policy::world::World;
 
 const MAX_FILES: usize = 256;
@@ -28,21 +28,36 @@ pub(in crate::policy) struct Source {
     pub text: String,
 }
 
+/// What policy files name that stands beside them.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::policy) enum Beside<'a> {
+    /// An ABI, by its name or path.
+    Abi(&'a str),
+    /// A list of addresses, by its path.
+    List(&'a str),
+}
+
 impl Policy {
     /// Reads every `*.toml` of the folder as one policy; folders in it are not looked at.
     pub fn load(directory: &Path, world: &World) -> Result<Self, PolicyError> {
         let sources = sources(directory)?;
-        Self::of_sources(&sources, world, |name| read_abi(directory, name))
+        Self::of_sources(&sources, world, |beside| match beside {
+            Beside::Abi(name) => read_abi(directory, name),
+            Beside::List(name) => {
+                let path = directory.join(name);
+                read_bounded(&path, MAX_FILE).map_err(|why| format!("{}: {why}", path.display()))
+            }
+        })
     }
 
-    /// Reads a policy from the texts of its files; `abi_text` gives the text of an ABI by name.
+    /// Reads a policy from the texts of its files; `beside` gives the text of what they name.
     pub(in crate::policy) fn of_sources(
         sources: &[Source],
         world: &World,
-        abi_text: impl Fn(&str) -> Result<String, String>,
+        beside: impl Fn(Beside<'_>) -> Result<String, String>,
     ) -> Result<Self, PolicyError> {
-        let policy = read::policy(sources, world, abi_text)?;
-        let text = archive(sources, world, &policy.abis);
+        let policy = read::policy(sources, world, beside)?;
+        let text = archive(sources, world, &policy.abis, &policy.lists);
         Ok(Self { hash: keccak256(text.as_bytes()), text, ..policy.policy })
     }
 }
@@ -81,8 +96,9 @@ fn read_abi(directory: &Path, name: &str) -> Result<String, String> {
     let path = directory.join(name);
     read_bounded(&path, MAX_ABI).map_err(|why| {
         format!(
-            "{}: {why}; `abi` is \"erc20\" or a JSON file by its path from the policy folder",
-            path.display()
+            "{}: {why}; `abi` is a JSON file by its path from the policy folder, or one of {}",
+            path.display(),
+            registry::names()
         )
     })
 }
@@ -97,9 +113,14 @@ fn read_bounded(path: &Path, most: u64) -> Result<String, String> {
     Ok(text)
 }
 
-/// What a decision depends on besides the caller: chain, accounts, files, ABIs. Each part is preceded by its
+/// What a decision depends on besides the caller: chain, accounts, files, ABIs, lists. Each part is preceded by its
 /// length, so that no text of one can pass for another.
-fn archive(sources: &[Source], world: &World, abis: &BTreeMap<String, String>) -> String {
+fn archive(
+    sources: &[Source],
+    world: &World,
+    abis: &BTreeMap<String, String>,
+    lists: &BTreeMap<String, String>,
+) -> String {
     let mut text = format!("chancery policy 1\nchain {}\n", world.chain);
     // Writing to a string does not fail.
     let mut put = |line: std::fmt::Arguments<'_>| text.write_fmt(line).unwrap_or_default();
@@ -112,21 +133,23 @@ fn archive(sources: &[Source], world: &World, abis: &BTreeMap<String, String>) -
     for (name, json) in abis {
         put(format_args!("abi {} {name}\n{json}\n", json.len()));
     }
+    for (name, list) in lists {
+        put(format_args!("list {} {name}\n{list}\n", list.len()));
+    }
     text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::tests::{CONTRACTS, PAY, world};
+    use crate::policy::tests::{CONTRACTS, PAY, built_in_only, world};
 
     impl Policy {
         /// A policy of one file, for the tests of later stages.
         pub(crate) fn of_text(text: &str, world: &World) -> Self {
             let source =
                 Source { name: "test.toml".to_owned(), path: "test.toml".into(), text: text.to_owned() };
-            let abi = |name: &str| built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned());
-            Self::of_sources(&[source], world, abi).unwrap_or_else(|error| panic!("{error}"))
+            Self::of_sources(&[source], world, built_in_only).unwrap_or_else(|error| panic!("{error}"))
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod abi;
 mod amount;
+mod argument;
 mod budget;
 mod caps;
 mod condition;
@@ -16,17 +17,21 @@ mod denied;
 mod error;
 mod explain;
 mod facts;
+mod hours;
 mod index;
 mod judged;
 mod lint;
 mod load;
 mod own;
 mod past;
+mod path;
 mod permitted;
 mod rate;
 mod read;
+mod registry;
 mod rule;
 mod scope;
+mod signature;
 mod siwe;
 mod world;
 mod wrapper;
@@ -58,7 +63,7 @@ mod tests {
     use crate::config::Client;
     use crate::identity::{AccountCaller, Caller, RequestId};
     use crate::policy::abi::Function;
-    use crate::policy::load::Source;
+    use crate::policy::load::{Beside, Source};
     use crate::transaction::{Filled, Message, Quote, QuotedFees, Request, Text, Tx};
 
     pub(super) const TREASURY: &str = "0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045";
@@ -118,8 +123,14 @@ execution_fee = { max = "0.05 ether" }
             text: (*text).to_owned(),
         };
         let sources: Vec<_> = files.iter().map(source).collect();
-        let abi = |name: &str| abi::built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned());
-        Policy::of_sources(&sources, &world(), abi)
+        Policy::of_sources(&sources, &world(), built_in_only)
+    }
+
+    pub(super) fn built_in_only(beside: Beside<'_>) -> Result<String, String> {
+        match beside {
+            Beside::Abi(name) => registry::built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned()),
+            Beside::List(_) => Err("no such list".to_owned()),
+        }
     }
 
     pub(super) fn caller(name: &str) -> AccountCaller {
@@ -464,8 +475,7 @@ args = { to = "bob" }
         world.accounts.insert("vault".to_owned(), vault.parse().unwrap());
         let text = format!("{CONTRACTS}{PAY}");
         let source = Source { name: "p.toml".to_owned(), path: "p.toml".into(), text };
-        let abi = |name: &str| abi::built_in(name).map(str::to_owned).ok_or("no such ABI".to_owned());
-        let policy = Policy::of_sources(&[source], &world, abi).unwrap();
+        let policy = Policy::of_sources(&[source], &world, built_in_only).unwrap();
         for fields in [json!({ "to": vault, "value": "0x1" }), json!({ "data": transfer(vault, 1) })] {
             let denied = decide(&policy, "ann", &fields).unwrap_err();
             assert!(denied.sentence.contains(vault) && !denied.sentence.contains("`vault`"), "{denied}");

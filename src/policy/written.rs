@@ -14,6 +14,8 @@ pub(super) struct File {
     #[serde(default)]
     pub contracts: BTreeMap<Text, Contract>,
     #[serde(default)]
+    pub lists: BTreeMap<Text, AddressList>,
+    #[serde(default)]
     pub rule: Vec<Rule>,
     pub caps: Option<Spanned<Caps>>,
     #[serde(default)]
@@ -32,6 +34,14 @@ pub(super) struct Contract {
     pub symbol: Option<Text>,
     #[serde(default)]
     pub spends: Vec<Spend>,
+}
+
+/// Addresses in a file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddressList {
+    pub file: Text,
+    pub sha256: Text,
 }
 
 /// What a call of a contract moves.
@@ -60,8 +70,8 @@ pub(super) struct Rule {
     pub text: Option<Spanned<Value>>,
     pub siwe: Option<Spanned<Siwe>>,
     pub replace: Option<Text>,
-    // Known, so that the refusal can say that they come later.
     pub hours: Option<Spanned<Value>>,
+    // Known, so that the refusal can say that they come later.
     pub outcome: Option<Spanned<Value>>,
     pub primary_type: Option<Spanned<Value>>,
     pub fields: Option<Spanned<Value>>,

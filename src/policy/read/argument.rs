@@ -1,24 +1,25 @@
-//! `args`: what each argument of a call may be.
+//! `args`: what each argument of a call may be, and what stands inside it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy_dyn_abi::{DynSolType, DynSolValue};
-use alloy_primitives::{Address, B256, I256, Sign, U256};
+use alloy_dyn_abi::DynSolType;
+use alloy_primitives::Address;
 use toml::{Spanned, Value};
 
-use crate::config::units;
-use crate::policy::abi::holds_address;
 use crate::policy::amount::Unit;
-use crate::policy::condition::{ArgumentTest, Condition, Operand, order};
+use crate::policy::argument::{ArgumentTest, Operand};
+use crate::policy::condition::Condition;
+use crate::policy::path::{Over, Path, unsaid};
 use crate::policy::read::File;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
+use crate::policy::read::operand::Reader;
 use crate::policy::written::Text;
 
 type Written = BTreeMap<Text, Spanned<Value>>;
 
-/// Reads `args` into conditions. An allow rule must speak of every argument that can hold an address.
+/// Reads `args` into conditions. An allow rule must speak of every place where an address can stand.
 pub(super) fn read(
     file: &mut File<'_>,
     written: Option<&Spanned<Written>>,
@@ -35,48 +36,50 @@ pub(super) fn read(
     };
     let empty = Written::new();
     let args = written.map_or(&empty, Spanned::get_ref);
-    let mut said = vec![false; function.types.len()];
+    let mut said = Vec::<Path>::new();
     let mut tests = Vec::new();
     // Addresses first: amounts are in units of the tokens that they pin.
     let mut pins = vec![meant.targets.clone()];
-    let mut numbers = Vec::new();
+    let mut others = Vec::new();
     for (name, value) in args {
-        let Some(at) = function.position(name.get_ref()) else {
-            let what = format!("{} has no parameter `{}`", function.describe(), name.get_ref());
-            file.wrong(&name.span(), what);
-            continue;
-        };
-        let (Some(ty), Some(said)) = (function.types.get(at), said.get_mut(at)) else { continue };
-        if *said {
+        let path = Path::parse(&function, name.get_ref());
+        let Some((path, ty)) = file.right(&name.span(), path) else { continue };
+        if said.iter().any(|other| other.is_same(&path)) {
             file.wrong(
                 &name.span(),
                 format_args!("`{}` stands there twice, by name and number", name.get_ref()),
             );
         }
-        *said = true;
-        if *ty == DynSolType::Address {
-            let reader = Reader { names, chain: meant.chain, ty, units: &[] };
+        said.push(path.clone());
+        if ty == DynSolType::Address {
+            let reader = Reader { names, chain: meant.chain, ty: &ty, units: &[] };
             if let Some(found) = file.right(&value.span(), reader.tests(value.get_ref())) {
-                pins.extend(found.iter().filter_map(pinned));
-                tests.push((at, found));
+                pins.extend(
+                    found
+                        .iter()
+                        .filter(|_| matches!(path.over, Over::One | Over::Head | Over::Tail))
+                        .filter_map(pinned),
+                );
+                tests.push((path, found));
             }
         } else {
-            numbers.push((at, ty, value));
+            others.push((path, ty, value));
         }
     }
     let units = units_of(&pins, meant.chain, names);
-    for (at, ty, value) in numbers {
-        let reader = Reader { names, chain: meant.chain, ty, units: &units };
+    for (path, ty, value) in others {
+        // A number of items is no amount of a token.
+        let units = if path.over == Over::Length { &[][..] } else { &units };
+        let reader = Reader { names, chain: meant.chain, ty: &ty, units };
         if let Some(found) = file.right(&value.span(), reader.tests(value.get_ref())) {
-            tests.push((at, found));
+            tests.push((path, found));
         }
     }
     if allow {
-        let unsaid = function.types.iter().zip(&said).enumerate();
-        let unsaid = unsaid.filter(|(_, (ty, said))| holds_address(ty) && !**said);
-        let unsaid: Vec<_> = unsaid.map(|(at, _)| format!("`{}`", function.label(at))).collect();
+        let unsaid = unsaid(&function, &said);
         if !unsaid.is_empty() {
             let span = written.map(Spanned::span).or_else(|| call.map(Spanned::span)).unwrap_or_default();
+            let unsaid: Vec<_> = unsaid.iter().map(|place| format!("`{place}`")).collect();
             let what = format!(
                 "an allow rule must say what each address is: {} of {} is missing in `args` (\"any\" if it may be any)",
                 unsaid.join(", "),
@@ -85,10 +88,10 @@ pub(super) fn read(
             file.wrong(&span, what);
         }
     }
-    for (at, found) in tests {
+    for (path, found) in tests {
         meant.conditions.extend(found.into_iter().map(|test| Condition::Argument {
             function: Arc::clone(&function),
-            at,
+            path: path.clone(),
             test,
         }));
     }
@@ -103,7 +106,7 @@ fn pinned(test: &ArgumentTest) -> Option<Vec<Address>> {
     let ArgumentTest::OneOf(operands, _) = test else { return None };
     let address = |operand: &Operand| match operand {
         Operand::Value(value) => value.as_address(),
-        Operand::From => None,
+        Operand::From | Operand::Client | Operand::Now(_) => None,
     };
     operands.iter().map(address).collect()
 }
@@ -123,204 +126,151 @@ fn units_of(pins: &[Vec<Address>], chain: Option<u64>, names: &Names<'_>) -> Vec
     units
 }
 
-/// Reads the tests of one argument.
-struct Reader<'a> {
-    names: &'a Names<'a>,
-    chain: Option<u64>,
-    ty: &'a DynSolType,
-    units: &'a [Unit],
-}
+#[cfg(test)]
+mod tests {
+    use alloy_dyn_abi::DynSolValue;
+    use alloy_primitives::U256;
+    use serde_json::json;
 
-impl Reader<'_> {
-    /// A value, a list of alternatives, or `{ equals, min, max, not }`; nothing for "any".
-    fn tests(&self, value: &Value) -> Result<Vec<ArgumentTest>, String> {
-        if is_any(value) {
-            return Ok(Vec::new());
+    use crate::clock::Timestamp;
+    use crate::policy::tests::{
+        ALICE, BOB, CONTRACTS, PAY, TREASURY, USDC, address, call, caller, policy, transaction,
+    };
+    use crate::policy::{Denied, Policy};
+    use crate::transaction::Tx;
+
+    const SWAP: &str = "swap((address token, address[] path, address recipient, uint256 amount, uint256 deadline) params, string memo, bytes tag)";
+    /// 2026-01-31T12:00:00Z
+    const NOW: u64 = 1_769_860_800;
+
+    fn with(args: &str) -> Result<Policy, String> {
+        let rule =
+            PAY.replace("[\"usdc\"]", "[\"alice\"]").replace("\"transfer\"", &format!("\"{SWAP}\"")).replace(
+                "{ to = [\"alice\", \"bob\"], amount = { max = \"1_000 USDC\" } }",
+                &format!("{{ {args} }}"),
+            );
+        policy(&format!("{CONTRACTS}{rule}")).map_err(|e| e.to_string())
+    }
+
+    fn swap(path: &[&str], recipient: &str, amount: u64, deadline: u64) -> String {
+        let number = |n: u64| DynSolValue::Uint(U256::from(n), 256);
+        let params = DynSolValue::Tuple(vec![
+            address(USDC),
+            DynSolValue::Array(path.iter().map(|at| address(at)).collect()),
+            address(recipient),
+            number(amount),
+            number(deadline),
+        ]);
+        call(SWAP, &[params, DynSolValue::String("for ann".to_owned()), DynSolValue::Bytes(vec![1, 2, 3])])
+    }
+
+    fn judge(policy: &Policy, data: &str) -> Result<(), Denied> {
+        let asked = transaction(&json!({ "to": ALICE, "data": data }));
+        policy.judge::<Tx>(&caller("ann"), &asked, Timestamp::from_millis(NOW * 1000)).map(drop)
+    }
+
+    const ANY: &str = "\"params.token\" = \"any\", \"params.path\" = \"any\", \"params.recipient\" = \"any\"";
+
+    #[test]
+    fn inv_04_every_address_inside_tuples_and_arrays_must_be_spoken_of() {
+        assert!(with(ANY).is_ok());
+        assert!(with("params = \"any\"").is_ok());
+        for (args, missing) in [
+            ("", "`params.token`, `all(params.path)`, `params.recipient` of swap"),
+            ("\"params.token\" = \"usdc\", \"params.recipient\" = \"$from\"", "`all(params.path)` of"),
+            (
+                "\"params.token\" = \"usdc\", \"params.recipient\" = \"$from\", \"params.path[0]\" = \"usdc\", \"params.path[-1]\" = \"bob\"",
+                "`all(params.path)` of",
+            ),
+            (
+                "\"params.token\" = \"usdc\", \"params.recipient\" = \"$from\", \"some(params.path)\" = \"usdc\"",
+                "`all(params.path)` of",
+            ),
+        ] {
+            let error = with(args).unwrap_err();
+            assert!(error.contains("policy.toml:16") && error.contains(missing), "{args}: {error}");
         }
-        if matches!(self.ty, DynSolType::Array(_) | DynSolType::FixedArray(..) | DynSolType::Tuple(_)) {
-            return Err(format!(
-                "conditions do not reach into {} in this version: write \"any\", or leave it out if it holds no address",
-                self.ty.sol_type_name()
-            ));
-        }
-        let Value::Table(table) = value else {
-            let (operands, unit) = self.operands(value)?;
-            return Ok(vec![ArgumentTest::OneOf(operands, unit)]);
-        };
-        let mut tests = Vec::new();
-        for (key, value) in table {
-            tests.push(match key.as_str() {
-                "equals" => {
-                    let (operands, unit) = self.operands(value)?;
-                    ArgumentTest::OneOf(operands, unit)
-                }
-                "not" => {
-                    let (operands, unit) = self.operands(value)?;
-                    ArgumentTest::NoneOf(operands, unit)
-                }
-                "min" => {
-                    let (bound, unit) = self.number(value)?;
-                    ArgumentTest::Min(bound, unit)
-                }
-                "max" => {
-                    let (bound, unit) = self.number(value)?;
-                    ArgumentTest::Max(bound, unit)
-                }
-                other => {
-                    return Err(format!("`{other}` is not a condition; write equals, not, min or max"));
-                }
+    }
+
+    #[test]
+    fn inv_04_conditions_reach_inside() {
+        let path = [USDC, BOB, TREASURY];
+        let good = swap(&path, TREASURY, 5, NOW + 60);
+        for (condition, holds) in [
+            ("\"params.recipient\" = \"$from\"", true),
+            ("\"params.recipient\" = { not = \"$from\" }", false),
+            ("\"0.recipient\" = \"bob\"", false),
+            ("\"params.path[0]\" = \"usdc\"", true),
+            ("\"params.path[0]\" = \"bob\"", false),
+            ("\"params.path[-1]\" = \"treasury\"", true),
+            ("\"params.path[3]\" = \"treasury\"", false),
+            ("\"all(params.path)\" = [\"usdc\", \"bob\", \"$from\"]", true),
+            ("\"all(params.path)\" = [\"usdc\", \"bob\"]", false),
+            ("\"all(params.path)\" = { not = \"alice\" }", true),
+            ("\"some(params.path)\" = \"bob\"", true),
+            ("\"some(params.path)\" = \"alice\"", false),
+            ("\"len(params.path)\" = 3", true),
+            ("\"len(params.path)\" = { max = 2 }", false),
+            ("\"len(tag)\" = { min = 3 }", true),
+            ("\"params.token\" = \"usdc\", \"params.amount\" = { max = \"0.000005 USDC\" }", true),
+            ("\"params.token\" = \"usdc\", \"params.amount\" = { max = \"0.000004 USDC\" }", false),
+            ("\"params.deadline\" = { within = \"1m\" }", true),
+            ("\"params.deadline\" = { within = \"59s\" }", false),
+            ("\"params.deadline\" = { min = \"$now\" }", true),
+            ("\"params.deadline\" = { min = \"$now + 60s\", max = \"$now+1h\" }", true),
+            ("\"params.deadline\" = { min = \"$now + 61s\" }", false),
+            ("\"params.deadline\" = { max = \"$now - 1s\" }", false),
+            ("memo = { prefix = \"for \" }", true),
+            ("memo = { prefix = \"to \" }", false),
+            ("memo = \"$client\"", false),
+            ("tag = { prefix = \"0x0102\" }", true),
+            ("tag = { prefix = \"0x02\" }", false),
+            ("tag = \"0x010203\"", true),
+            ("\"head(tag)\" = \"usdc\"", false),
+        ] {
+            let rest = ANY.split(", ").filter(|any| {
+                let place = any.split(" = ").next().unwrap();
+                !condition.contains(&format!("{place} ="))
+                    && !condition.contains(&place.replace("params", "0"))
             });
+            let rest: Vec<_> = rest.collect();
+            let policy = with(&format!("{condition}, {}", rest.join(", ")))
+                .unwrap_or_else(|e| panic!("{condition}: {e}"));
+            let judged = judge(&policy, &good);
+            assert_eq!(judged.is_ok(), holds, "{condition}: {judged:?}");
         }
-        if tests.is_empty() {
-            return Err("there is no condition in { }; write \"any\" if that is meant".to_owned());
-        }
-        let bound = |wanted: fn(&ArgumentTest) -> Option<&DynSolValue>| tests.iter().find_map(wanted);
-        let least = bound(|test| if let ArgumentTest::Min(value, _) = test { Some(value) } else { None });
-        let most = bound(|test| if let ArgumentTest::Max(value, _) = test { Some(value) } else { None });
-        if let (Some(least), Some(most)) = (least, most)
-            && order(least, most).is_some_and(std::cmp::Ordering::is_gt)
-        {
-            return Err("`min` is more than `max`, so nothing can match".to_owned());
-        }
-        Ok(tests)
+        let past = with(&format!("\"params.deadline\" = {{ within = \"1h\" }}, {ANY}")).unwrap();
+        let denied = judge(&past, &swap(&path, TREASURY, 5, NOW - 1)).unwrap_err();
+        assert_eq!(denied.condition.as_deref(), Some("args.params.deadline"));
+        let empty = with(&format!("\"all(params.path)\" = \"usdc\", {ANY}")).unwrap();
+        assert!(judge(&empty, &swap(&[], TREASURY, 5, NOW)).is_ok(), "of none, all are");
+        let last = with(&format!("\"params.path[-1]\" = \"usdc\", {ANY}")).unwrap();
+        assert!(judge(&last, &swap(&[], TREASURY, 5, NOW)).unwrap_err().sentence.contains("it has 0 items"));
     }
 
-    fn operands(&self, value: &Value) -> Result<(Vec<Operand>, Option<Unit>), String> {
-        let Value::Array(list) = value else {
-            let (operand, unit) = self.operand(value)?;
-            return Ok((vec![operand], unit));
-        };
-        if list.is_empty() {
-            return Err("the list is empty".to_owned());
-        }
-        if list.iter().any(is_any) {
-            return Err("\"any\" stands alone, not in a list".to_owned());
-        }
-        let mut operands = Vec::new();
-        let mut unit = None;
-        for value in list {
-            let (operand, of) = self.operand(value)?;
-            operands.push(operand);
-            unit = unit.or(of);
-        }
-        Ok((operands, unit))
-    }
-
-    fn operand(&self, value: &Value) -> Result<(Operand, Option<Unit>), String> {
-        if let DynSolType::Uint(_) | DynSolType::Int(_) = self.ty {
-            let (number, unit) = self.number(value)?;
-            return Ok((Operand::Value(number), unit));
-        }
-        let plain = |value| Ok((Operand::Value(value), None));
-        match (self.ty, value) {
-            (DynSolType::Address, Value::String(text)) if text == "$from" => Ok((Operand::From, None)),
-            (DynSolType::Address, Value::String(text)) => {
-                plain(DynSolValue::Address(self.names.find(text, self.chain)?))
-            }
-            (DynSolType::Bool, Value::Boolean(value)) => plain(DynSolValue::Bool(*value)),
-            (DynSolType::String, Value::String(text)) => plain(DynSolValue::String(text.clone())),
-            (DynSolType::Bytes, Value::String(text)) => plain(DynSolValue::Bytes(bytes(text)?)),
-            (DynSolType::FixedBytes(size), Value::String(text)) => {
-                let bytes = bytes(text)?;
-                if bytes.len() != *size {
-                    return Err(format!("`{text}` has {} bytes, a bytes{size} has {size}", bytes.len()));
-                }
-                let mut word = B256::ZERO;
-                word.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
-                plain(DynSolValue::FixedBytes(word, *size))
-            }
-            (ty, value) => Err(format!(
-                "{value} is no {}: {}",
-                ty.sol_type_name(),
-                match ty {
-                    DynSolType::Address => "write a label, an account's name, an address or \"$from\"",
-                    DynSolType::Bool => "write true or false",
-                    DynSolType::String => "write text",
-                    DynSolType::Bytes | DynSolType::FixedBytes(_) => "write \"0x…\"",
-                    _ => "only \"any\" can be said of it",
-                }
-            )),
+    #[test]
+    fn what_cannot_be_a_condition_is_named() {
+        for (args, why) in [
+            ("params = \"usdc\"", "name its parts"),
+            ("\"params.path\" = \"usdc\"", "name its parts"),
+            ("\"params.path[x]\" = \"usdc\"", "is no index"),
+            ("\"params.paths[0]\" = \"usdc\"", "has no part `paths`"),
+            ("\"params.amount\" = \"1 USDC\"", "needs its token pinned"),
+            ("\"all(params.path)\" = \"usdc\", \"params.amount\" = \"1 USDC\"", "needs its token pinned"),
+            ("\"params.token\" = \"usdc\", \"len(params.path)\" = \"1 USDC\"", "needs its token pinned"),
+            ("\"params.amount\" = { within = \"1 week\" }", "is not a unit"),
+            ("\"params.token\" = { within = \"1h\" }", "`within` is for times"),
+            ("\"params.token\" = { prefix = \"0x00\" }", "`prefix` is for bytes and text"),
+            ("memo = { prefix = \"\" }", "begins with nothing"),
+            ("tag = { prefix = \"0x0\" }", "`0x0`"),
+            ("\"params.amount\" = \"$client\"", "is not a number"),
+            ("\"params.amount\" = \"$now + x\"", "write \"$now\""),
+            ("\"params.recipient\" = \"$client\"", "`$client` is not read here"),
+        ] {
+            let rest: Vec<_> =
+                ANY.split(", ").filter(|any| !args.starts_with(any.trim_end_matches("\"any\""))).collect();
+            let error = with(&format!("{args}, {}", rest.join(", "))).unwrap_err();
+            assert!(error.contains(why), "{args}: {error}");
         }
     }
-
-    /// A number: bare, or as an amount of a token that the rule pins, or of the chain's coin.
-    fn number(&self, value: &Value) -> Result<(DynSolValue, Option<Unit>), String> {
-        let signed = matches!(self.ty, DynSolType::Int(_));
-        if !signed && !matches!(self.ty, DynSolType::Uint(_)) {
-            return Err(format!(
-                "a {} has no order: `min` and `max` are for numbers",
-                self.ty.sol_type_name()
-            ));
-        }
-        let (negative, number, unit) = match value {
-            Value::Integer(number) => (*number < 0, U256::from(number.unsigned_abs()), None),
-            Value::String(text) => {
-                let (negative, rest) = match text.strip_prefix('-') {
-                    Some(rest) if signed => (true, rest),
-                    _ => (false, text.as_str()),
-                };
-                let (number, unit) = self.amount(rest)?;
-                (negative, number, unit)
-            }
-            other => return Err(format!("{other} is no number; write digits, or text with a unit")),
-        };
-        let fits =
-            |bits: usize| format!("{value} does not fit into {} ({bits} bits)", self.ty.sol_type_name());
-        match self.ty {
-            DynSolType::Uint(bits) if !negative && number.bit_len() <= *bits => {
-                Ok((DynSolValue::Uint(number, *bits), unit))
-            }
-            DynSolType::Int(bits) => {
-                let sign = if negative { Sign::Negative } else { Sign::Positive };
-                let number = I256::checked_from_sign_and_abs(sign, number);
-                number
-                    .filter(|number| usize::try_from(number.bits()).is_ok_and(|needed| needed <= *bits))
-                    .map(|number| (DynSolValue::Int(number, *bits), unit))
-                    .ok_or_else(|| fits(*bits))
-            }
-            DynSolType::Uint(bits) => Err(fits(*bits)),
-            _ => Err("it is no number".to_owned()),
-        }
-    }
-
-    fn amount(&self, text: &str) -> Result<(U256, Option<Unit>), String> {
-        let said = |e: units::UnitError| e.to_string();
-        let Some((number, symbol)) = text.trim().split_once(char::is_whitespace) else {
-            return units::decimal(text, 0).map(|number| (number, None)).map_err(said);
-        };
-        let symbol = symbol.trim();
-        let mut pinned = self.units.iter().filter(|unit| unit.symbol == symbol);
-        match (pinned.next(), pinned.next()) {
-            (Some(unit), None) => {
-                let number = units::decimal(number, unit.decimals).map_err(said)?;
-                Ok((number, Some(unit.clone())))
-            }
-            (Some(_), Some(_)) => Err(format!(
-                "the rule pins two tokens with symbol {symbol} and different decimals; write bare numbers"
-            )),
-            (None, _) if matches!(symbol, "wei" | "gwei" | "ether") => match self.units.first() {
-                Some(unit) => Err(format!(
-                    "the rule pins {}, so write the amount in {}, not in {symbol}",
-                    unit.symbol, unit.symbol
-                )),
-                None => units::wei(text).map(|number| (number, None)).map_err(said),
-            },
-            (None, _) => {
-                let known: Vec<_> = self.units.iter().map(|unit| unit.symbol.as_str()).collect();
-                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                Err(format!(
-                    "an amount in {symbol} needs its token pinned by the same rule, in `to` or as an address argument, \
-                     with `symbol` and `decimals` in [contracts]; pinned here: {known}"
-                ))
-            }
-        }
-    }
-}
-
-fn is_any(value: &Value) -> bool {
-    matches!(value, Value::String(text) if text == "any")
-}
-
-fn bytes(text: &str) -> Result<Vec<u8>, String> {
-    crate::transaction::data(text).map(|bytes| bytes.to_vec()).map_err(|e| format!("`{text}` {e}"))
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use alloy_dyn_abi::DynSolType;
 use alloy_primitives::keccak256;
-use toml::Spanned;
 
 use crate::config::{Client, units};
-use crate::policy::abi::Abi;
+use crate::policy::abi::{Abi, Function};
 use crate::policy::budget::{Asset, Budget, Limit, Measure, Spend, Sum};
 use crate::policy::condition::{Called, Condition};
 use crate::policy::facts::Contract;
+use crate::policy::path::{Over, Path};
 use crate::policy::read::names::{Names, checksummed};
 use crate::policy::read::{File, rule};
 use crate::policy::rule::RuleKind;
@@ -108,14 +108,9 @@ fn sum(
                 file.wrong(&sum.span(), "`args.…` needs `call` in `match`, which names the function");
                 return None;
             };
-            let at = function.position(name);
-            let Some(at) = at.filter(|at| matches!(function.types.get(*at), Some(DynSolType::Uint(_))))
-            else {
-                let what = format!("{} has no amount `{name}`", function.describe());
-                file.wrong(&sum.span(), what);
-                return None;
-            };
-            Some((Sum::Argument { function: Arc::clone(function), at }, Measure::Plain))
+            let path = place(function, name, |ty| matches!(ty, DynSolType::Uint(_)), "amount");
+            let path = file.right(&sum.span(), path)?;
+            Some((Sum::Argument { function: Arc::clone(function), path }, Measure::Plain))
         }
         _ => {
             file.wrong(&written.id.span(), "a budget has either `asset` or `sum`");
@@ -124,33 +119,57 @@ fn sum(
     }
 }
 
-/// What calls of a contract move.
-pub(super) fn spends(file: &mut File<'_>, written: &[written::Spend], abi: Option<&Arc<Abi>>) -> Vec<Spend> {
-    let mut spends = Vec::new();
+/// A place in the arguments of a function: an address or an amount, or one for each item (`all(…)`).
+fn place(function: &Function, text: &str, is: fn(&DynSolType) -> bool, what: &str) -> Result<Path, String> {
+    let none = |why: &str| format!("{} has no {what} `{text}`{why}", function.describe());
+    let (path, ty) = Path::parse(function, text).map_err(|why| none(&format!(": {why}")))?;
+    if is(&ty) && path.over != Over::Some { Ok(path) } else { Err(none("")) }
+}
+
+/// What calls of a contract move: as declared, and of other functions as the built-in ABI says.
+pub(super) fn spends(
+    file: &mut File<'_>,
+    (label, written): (&written::Text, &[written::Spend]),
+    abi: Option<&Arc<Abi>>,
+) -> Vec<Spend> {
+    let mut spends = Vec::<Spend>::new();
     for spend in written {
         let Some(abi) = abi else {
             file.wrong(&spend.call.span(), "`spends` needs `abi`, where its functions stand");
             continue;
         };
         let Some(function) = file.right(&spend.call.span(), abi.find(spend.call.get_ref())) else { continue };
-        let place = |name: &Spanned<String>, is: fn(&DynSolType) -> bool, what: &str| {
-            let at = function.position(name.get_ref()).filter(|at| function.types.get(*at).is_some_and(is));
-            at.ok_or_else(|| format!("{} has no {what} `{}`", function.describe(), name.get_ref()))
-        };
-        let amount = match spend.amount.get_ref().as_str() {
-            "none" => Ok(None),
-            _ => place(&spend.amount, |ty| matches!(ty, DynSolType::Uint(_)), "amount").map(Some),
-        };
-        let asset = match spend.asset.get_ref().as_str() {
-            "self" => Ok(Asset::Own),
-            text if text.starts_with("0x") => checksummed(text).map(Asset::Token),
-            _ => place(&spend.asset, |ty| *ty == DynSolType::Address, "address").map(Asset::Parameter),
-        };
-        let amount = file.right(&spend.amount.span(), amount);
-        let asset = file.right(&spend.asset.span(), asset);
+        let amount = file.right(&spend.amount.span(), amount_of(function, spend.amount.get_ref()));
+        let asset = file.right(&spend.asset.span(), asset_of(function, spend.asset.get_ref()));
         if let (Some(amount), Some(asset)) = (amount, asset) {
             spends.push(Spend { function: Arc::clone(function), asset, amount });
         }
     }
+    let declared: BTreeSet<_> = spends.iter().map(|spend| spend.function.selector).collect();
+    for (abi, known) in abi.iter().flat_map(|abi| abi.moves.iter().map(move |known| (abi, known))) {
+        let spend = abi.find(&known.call).map_err(|e| e.to_string()).and_then(|function| {
+            let (asset, amount) = (asset_of(function, &known.asset)?, amount_of(function, &known.amount)?);
+            Ok(Spend { function: Arc::clone(function), asset, amount })
+        });
+        let Some(spend) = file.right(&label.span(), spend) else { continue };
+        if !declared.contains(&spend.function.selector) {
+            spends.push(spend);
+        }
+    }
     spends
+}
+
+fn amount_of(function: &Function, text: &str) -> Result<Option<Path>, String> {
+    match text {
+        "none" => Ok(None),
+        _ => place(function, text, |ty| matches!(ty, DynSolType::Uint(_)), "amount").map(Some),
+    }
+}
+
+fn asset_of(function: &Function, text: &str) -> Result<Asset, String> {
+    match text {
+        "self" => Ok(Asset::Own),
+        _ if text.starts_with("0x") => checksummed(text).map(Asset::Token),
+        _ => place(function, text, |ty| *ty == DynSolType::Address, "address").map(Asset::Parameter),
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
 use crate::policy::facts::Contract;
+use crate::policy::load::Beside;
 use crate::policy::read::names::{Names, checksummed};
 use crate::policy::read::{File, budget};
 use crate::policy::written::{self, Text};
@@ -14,15 +15,15 @@ pub(super) fn read(
     file: &mut File<'_>,
     written: &BTreeMap<Text, written::Contract>,
     names: &mut Names<'_>,
-    abi_text: &impl Fn(&str) -> Result<String, String>,
+    beside: &impl Fn(Beside<'_>) -> Result<String, String>,
 ) {
     for (label, contract) in written {
         let free = names.label(file, label);
         let address = file.right(&contract.address.span(), checksummed(contract.address.get_ref()));
-        let abi = contract.abi.as_ref().map(|name| abi(file, name, names, abi_text));
+        let abi = contract.abi.as_ref().map(|name| abi(file, name, names, beside));
         let abi = abi.flatten();
         let unit = unit(file, contract);
-        let spends = budget::spends(file, &contract.spends, abi.as_ref());
+        let spends = budget::spends(file, (label, &contract.spends), abi.as_ref());
         let Some(address) = address else { continue };
         let chain = *contract.chain.get_ref();
         if let Some(other) = names.book.contracts.get(&(chain, address)) {
@@ -44,9 +45,9 @@ fn abi(
     file: &mut File<'_>,
     name: &Text,
     names: &mut Names<'_>,
-    abi_text: &impl Fn(&str) -> Result<String, String>,
+    beside: &impl Fn(Beside<'_>) -> Result<String, String>,
 ) -> Option<Arc<Abi>> {
-    let text = file.right(&name.span(), abi_text(name.get_ref()))?;
+    let text = file.right(&name.span(), beside(Beside::Abi(name.get_ref())))?;
     let parsed = Abi::parse(&text).map_err(|e| format!("ABI `{}`: {e}", name.get_ref()));
     let abi = file.right(&name.span(), parsed)?;
     names.abis.insert(name.get_ref().clone(), abi.json().to_owned());

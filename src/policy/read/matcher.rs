@@ -113,10 +113,11 @@ fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u6
         "create" => targets.creation = true,
         "$created" => file.wrong(&name.span(), "`$created` is not read by this version; name the contract"),
         _ => {
-            if let Some(address) = names.address(file, name, chain)
-                && !targets.addresses.contains(&address)
-            {
-                targets.addresses.push(address);
+            let found = file.right(&name.span(), names.find_all(name.get_ref(), chain));
+            for address in found.unwrap_or_default() {
+                if !targets.addresses.contains(&address) {
+                    targets.addresses.push(address);
+                }
             }
         }
     });
@@ -199,7 +200,10 @@ fn function(
     }
     if let [(one, function), rest @ ..] = known.as_slice() {
         for (other, same) in rest {
-            if same.signature != function.signature || same.names != function.names {
+            if same.signature != function.signature
+                || same.names != function.names
+                || same.parts != function.parts
+            {
                 return Err(format!(
                     "`{call}` is not the same in `{}` ({}) and `{}` ({}); write a rule for each",
                     one.label,
@@ -213,7 +217,7 @@ fn function(
     if is_signature {
         let written = Function::parse(call).map_err(|e| e.to_string())?;
         // Names that are written in the rule hold; else those of the ABI.
-        if written.names.iter().any(|name| !name.is_empty()) || known.is_empty() {
+        if written.is_named() || known.is_empty() {
             return Ok(Arc::new(written));
         }
     }

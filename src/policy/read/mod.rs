@@ -3,8 +3,10 @@
 mod argument;
 mod budget;
 mod contract;
+mod list;
 mod matcher;
 mod names;
+mod operand;
 mod rule;
 mod value;
 
@@ -21,7 +23,7 @@ use crate::policy::caps::Caps;
 use crate::policy::decide::Policy;
 use crate::policy::error::PolicyError;
 use crate::policy::index::Index;
-use crate::policy::load::Source;
+use crate::policy::load::{Beside, Source};
 use crate::policy::rate::Rates;
 use crate::policy::rule::Place;
 use crate::policy::world::World;
@@ -35,12 +37,14 @@ pub(in crate::policy) struct Read {
     pub policy: Policy,
     /// The ABIs that were used, by name.
     pub abis: BTreeMap<String, String>,
+    /// The lists of addresses, by path.
+    pub lists: BTreeMap<String, String>,
 }
 
 pub(in crate::policy) fn policy(
     sources: &[Source],
     world: &World,
-    abi_text: impl Fn(&str) -> Result<String, String>,
+    beside: impl Fn(Beside<'_>) -> Result<String, String>,
 ) -> Result<Read, PolicyError> {
     let mut mistakes = Vec::new();
     let mut files = Vec::new();
@@ -52,7 +56,8 @@ pub(in crate::policy) fn policy(
     }
     let mut names = Names::new(world);
     for (file, written) in &mut files {
-        contract::read(file, &written.contracts, &mut names, &abi_text);
+        contract::read(file, &written.contracts, &mut names, &beside);
+        list::read(file, &written.lists, &mut names, &beside);
     }
     let mut rules = Vec::new();
     let mut rates = Vec::new();
@@ -77,7 +82,8 @@ pub(in crate::policy) fn policy(
     rules.sort_by(|a, b| a.id.cmp(&b.id));
     rates.sort_by(|a, b| a.id.cmp(&b.id));
     budgets.sort_by(|a, b| a.limit.id.cmp(&b.limit.id));
-    let abis = names.take_abis();
+    let abis = std::mem::take(&mut names.abis);
+    let lists = std::mem::take(&mut names.list_files);
     let policy = Policy {
         index: Index::new(&rules),
         rules,
@@ -90,7 +96,7 @@ pub(in crate::policy) fn policy(
         text: String::new(),
         clock: Clock::system(),
     };
-    Ok(Read { policy, abis })
+    Ok(Read { policy, abis, lists })
 }
 
 /// The file that is being read, and the mistakes found in it.
@@ -209,7 +215,9 @@ mod tests {
             ("max = \"0.05 ether\"", "max = 0, min = \"1 wei\"", 17, "`min` is more than `max`"),
             ("max = \"0.05 ether\"", "", 17, "write { min"),
             ("execution_fee = {", "text = \"any\" # {", 17, "`text` goes with kind = \"message\" only"),
-            ("execution_fee = {", "hours = \"always\" # {", 17, "`hours` is not read by this version"),
+            ("execution_fee = {", "hours = \"always\" # {", 17, "write days, times and a time zone"),
+            ("execution_fee = {", "hours = [] # {", 17, "the list is empty"),
+            ("execution_fee = {", "hours = [\"Mon 08:00-09:00 UTC\", 5] # {", 17, "5: write hours ="),
             ("execution_fee = {", "replace = \"any\" # {", 17, "expected \"own\" or \"never\""),
             ("abi = \"erc20\"", "abi = \"erc-20\"", 3, "no such ABI"),
             ("decimals = 6, ", "", 3, "`symbol` needs `decimals`"),

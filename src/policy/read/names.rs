@@ -20,6 +20,9 @@ pub(super) struct Names<'a> {
     pub contracts: BTreeMap<String, Arc<Contract>>,
     pub book: Book,
     pub abis: BTreeMap<String, String>,
+    pub lists: BTreeMap<String, Vec<Address>>,
+    /// The texts of their files, by path.
+    pub list_files: BTreeMap<String, String>,
     ids: BTreeSet<String>,
 }
 
@@ -33,12 +36,10 @@ impl<'a> Names<'a> {
             contracts: BTreeMap::new(),
             book: Book { accounts, roles, ..Book::default() },
             abis: BTreeMap::new(),
+            lists: BTreeMap::new(),
+            list_files: BTreeMap::new(),
             ids: BTreeSet::new(),
         }
-    }
-
-    pub fn take_abis(&mut self) -> BTreeMap<String, String> {
-        std::mem::take(&mut self.abis)
     }
 
     pub fn into_book(self) -> Book {
@@ -76,13 +77,14 @@ impl<'a> Names<'a> {
         false
     }
 
-    /// The address that a label, an account's name or an address means on a chain.
-    pub fn address(&self, file: &mut File<'_>, text: &Text, chain: Option<u64>) -> Option<Address> {
-        let found = self.find(text.get_ref(), chain);
-        file.right(&text.span(), found)
+    /// The addresses that a label, an account's name, an address or a list (`@name`) means on a chain.
+    pub fn find_all(&self, text: &str, chain: Option<u64>) -> Result<Vec<Address>, String> {
+        let Some(list) = text.strip_prefix('@') else { return self.find(text, chain).map(|one| vec![one]) };
+        let none = || format!("there is no list named `{list}` in [lists]");
+        self.lists.get(list).cloned().ok_or_else(none)
     }
 
-    pub fn find(&self, text: &str, chain: Option<u64>) -> Result<Address, String> {
+    fn find(&self, text: &str, chain: Option<u64>) -> Result<Address, String> {
         if let Some(contract) = self.contracts.get(text) {
             return match chain {
                 Some(chain) if chain != contract.chain => {

@@ -44,6 +44,11 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
     } else {
         only_with(file, RuleKind::Message, &message_keys(written));
     }
+    if let Some(written) = &written.hours
+        && let Some(hours) = file.right(&written.span(), value::hours(written.get_ref()))
+    {
+        meant.conditions.push(Condition::Hours(hours));
+    }
     let replaces_own = replaces_own(file, written.replace.as_ref(), allow);
     let place = file.place(&written.id.span());
     let (kind, conditions) = (meant.kind, meant.conditions);
@@ -141,12 +146,9 @@ fn replaces_own(file: &mut File<'_>, written: Option<&Text>, allow: bool) -> boo
 }
 
 fn refuse_later(file: &mut File<'_>, written: &written::Rule) {
-    for (key, value) in [
-        ("hours", &written.hours),
-        ("outcome", &written.outcome),
-        ("primary_type", &written.primary_type),
-        ("fields", &written.fields),
-    ] {
+    for (key, value) in
+        [("outcome", &written.outcome), ("primary_type", &written.primary_type), ("fields", &written.fields)]
+    {
         if let Some(value) = value {
             file.wrong(&value.span(), format_args!("`{key}` is not read by this version"));
         }

@@ -6,6 +6,7 @@ use toml::Value;
 use crate::config::units;
 use crate::policy::amount::Range;
 use crate::policy::condition::TextTest;
+use crate::policy::hours::Hours;
 
 /// `"any"`, an amount that it must be, or `{ min, max }`; `None` is any.
 pub(super) fn bounds(value: &Value) -> Result<Option<Range>, String> {
@@ -56,5 +57,18 @@ pub(super) fn text(value: &Value) -> Result<TextTest, String> {
             _ => wrong(),
         },
         _ => wrong(),
+    }
+}
+
+/// One span of a week, or several.
+pub(super) fn hours(value: &Value) -> Result<Vec<Hours>, String> {
+    let one = |value: &Value| match value {
+        Value::String(text) => Hours::parse(text),
+        other => Err(format!("{other}: write hours = \"Mon-Fri 08:00-20:00 UTC\", or a list of such texts")),
+    };
+    match value {
+        Value::Array(list) if list.is_empty() => Err("the list is empty, so nothing can match".to_owned()),
+        Value::Array(list) => list.iter().map(one).collect(),
+        value => one(value).map(|hours| vec![hours]),
     }
 }

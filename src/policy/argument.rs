@@ -1,0 +1,176 @@
+//! Tests of what stands in the arguments of a call.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use alloy_dyn_abi::DynSolValue;
+use alloy_primitives::U256;
+
+use crate::clock::Timestamp;
+use crate::policy::abi::Function;
+use crate::policy::amount::{Unit, show_unit};
+use crate::policy::condition::{Holds, inexact, when};
+use crate::policy::facts::{Facts, TransactionFacts};
+use crate::policy::path::{Over, Path};
+
+/// A test of one value.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::policy) enum ArgumentTest {
+    OneOf(Vec<Operand>, Option<Unit>),
+    NoneOf(Vec<Operand>, Option<Unit>),
+    Min(Operand, Option<Unit>),
+    Max(Operand, Option<Unit>),
+    /// How the bytes or the text must begin.
+    Prefix(Vec<u8>),
+}
+
+/// What a value is compared with.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::policy) enum Operand {
+    /// `$from`: the account that signs.
+    From,
+    /// `$client`: the name of the client that asks.
+    Client,
+    /// `$now`, and so many seconds more (or fewer): a time in seconds since 1970.
+    Now(i64),
+    Value(DynSolValue),
+}
+
+/// Tests what stands at a path of a call's arguments.
+pub(in crate::policy) fn test(
+    transaction: &TransactionFacts<'_>,
+    function: &Arc<Function>,
+    (path, test): (&Path, &ArgumentTest),
+    facts: &Facts<'_>,
+) -> Holds {
+    let arguments = transaction.arguments(function);
+    let values = match arguments.as_ref() {
+        Ok(arguments) => path.values(arguments),
+        Err(why) => return Holds::Unclear(inexact(function, why)),
+    };
+    let values = match values {
+        Ok(values) => values,
+        Err(why) => return Holds::No(why),
+    };
+    let chain = transaction.asked.chain_id();
+    at(path, &values, test, facts, chain)
+}
+
+/// Tests the values that a path led to.
+fn at(
+    path: &Path,
+    values: &[Cow<'_, DynSolValue>],
+    test: &ArgumentTest,
+    facts: &Facts<'_>,
+    chain: u64,
+) -> Holds {
+    let mut each = values.iter().map(|value| test.of(value, facts, chain));
+    match path.over {
+        Over::One | Over::Length | Over::Head | Over::Tail => match (each.next(), each.next()) {
+            (Some(holds), None) => holds,
+            _ => Holds::Unclear("there is no single value".to_owned()),
+        },
+        Over::All => each.find(|holds| *holds != Holds::Yes).unwrap_or(Holds::Yes),
+        Over::Some => {
+            let found: Vec<_> = each.collect();
+            if found.contains(&Holds::Yes) {
+                return Holds::Yes;
+            }
+            let unclear = found.into_iter().find(|holds| matches!(holds, Holds::Unclear(_)));
+            unclear.unwrap_or_else(|| Holds::No("none of its items is what the rule names".to_owned()))
+        }
+    }
+}
+
+impl ArgumentTest {
+    fn of(&self, value: &DynSolValue, facts: &Facts<'_>, chain: u64) -> Holds {
+        let show = |value: &DynSolValue, unit: &Option<Unit>| show_value(value, unit.as_ref(), facts, chain);
+        let equal = |operand: &Operand| operand.value(value, facts).is_some_and(|wanted| wanted == *value);
+        match self {
+            Self::OneOf(operands, unit) => when(operands.iter().any(equal), || {
+                format!("it is {}, which is not what the rule names", show(value, unit))
+            }),
+            Self::NoneOf(operands, unit) => when(!operands.iter().any(equal), || {
+                format!("it is {}, which the rule excludes", show(value, unit))
+            }),
+            Self::Min(least, unit) => compared(value, least, facts, Ordering::is_ge, |least| {
+                format!("it is {}, and must be at least {}", show(value, unit), show(least, unit))
+            }),
+            Self::Max(most, unit) => compared(value, most, facts, Ordering::is_le, |most| {
+                format!("it is {}, and may be at most {}", show(value, unit), show(most, unit))
+            }),
+            Self::Prefix(prefix) => {
+                let bytes = match value {
+                    DynSolValue::Bytes(bytes) => bytes.as_slice(),
+                    DynSolValue::String(text) => text.as_bytes(),
+                    DynSolValue::FixedBytes(word, size) => word.get(..*size).unwrap_or_default(),
+                    _ => return Holds::Unclear("it has no beginning".to_owned()),
+                };
+                when(bytes.starts_with(prefix), || "it does not begin as the rule demands".to_owned())
+            }
+        }
+    }
+}
+
+impl Operand {
+    /// What it stands for beside a value; nothing where that has no such type.
+    fn value(&self, beside: &DynSolValue, facts: &Facts<'_>) -> Option<DynSolValue> {
+        match (self, beside) {
+            (Self::Value(value), _) => Some(value.clone()),
+            (Self::From, _) => Some(DynSolValue::Address(facts.account)),
+            (Self::Client, _) => Some(DynSolValue::String(facts.client.to_owned())),
+            (Self::Now(more), DynSolValue::Uint(_, bits)) => {
+                Some(DynSolValue::Uint(U256::from(seconds(facts.now, *more)), *bits))
+            }
+            (Self::Now(_), _) => None,
+        }
+    }
+}
+
+/// A time in whole seconds, moved; never before 1970.
+fn seconds(now: Timestamp, more: i64) -> u64 {
+    (now.millis() / 1000).saturating_add_signed(more)
+}
+
+/// How two numbers of one type compare.
+pub(in crate::policy) fn order(one: &DynSolValue, other: &DynSolValue) -> Option<Ordering> {
+    match (one, other) {
+        (DynSolValue::Uint(one, _), DynSolValue::Uint(other, _)) => Some(one.cmp(other)),
+        (DynSolValue::Int(one, _), DynSolValue::Int(other, _)) => Some(one.cmp(other)),
+        _ => None,
+    }
+}
+
+fn compared(
+    value: &DynSolValue,
+    bound: &Operand,
+    facts: &Facts<'_>,
+    right: impl Fn(Ordering) -> bool,
+    why: impl FnOnce(&DynSolValue) -> String,
+) -> Holds {
+    let ordered = bound.value(value, facts).and_then(|bound| Some((order(value, &bound)?, bound)));
+    let Some((order, bound)) = ordered else { return Holds::Unclear("it is no number".to_owned()) };
+    when(right(order), || why(&bound))
+}
+
+/// A value as a sentence can hold it: numbers and addresses; what a client could fill with any text is named,
+/// not quoted.
+pub(in crate::policy) fn show_value(
+    value: &DynSolValue,
+    unit: Option<&Unit>,
+    facts: &Facts<'_>,
+    chain: u64,
+) -> String {
+    match (value, unit) {
+        (DynSolValue::Uint(number, _), Some(unit)) => show_unit(*number, unit),
+        (DynSolValue::Uint(number, _), None) => number.to_string(),
+        (DynSolValue::Int(number, _), _) => number.to_dec_string(),
+        (DynSolValue::Bool(value), _) => value.to_string(),
+        (DynSolValue::Address(address), _) => facts.name(chain, *address),
+        (DynSolValue::FixedBytes(word, size), _) => {
+            alloy_primitives::hex::encode_prefixed(word.get(..*size).unwrap_or_default())
+        }
+        _ => "another value".to_owned(),
+    }
+}
