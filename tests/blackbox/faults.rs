@@ -254,7 +254,8 @@ async fn inv_13_calls_that_hang_for_ever_are_replaced_up_to_the_cap_and_then_the
 
 /// How often a worker is killed under load: 5 times, or as often as a long run says.
 fn kills() -> u64 {
-    std::env::var("CHANCERY_WORKER_KILLS").map_or(5, |text| text.parse().unwrap())
+    let asked = std::env::var_os("CHANCERY_WORKER_KILLS");
+    asked.map_or(5, |number| number.to_str().and_then(|number| number.parse().ok()).expect("a number"))
 }
 
 /// Errors by their kind.
