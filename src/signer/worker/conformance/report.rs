@@ -18,9 +18,7 @@ pub struct Report {
     pub key: KeyFacts,
     pub signatures: Option<Signatures>,
     pub together: Option<Together>,
-    /// As many as could be opened, up to [`MOST_SESSIONS`].
-    ///
-    /// [`MOST_SESSIONS`]: crate::signer::worker::conformance
+    /// As many as could be opened, up to 128.
     pub sessions: Option<usize>,
     pub rules: Vec<Rule>,
     /// No rule failed, and all were asked.
