@@ -100,6 +100,7 @@ pub(in crate::ledger) async fn apply(
             group.answer(reply, Ok(core::next(&rows, mined)));
         }
         Command::Nonces(inquiry) => inquiry.answer(group).await?,
+        Command::Archive(step) => step.take(group).await?,
         Command::Ready { reply } => {
             store::probe(group.db, group.now).await?;
             group.answer(reply, Ok(()));
