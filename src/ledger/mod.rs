@@ -86,4 +86,6 @@ mod tests {
     mod purposes;
     mod replicas;
     mod server;
+    mod simulation;
+    mod spending;
 }
