@@ -125,6 +125,17 @@ impl Limit {
     }
 }
 
+impl Charge {
+    /// Adds it to what is taken from the same count already.
+    pub(in crate::policy) fn add_to(self, charges: &mut Vec<Self>) {
+        let same = |other: &&mut Self| other.limit.id == self.limit.id && other.scope == self.scope;
+        match charges.iter_mut().find(same) {
+            Some(other) => other.amount = other.amount.saturating_add(self.amount),
+            None => charges.push(self),
+        }
+    }
+}
+
 impl Measure {
     /// Every amount carries its unit; only 0, and what has no unit, is bare.
     pub fn read(&self, written: &Value) -> Result<U256, String> {
@@ -190,6 +201,8 @@ impl Sum {
     fn of(&self, transaction: &TransactionFacts<'_>) -> Result<U256, String> {
         match self {
             Self::Count => Ok(U256::ONE),
+            // What carries it pays for it.
+            Self::Ether if transaction.is_inner => Ok(U256::ZERO),
             Self::Ether => {
                 Ok(transaction.asked.value().saturating_add(transaction.asked.max_execution_fee()))
             }

@@ -15,7 +15,7 @@ use crate::policy::judged::{Judged, facts};
 use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Effect, Failure, Rule};
-use crate::policy::wrapper::Wrappers;
+use crate::policy::wrapper::{Wrappers, inside, opened};
 use crate::transaction::Filled;
 
 /// All files of a policy folder, read and checked. The default has no rule, and denies everything.
@@ -103,7 +103,12 @@ impl Policy {
         let rule = self.verdict(&facts)?;
         let charges = self.charges(&facts, &rule)?;
         if count {
-            self.rates.charge(&facts, &rule)?;
+            let mut due = self.rates.due(&facts, &rule);
+            inside(&facts, &mut |inner| {
+                due.extend(self.rates.due(inner, &rule));
+                Ok(())
+            })?;
+            self.rates.charge(&facts, due)?;
         }
         let replace = self.replaces(&facts);
         drop(facts);
@@ -116,8 +121,18 @@ impl Policy {
         facts: &Facts<'_>,
         rule: &Arc<str>,
     ) -> Result<Vec<Charge>, Denied> {
-        let charges = self.budgets.iter().map(|budget| budget.charge(facts, rule));
-        charges.filter_map(Result::transpose).collect()
+        let mut charges = Vec::new();
+        let mut add = |facts: &Facts<'_>| -> Result<(), Denied> {
+            for budget in &self.budgets {
+                if let Some(charge) = budget.charge(facts, rule)? {
+                    charge.add_to(&mut charges);
+                }
+            }
+            Ok(())
+        };
+        add(facts)?;
+        inside(facts, &mut add)?;
+        Ok(charges)
     }
 
     /// Whether some rule that allows this lets it replace; which rule is named does not matter.
@@ -126,16 +141,25 @@ impl Policy {
         if !matches!(&facts.subject, Subject::Transaction(transaction) if names_a_nonce(transaction.asked)) {
             return Replace::Never;
         }
-        let candidates = self.index.candidates(&facts.subject);
-        let mut allowing = of_effect(&self.rules, &candidates, Effect::Allow);
-        if allowing.any(|rule| rule.replaces_own && rule.matches(facts)) {
-            Replace::Own
-        } else {
-            Replace::Never
-        }
+        let mut all = true;
+        let mut look = |facts: &Facts<'_>| -> Result<(), Denied> {
+            let candidates = self.index.candidates(&facts.subject);
+            let mut allowing = of_effect(&self.rules, &candidates, Effect::Allow);
+            all &= allowing.any(|rule| rule.replaces_own && rule.matches(facts));
+            Ok(())
+        };
+        let looked = look(facts).and_then(|()| inside(facts, &mut look));
+        if looked.is_ok() && all { Replace::Own } else { Replace::Never }
     }
 
+    /// The rule that allows it, if every call that it carries is allowed by some rule as well.
     pub(in crate::policy) fn verdict(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
+        let rule = self.verdict_of_one(facts)?;
+        inside(facts, &mut |inner| self.verdict_of_one(inner).map(drop))?;
+        Ok(rule)
+    }
+
+    fn verdict_of_one(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
         let candidates = self.index.candidates(&facts.subject);
         if let Some(rule) = of_effect(&self.rules, &candidates, Effect::Deny).find(|rule| rule.matches(facts))
         {
@@ -160,9 +184,10 @@ impl Policy {
         let refused = |why: &str| format!("client `{}` may not {}: {why}", facts.client, facts.describe());
         if let Call::Function(selector, _) = transaction.call
             && let Some(signature) = self.wrappers.find(selector)
+            && opened(transaction).is_none()
         {
             let why = format!(
-                "{signature} carries other calls inside it, which this version does not judge; send them one by one"
+                "{signature} carries other calls inside it, which are not judged here; send them one by one"
             );
             return Err(Denied::new(DenialCause::Wrapper, refused(&why)));
         }

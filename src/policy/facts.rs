@@ -37,6 +37,8 @@ pub(in crate::policy) enum Subject<'a> {
 pub(in crate::policy) struct TransactionFacts<'a> {
     pub asked: &'a Filled,
     pub call: Call<'a>,
+    /// Whether it is carried by another call, which has the same target, sender, value and fee.
+    pub is_inner: bool,
     /// The contract of `[contracts]` that is called.
     pub contract: Option<&'a Contract>,
     /// What was decoded so far: a function's arguments are read once, however many rules look at them.
@@ -92,7 +94,18 @@ impl<'a> TransactionFacts<'a> {
             (Some(_), None) => Call::Short,
         };
         let contract = asked.to().and_then(|to| book.contracts.get(&(asked.chain_id(), to)));
-        Self { asked, call, contract: contract.map(AsRef::as_ref), decoded: RefCell::default() }
+        let contract = contract.map(AsRef::as_ref);
+        Self { asked, call, is_inner: false, contract, decoded: RefCell::default() }
+    }
+
+    /// A call that this one makes its target do on itself.
+    pub fn inner<'b>(&'b self, calldata: &'b [u8]) -> TransactionFacts<'b> {
+        let call = match calldata::split_selector(calldata) {
+            Some((selector, arguments)) => Call::Function(selector, arguments),
+            None => Call::Short,
+        };
+        let (asked, contract) = (self.asked, self.contract);
+        TransactionFacts { asked, call, is_inner: true, contract, decoded: RefCell::default() }
     }
 
     /// The calldata as a call of `function`.
@@ -145,7 +158,8 @@ impl<'a> TransactionFacts<'a> {
             Call::Function(selector, _) => {
                 let known = self.contract.and_then(|contract| contract.abi.as_ref()?.by_selector(selector));
                 let name = known.map_or_else(|| selector.to_string(), |function| function.signature.clone());
-                format!("call {name} of {to}{value}")
+                let inside = if self.is_inner { ", inside another call," } else { "" };
+                format!("call {name} of {to}{inside}{value}")
             }
         }
     }

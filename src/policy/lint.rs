@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use alloy_dyn_abi::DynSolType;
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use serde::Serialize;
 
 use crate::policy::abi::holds_address;
@@ -16,6 +16,7 @@ use crate::policy::decide::Policy;
 use crate::policy::facts::Contract;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::world::World;
+use crate::policy::wrapper::on_itself;
 
 /// Something worth a second look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -96,7 +97,9 @@ impl Policy {
                 }
                 Condition::From(from) => accounts = Some(from),
                 Condition::Call(Called::Function(function))
-                    if rule.effect == Effect::Allow && self.wrappers.find(function.selector).is_some() =>
+                    if rule.effect == Effect::Allow
+                        && self.wrappers.find(function.selector).is_some()
+                        && !self.opens(rule, &function.signature) =>
                 {
                     let signature = &function.signature;
                     found.push(format!("{signature} carries other calls, and is refused always"));
@@ -128,6 +131,18 @@ impl Policy {
             }
         }
         found
+    }
+
+    /// Whether what the rule's targets carry with this function is opened.
+    fn opens(&self, rule: &Rule, signature: &str) -> bool {
+        let known = |at: &Address| {
+            self.book.contracts.values().any(|contract| contract.address == *at && contract.abi.is_some())
+        };
+        let mut targets = rule.conditions.iter().filter_map(|condition| match condition {
+            Condition::To(to) => Some(to),
+            _ => None,
+        });
+        on_itself(signature).is_some() && targets.any(|to| !to.any && to.addresses.iter().all(known))
     }
 
     /// What an allow rule leaves open.

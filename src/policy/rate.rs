@@ -47,6 +47,13 @@ struct Limiter<C: Clock> {
     counts: Counts,
 }
 
+/// A count of one rate.
+#[derive(Debug)]
+pub(in crate::policy) struct Due {
+    at: usize,
+    scope: Scope,
+}
+
 /// Governor's state, from which a charge can be taken back.
 #[derive(Clone, Debug, Default)]
 struct Counts(Arc<Mutex<HashMap<Scope, Nanos>>>);
@@ -76,18 +83,26 @@ impl<C: Clock + Clone> Rates<C> {
         self.limiters.len()
     }
 
-    /// Counts a request that `rule` allows, on every rate that it falls under; or on none.
-    pub fn charge(&self, facts: &Facts<'_>, rule: &Arc<str>) -> Result<(), Denied> {
-        if self.limiters.is_empty() {
+    /// On which counts a request (or a call that one carries) that `rule` allows is to be counted.
+    pub fn due(&self, facts: &Facts<'_>, rule: &Arc<str>) -> Vec<Due> {
+        let limiters = self.limiters.iter().enumerate();
+        let covering = limiters.filter(|(_, limiter)| limiter.rate.reach.covers(facts));
+        covering.map(|(at, limiter)| Due { at, scope: limiter.rate.reach.scope(facts, rule) }).collect()
+    }
+
+    /// Counts a request on all that is due; or on none.
+    pub fn charge(&self, facts: &Facts<'_>, due: Vec<Due>) -> Result<(), Denied> {
+        if due.is_empty() {
             return Ok(());
         }
         let _charging = lock(&self.charging);
         let mut charged = Vec::new();
-        for limiter in self.limiters.iter().filter(|limiter| limiter.rate.reach.covers(facts)) {
-            let scope = limiter.rate.reach.scope(facts, rule);
+        for Due { at, scope } in due {
+            let Some(limiter) = self.limiters.get(at) else { continue };
             let before = limiter.counts.of(&scope);
             if let Err(retry_after) = limiter.charge(&scope, &self.clock) {
-                for (counts, scope, before) in charged {
+                // The last first: one count may be due several times.
+                for (counts, scope, before) in charged.into_iter().rev() {
                     Counts::put_back(counts, scope, before);
                 }
                 return Err(limiter.rate.denied(facts, retry_after));
@@ -206,7 +221,8 @@ mod tests {
         let policy = Policy::default();
         let (caller, asked) = (caller(who), transaction(&json!({ "data": transfer(ALICE, 1) })));
         let facts = facts::<Tx>(&caller, &asked, &policy.book, Timestamp::from_millis(0));
-        rates.charge(&facts, &Arc::from(rule))
+        let due = rates.due(&facts, &Arc::from(rule));
+        rates.charge(&facts, due)
     }
 
     #[test]
