@@ -54,7 +54,16 @@ CREATE INDEX checkpoints ON audit (seq) WHERE kind = 'checkpoint';
 CREATE TRIGGER audit_is_append_only BEFORE UPDATE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit chain is append-only'); END;
 CREATE TRIGGER audit_keeps_every_row BEFORE DELETE ON audit
+WHEN OLD.kind IN ('checkpoint', 'key') OR OLD.seq > coalesce((SELECT max(upto) FROM archive), 0)
 BEGIN SELECT RAISE(ABORT, 'the audit chain is append-only'); END;
+
+-- The last row that was taken out to a file; one row.
+CREATE TABLE archive (
+    one  INTEGER PRIMARY KEY CHECK (one = 1),
+    upto INTEGER NOT NULL,
+    hash BLOB    NOT NULL CHECK (length(hash) = 32),
+    at   INTEGER NOT NULL -- ms since 1970: the row's own time
+) STRICT;
 
 -- Where the chain ends; one row.
 CREATE TABLE head (

@@ -17,7 +17,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::admin::{Answer, keys, pauses, transactions};
+use crate::admin::{Answer, audit, keys, pauses, transactions};
 use crate::config::{Config, Operator, OperatorRole};
 use crate::identity::RequestId;
 use crate::ledger::{Administration, Ledger, LedgerError};
@@ -70,6 +70,7 @@ enum Call {
     AcceptCount,
     Drill,
     RecordKey,
+    Archive,
 }
 
 /// Changes things.
@@ -88,6 +89,7 @@ const ROUTES: &[(Method, &str, &[OperatorRole], Call)] = &[
     (Method::POST, "/v1/transactions/accept", WRITE, Call::AcceptCount),
     (Method::POST, "/v1/keys/drill", WRITE, Call::Drill),
     (Method::POST, "/v1/keys/record", WRITE, Call::RecordKey),
+    (Method::POST, "/v1/audit/archive", WRITE, Call::Archive),
 ];
 
 /// Bytes of a body: an operator's orders are short.
@@ -128,6 +130,7 @@ impl Api {
             Call::AcceptCount => transactions::accept(self, &asked).await,
             Call::Drill => keys::drill(self, &asked).await,
             Call::RecordKey => keys::record(self, &asked).await,
+            Call::Archive => audit::archive(self, &asked).await,
         }
     }
 

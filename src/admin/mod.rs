@@ -1,6 +1,7 @@
 //! Who watches: the second mutual-TLS listener, with health that tells the truth, metrics, and the API of operators.
 
 mod api;
+mod audit;
 mod health;
 mod keys;
 mod pauses;

@@ -1,5 +1,6 @@
 //! `chancery audit`: what was signed, for whom and by which rule, and the proof that nobody touched the record.
 
+mod archive;
 mod export;
 mod verify;
 
@@ -8,13 +9,14 @@ use std::path::PathBuf;
 use alloy_primitives::Address;
 use serde_json::Value;
 
+use crate::cmd::audit::archive::Archive;
 use crate::cmd::audit::export::Export;
 use crate::cmd::audit::verify::Verify;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::Config;
 use crate::ledger::{self, Entry, Filter, Location};
 
-/// Show, verify and export the audit chain
+/// Show, verify, export and archive the audit chain
 #[derive(Debug, clap::Args)]
 pub struct Audit {
     #[command(subcommand)]
@@ -43,6 +45,8 @@ enum Verb {
     },
     /// Walk the whole chain; exit code 3 and the first row that does not hold, if one does not
     Verify(Verify),
+    /// Take the oldest rows out of the ledger, into a file that `verify --archive` reads in their place
+    Archive(Archive),
     /// Write rows to a file: JSON Lines that can be verified offline, or CSV
     Export(Export),
 }
@@ -64,6 +68,7 @@ impl Audit {
                 Ok(Success::Done)
             }
             Verb::Verify(verb) => verb.run(context, &runtime),
+            Verb::Archive(verb) => verb.run(context, &runtime),
             Verb::Export(verb) => verb.run(context, &runtime),
         }
     }

@@ -72,7 +72,12 @@ pub(in crate::ledger) async fn apply(
         }
         Command::Policy { hash, text, policy, reply } => {
             store::archive_policy(group.db, hash, &text, group.now).await?;
-            charges::activate(group, &policy).await?;
+            if charges::activate(group, &policy).await? {
+                // It was counted by budgets that are no more, and would be recorded past those that are.
+                for id in store::unrecorded(group.db).await? {
+                    void(group, id, "a budget that would not count it came into force").await?;
+                }
+            }
             agreed::put_in_force(group.db, hash).await?;
             group.audit(&Body::Policy { policy: hash }).await?;
             rules.policy = Some(hash);
@@ -100,6 +105,7 @@ pub(in crate::ledger) async fn apply(
             group.answer(reply, Ok(core::next(&rows, mined)));
         }
         Command::Nonces(inquiry) => inquiry.answer(group).await?,
+        Command::Archive(step) => step.take(group).await?,
         Command::Ready { reply } => {
             store::probe(group.db, group.now).await?;
             group.answer(reply, Ok(()));

@@ -184,8 +184,9 @@ pub(in crate::ledger) async fn scopes(db: &mut Db, budget: &str) -> Sql<Vec<Stri
 }
 
 /// Has the budgets of `policy` counted, and no others. What is new, or counts otherwise than before, is counted from
-/// the payloads themselves, as if it had always been there.
-pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) -> Sql<()> {
+/// the payloads themselves, as if it had always been there; says whether anything is. What is at the token then is not
+/// among them.
+pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) -> Sql<bool> {
     let limits: BTreeMap<&str, _> = policy.limits().map(|limit| (limit.id.as_str(), limit)).collect();
     let mut counted = BTreeMap::new();
     for row in sqlx::query("SELECT id, definition FROM budget").fetch_all(&mut *group.db).await? {
@@ -205,13 +206,13 @@ pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) 
     let anew = limits.values().filter(|limit| counted.get(&limit.id) != Some(&limit.definition));
     let anew: Vec<_> = anew.map(|limit| (limit.id.as_str(), limit.window)).collect();
     recount(group, policy, &anew).await?;
-    for (id, window) in anew {
-        let row = sqlx::query("INSERT INTO budget (id, definition, window_ms) VALUES ($1, $2, $3)").bind(id);
+    for (id, window) in &anew {
+        let row = sqlx::query("INSERT INTO budget (id, definition, window_ms) VALUES ($1, $2, $3)").bind(*id);
         let definition = limits.get(id).map(|limit| limit.definition).unwrap_or_default();
         let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         row.bind(definition.as_slice()).bind(window).execute(&mut *group.db).await?;
     }
-    Ok(())
+    Ok(!anew.is_empty())
 }
 
 /// Counts budgets from what was signed within the longest of their windows, or is still open.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, B256, Bytes};
 use tokio::sync::oneshot;
 
+use crate::ledger::archive;
 use crate::ledger::claims::Reserve;
 use crate::ledger::open::Inquiry;
 use crate::ledger::repeats::Repeat;
@@ -80,6 +81,8 @@ pub(in crate::ledger) enum Command {
         reply: Reply<Result<u64, LedgerError>>,
     },
     Nonces(Inquiry),
+    /// Rows that are in a file by now.
+    Archive(archive::Step),
     /// Writes nothing but proves that it could: takes the write lock and commits.
     Ready {
         reply: Reply<Result<(), LedgerError>>,

@@ -9,6 +9,7 @@
 
 mod agreed;
 mod apply;
+mod archive;
 mod audit;
 mod budget;
 mod charges;
@@ -49,6 +50,7 @@ mod watermark;
 mod writer;
 
 pub use self::core::{MAX_GAPS, NotReplaced};
+pub use archive::{ArchiveError, Archived, oldest};
 pub use audit::{Administration, Entry, RefusedRow};
 pub use db::Location;
 pub use doubts::Doubt;
@@ -69,6 +71,7 @@ pub use verify::{Against, Broken, Verified, verify, verify_against};
 
 #[cfg(test)]
 mod tests {
+    mod archive;
     mod budgets;
     mod chain;
     mod databases;
@@ -83,4 +86,6 @@ mod tests {
     mod purposes;
     mod replicas;
     mod server;
+    mod simulation;
+    mod spending;
 }

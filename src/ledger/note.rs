@@ -172,6 +172,12 @@ impl SealedRow {
         serde_json::from_str(&self.statement).map_err(|error| format!("it is no checkpoint: {error}"))
     }
 
+    /// The last row that it speaks of.
+    pub(in crate::ledger) fn covers(&self) -> Option<i64> {
+        let statement = serde_json::from_str::<Statement>(&self.statement).ok()?;
+        statement.heads.iter().map(|head| head.seq).max()
+    }
+
     pub(in crate::ledger) fn number(&self) -> Option<u64> {
         serde_json::from_str::<Statement>(&self.statement).ok().map(|statement| statement.checkpoint)
     }

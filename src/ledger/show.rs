@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::ledger::audit::Entry;
 use crate::ledger::db::{self, Location};
 use crate::ledger::verify::not_opened;
-use crate::ledger::{LedgerError, reader, store};
+use crate::ledger::{LedgerError, archive, reader, store};
 
 const PAGE: i64 = 1000;
 
@@ -58,7 +58,9 @@ pub async fn export(
     db::snapshot(&mut db).await.map_err(failed)?;
     let all = store::head(&mut db).await.map_err(failed)?.0.seq;
     let mut chosen = Chosen { filter, reservations: HashSet::new() };
-    let (mut after, mut written) = (0, 0_u64);
+    // Of those that were taken out, a few are still there, for the gateway.
+    let after = archive::last(&mut db).await.map_err(failed)?;
+    let (mut after, mut written) = (after.map_or(0, |last| last.seq), 0_u64);
     loop {
         let page = reader::entries(&mut db, after, PAGE).await.map_err(failed)?;
         let Some(last) = page.last() else { break };

@@ -6,6 +6,7 @@ use alloy_primitives::{Address, B256};
 use serde::Serialize;
 
 use crate::ledger::LedgerError;
+use crate::ledger::archive;
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::db::{self, Db, Location};
 use crate::ledger::error::said;
@@ -28,12 +29,16 @@ pub struct Against {
     pub checkpoints: Option<PathBuf>,
     /// Whether exported rows may be only some of the chain's.
     pub partial: bool,
+    /// Rows that were taken out of the ledger, oldest first.
+    pub archives: Vec<PathBuf>,
 }
 
 /// A chain that holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verified {
     pub rows: i64,
+    /// Rows up to this one were taken out to files, and not looked at.
+    pub not_seen: i64,
     /// The hash of the last row: write it down elsewhere, and a later truncation shows.
     pub head: B256,
     pub intents: usize,
@@ -69,7 +74,8 @@ pub async fn verify_against(
     against: &Against,
     progress: &mut Progress<'_>,
 ) -> Result<Result<Verified, Broken>, LedgerError> {
-    let mut walk = Walk { replay: Replay::new(), seals: Seals::by(against.key), later: None };
+    let seals = Seals::by(against.key);
+    let mut walk = Walk { replay: Replay::new(), seals, later: None, not_seen: 0, archived: None };
     let at = at.into();
     let opened = |error: std::io::Error| LedgerError::Open { at: at.clone(), why: error.to_string() };
     let walked = match &against.checkpoints {
@@ -80,9 +86,9 @@ pub async fn verify_against(
         Err(broken) => Err(broken.into()),
         Ok(()) => match &at {
             Location::File(path) if !is_database(path).map_err(opened)? => {
-                read_through(path, &mut walk, against.partial, progress)
+                read_through(path, &mut walk, against, progress)
             }
-            at => live_through(at, &mut walk, progress).await,
+            at => live_through(at, &mut walk, &against.archives, progress).await,
         },
     };
     match walked {
@@ -104,6 +110,10 @@ struct Walk {
     seals: Seals,
     /// What is wrong between checkpoints, told where no row is.
     later: Option<Broken>,
+    /// Rows up to this one are not there to be walked.
+    not_seen: i64,
+    /// The last row that was taken out, as the chain itself says.
+    archived: Option<(i64, B256)>,
 }
 
 enum Trouble {
@@ -116,6 +126,7 @@ impl Walk {
     fn verified(self) -> Verified {
         Verified {
             rows: self.replay.head.seq,
+            not_seen: self.not_seen,
             head: self.replay.head.hash,
             intents: self.replay.intents,
             signatures: self.replay.signatures,
@@ -149,7 +160,11 @@ impl Walk {
     }
 
     fn step(&mut self, entry: &Entry) -> Result<(), Broken> {
+        if self.not_seen > 0 {
+            return self.pass(entry);
+        }
         let broken = |why| Broken { seq: entry.seq, why };
+        self.archived = archive::mark_of(entry).or(self.archived);
         self.replay.step(entry).map_err(broken)?;
         self.seals.meet(entry).map_err(broken)
     }
@@ -161,13 +176,29 @@ impl Walk {
     }
 }
 
-async fn live_through(at: &Location, walk: &mut Walk, progress: &mut Progress<'_>) -> Result<(), Trouble> {
+async fn live_through(
+    at: &Location,
+    walk: &mut Walk,
+    archives: &[PathBuf],
+    progress: &mut Progress<'_>,
+) -> Result<(), Trouble> {
     let mut db = at.read().await?;
     // One snapshot, so that a gateway that writes meanwhile changes nothing.
     db::snapshot(&mut db).await?;
     let (written, _) = store::head(&mut db).await?;
     for entry in reader::all_of_kind(&mut db, "checkpoint").await? {
         walk.foresee(&entry);
+    }
+    let taken_out = archive::last(&mut db).await?;
+    match taken_out {
+        Some(last) if archives.is_empty() => {
+            walk.not_seen = last.seq;
+            walk.replay.head = last;
+        }
+        last => {
+            walk.read_archives(archives, progress)?;
+            walk.goes_on_after(last.unwrap_or(Head::START))?;
+        }
     }
     loop {
         let page = reader::entries(&mut db, walk.replay.head.seq, PAGE).await?;
@@ -181,6 +212,13 @@ async fn live_through(at: &Location, walk: &mut Walk, progress: &mut Progress<'_
     }
     ends_as_written(&walk.replay.head, &written)?;
     walk.end()?;
+    if walk.archived != taken_out.map(|last| (last.seq, last.hash)) {
+        let why = "the first rows are missing, and nobody wrote down that they were taken out".to_owned();
+        return Err(Broken { seq: walk.not_seen, why }.into());
+    }
+    if walk.not_seen > 0 {
+        return Ok(());
+    }
     compare(&mut db, &mut walk.replay).await
 }
 
@@ -201,7 +239,7 @@ fn ends_as_written(end: &Head, written: &Head) -> Result<(), Broken> {
 fn read_through(
     path: &Path,
     walk: &mut Walk,
-    partial: bool,
+    against: &Against,
     progress: &mut Progress<'_>,
 ) -> Result<(), Trouble> {
     let all = std::fs::metadata(path)?.len();
@@ -211,14 +249,10 @@ fn read_through(
             walk.foresee(&entry);
         }
     }
+    walk.read_archives(&against.archives, progress)?;
     let mut lines = Lines::open(path)?;
-    loop {
-        let next = lines.next().map_err(|NoRow { line, why }| Broken {
-            seq: walk.replay.head.seq.saturating_add(1),
-            why: format!("line {line} of {} is no row: {why}", path.display()),
-        })?;
-        let Some(entry) = next else { break };
-        if partial {
+    while let Some(entry) = next_of(&mut lines, path, walk.replay.head.seq)? {
+        if against.partial {
             walk.pass(&entry)?;
         } else {
             walk.step(&entry)?;
@@ -226,6 +260,13 @@ fn read_through(
         progress(lines.read(), all);
     }
     Ok(walk.end()?)
+}
+
+fn next_of(lines: &mut Lines, path: &Path, after: i64) -> Result<Option<Entry>, Broken> {
+    lines.next().map_err(|NoRow { line, why }| Broken {
+        seq: after.saturating_add(1),
+        why: format!("line {line} of {} is no row: {why}", path.display()),
+    })
 }
 
 impl Walk {
@@ -242,8 +283,36 @@ impl Walk {
         } else if !entry.is_whole() {
             return Err(broken("its content was edited".to_owned()));
         }
+        self.archived = archive::mark_of(entry).or(self.archived);
         self.replay.head = Head::from(entry);
         self.seals.meet(entry).map_err(broken)
+    }
+
+    /// Rows that were taken out, from their files.
+    fn read_archives(&mut self, files: &[PathBuf], progress: &mut Progress<'_>) -> Result<(), Trouble> {
+        for file in files {
+            let all = std::fs::metadata(file)?.len();
+            let mut lines = Lines::open(file)?;
+            while let Some(entry) = next_of(&mut lines, file, self.replay.head.seq)? {
+                self.step(&entry)?;
+                progress(lines.read(), all);
+            }
+        }
+        Ok(())
+    }
+
+    /// They end where the ledger's rows begin.
+    fn goes_on_after(&self, last: Head) -> Result<(), Broken> {
+        let end = self.replay.head;
+        if (end.seq, end.hash) == (last.seq, last.hash) {
+            return Ok(());
+        }
+        let why = format!(
+            "the files of rows that were taken out end here, at {}, and the ledger goes on after row {}, {}: name them \
+             all, the oldest first",
+            end.hash, last.seq, last.hash
+        );
+        Err(Broken { seq: end.seq, why })
     }
 }
 

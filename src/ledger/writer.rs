@@ -340,3 +340,17 @@ async fn all(
 fn after(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Writer {
+        /// Has the time of every signature that is waited for be over.
+        pub(in crate::ledger) fn expire(&mut self) {
+            for until in self.live.values_mut() {
+                *until = Instant::now();
+            }
+        }
+    }
+}

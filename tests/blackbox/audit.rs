@@ -2,12 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::kit::{Gateway, World, eventually, softhsm_module, spy_module};
+use crate::kit::{Gateway, WallClock, World, eventually, softhsm_module, spy_module};
 
 /// The rows of one kind, oldest first.
 async fn rows(gateway: &Gateway, kind: &str) -> Vec<Value> {
-    let text = gateway.chancery(&["audit", "show", "--kind", kind, "--json"]).await.well();
-    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["body"].clone()).collect()
+    rows_of(gateway, &["--kind", kind]).await.into_iter().map(|row| row["body"].clone()).collect()
+}
+
+async fn rows_of(gateway: &Gateway, which: &[&str]) -> Vec<Value> {
+    let text = gateway.chancery(&[&["audit", "show", "--json"], which].concat()).await.well();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[tokio::test]
@@ -156,6 +160,55 @@ async fn inv_14_the_chain_is_sealed_by_a_key_of_its_own_and_holds_against_what_w
     assert_eq!(verdict["holds"]["covered"], rows - 4);
     let (verdict, code) = verify(&gateway, &["--key", &gateway.treasury().to_string()]).await;
     assert_eq!((code, why(&verdict).contains("is signed by")), (Some(3), true), "{verdict}");
+}
+
+#[tokio::test]
+async fn inv_14_old_rows_go_into_a_file_and_out_of_the_ledger_and_all_of_it_still_holds() {
+    let (world, _) = sealed().await;
+    let (world, clock) = WallClock::of(world);
+    clock.set("-3d");
+    let gateway = world.start().await;
+    gateway.client("trader").send(gateway.payment(1)).await.unwrap();
+    gateway.settled().await;
+    eventually("a checkpoint", async || (!rows(&gateway, "checkpoint").await.is_empty()).then_some(())).await;
+    clock.set("+0");
+    gateway.client("trader").send(gateway.payment(2)).await.unwrap();
+    let all = verify(&gateway, &[]).await.0["holds"]["rows"].as_i64().unwrap();
+
+    let until = jiff::Timestamp::now().checked_sub(jiff::SignedDuration::from_hours(30)).unwrap().to_string();
+    let archive = ["audit", "archive", "--until", &until, "--output", "old.jsonl"];
+    // Nobody may but an operator who may change things; the others have read what they may read.
+    for name in ["trader", "auditor"] {
+        let refused = gateway.operate(name, &archive).await;
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        std::fs::remove_file(gateway.folder().join("old.jsonl")).unwrap();
+    }
+
+    // What no checkpoint has sealed yet stays; the next one is not long in coming.
+    let said = eventually("a checkpoint over it", async || {
+        let done = gateway.operate("admin", &archive).await;
+        if done.code != Some(0) {
+            assert!(done.stderr.contains("no checkpoint covers"), "{done:?}");
+            std::fs::remove_file(gateway.folder().join("old.jsonl")).unwrap();
+        }
+        (done.code == Some(0)).then_some(done.stdout)
+    })
+    .await;
+    assert!(said.contains("--archive old.jsonl"), "{said}");
+    let removed = async || gateway.log().contains("archived rows are removed").then_some(());
+    eventually("they are removed", removed).await;
+    let first: Value = rows_of(&gateway, &["--kind", "intent"]).await.remove(0);
+    assert_eq!(first["body"]["nonce"], 1, "the first payment's rows are gone: {first}");
+    assert!(gateway.chancery(&archive).await.stderr.contains("certificate"), "and it takes an operator");
+
+    let alone = verify(&gateway, &[]).await.0["holds"].clone();
+    assert!(alone["not_seen"].as_i64().unwrap() > 5, "{alone}");
+    let whole = verify(&gateway, &["--archive", "old.jsonl"]).await.0["holds"].clone();
+    assert_eq!((&whole["not_seen"], whole["rows"].as_i64() > Some(all)), (&json!(0), true), "{whole}");
+    // Exported rows go on where the file ends.
+    gateway.chancery(&["audit", "export", "-o", "rows.jsonl"]).await.well();
+    let exported = verify(&gateway, &["rows.jsonl", "--archive", "old.jsonl"]).await;
+    assert_eq!(exported.1, Some(0), "{}", exported.0);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::kit::test_token::places;
-use crate::kit::{TestToken, World, eventually, signer_of};
+use crate::kit::{TestToken, World, eventually, insist, signer_of};
 
 use bench::{Bench, Parts};
 
@@ -93,6 +93,13 @@ async fn inv_13_a_worker_killed_under_load_loses_no_request() {
     let kills = async {
         for round in 0..kills() {
             sleep(Duration::from_millis(1200 + 37 * (round % 11))).await;
+            // Its requests are handed to one more worker, so that one is not killed as well before it is there.
+            let is_there = async || {
+                let is_new = token.calls("C_Initialize") == round + 1;
+                let is_ready = matches!(bench.signer.readiness()[0].state, TokenState::Ready { .. });
+                (is_new && is_ready).then_some(())
+            };
+            eventually("the next worker", is_there).await;
             let worker = i32::try_from(token.count(places::PROCESS)).unwrap();
             kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
         }
@@ -102,6 +109,7 @@ async fn inv_13_a_worker_killed_under_load_loses_no_request() {
     let (rate, errors) = load;
     println!("{rate:.0} signatures/s over {} kills", self::kills());
     assert!(errors.is_empty(), "{errors:?}");
+    bench.recovers(0).await;
     assert_eq!(token.calls("C_Initialize"), self::kills() + 1);
 }
 
@@ -113,7 +121,9 @@ async fn inv_02_workers_killed_under_load_lose_and_double_no_transaction() {
         for round in 0..kills() {
             sleep(Duration::from_millis(1100 + 31 * (round % 11))).await;
             let worker = i32::try_from(token.count(places::PROCESS)).unwrap();
-            kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
+            if let Err(error) = kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL) {
+                assert_eq!(error, rustix::io::Errno::SRCH, "on a slow machine it may be the one from before");
+            }
         }
     };
     // The kills are over before the payments are.
@@ -121,9 +131,12 @@ async fn inv_02_workers_killed_under_load_lose_and_double_no_transaction() {
     let payments = async {
         let mut hashes = Vec::new();
         for round in 0..rounds {
-            for answer in gateway.send_at_once((1..=5).map(|wei| gateway.payment(10 * round + wei))).await {
-                hashes.push(answer.unwrap());
-            }
+            // Where the next worker is killed as well before it has signed, the client is told to come again.
+            let five = (1..=5).map(|wei| {
+                let payment = gateway.payment(10 * round + wei);
+                insist(|| gateway.client("trader"), payment, format!("{round}-{wei}"))
+            });
+            hashes.extend(futures_util::future::join_all(five).await);
             sleep(Duration::from_millis(300)).await;
         }
         hashes
@@ -131,7 +144,7 @@ async fn inv_02_workers_killed_under_load_lose_and_double_no_transaction() {
     let (mut hashes, ()) = tokio::join!(payments, kills);
     gateway.settled().await;
     let sent = hashes.len();
-    hashes.sort_unstable_by_key(ToString::to_string);
+    hashes.sort_unstable();
     hashes.dedup();
     let all = usize::try_from(5 * rounds).unwrap();
     assert_eq!((sent, hashes.len()), (all, all), "each has a hash of its own");

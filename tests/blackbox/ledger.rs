@@ -9,7 +9,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tempfile::TempDir;
 
-use crate::kit::{FRIEND, Fault, Gateway, STRANGER, SmallDisk, World, eventually};
+use crate::kit::{FRIEND, FailingCalls, Fault, Gateway, STRANGER, SmallDisk, World, eventually};
 
 #[tokio::test]
 async fn every_request_for_a_signature_is_in_the_audit_which_verifies() {
@@ -172,6 +172,30 @@ async fn inv_01_on_a_full_disk_nothing_is_signed_and_with_room_it_goes_on() {
     let hash = eventually("a payment", async || trader.send(gateway.payment(3)).await.ok()).await;
     assert_eq!(gateway.node().transaction(&hash).await["nonce"], "0x1");
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn inv_13_while_writes_fail_nothing_is_signed_and_then_it_goes_on() {
+    let (world, calls) = FailingCalls::of(World::new().await);
+    let gateway = world.start().await;
+    let trader = gateway.client("trader");
+    trader.send(gateway.payment(1)).await.unwrap();
+    gateway.settled().await;
+    for (what, sent) in [("posix/io/sync/*", 1), ("posix/io/rw/pwrite", 2)] {
+        calls.begin(gateway.pid(), what);
+        for _ in 0..3 {
+            let refused = trader.send(gateway.payment(50)).await.unwrap_err();
+            let said = (refused.code, &refused.data["code"]);
+            assert_eq!(said, (-32603, &json!("ledger_unavailable")), "{what}: {refused:?}");
+        }
+        assert_eq!(gateway.node().calls_of("eth_sendRawTransaction").len(), sent, "{what}");
+        calls.end(gateway.pid(), what);
+        let again = async || trader.send(gateway.payment(2)).await.ok();
+        eventually(&format!("a payment after {what}"), again).await;
+        gateway.settled().await;
+    }
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 3);
+    gateway.chancery(&["audit", "verify"]).await.well();
 }
 
 /// Changes the ledger behind the program's back, as someone with the file could.

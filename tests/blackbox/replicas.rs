@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use crate::kit::{Client, Fault, Gateway, Process, Server, World, eventually, free_port};
+use crate::kit::{Client, Fault, Gateway, Process, Server, World, eventually, free_port, insist, number_of};
 
 /// A gateway whose ledger is in a database.
 struct Shared {
@@ -62,29 +62,6 @@ impl Shared {
         let twice = "SELECT count(*) FROM reservation WHERE state IN ('recorded', 'final') GROUP BY nonce HAVING count(*) > 1";
         assert_eq!(self.server.psql(&self.database, twice), "");
     }
-}
-
-/// Sends under a key until there is a hash, wherever that comes from; as a careful client does.
-async fn insist(client: impl Fn() -> Client, transaction: Value, key: String) -> String {
-    let began = Instant::now();
-    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_sendTransaction", "params": [transaction] });
-    let mut said = String::new();
-    while began.elapsed() < Duration::from_secs(90) {
-        let client = client();
-        let mut request = client.json_request(call.to_string());
-        request.headers_mut().insert("idempotency-key", key.parse().unwrap());
-        if let Ok(answer) = client.request(request).await {
-            said = answer.body;
-            let answer: Value = serde_json::from_str(&said).unwrap_or_default();
-            if let Some(hash) = answer["result"].as_str() {
-                return hash.to_owned();
-            }
-            // Nothing but that it could not be done now: -32603, or what became of it is not known yet.
-            assert_eq!(answer["error"]["code"], -32603, "{said}");
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
-    panic!("{key}: {said}");
 }
 
 async fn balancer(front: u16, behind: &[SocketAddr], folder: &std::path::Path) -> Process {
@@ -152,7 +129,7 @@ async fn inv_01_a_replica_that_was_stopped_sends_nothing_when_it_goes_on() {
         let others =
             (0..6).map(|number| insist(trader(one), shared.payment(200 + number), format!("other-{number}")));
         let others = futures_util::future::join_all(others).await;
-        sleep(Duration::from_secs(7)).await;
+        sleep(Duration::from_secs(number_of("CHANCERY_STOPPED_SECONDS", 7))).await;
         two.process.signal(Signal::CONT);
         others
     };
@@ -191,6 +168,125 @@ async fn inv_13_the_database_goes_and_comes_back() {
     server.run();
     let second = insist(|| shared.gateway.client("trader"), shared.payment(2), "again".to_owned()).await;
     shared.is_whole(2, &[first.as_str().unwrap().to_owned(), second].into()).await;
+}
+
+#[tokio::test]
+async fn inv_13_connections_to_the_database_are_cut_again_and_again() {
+    let shared = Shared::start(Server::shared(), free_port()).await;
+    let two = shared.gateway.replica("two").await;
+    let addresses = [shared.gateway.world.address(), two.address];
+    let shared = &shared;
+    let payments = (0..16_u64).map(|number| {
+        let address = addresses[usize::try_from(number % 2).unwrap()];
+        insist(move || shared.trader(address), shared.payment(300 + number), format!("cut-{number}"))
+    });
+    let cut = async {
+        for _ in 0..8 {
+            sleep(Duration::from_millis(150)).await;
+            let all = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            shared.server.psql(&shared.database, all);
+        }
+    };
+    let (hashes, ()) = tokio::join!(futures_util::future::join_all(payments), cut);
+    shared.is_whole(16, &hashes.into_iter().collect()).await;
+}
+
+/// Its reservations are void by the time that it is heard again, and the other replica's go on.
+#[tokio::test]
+async fn inv_13_the_network_to_the_database_loses_everything_for_a_while() {
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (server, port) = Server::with_tls(&certificate.cert.pem(), &certificate.signing_key.serialize_pem());
+    let server = Arc::new(server);
+    let front = free_port();
+    let shared = Shared::start(Arc::clone(&server), front).await;
+    // The other one reaches the database through the network, which is its alone.
+    let two = shared.gateway.replica_with("two", |config| {
+        let ours = server.url(&shared.database);
+        config.replace(&ours, &format!("postgres://chancery@127.0.0.1:{port}/{}", shared.database))
+    });
+    let two = two.await;
+    let shared = &shared;
+    let (one, two) = (shared.gateway.world.address(), two.address);
+    let mut hashes =
+        BTreeSet::from([insist(|| shared.trader(two), shared.payment(400), "before".to_owned()).await]);
+    let lost = LostPackets::to(port);
+    let cut_off = (1..4_u64).map(|number| {
+        insist(move || shared.trader(two), shared.payment(400 + number), format!("lost-{number}"))
+    });
+    let meanwhile = async {
+        let mut hashes = Vec::new();
+        for number in 0..4 {
+            let key = format!("meanwhile-{number}");
+            hashes.push(insist(|| shared.trader(one), shared.payment(500 + number), key).await);
+        }
+        sleep(Duration::from_secs(8)).await;
+        drop(lost);
+        hashes
+    };
+    let (later, meanwhile) = tokio::join!(futures_util::future::join_all(cut_off), meanwhile);
+    hashes.extend(later.into_iter().chain(meanwhile));
+    shared.is_whole(8, &hashes).await;
+}
+
+/// One account, by many clients and two replicas: every nonce once, and none left out.
+#[tokio::test]
+async fn inv_02_many_clients_send_of_one_account_through_two_replicas() {
+    let (clients, each) = (number_of("CHANCERY_CLIENTS", 8), number_of("CHANCERY_SENDS_EACH", 8));
+    let front = free_port();
+    let shared = Shared::start(Server::shared(), front).await;
+    let two = shared.gateway.replica("two").await;
+    let folder = shared.gateway.folder().to_owned();
+    let _balancer = balancer(front, &[shared.gateway.world.address(), two.address], &folder).await;
+    let front = SocketAddr::from(([127, 0, 0, 1], front));
+    let shared = &shared;
+    let senders = (0..clients).map(|client| async move {
+        let mut hashes = Vec::new();
+        for number in 0..each {
+            let wei = 1000 + client * each + number;
+            let key = format!("client-{client}-{number}");
+            hashes.push(insist(|| shared.trader(front), shared.payment(wei), key).await);
+        }
+        hashes
+    });
+    let began = Instant::now();
+    let hashes = futures_util::future::join_all(senders).await;
+    println!("{clients} clients x {each} sends through two replicas in {:?}", began.elapsed());
+    shared.is_whole(clients * each, &hashes.into_iter().flatten().collect()).await;
+}
+
+/// Nothing passes to a port of this machine, in either direction, until this is dropped: a table of nftables of its own.
+struct LostPackets {
+    table: String,
+}
+
+impl LostPackets {
+    fn to(port: u16) -> Self {
+        let lost = Self { table: format!("chancery_test_{port}") };
+        let table = &lost.table;
+        nft(&format!(
+            "add table inet {table}; \
+             add chain inet {table} out {{ type filter hook output priority 0 ; }}; \
+             add rule inet {table} out oif lo tcp dport {port} drop; \
+             add rule inet {table} out oif lo tcp sport {port} drop"
+        ));
+        lost
+    }
+}
+
+impl Drop for LostPackets {
+    fn drop(&mut self) {
+        nft(&format!("delete table inet {}", self.table));
+    }
+}
+
+/// Filtering packets is root's.
+fn nft(rules: &str) {
+    let (program, arguments): (_, &[&str]) =
+        if rustix::process::geteuid().is_root() { ("nft", &[]) } else { ("sudo", &["-n", "nft"]) };
+    let done = std::process::Command::new(program).args(arguments).arg(rules).output();
+    let done = done.expect("nft (nftables) is needed");
+    assert!(done.status.success(), "{rules}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 #[tokio::test]

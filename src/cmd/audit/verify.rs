@@ -26,6 +26,9 @@ pub struct Verify {
     /// The exported rows are only some: each is held against its hash, not the chain against its story
     #[arg(long)]
     pub(super) partial: bool,
+    /// Rows that `audit archive` took out, oldest first; give it once for each file
+    #[arg(long = "archive", value_name = "FILE")]
+    pub(super) archives: Vec<PathBuf>,
 }
 
 /// What was found.
@@ -45,6 +48,7 @@ impl Verify {
             key: self.key.or(configured.map(|audit| audit.key)),
             checkpoints: self.checkpoints,
             partial: self.partial,
+            archives: self.archives,
         };
         let mut progress = Progress::new(context, "verifying");
         let verified = runtime
@@ -67,6 +71,14 @@ impl Verify {
 fn text(verified: &Verified, against: &Against) -> String {
     let mut lines = vec![if against.partial {
         format!("every row is whole, up to row {}", verified.rows)
+    } else if verified.not_seen > 0 {
+        format!(
+            "the chain holds from row {} to row {}, head {}; the rows before were taken out: give --archive for each \
+             file, to have all of it lived through and held against the tables",
+            verified.not_seen.saturating_add(1),
+            verified.rows,
+            verified.head
+        )
     } else {
         format!(
             "the chain holds: {} rows, {} intents, {} signatures, head {}",

@@ -11,7 +11,8 @@ use sqlx::Row as _;
 use crate::clock::Clock;
 use crate::ledger::tests::kit::{ASK, Ask, PATIENT, START, config, connect, fresh, policy, sign};
 use crate::ledger::{
-    Claim, Final, Ledger, Outcome, OverBudget, Purpose, Recorded, RefusalClass, ReserveError, Reserved,
+    Claim, Final, Ledger, Outcome, OverBudget, Purpose, RecordError, Recorded, RefusalClass, ReserveError,
+    Reserved,
 };
 use crate::ledger::{Location, usage};
 use crate::policy::Policy;
@@ -184,6 +185,18 @@ async fn inv_03_a_changed_budget_is_counted_anew_from_what_was_signed() {
     bank.send(Ask { mined: 1, ..TEN }).await.unwrap();
     let bank = bank.reopen(&ether(3)).await;
     bank.send(Ask { mined: 1, ..TEN }).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn inv_03_what_is_at_the_token_when_a_budget_comes_into_force_is_void() {
+    let mut bank = Bank::open("sum = \"count\"\nmax = 9\n").await;
+    let signing = bank.reserve(TEN).await.unwrap();
+    bank.policy = policy(&format!("[[budget]]\n{MINUTE}{}", ether(1)));
+    bank.ledger.activate(Arc::clone(&bank.policy)).await.unwrap();
+    bank.send(TEN).await.unwrap();
+    let late = bank.ledger.record(sign(signing)).await;
+    assert!(matches!(late, Err(RecordError::Void)), "the new budget does not know of it: {late:?}");
+    bank.send(TEN).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -57,7 +57,7 @@ pub struct Desk {
 }
 
 /// What a client asks for; a transfer of one wei with nothing else set, to begin with.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Ask {
     pub client: &'static str,
     pub seed: u8,

@@ -118,7 +118,8 @@ impl Server {
     }
 
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://chancery@localhost/{database}?host={}", self.folder.path().display())
+        let port = self.port.unwrap_or(5432);
+        format!("postgres://chancery@localhost:{port}/{database}?host={}", self.folder.path().display())
     }
 
     /// What a statement answers, one line a row.

@@ -199,12 +199,17 @@ impl Gateway {
     /// Starts another process for the same accounts, clients and policy, where nothing but the node, the token and what
     /// the configuration shares is shared.
     pub async fn replica(&self, name: &str) -> Replica {
+        self.replica_with(name, |config| config).await
+    }
+
+    /// The same, with a configuration that is changed once more.
+    pub async fn replica_with(&self, name: &str, change: impl FnOnce(String) -> String) -> Replica {
         let (port, admin_port) = (free_port(), free_port());
         let config = self.world.config.replace(&self.world.port.to_string(), &port.to_string());
         let config = config.replace(&self.world.admin_port.to_string(), &admin_port.to_string());
         let config = config.replace("path = \"", &format!("path = \"{name}/"));
         let file = self.folder().join(format!("{name}.toml"));
-        std::fs::write(&file, config).unwrap();
+        std::fs::write(&file, change(config)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
         command.arg("--config").arg(file).current_dir(self.folder()).args(["serve", "--json"]);
         let mut process = Process::start(&mut command);

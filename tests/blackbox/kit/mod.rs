@@ -6,6 +6,7 @@ mod client;
 mod disk;
 mod gateway;
 mod node;
+mod preload;
 mod process;
 mod recorder;
 #[path = "../../../src/ledger/tests/server.rs"]
@@ -19,6 +20,7 @@ pub use client::{Client, RpcError, plain, plain_raw};
 pub use disk::SmallDisk;
 pub use gateway::{Gateway, World, free_port};
 pub use node::Node;
+pub use preload::{FailingCalls, WallClock};
 pub use process::{Output, Process, run};
 pub use recorder::Fault;
 pub use server::Server;
@@ -29,6 +31,7 @@ pub use tools::{Tool, remote_module, repository, softhsm_module, spy_module, too
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Signature};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 /// Tries until there is something, which must be soon.
@@ -41,6 +44,35 @@ pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<
         assert!(Instant::now() < deadline, "{what}: not within 30 s");
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Sends under a key until there is a hash, wherever that comes from; as a careful client does.
+pub async fn insist(client: impl Fn() -> Client, transaction: Value, key: String) -> String {
+    let began = Instant::now();
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_sendTransaction", "params": [transaction] });
+    let mut said = String::new();
+    while began.elapsed() < Duration::from_secs(90) {
+        let client = client();
+        let mut request = client.json_request(call.to_string());
+        request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+        if let Ok(answer) = client.request(request).await {
+            said = answer.body;
+            let answer: Value = serde_json::from_str(&said).unwrap_or_default();
+            if let Some(hash) = answer["result"].as_str() {
+                return hash.to_owned();
+            }
+            // Nothing but that it could not be done now: -32603, or what became of it is not known yet.
+            assert_eq!(answer["error"]["code"], -32603, "{said}");
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    panic!("{key}: {said}");
+}
+
+/// How many of something: as the environment says, for a long run, or a few.
+pub fn number_of(variable: &str, few: u64) -> u64 {
+    let said = std::env::var_os(variable);
+    said.map_or(few, |said| said.to_str().and_then(|said| said.parse().ok()).expect("a number"))
 }
 
 /// Whose signature it is, by another implementation than the program's own.

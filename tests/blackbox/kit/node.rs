@@ -1,8 +1,13 @@
 //! The node: anvil, reached through a recorder by the program and directly by the test.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use alloy_primitives::{Address, U256};
 use serde_json::{Value, json};
 use tokio::process::Command;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
 use super::client;
 use super::process::Process;
@@ -18,6 +23,7 @@ pub struct Node {
     anvil: Option<Process>,
     direct: String,
     recorder: Recorder,
+    care: AbortHandle,
 }
 
 impl Node {
@@ -31,7 +37,9 @@ impl Node {
         let line = anvil.says("Listening on ").await.unwrap_or_else(|end| panic!("anvil: {end:?}"));
         let address = line.rsplit(' ').next().unwrap();
         let recorder = Recorder::start(address).await;
-        Self { anvil: Some(anvil), direct: format!("http://{address}"), recorder }
+        let direct = format!("http://{address}");
+        let care = tokio::spawn(look_after(direct.clone())).abort_handle();
+        Self { anvil: Some(anvil), direct, recorder, care }
     }
 
     /// Where the program finds it.
@@ -123,5 +131,38 @@ impl Node {
     /// Ends the node for good.
     pub fn stop(&mut self) {
         self.anvil = None;
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.care.abort();
+    }
+}
+
+/// What comes while a block is made stays in anvil's queue for ever, now and then, as if a nonce below it were missing
+/// (foundry issue 10122 is of that kind). It is taken out there and put in again.
+async fn look_after(anvil: String) {
+    let mut stuck_before = BTreeSet::new();
+    loop {
+        sleep(Duration::from_secs(1)).await;
+        let ask = async |method: &str, params: Value| client::plain(&anvil, method, params).await.ok();
+        let Some(pool) = ask("txpool_content", json!([])).await else { continue };
+        let mut stuck = BTreeSet::new();
+        for (account, queued) in pool["queued"].as_object().into_iter().flatten() {
+            let Some(next) = ask("eth_getTransactionCount", json!([account, "latest"])).await else {
+                continue;
+            };
+            let next = serde_json::from_value::<U256>(next).unwrap_or_default();
+            let Some(hash) = queued[&next.to_string()]["hash"].as_str() else { continue };
+            // Looked at twice, it is not on its way.
+            if stuck_before.contains(hash) {
+                let Some(raw) = ask("eth_getRawTransactionByHash", json!([hash])).await else { continue };
+                ask("anvil_dropTransaction", json!([hash])).await;
+                ask("eth_sendRawTransaction", json!([raw])).await;
+            }
+            stuck.insert(hash.to_owned());
+        }
+        stuck_before = stuck;
     }
 }

@@ -99,7 +99,7 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn library(variable: &str, places: &[&str]) -> PathBuf {
+pub fn library(variable: &str, places: &[&str]) -> PathBuf {
     if let Some(named) = env::var_os(variable) {
         return PathBuf::from(named);
     }

@@ -1,0 +1,128 @@
+//! One process: its writer, and the requests that are under way in it. All of it is gone when it is killed.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use tempfile::TempDir;
+use tokio::sync::mpsc::Receiver;
+
+use crate::clock::{Clock, Timestamp};
+use crate::ledger::command::Command;
+use crate::ledger::lock::prepare;
+use crate::ledger::tests::kit::{self, Ask, PATIENT};
+use crate::ledger::writer::Writer;
+use crate::ledger::{Claim, Ledger, RecordError, Recorded, ReserveError, Reserved};
+use crate::transaction::Tx;
+
+/// Where the rows are. Another store opens its writers another way; several of them may then share one.
+#[derive(Debug)]
+pub struct Site {
+    folder: TempDir,
+}
+
+impl Site {
+    /// A ledger that is made and closed already, so that a run need not wait for that.
+    pub fn new(template: &[u8]) -> Self {
+        let folder = folder();
+        std::fs::write(folder.path().join(FILE), template).unwrap();
+        Self { folder }
+    }
+
+    pub async fn template() -> Vec<u8> {
+        let site = Self::new(&[]);
+        let mut writer = site.writer(Clock::set_to(kit::START)).await;
+        writer.group(Vec::new(), true).await;
+        let copy = site.killed();
+        drop(writer);
+        let merged = kit::connect(&copy.file()).await;
+        sqlx::Connection::close(merged).await.unwrap();
+        std::fs::read(copy.file()).unwrap()
+    }
+
+    pub fn file(&self) -> std::path::PathBuf {
+        self.folder.path().join(FILE)
+    }
+
+    pub async fn writer(&self, clock: Clock) -> Writer {
+        let mut config = kit::config(&self.file());
+        config.keys_kept = std::time::Duration::from_secs(1_000_000);
+        Writer::start(&config, prepare(&config).unwrap(), clock, PATIENT).await.unwrap()
+    }
+
+    /// What the disk holds when the process is killed.
+    pub fn killed(&self) -> Self {
+        let copy = folder();
+        for name in [FILE, "ledger.sqlite-wal", "ledger.sqlite.watermark"] {
+            // The others are there when something was written.
+            let _ = std::fs::copy(self.folder.path().join(name), copy.path().join(name));
+        }
+        Self { folder: copy }
+    }
+}
+
+const FILE: &str = "ledger.sqlite";
+
+/// In memory where there is such a disk: this is about the order of commits; `durable.rs` is about the disk.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+pub type Doing = Pin<Box<dyn Future<Output = Done>>>;
+
+#[expect(clippy::large_enum_variant, reason = "a handful of them live at a time")]
+pub enum Done {
+    Claimed(Result<Claim<Tx>, ReserveError>),
+    Recorded(Result<Recorded<Tx>, RecordError>),
+    /// What is to be handed to the node.
+    Open(Vec<Recorded<Tx>>),
+    Nothing,
+}
+
+/// A request on its way.
+pub struct Task {
+    pub ask: Ask,
+    pub stage: Stage,
+    pub age: u32,
+}
+
+pub enum Stage {
+    Waits(Doing),
+    AtToken(Box<Reserved<Tx>>),
+}
+
+pub struct Replica {
+    pub writer: Writer,
+    pub ledger: Ledger,
+    pub queue: Receiver<Command>,
+    pub clock: Clock,
+    pub tasks: Vec<Task>,
+    /// Recorded, and not yet handed to the node.
+    pub outbox: Vec<Recorded<Tx>>,
+    pub policy: usize,
+}
+
+impl Replica {
+    pub async fn start(site: &Site, wall: Timestamp, policy: usize) -> Self {
+        let clock = Clock::set_to(wall);
+        let writer = site.writer(clock.clone()).await;
+        let (ledger, queue) = Ledger::over(&writer, PATIENT);
+        Self { writer, ledger, queue, clock, tasks: Vec::new(), outbox: Vec::new(), policy }
+    }
+
+    /// Begins something: it comes as far as it gets without the writer.
+    pub fn begin<F: Future<Output = Done> + 'static>(&mut self, ask: Ask, doing: impl FnOnce(Ledger) -> F) {
+        let mut doing: Doing = Box::pin(tokio::task::coop::unconstrained(doing(self.ledger.clone())));
+        assert!(poll(&mut doing).is_none(), "nobody has answered yet");
+        self.tasks.push(Task { ask, stage: Stage::Waits(doing), age: 0 });
+    }
+}
+
+pub fn poll(doing: &mut Doing) -> Option<Done> {
+    match doing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
+}

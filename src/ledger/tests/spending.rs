@@ -1,0 +1,369 @@
+//! Every interleaving of a small world in which two budgets bound what two clients of two replicas may sign: over the
+//! real cores of nonces, states and budgets, with a node that accepts, loses, refuses and lies, a crash at every step,
+//! time that passes and a policy that changes.
+//!
+//! `model.rs` looks at nonces alone, and further. What counts is found from the payloads by `budget::fate`, as
+//! `charges.rs` does it in its tables.
+
+#![expect(clippy::arithmetic_side_effects, reason = "a model that panics is a test that fails")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use alloy_primitives::{B256, U256};
+use stateright::{Checker as _, HasDiscoveries, Model, Property};
+
+use crate::clock::Timestamp;
+use crate::ledger::Final;
+use crate::ledger::budget::{Fate, Used, bucket, fate, oldest};
+use crate::ledger::core::{Bid, Decision, Row, decide};
+use crate::ledger::life::{State, Word, heard, heir, settle};
+use crate::policy::Replace;
+use crate::transaction::{Fees, Slot};
+
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// The last moment of a bucket.
+const START: u64 = 999;
+
+/// From there to the first moment of the sixtieth bucket after it, less than a window later.
+const TICK: u64 = 59_001;
+
+/// What all may sign together, by the policy in force: payloads in a window.
+const TOTAL: [u64; 2] = [2, 1];
+
+/// What each client may spend in a window, by either policy.
+const EACH: u64 = 2;
+
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    nonces: u64,
+    payloads: usize,
+    ticks: u64,
+    fault: Fault,
+}
+
+/// A guard that is taken out, to see that the checker finds it missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    None,
+    /// What a node refuses is charged no longer.
+    ReleaseOnRefusal,
+    /// The current bucket and 59 whole ones are counted.
+    SixtyBuckets,
+    /// A signature that comes after its reservation was voided is recorded all the same.
+    RecordWithoutReservation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct World {
+    payloads: Vec<Payload>,
+    /// Payloads at the token, and in the memory of which replica.
+    tasks: BTreeSet<(usize, u8)>,
+    left: BTreeSet<usize>,
+    mined: Vec<usize>,
+    finalized: usize,
+    now: u64,
+    policy: usize,
+    crashed: bool,
+    /// Whether a record made a window hold more than its limit.
+    over: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Payload {
+    nonce: u64,
+    state: State,
+    client: u8,
+    bid: u64,
+    /// When it was reserved, then when it was recorded.
+    at: u64,
+    /// The widest limit of all that was in force while it was on its way.
+    limit: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Claim { replica: u8, client: u8, bid: u64, wanted: Option<u64> },
+    Record(usize, u8),
+    Void(usize),
+    Crash(u8),
+    Send(usize, Word),
+    Mine(usize),
+    Finalize,
+    Pass,
+    Policy,
+}
+
+fn fees(bid: u64) -> Fees {
+    let fee = if bid == 0 { 1000 } else { 1120 };
+    Fees::Dynamic { max_fee_per_gas: fee, max_priority_fee_per_gas: fee }
+}
+
+fn id(at: usize) -> i64 {
+    i64::try_from(at).unwrap()
+}
+
+impl Payload {
+    fn amount(&self) -> u64 {
+        1 + self.bid
+    }
+}
+
+/// Both budgets of a payload: whose payloads it counts with, and how much it takes.
+fn charges(client: u8, bid: u64) -> [(Option<u8>, u64); 2] {
+    [(None, 1), (Some(client), 1 + bid)]
+}
+
+impl World {
+    fn counted(&self, whose: Option<u8>) -> impl Iterator<Item = (&Payload, U256)> {
+        let ours = self.payloads.iter().filter(move |row| whose.is_none_or(|client| client == row.client));
+        ours.map(move |row| (row, U256::from(if whose.is_none() { 1 } else { row.amount() })))
+    }
+
+    fn used(&self, whose: Option<u8>, fault: Fault) -> Used<u64> {
+        let mut used = Used::default();
+        for (row, amount) in self.counted(whose) {
+            let is_freed = fault == Fault::ReleaseOnRefusal && row.state == State::Vacant;
+            match fate(row.state, true) {
+                Fate::Open if !is_freed => used.open(row.nonce, amount),
+                Fate::Spent => {
+                    let there = used.spent.entry(bucket(Timestamp::from_millis(row.at), WINDOW)).or_default();
+                    *there += amount;
+                }
+                Fate::Open | Fate::Released => {}
+            }
+        }
+        if fault == Fault::SixtyBuckets {
+            used.spent.remove(&oldest(Timestamp::from_millis(self.now), WINDOW));
+        }
+        used
+    }
+
+    fn admits(&self, nonce: u64, client: u8, bid: u64, fault: Fault) -> bool {
+        charges(client, bid).into_iter().all(|(whose, amount)| {
+            let max = if whose.is_none() { TOTAL[self.policy] } else { EACH };
+            let (used, now) = (self.used(whose, fault), Timestamp::from_millis(self.now));
+            used.admit(&nonce, U256::from(amount), (U256::from(max), WINDOW), now).is_ok()
+        })
+    }
+
+    /// Invariant 3, counted by hand for the window that ends with this record.
+    fn is_over(&self, recorded: usize) -> bool {
+        let row = &self.payloads[recorded];
+        charges(row.client, row.bid).into_iter().any(|(whose, amount)| {
+            let limit = if whose.is_none() { row.limit } else { EACH };
+            let mut most = BTreeMap::<u64, U256>::new();
+            let mut before = U256::ZERO;
+            for (other, amount) in self.counted(whose).filter(|(other, _)| other.state.is_signed()) {
+                let is_dead = other.state == State::Replaced;
+                if other.nonce == row.nonce && !std::ptr::eq(other, row) {
+                    before = before.max(amount);
+                }
+                if !is_dead && other.at + 60_000 > self.now {
+                    let there = most.entry(other.nonce).or_default();
+                    *there = amount.max(*there);
+                }
+            }
+            // Where a limit was lowered, what takes no more than its nonce took before is no matter.
+            let is_more = U256::from(amount) > before;
+            is_more && most.into_values().fold(U256::ZERO, |sum, amount| sum + amount) > U256::from(limit)
+        })
+    }
+
+    fn rows(&self, client: u8) -> Vec<Row> {
+        let rows = self.payloads.iter().enumerate().filter(|(_, row)| row.state != State::Void);
+        rows.map(|(at, row)| Row {
+            id: id(at),
+            nonce: row.nonce,
+            state: row.state,
+            intent: B256::with_last_byte(u8::try_from(at).unwrap()),
+            fees: fees(row.bid),
+            is_own: row.client == client,
+        })
+        .collect()
+    }
+
+    fn others(&self, this: usize) -> Vec<(i64, State)> {
+        let nonce = self.payloads[this].nonce;
+        let others = self.payloads.iter().enumerate();
+        let others = others.filter(|(other, row)| *other != this && row.nonce == nonce);
+        others.map(|(other, row)| (id(other), row.state)).collect()
+    }
+
+    fn restore(&mut self, this: usize) {
+        if let Some(heir) = heir(self.payloads[this].state, &self.others(this)) {
+            self.payloads[usize::try_from(heir).unwrap()].state = State::Recorded;
+        }
+    }
+
+    /// The same world under the other name of its replicas.
+    fn canonical(self) -> Self {
+        let tasks = self.tasks.iter().map(|(payload, replica)| (*payload, 1 - replica)).collect();
+        let swapped = Self { tasks, ..self.clone() };
+        if swapped.tasks < self.tasks { swapped } else { self }
+    }
+}
+
+impl Model for Bounds {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World {
+            payloads: Vec::new(),
+            tasks: BTreeSet::new(),
+            left: BTreeSet::new(),
+            mined: Vec::new(),
+            finalized: 0,
+            now: START,
+            policy: 0,
+            crashed: false,
+            over: false,
+        }]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        if world.payloads.len() < self.payloads {
+            for (replica, client, bid) in [0, 1].into_iter().flat_map(|replica| {
+                [0, 1].into_iter().flat_map(move |client| [0, 1].map(move |bid| (replica, client, bid)))
+            }) {
+                steps.push(Step::Claim { replica, client, bid, wanted: None });
+                // A replacement of what is recorded.
+                let recorded = world.payloads.iter().filter(|row| row.state == State::Recorded);
+                let places: BTreeSet<u64> = recorded.map(|row| row.nonce).collect();
+                steps.extend(places.into_iter().map(|nonce| Step::Claim {
+                    replica,
+                    client,
+                    bid,
+                    wanted: Some(nonce),
+                }));
+            }
+        }
+        steps.extend(world.tasks.iter().map(|(payload, replica)| Step::Record(*payload, *replica)));
+        for (at, row) in world.payloads.iter().enumerate() {
+            if row.state == State::Reserved {
+                steps.push(Step::Void(at));
+            }
+            if row.state.is_signed() && !row.state.is_settled() {
+                steps.extend([Word::Accepted, Word::Refused].map(|word| Step::Send(at, word)));
+            }
+        }
+        if !world.crashed {
+            let busy: BTreeSet<u8> = world.tasks.iter().map(|(_, replica)| *replica).collect();
+            steps.extend(busy.into_iter().map(Step::Crash));
+        }
+        let next = u64::try_from(world.mined.len()).unwrap();
+        let ready = world.left.iter().filter(|at| world.payloads[**at].nonce == next);
+        steps.extend(ready.map(|at| Step::Mine(*at)));
+        if world.mined.len() > world.finalized {
+            steps.push(Step::Finalize);
+        }
+        if world.now < START + self.ticks * TICK {
+            steps.push(Step::Pass);
+        }
+        if world.policy == 0 {
+            steps.push(Step::Policy);
+        }
+    }
+
+    fn next_state(&self, before: &World, step: Step) -> Option<World> {
+        let mut world = before.clone();
+        match step {
+            Step::Claim { replica, client, bid, wanted } => {
+                let mined = u64::try_from(world.mined.len()).unwrap();
+                let slot = Slot { chain: 1, wanted, mined, fees: fees(bid), fees_are_fixed: true };
+                let replace = if wanted.is_some() { Replace::Own } else { Replace::Never };
+                let asked = Bid { slot, intent: B256::repeat_byte(0xff), replace, accepted: 0 };
+                match decide(&world.rows(client), &asked, 8) {
+                    Decision::Take { nonce, replaces } if nonce < self.nonces => {
+                        if !world.admits(nonce, client, bid, self.fault) {
+                            return None;
+                        }
+                        if let Some(replaced) = replaces {
+                            world.payloads[usize::try_from(replaced).unwrap()].state = State::Outbid;
+                        }
+                        let limit = TOTAL[world.policy];
+                        let (state, at) = (State::Reserved, world.now);
+                        world.tasks.insert((world.payloads.len(), replica));
+                        world.payloads.push(Payload { nonce, state, client, bid, at, limit });
+                    }
+                    _ => return None,
+                }
+            }
+            Step::Record(at, replica) => {
+                world.tasks.remove(&(at, replica));
+                let row = &mut world.payloads[at];
+                if row.state == State::Reserved || self.fault == Fault::RecordWithoutReservation {
+                    row.state = State::Recorded;
+                    row.at = world.now;
+                    world.over |= world.is_over(at);
+                }
+            }
+            Step::Void(at) => {
+                world.payloads[at].state = State::Void;
+                world.restore(at);
+            }
+            Step::Crash(replica) => {
+                world.crashed = true;
+                world.tasks.retain(|(_, of)| *of != replica);
+            }
+            Step::Send(at, said) => {
+                world.left.insert(at);
+                let others: Vec<State> = world.others(at).into_iter().map(|(_, state)| state).collect();
+                if let Some(to) = heard(world.payloads[at].state, said, &others) {
+                    world.payloads[at].state = to;
+                    world.restore(at);
+                }
+            }
+            Step::Mine(at) => world.mined.push(at),
+            Step::Finalize => {
+                let last = world.mined[world.finalized];
+                world.finalized += 1;
+                let this = (id(last), world.payloads[last].state);
+                for (other, to) in
+                    settle(this, Final::Mined { block: 1, succeeded: true }, &world.others(last))
+                {
+                    world.payloads[usize::try_from(other).unwrap()].state = to;
+                }
+            }
+            Step::Pass => world.now += TICK,
+            Step::Policy => world.policy = 1,
+        }
+        (world != *before).then(|| world.canonical())
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always(HOLDS, |_, world: &World| !world.over),
+            Property::sometimes("a budget is full", |_, world: &World| {
+                !world.admits(9, 0, 0, Fault::None) && world.policy == 0
+            }),
+            Property::sometimes("a lower limit holds less than was spent", |_, world: &World| {
+                let used = world.used(None, Fault::None);
+                world.policy == 1
+                    && used.total(Timestamp::from_millis(world.now), WINDOW) > U256::from(TOTAL[1])
+            }),
+        ]
+    }
+}
+
+const HOLDS: &str = "inv 3: no window holds more than its limit";
+
+const SMALL: Bounds = Bounds { nonces: 3, payloads: 3, ticks: 1, fault: Fault::None };
+
+#[test]
+fn inv_03_no_interleaving_overspends() {
+    let checker = SMALL.checker().threads(2).spawn_dfs().join();
+    println!("{} states, {} of them different", checker.state_count(), checker.unique_state_count());
+    checker.assert_properties();
+}
+
+#[test]
+fn inv_03_a_guard_that_is_missing_is_found() {
+    for fault in [Fault::ReleaseOnRefusal, Fault::SixtyBuckets, Fault::RecordWithoutReservation] {
+        let checker = Bounds { fault, ..SMALL }.checker().threads(2);
+        let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        assert!(checker.discovery(HOLDS).is_some(), "{fault:?} was not found");
+    }
+}
