@@ -18,12 +18,16 @@ pub struct SecretUrl {
 
 /// Why a text is no URL of a node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a URL of a node: expected http://host[:port]/… or https://host[:port]/…")]
+#[error(
+    "not a URL of a node: expected http://host[:port]/… or https://host[:port]/…; a `/`, `?`, `#` or `@` in a password is written %2F, %3F, %23, %40"
+)]
 pub struct NotAUrl;
 
 /// Why a text is no URL of a database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a URL of a PostgreSQL database: expected postgres://user@host[:port]/database")]
+#[error(
+    "not a URL of a PostgreSQL database: expected postgres://user@host[:port]/database; a `/`, `?`, `#` or `@` in a password is written %2F, %3F, %23, %40"
+)]
 pub struct NotADatabase;
 
 impl SecretUrl {
@@ -43,7 +47,13 @@ impl SecretUrl {
         }
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-        if host.is_empty() {
+        // A password that is not escaped would end the host too early, and be shown.
+        let path = match rest.get(authority.len()..)? {
+            path if path.starts_with('/') => path.split('?').next().unwrap_or_default(),
+            all => all,
+        };
+        let port = host.rsplit_once(']').map_or(host, |(_, port)| port).split_once(':').map(|(_, port)| port);
+        if host.is_empty() || path.contains('@') || port.is_some_and(|port| port.parse::<u16>().is_err()) {
             return None;
         }
         let more = if rest.len() > host.len().saturating_add(1) { "/…" } else { "" };
@@ -126,6 +136,17 @@ mod tests {
         assert!(url.expose().contains("KEY"));
         for text in ["", "node:8545", "ftp://x", "http://", "https:///v3", "http://a b"] {
             assert_eq!(SecretUrl::parse(text).err(), Some(NotAUrl), "{text}");
+        }
+        // Of these a part of the password would be taken for the host.
+        for text in
+            ["u:pa/ss@db/ledger", "u:12/ss@db/ledger", "u:12?ss@db/ledger", "u:pa#ss@db/ledger", "u@db:x/l"]
+        {
+            let text = format!("postgres://{text}");
+            assert_eq!(SecretUrl::parse_database(&text).err(), Some(NotADatabase), "{text}");
+        }
+        for text in ["u:pa%2Fss@db/ledger", "u@[::1]:5432/ledger", "[::1]/ledger", "localhost:1/l?host=/a@b"]
+        {
+            assert!(SecretUrl::parse_database(&format!("postgres://{text}")).is_ok(), "{text}");
         }
     }
 }

@@ -68,10 +68,20 @@ impl Reader<'_> {
             .collect::<Read<Vec<_>>>()?;
         let operators = written.operator.into_iter().map(|o| self.operator(o)).collect::<Read<Vec<_>>>()?;
         self.unique("[[token]] name", tokens.iter().map(|t| &t.name))?;
+        // Each has a latch of its own: a wrong PIN would be tried twice.
+        let same = |t: &Token| format!("{} {:?} {:?}", t.label, t.serial, (&t.module, &t.environment));
+        self.unique("the token behind a [[token]]", tokens.iter().map(same))?;
         self.unique("[[account]] name", accounts.iter().map(|a| &a.name))?;
         self.unique("[[account]] address", accounts.iter().map(|a| &a.address))?;
         self.unique("name of [[client]] or [[operator]]", names(&clients, &operators))?;
         self.unique("identity of [[client]] or [[operator]]", identities(&clients, &operators))?;
+        let other = |role: &str, of: &Client| clients.iter().any(|c| c.name == role && c.name != of.name);
+        if let Some(client) = clients.iter().find(|c| c.role.as_ref().is_some_and(|role| other(role, c))) {
+            return Err(self.wrong(format_args!(
+                "the role of client `{}` is the name of another client: a rule that names it would mean both",
+                client.name
+            )));
+        }
         if !signer.allow_software_keys
             && let Some(account) = accounts.iter().find(|a| matches!(a.key, KeySource::Keystore { .. }))
         {
@@ -237,9 +247,27 @@ impl Reader<'_> {
             role: written.role.as_ref().map(|role| self.name(role)).transpose()?,
             person: written.person,
             accounts: written.accounts.iter().map(use_of).collect::<Read<_>>()?,
-            origins: written.origins.into_iter().map(Text::into_inner).collect(),
+            origins: written.origins.iter().map(|origin| self.origin(origin)).collect::<Read<_>>()?,
             repeat_window,
         })
+    }
+
+    /// An origin as browsers write it (RFC 6454, section 6.2).
+    fn origin(&self, written: &Text) -> Read<String> {
+        let text = written.get_ref();
+        let is_one = text.split_once("://").is_some_and(|(scheme, host)| {
+            let is_host =
+                |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+            !scheme.is_empty() && !host.is_empty() && host.chars().all(is_host)
+        });
+        if is_one || text == "moz-extension://*" {
+            return Ok(text.clone());
+        }
+        let what = format!(
+            "`{text}` is no origin: write scheme://host[:port], without a path, such as \
+             `chrome-extension://<id>`; `null` is what every sandboxed page sends, and `*` does not exist here"
+        );
+        Err(self.at(&written.span(), what))
     }
 
     fn operator(&self, written: written::Operator) -> Read<Operator> {
@@ -460,6 +488,24 @@ accounts = ["treasury"]
             "{GOOD}\n[[operator]]\nname = \"ops\"\nidentity = \"spiffe://desk/trader\"\nrole = \"admin\"\nperson = \"Ada\"\n"
         );
         assert!(read(&twice).unwrap_err().what.contains("stands there twice"));
+        let desk = "\n[[client]]\nname = \"desk\"\nidentity = \"spiffe://desk/2\"\nrole = \"trader\"\n";
+        assert!(read(&format!("{GOOD}{desk}")).unwrap_err().what.contains("would mean both"));
+        let token = GOOD.split("\n\n").find(|table| table.starts_with("[[token]]")).unwrap();
+        let token = token.replace("\"main\"", "\"second\"");
+        assert!(read(&format!("{GOOD}\n{token}\n")).unwrap_err().what.contains("behind a [[token]]"));
+    }
+
+    #[test]
+    fn origins_are_origins() {
+        let with = |origin: &str| read(&format!("{GOOD}origins = [\"{origin}\"]\n"));
+        for good in
+            ["https://desk.example", "chrome-extension://abcdef", "moz-extension://*", "http://[::1]:3000"]
+        {
+            with(good).unwrap_or_else(|e| panic!("{good}: {e}"));
+        }
+        for bad in ["null", "*", "https://*", "desk.example", "https://", "https://desk.example/", ""] {
+            assert!(with(bad).unwrap_err().what.contains("is no origin"), "{bad}");
+        }
     }
 
     #[test]

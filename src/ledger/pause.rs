@@ -39,11 +39,16 @@ pub struct PauseOrder {
 /// A refusal because of a pause. Its `Display` is the public sentence; the reason is in it where the configuration
 /// lets clients know.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("signing is paused {}{}", whom(.scope), why(.reason.as_deref()))]
+#[error("signing is paused {}{}", by(.scope, *.by_itself), why(.reason.as_deref()))]
 pub struct Paused {
     pub scope: PauseScope,
     pub reason: Option<String>,
+    /// The ledger did it, as it is not the one that it was.
+    pub by_itself: bool,
 }
+
+/// Who pauses where no operator does.
+pub(in crate::ledger) const ITSELF: &str = "the ledger itself";
 
 impl PauseScope {
     /// Whether it holds for what this client asks of this account.
@@ -92,7 +97,7 @@ impl Pause {
     /// The refusal that it causes.
     pub(in crate::ledger) fn refusal(&self, show_reason: bool) -> Paused {
         let reason = self.reason.clone().filter(|_| show_reason);
-        Paused { scope: self.scope.clone(), reason }
+        Paused { scope: self.scope.clone(), reason, by_itself: self.operator == ITSELF }
     }
 }
 
@@ -106,8 +111,9 @@ impl fmt::Display for PauseScope {
     }
 }
 
-fn whom(scope: &PauseScope) -> &'static str {
+fn by(scope: &PauseScope, by_itself: bool) -> &'static str {
     match scope {
+        _ if by_itself => "by the ledger itself until an operator resumes it",
         PauseScope::All => "by an operator",
         PauseScope::Account(_) => "for this account by an operator",
         PauseScope::Client(_) => "for this client by an operator",
@@ -141,6 +147,13 @@ mod tests {
         assert_eq!(stops(&both, "bob", other).unwrap().scope, PauseScope::All);
         assert_eq!(stops(&both, "alice", ours).unwrap().scope, PauseScope::All, "the widest is named");
         assert!(stops(&[], "alice", ours).is_none());
+    }
+
+    #[test]
+    fn who_paused_is_told() {
+        let own = Pause { operator: ITSELF.to_owned(), ..pause(PauseScope::All) };
+        let said = own.refusal(false).to_string();
+        assert_eq!(said, "signing is paused by the ledger itself until an operator resumes it");
     }
 
     #[test]

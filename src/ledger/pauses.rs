@@ -40,7 +40,7 @@ pub(in crate::ledger) async fn begin(
     audit(group, "pause", order, by).await?;
     for (id, client, account) in reserved(group.db).await? {
         if scope.covers(&client, account) {
-            void(group, id, "paused by an operator").await?;
+            void(group, id, "paused").await?;
         }
     }
     show(&all(group.db).await?);

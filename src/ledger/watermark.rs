@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::ledger::archive;
 use crate::ledger::audit::{Administration, Head};
 use crate::ledger::group::Group;
-use crate::ledger::pause::{PauseOrder, PauseScope};
+use crate::ledger::pause::{ITSELF, PauseOrder, PauseScope};
 use crate::ledger::{pauses, reader};
 
 /// How often it is written where one process writes the ledger on the same machine: only a backup can put that back.
@@ -85,7 +85,7 @@ impl Watermark {
                     "{why}: it was put back; look what it does not know of before `chancery resume`"
                 )),
             };
-            let nobody = "the ledger itself".to_owned();
+            let nobody = ITSELF.to_owned();
             let by = Administration { operator: nobody.clone(), person: nobody, request: String::new() };
             pauses::begin(group, &order, &by).await?;
         }
