@@ -1,6 +1,7 @@
 //! `chancery keys`: makes, lists and shows keys in a token, and opens a PIN latch.
 
 mod attest;
+mod backup;
 mod conformance;
 mod destroy;
 mod drill;
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use crate::cmd::admin_client::AdminArgs;
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
-use crate::config::Config;
+use crate::config::{Backup, Config};
 use crate::ledger::KeyUse;
 use crate::signer::{self, KeyInfo};
 
@@ -35,6 +36,9 @@ enum Verb {
         /// The key's label; unique in its token
         #[arg(long)]
         label: String,
+        /// How it will be backed up: `vendor`, `wrapped` (it may leave under a trusted wrapping key) or `none`
+        #[arg(long, value_name = "KIND", default_value = "vendor", value_parser = kind)]
+        backup: Backup,
         #[command(flatten)]
         admin: AdminArgs,
     },
@@ -50,6 +54,10 @@ enum Verb {
         /// The key's label
         label: String,
     },
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    WrappingKey(backup::WrappingKey),
+    Component(backup::MakeComponent),
     #[command(subcommand)]
     Rotate(rotate::Rotate),
     /// Lead to the vendor's proof that a key was made in its hardware
@@ -72,7 +80,13 @@ enum Verb {
 impl Keys {
     pub fn run(self, context: &Context) -> Done {
         match self.verb {
-            Verb::Generate { token, label, admin } => generate(context, &token, &label, &admin),
+            Verb::Generate { token, label, backup, admin } => {
+                generate(context, &token, &label, backup, &admin)
+            }
+            Verb::Backup(backup) => backup.run(context),
+            Verb::Restore(restore) => restore.run(context),
+            Verb::WrappingKey(wrapping_key) => wrapping_key.run(context),
+            Verb::Component(component) => component.run(context),
             Verb::List { token } => list(context, &token),
             Verb::Show { token, label } => show(context, &token, &label),
             Verb::Conformance(conformance) => conformance.run(context),
@@ -85,13 +99,22 @@ impl Keys {
     }
 }
 
-fn generate(context: &Context, which: &Which, label: &str, admin: &AdminArgs) -> Done {
+fn kind(text: &str) -> Result<Backup, String> {
+    match text {
+        "vendor" => Ok(Backup::Vendor),
+        "wrapped" => Ok(Backup::Wrapped),
+        "none" => Ok(Backup::None),
+        _ => Err("vendor, wrapped or none".to_owned()),
+    }
+}
+
+fn generate(context: &Context, which: &Which, label: &str, backup: Backup, admin: &AdminArgs) -> Done {
     let (name, access) = which.access(context)?;
     let hint = format!(
         "is the module right, and the token there? `chancery keys list` tries without changing anything. secp256k1: {}",
         access.profile.curve
     );
-    let key = signer::generate(&access, label).hint("no key was made", hint)?;
+    let key = signer::generate(&access, label, backup).hint("no key was made", hint)?;
     // A key that is made where there is no configuration belongs to no ledger yet.
     if which.module.is_none() {
         let config = Config::load(context.config())?;
@@ -101,8 +124,13 @@ fn generate(context: &Context, which: &Which, label: &str, admin: &AdminArgs) ->
     }
     let text = format!(
         "made key `{label}`, address {address}\n\nFor the configuration:\n\n[[account]]\nname    = \"{label}\"\n\
-         address = \"{address}\"\ntoken   = \"{name}\"\nkey     = \"{label}\"",
-        address = key.address
+         address = \"{address}\"\ntoken   = \"{name}\"\nkey     = \"{label}\"{kind}",
+        address = key.address,
+        kind = match backup {
+            Backup::Vendor => "",
+            Backup::Wrapped => "\nbackup  = \"wrapped\"",
+            Backup::None => "\nbackup  = \"none\"",
+        }
     );
     context.print(&key, text)?;
     Ok(Success::Done)

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
+use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretUrl;
 
@@ -265,7 +266,21 @@ pub struct Account {
     pub name: String,
     pub address: Address,
     pub key: KeySource,
+    pub backup: Backup,
     pub auto_bump: Option<AutoBump>,
+}
+
+/// How a key is kept from being lost, which says what must be true of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backup {
+    /// It is in one token, and lost with it.
+    None,
+    /// The vendor's own means clone a key that PKCS#11 lets nobody take out.
+    #[default]
+    Vendor,
+    /// It leaves its token under a key that the token trusts (`CKA_WRAP_WITH_TRUSTED`), and under no other.
+    Wrapped,
 }
 
 /// What is done with a transaction that is not mined.

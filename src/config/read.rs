@@ -1,5 +1,6 @@
 //! From the file to the configuration: every mistake is named with its line before anything starts.
 
+mod account;
 mod audit;
 mod ledger;
 mod token;
@@ -19,10 +20,9 @@ use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
     Account, Admin, AutoBump, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Limits,
-    OWN_NAME, Operator, OperatorRole, Order, Signer, Token, units,
+    OWN_NAME, Operator, OperatorRole, Signer, Token, units,
 };
 use crate::secret::{self, SecretUrl};
-use crate::transaction::address;
 
 impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
@@ -282,49 +282,6 @@ impl Reader<'_> {
         };
         let name = self.name(&written.name)?;
         Ok(Operator { name, identity: written.identity.into_inner(), role, person: written.person })
-    }
-
-    fn account(&self, written: written::Account, tokens: &[Token]) -> Read<Account> {
-        let key = match (written.token, written.key, written.keystore, written.password_file) {
-            (Some(token), Some(label), None, None) => {
-                let mut group: Vec<String> = Vec::new();
-                for token in std::iter::once(token).chain(written.backups) {
-                    if !tokens.iter().any(|known| known.name == *token.get_ref()) {
-                        let what = format!("there is no [[token]] named `{}`", token.get_ref());
-                        return Err(self.at(&token.span(), what));
-                    }
-                    if group.contains(token.get_ref()) {
-                        return Err(
-                            self.at(&token.span(), format_args!("`{}` stands here twice", token.get_ref()))
-                        );
-                    }
-                    group.push(token.into_inner());
-                }
-                let order = match written.order.as_ref().map(|order| (order.get_ref().as_str(), order.span()))
-                {
-                    None | Some(("primary-backup", _)) => Order::PrimaryBackup,
-                    Some(("round-robin", _)) => Order::RoundRobin,
-                    Some((other, span)) => {
-                        let what = format!("`{other}`: expected `primary-backup` or `round-robin`");
-                        return Err(self.at(&span, what));
-                    }
-                };
-                KeySource::Token { tokens: group, label: label.into_inner(), order }
-            }
-            (None, None, Some(file), Some(password))
-                if written.backups.is_empty() && written.order.is_none() =>
-            {
-                KeySource::Keystore { file: self.path(&file), password_file: self.path(&password) }
-            }
-            _ => {
-                let what =
-                    "an account needs `token` and `key`, or (laptops only) `keystore` and `password_file`";
-                return Err(self.at(&written.name.span(), what));
-            }
-        };
-        let address = address(written.address.get_ref()).map_err(|e| self.at(&written.address.span(), e))?;
-        let auto_bump = written.auto_bump.as_ref().map(|bump| self.auto_bump(bump)).transpose()?;
-        Ok(Account { name: self.name(&written.name)?, address, key, auto_bump })
     }
 
     /// Names are compared, logged and put into metrics: letters, digits, `-`, `_` and `.`, nothing else.

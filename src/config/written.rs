@@ -171,6 +171,7 @@ pub(super) struct Account {
     #[serde(default)]
     pub backups: Vec<Text>,
     pub order: Option<Text>,
+    pub backup: Option<Text>,
     pub key: Option<Text>,
     pub keystore: Option<Text>,
     pub password_file: Option<Text>,

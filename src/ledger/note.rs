@@ -127,9 +127,12 @@ pub struct SealedRow {
 
 impl KeyUse {
     /// What commands do with keys, and say of it.
-    pub const DONE: [&'static str; 9] = [
+    pub const DONE: [&'static str; 12] = [
         "generated",
         "unlatched",
+        "wrapping-key-made",
+        "backed-up",
+        "restored",
         "tried",
         "drilled",
         "drill-failed",

@@ -40,6 +40,7 @@ pub use latch::{path as latch_path, unlatch};
 pub use link::TokenState;
 pub use pin::Pins;
 pub use protocol::Confinement;
+pub use worker::backup::{Component, WrappedKey, check_value, combined, import_wrapping_key, unwrap, wrap};
 pub use worker::conformance::{Report, Rule, Trial, Verdict, conformance};
 pub use worker::destroy::destroy;
 pub use worker::drill::drill as drill_token;
@@ -310,8 +311,14 @@ fn launch(
 /// What each worker is told: a token with its keys, or all keystore files together.
 fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
     let keys = |wanted: &dyn Fn(&Account) -> Option<String>| -> Vec<KeySetting> {
-        let ours = config.accounts.iter().filter_map(|account| Some((wanted(account)?, account.address)));
-        ours.zip(0..).map(|((label, address), number)| KeySetting { number, label, address }).collect()
+        let ours = config.accounts.iter().filter_map(|account| Some((wanted(account)?, account)));
+        let setting = |((label, account), number): ((String, &Account), u16)| KeySetting {
+            number,
+            label,
+            address: account.address,
+            backup: Some(account.backup),
+        };
+        ours.zip(0..).map(setting).collect()
     };
     let tokens = config.tokens.iter().map(|token| Settings {
         name: token.name.clone(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use alloy_primitives::{Address, B256};
 use serde::{Deserialize, Serialize};
 
-use crate::config::PinForm;
+use crate::config::{Backup, PinForm};
 
 const VERSION: u8 = 1;
 
@@ -38,6 +38,8 @@ pub(super) struct KeySetting {
     pub label: String,
     /// Pinned: another address is another key.
     pub address: Address,
+    /// What must be true of whether it can leave its token; any of it where nobody says.
+    pub backup: Option<Backup>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -54,12 +54,15 @@ async fn a_key_that_is_gone_is_an_alarm_until_it_is_back() {
 async fn a_group_at_one_site_is_an_alert_and_one_at_two_is_none() {
     for (first, second, alerts) in [("east", "east", 1.0), ("east", "west", 0.0)] {
         let world = World::new().await;
+        // Another that holds the same keys.
+        let copy = world.folder().join("second.conf");
+        std::fs::copy(world.token.configuration(), &copy).unwrap();
         let second = format!(
             "\n[[token]]\nname = \"second\"\nsite = \"{second}\"\nlabel = \"chancery\"\nmodule = \"{}\"\npin_file = \"{}\"\n\
              environment.SOFTHSM2_CONF = \"{}\"\n",
             softhsm_module().display(),
             world.token.pin_file().display(),
-            world.token.configuration().display(),
+            copy.display(),
         );
         let gateway = world
             .replace("[[token]]", &format!("[[token]]\nsite = \"{first}\""))

@@ -1,5 +1,6 @@
 //! `chancery keys`: what an operator does with keys, on real tokens.
 
+mod backup;
 mod conformance;
 mod destroy;
 mod drill;

@@ -62,7 +62,7 @@ fn begin(context: &Context, config: &Config, name: &str, label: Option<String>, 
     let label = label.unwrap_or_else(|| format!("{old}-{today}"));
     let access = access_to(config, token);
     let hint = format!("the old key is as it was. secp256k1: {}", token.profile.curve);
-    let made = signer::generate(&access, &label).hint("no new key was made", hint)?;
+    let made = signer::generate(&access, &label, account.backup).hint("no new key was made", hint)?;
     let row = KeyUse {
         keys: vec![account.address, made.address],
         label: Some(label.clone()),

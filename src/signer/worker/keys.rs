@@ -10,7 +10,7 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use serde::Serialize;
 
-use crate::config::Profile;
+use crate::config::{Backup, Profile};
 use crate::signer::latch;
 use crate::signer::pin::Pin;
 use crate::signer::protocol::{Class, Status};
@@ -69,16 +69,13 @@ pub enum KeyError {
 }
 
 /// Makes a secp256k1 key pair that never leaves the token, and asserts afterwards that it is so.
-pub fn generate(access: &TokenAccess, label: &str) -> Result<GeneratedKey, KeyError> {
-    make(&session(access)?, label)
+pub fn generate(access: &TokenAccess, label: &str, backup: Backup) -> Result<GeneratedKey, KeyError> {
+    make(&session(access)?, label, backup)
 }
 
 /// The same in an open session.
-pub(super) fn make(session: &Session, label: &str) -> Result<GeneratedKey, KeyError> {
-    let same = [Attribute::Label(label.as_bytes().to_vec()), Attribute::Class(ObjectClass::PRIVATE_KEY)];
-    if !session.find_objects(&same).map_err(token)?.is_empty() {
-        return Err(KeyError::Exists(label.to_owned()));
-    }
+pub(super) fn make(session: &Session, label: &str, backup: Backup) -> Result<GeneratedKey, KeyError> {
+    is_new(session, label)?;
     let mut id = [0_u8; 16];
     getrandom::fill(&mut id).map_err(|e| KeyError::Token(e.to_string()))?;
     let name =
@@ -93,24 +90,12 @@ pub(super) fn make(session: &Session, label: &str) -> Result<GeneratedKey, KeyEr
         ],
     ]
     .concat();
-    let private = [
-        &name[..],
-        &[
-            Attribute::Private(true),
-            Attribute::Sensitive(true),
-            Attribute::Extractable(false),
-            Attribute::Sign(true),
-            Attribute::Derive(false),
-            Attribute::Decrypt(false),
-            Attribute::Unwrap(false),
-            Attribute::Modifiable(false),
-        ],
-    ]
-    .concat();
+    let private = [&name[..], &private_attributes(backup)].concat();
     session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).map_err(token)?;
     let key = private_key(session, label).map_err(|e| KeyError::Token(e.to_string()))?;
-    fit_to_sign(session, key).map_err(|e| KeyError::Unfit(e.to_string()))?;
-    if !born_here(session, key) {
+    fit_to_sign(session, key, Some(backup)).map_err(|e| KeyError::Unfit(e.to_string()))?;
+    // Of a key that may be wrapped the token cannot say that it never left.
+    if backup != Backup::Wrapped && !born_here(session, key) {
         return Err(KeyError::Unfit(
             "the token does not say that it was made here and never left".to_owned(),
         ));
@@ -119,6 +104,34 @@ pub(super) fn make(session: &Session, label: &str) -> Result<GeneratedKey, KeyEr
         .map_err(token)?
         .ok_or_else(|| KeyError::Unfit("its public key cannot be read (CKA_EC_POINT)".to_owned()))?;
     Ok(GeneratedKey { label: label.to_owned(), id: alloy_primitives::hex::encode(id), address })
+}
+
+/// No private key has this label yet.
+pub(super) fn is_new(session: &Session, label: &str) -> Result<(), KeyError> {
+    let same = [Attribute::Label(label.as_bytes().to_vec()), Attribute::Class(ObjectClass::PRIVATE_KEY)];
+    if session.find_objects(&same).map_err(token)?.is_empty() {
+        return Ok(());
+    }
+    Err(KeyError::Exists(label.to_owned()))
+}
+
+/// What a private key may do, and who may take it out of its token.
+pub(super) fn private_attributes(backup: Backup) -> Vec<Attribute> {
+    let mut attributes = vec![
+        Attribute::Private(true),
+        Attribute::Sensitive(true),
+        Attribute::Extractable(backup == Backup::Wrapped),
+        Attribute::Sign(true),
+        Attribute::Derive(false),
+        Attribute::Decrypt(false),
+        Attribute::Unwrap(false),
+    ];
+    if backup == Backup::Wrapped {
+        attributes.push(Attribute::WrapWithTrusted(true));
+    }
+    // The last one: SoftHSM2 sets no other after it.
+    attributes.push(Attribute::Modifiable(false));
+    attributes
 }
 
 /// Every private elliptic-curve key in the token.
@@ -142,7 +155,7 @@ fn info(session: &Session, key: ObjectHandle) -> KeyInfo {
             _ => {}
         }
     }
-    let trouble = fit_to_sign(session, key).and_then(|()| private_key(session, &label).map(drop)).err();
+    let trouble = fit_to_sign(session, key, None).and_then(|()| private_key(session, &label).map(drop)).err();
     let trouble = trouble.map(|trouble| trouble.to_string());
     let address = public_address(session, key).unwrap_or_default();
     KeyInfo { address, trouble, born_here: born_here(session, key), label, id }

@@ -5,6 +5,7 @@
 //! new start mends.
 
 mod attributes;
+pub(super) mod backup;
 pub(super) mod conformance;
 pub(super) mod destroy;
 pub(super) mod drill;

@@ -6,6 +6,7 @@ use cryptoki::error::Error;
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::Session;
 
+use crate::config::Backup;
 use crate::signer::protocol::{Class, KeySetting, Status};
 use crate::signer::worker::attributes::{SECP256K1, address_of};
 use crate::signer::worker::errors::{class_of, said};
@@ -36,7 +37,7 @@ pub(super) fn prove(session: &Session, key: &KeySetting) -> Result<(), Status> {
 
 fn proved(session: &Session, key: &KeySetting) -> Result<(), Unproved> {
     let handle = private_key(session, &key.label)?;
-    fit_to_sign(session, handle)?;
+    fit_to_sign(session, handle, key.backup)?;
     let pinned = key.address;
     if let Some(found) = public_address(session, handle)?
         && found != pinned
@@ -71,13 +72,18 @@ pub(super) fn private_key(session: &Session, label: &str) -> Result<ObjectHandle
 }
 
 /// The attributes that a signing key must have. Missing ones count as wrong where they protect the key.
-pub(super) fn fit_to_sign(session: &Session, key: ObjectHandle) -> Result<(), Unproved> {
+pub(super) fn fit_to_sign(
+    session: &Session,
+    key: ObjectHandle,
+    backup: Option<Backup>,
+) -> Result<(), Unproved> {
     let asked = [
         AttributeType::KeyType,
         AttributeType::EcParams,
         AttributeType::Sign,
         AttributeType::Sensitive,
         AttributeType::Extractable,
+        AttributeType::WrapWithTrusted,
         AttributeType::AlwaysAuthenticate,
     ];
     let found = session.get_attributes(key, &asked)?;
@@ -88,10 +94,7 @@ pub(super) fn fit_to_sign(session: &Session, key: ObjectHandle) -> Result<(), Un
         (curve, "its curve is not secp256k1 (1.3.132.0.10)"),
         (has(&Attribute::Sign(true)), "CKA_SIGN is not true: it may not sign"),
         (has(&Attribute::Sensitive(true)), "CKA_SENSITIVE is not true: its value can be read"),
-        (
-            has(&Attribute::Extractable(false)),
-            "CKA_EXTRACTABLE is not false: it can be taken out of the token",
-        ),
+        stays(backup, &has),
         (
             !has(&Attribute::AlwaysAuthenticate(true)),
             "CKA_ALWAYS_AUTHENTICATE is true: it wants the PIN for each signature, which is not supported",
@@ -102,6 +105,26 @@ pub(super) fn fit_to_sign(session: &Session, key: ObjectHandle) -> Result<(), Un
         }
     }
     Ok(())
+}
+
+/// Whether a key leaves its token as its kind of backup demands, or what is wrong with that.
+fn stays(backup: Option<Backup>, has: &dyn Fn(&Attribute) -> bool) -> (bool, &'static str) {
+    let (is_kept, is_out) = (has(&Attribute::Extractable(false)), has(&Attribute::Extractable(true)));
+    let is_wrapped = is_out && has(&Attribute::WrapWithTrusted(true));
+    match backup {
+        Some(Backup::None | Backup::Vendor) => (
+            is_kept,
+            "CKA_EXTRACTABLE is not false: it can be taken out of the token (its `backup` is not `wrapped`)",
+        ),
+        Some(Backup::Wrapped) if is_kept => (
+            false,
+            "CKA_EXTRACTABLE is false: it can never be wrapped, as its `backup = \"wrapped\"` demands",
+        ),
+        Some(Backup::Wrapped) | None => (
+            is_wrapped || (backup.is_none() && is_kept),
+            "CKA_WRAP_WITH_TRUSTED is not true: any key that somebody makes could take it out of the token",
+        ),
+    }
 }
 
 /// The address by the public key, which stands on an object of its own with the same `CKA_ID`, or on the private key;

@@ -9,7 +9,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::ObjectHandle;
-use cryptoki::session::{Session as Handle, UserType};
+use cryptoki::session::{Session as Handle, SessionState, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::AuthPin;
 
@@ -123,6 +123,27 @@ impl Token {
         }
     }
 
+    /// The handles of all keys, by number.
+    fn keys_in(&self, session: &Handle) -> Result<Vec<(u16, ObjectHandle)>, Failure> {
+        self.log_in(session)?;
+        let found = |key: &KeySetting| {
+            // Looked for twice: another thread may have logged in again between the first look and the question.
+            let looked = private_key(session, &key.label).or_else(|_| private_key(session, &key.label));
+            match looked {
+                Ok(handle) => Ok((key.number, handle)),
+                Err(Unproved::Token(error)) => Err(failure(&error)),
+                // Without the login no key is seen. It was lost since, maybe with the session, whose number is another's
+                // then.
+                Err(Unproved::Mismatch(why)) if !is_logged_in(session) => {
+                    Err(Failure { class: Class::Session, closed: true, ..Failure::down(why) })
+                }
+                // It was there when the worker started. Nothing less than the whole proof will do now.
+                Err(Unproved::Mismatch(why)) => Err(Failure { class: Class::Gone, ..Failure::down(why) }),
+            }
+        };
+        self.keys.iter().map(found).collect()
+    }
+
     /// A login that was lost may have been lost with every session, and with the anchor. A handle of one that is gone
     /// is not closed: its number may be another session's by now.
     fn keep_anchor(&self, gate: &mut Gate) {
@@ -139,17 +160,16 @@ impl Source for Token {
     fn open(&self) -> Result<TokenSession, Failure> {
         // Read-write, because some modules have no other sessions (AWS CloudHSM SDK 5).
         let session = self.module.open_rw_session(self.slot).map_err(|e| failure(&e))?;
-        self.log_in(&session)?;
-        let mut keys = Vec::with_capacity(self.keys.len());
-        for key in &self.keys {
-            let handle = private_key(&session, &key.label).map_err(|error| match error {
-                Unproved::Token(error) => failure(&error),
-                // It was there when the worker started. Nothing less than the whole proof will do now.
-                Unproved::Mismatch(why) => Failure { class: Class::Gone, ..Failure::down(why) },
-            })?;
-            keys.push((key.number, handle));
+        match self.keys_in(&session) {
+            Ok(keys) => Ok(TokenSession { session, keys }),
+            Err(failure) => {
+                // The token has closed it already: its number may be another thread's session by now.
+                if failure.closed {
+                    std::mem::forget(session);
+                }
+                Err(failure)
+            }
         }
-        Ok(TokenSession { session, keys })
     }
 
     /// The worker ends after this, and the next one finds the latch.
@@ -176,6 +196,11 @@ impl Session for TokenSession {
     fn forget(self) {
         std::mem::forget(self.session);
     }
+}
+
+fn is_logged_in(session: &Handle) -> bool {
+    let state = session.get_session_info().map(|info| info.session_state());
+    matches!(state, Ok(SessionState::RwUser | SessionState::RoUser))
 }
 
 /// `CKM_ECDSA` over exactly 32 bytes: modules also sign 0 or 1,000, so the type is the check.

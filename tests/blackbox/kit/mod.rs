@@ -25,7 +25,7 @@ pub use process::{Output, Process, run};
 pub use recorder::Fault;
 pub use server::Server;
 pub use test_token::{TestKey, TestToken};
-pub use token::{LABEL, PIN, RemoteToken};
+pub use token::{LABEL, PIN, RemoteToken, Token};
 pub use tools::{Tool, remote_module, repository, softhsm_module, spy_module, tool};
 
 use std::time::Duration;

@@ -225,7 +225,7 @@ impl Desk {
             label.clone()
         } else {
             let label = format!("chancery-trial-{:08x}", getrandom::u32().unwrap_or_default());
-            let made = make(&self.session, &label);
+            let made = make(&self.session, &label, crate::config::Backup::Vendor);
             // One that was made and is not fit would stay for ever.
             if matches!(made, Err(KeyError::Unfit(_))) {
                 drop(private_key(&self.session, &label).map(|key| destroy_pair(&self.session, key)));
@@ -244,7 +244,7 @@ impl Desk {
         sink.fill(|report| {
             report.key = KeyFacts { label: label.clone(), address, attributes, point: point.clone() }
         });
-        sink.rule(match fit_to_sign(&self.session, handle) {
+        sink.rule(match fit_to_sign(&self.session, handle, None) {
             Ok(()) => Rule::pass(
                 "attributes",
                 "it may sign, is sensitive and cannot be extracted; its curve is secp256k1",
