@@ -151,7 +151,7 @@ pub const TABLE: &[Row] = &[
         Cause::Paused,
         -32003,
         "paused",
-        "An operator has paused this account, this client or all. Nothing was signed.",
+        "An operator has paused this account, this client or all, or the ledger has paused itself. Nothing was signed.",
     ),
     row(
         Cause::MinedJump,
