@@ -15,6 +15,7 @@ use stateright::{Checker as _, HasDiscoveries, Model, Property};
 use crate::ledger::Final;
 use crate::ledger::core::{Bid, Decision, Row, decide};
 use crate::ledger::life::{State, Word, heard, heir, settle};
+use crate::ledger::tests::kit::stand_back;
 use crate::policy::Replace;
 use crate::transaction::{Fees, Slot};
 
@@ -371,6 +372,7 @@ const SMALL: Bounds = Bounds { nonces: 2, payloads: 3, crashes: 1, reorgs: 1, bi
 
 #[test]
 fn no_interleaving_breaks_an_invariant() {
+    stand_back();
     let checker = SMALL.checker().threads(2).spawn_dfs().join();
     println!("{} states, {} of them different", checker.state_count(), checker.unique_state_count());
     checker.assert_properties();
@@ -378,6 +380,7 @@ fn no_interleaving_breaks_an_invariant() {
 
 #[test]
 fn a_guard_that_is_missing_is_found() {
+    stand_back();
     for (fault, broken) in [
         (Fault::RecordWithoutReservation, "inv 2: one payload lives at a nonce"),
         (Fault::SilenceFreesTheNonce, "inv 1: what left is durable"),

@@ -18,6 +18,7 @@ use crate::ledger::Final;
 use crate::ledger::budget::{Fate, Used, bucket, fate, oldest};
 use crate::ledger::core::{Bid, Decision, Row, decide};
 use crate::ledger::life::{State, Word, heard, heir, settle};
+use crate::ledger::tests::kit::stand_back;
 use crate::policy::Replace;
 use crate::transaction::{Fees, Slot};
 
@@ -354,6 +355,7 @@ const SMALL: Bounds = Bounds { nonces: 3, payloads: 3, ticks: 1, fault: Fault::N
 
 #[test]
 fn inv_03_no_interleaving_overspends() {
+    stand_back();
     let checker = SMALL.checker().threads(2).spawn_dfs().join();
     println!("{} states, {} of them different", checker.state_count(), checker.unique_state_count());
     checker.assert_properties();
@@ -361,6 +363,7 @@ fn inv_03_no_interleaving_overspends() {
 
 #[test]
 fn inv_03_a_guard_that_is_missing_is_found() {
+    stand_back();
     for fault in [Fault::ReleaseOnRefusal, Fault::SixtyBuckets, Fault::RecordWithoutReservation] {
         let checker = Bounds { fault, ..SMALL }.checker().threads(2);
         let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();

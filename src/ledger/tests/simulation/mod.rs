@@ -22,6 +22,7 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tokio::time::Instant;
 
+use crate::ledger::tests::kit;
 use replica::Site;
 use world::World;
 
@@ -52,6 +53,7 @@ fn no_fault_breaks_an_invariant() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
+                kit::stand_back();
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                 let template = runtime.block_on(Site::template());
                 loop {
