@@ -122,7 +122,7 @@ fn stays(backup: Option<Backup>, has: &dyn Fn(&Attribute) -> bool) -> (bool, &'s
         ),
         Some(Backup::Wrapped) | None => (
             is_wrapped || (backup.is_none() && is_kept),
-            "CKA_WRAP_WITH_TRUSTED is not true: any key that somebody makes could take it out of the token",
+            "CKA_EXTRACTABLE is true and CKA_WRAP_WITH_TRUSTED is not: any key that somebody makes could take it out",
         ),
     }
 }

@@ -247,7 +247,7 @@ impl Desk {
         sink.rule(match fit_to_sign(&self.session, handle, None) {
             Ok(()) => Rule::pass(
                 "attributes",
-                "it may sign, is sensitive and cannot be extracted; its curve is secp256k1",
+                "it may sign, is sensitive, and leaves its token under a trusted key or not at all; its curve is secp256k1",
             ),
             Err(error) => Rule::fail("attributes", error, "`serve` refuses such a key: make it anew"),
         });
