@@ -254,13 +254,13 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::from_slice(&[seed; 32]).unwrap()
 }
 
-/// Somebody else's hand in the file.
 /// Lets others have the processor first: this thread, and those that it starts, work for a long time, beside tests that go by
 /// the clock.
 pub fn stand_back() {
     rustix::process::nice(19).unwrap();
 }
 
+/// Somebody else's hand in the file.
 pub async fn connect(file: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(file).connect().await.unwrap()
 }
