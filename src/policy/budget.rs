@@ -126,12 +126,14 @@ impl Limit {
 }
 
 impl Charge {
-    /// Adds it to what is taken from the same count already.
-    pub(in crate::policy) fn add_to(self, charges: &mut Vec<Self>) {
+    /// Adds it to what one transaction takes from the same count already. Its ether leaves once, whichever of the calls
+    /// that it carries are counted.
+    pub(in crate::policy) fn add_to(self, charges: &mut Vec<Self>, sum: &Sum) {
         let same = |other: &&mut Self| other.limit.id == self.limit.id && other.scope == self.scope;
-        match charges.iter_mut().find(same) {
-            Some(other) => other.amount = other.amount.saturating_add(self.amount),
-            None => charges.push(self),
+        match (charges.iter_mut().find(same), sum) {
+            (Some(other), Sum::Ether) => other.amount = other.amount.max(self.amount),
+            (Some(other), _) => other.amount = other.amount.saturating_add(self.amount),
+            (None, _) => charges.push(self),
         }
     }
 }
@@ -201,8 +203,6 @@ impl Sum {
     fn of(&self, transaction: &TransactionFacts<'_>) -> Result<U256, String> {
         match self {
             Self::Count => Ok(U256::ONE),
-            // What carries it pays for it.
-            Self::Ether if transaction.is_inner => Ok(U256::ZERO),
             Self::Ether => {
                 Ok(transaction.asked.value().saturating_add(transaction.asked.max_execution_fee()))
             }

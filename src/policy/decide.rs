@@ -72,7 +72,7 @@ impl Policy {
         same_account::<K>(caller, asked)?;
         let facts = facts::<K>(caller, asked, &self.book, now);
         let rule = self.verdict(&facts)?;
-        let charges = self.charges(&facts, &rule)?;
+        let charges = self.charges(&facts, &|call| self.verdict_of_one(call))?;
         Ok((rule, charges))
     }
 
@@ -101,11 +101,11 @@ impl Policy {
         same_account::<K>(caller, &asked)?;
         let facts = facts::<K>(caller, &asked, &self.book, self.clock.now());
         let rule = self.verdict(&facts)?;
-        let charges = self.charges(&facts, &rule)?;
+        let charges = self.charges(&facts, &|call| self.verdict_of_one(call))?;
         if count {
             let mut due = self.rates.due(&facts, &rule);
             inside(&facts, &mut |inner| {
-                due.extend(self.rates.due(inner, &rule));
+                due.extend(self.rates.due(inner, &self.verdict_of_one(inner)?));
                 Ok(())
             })?;
             self.rates.charge(&facts, due)?;
@@ -115,17 +115,19 @@ impl Policy {
         Ok(Permitted::new(asked, caller.clone(), rule, self.hash).replacing(replace).charging(charges))
     }
 
-    /// What it takes from each budget; whether they have it is the ledger's to say.
+    /// What it takes from each budget, by itself and by each call that it carries, which are counted under the rule that
+    /// `rule_of` names; whether the budgets have it is the ledger's to say.
     pub(in crate::policy) fn charges(
         &self,
         facts: &Facts<'_>,
-        rule: &Arc<str>,
+        rule_of: &dyn Fn(&Facts<'_>) -> Result<Arc<str>, Denied>,
     ) -> Result<Vec<Charge>, Denied> {
         let mut charges = Vec::new();
         let mut add = |facts: &Facts<'_>| -> Result<(), Denied> {
+            let rule = rule_of(facts)?;
             for budget in &self.budgets {
-                if let Some(charge) = budget.charge(facts, rule)? {
-                    charge.add_to(&mut charges);
+                if let Some(charge) = budget.charge(facts, &rule)? {
+                    charge.add_to(&mut charges, &budget.sum);
                 }
             }
             Ok(())
@@ -159,7 +161,7 @@ impl Policy {
         Ok(rule)
     }
 
-    fn verdict_of_one(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
+    pub(in crate::policy) fn verdict_of_one(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
         let candidates = self.index.candidates(&facts.subject);
         if let Some(rule) = of_effect(&self.rules, &candidates, Effect::Deny).find(|rule| rule.matches(facts))
         {

@@ -64,7 +64,7 @@ impl Policy {
             Own::FillGap | Own::Cancel => Vec::new(),
             Own::Bump { .. } | Own::AutoBump { .. } => {
                 let role = self.book.roles.get(facts.client).map(String::as_str);
-                self.charges(&Facts { role, ..facts }, &own.name().into())?
+                self.charges(&Facts { role, ..facts }, &|_| Ok(own.name().into()))?
             }
         };
         let replace = if matches!(own, Own::FillGap) { Replace::Never } else { Replace::Any };

@@ -48,6 +48,14 @@ impl Policy {
             book: &self.book,
             subject,
         };
-        self.charges(&facts, &Arc::from(past.rule)).map_err(|denied| denied.to_string())
+        let rule: Arc<str> = past.rule.into();
+        // The ledger knows the rule of the whole; of a call inside, the one that would allow it now is the best guess.
+        let rule_of = |call: &Facts<'_>| match &call.subject {
+            Subject::Transaction(transaction) if transaction.is_inner => {
+                Ok(self.verdict_of_one(call).unwrap_or_else(|_| Arc::clone(&rule)))
+            }
+            _ => Ok(Arc::clone(&rule)),
+        };
+        self.charges(&facts, &rule_of).map_err(|denied| denied.to_string())
     }
 }

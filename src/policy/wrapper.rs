@@ -151,8 +151,11 @@ mod tests {
     use alloy_primitives::{U256, hex};
     use serde_json::json;
 
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::clock::Timestamp;
+    use crate::policy::Charge;
     use crate::policy::abi::Function;
     use crate::policy::decide::Policy;
     use crate::policy::tests::{
@@ -327,9 +330,16 @@ args = { value = 7 }
             "[[rate]]\nid = \"r\"\nmax = 2\nwindow = \"24h\"\nmatch = {{ kind = \"transaction\", {swaps} }}\n"
         );
         let policy = router(&format!(
-            "{}{}{}{rate}",
+            "{}{}{}{}{}{rate}",
             budget("usdc", "asset = \"usdc\"\nmax = \"1 USDC\""),
             budget("coin", "asset = \"ether\"\nmax = \"1 ether\""),
+            budget(
+                "coin-of-swaps",
+                &format!(
+                    "asset = \"ether\"\nmax = \"1 ether\"\nmatch = {{ kind = \"transaction\", {swaps} }}"
+                )
+            ),
+            budget("rules", "sum = \"count\"\nmax = 9\nper = [\"rule\"]\nmatch = { kind = \"transaction\" }"),
             budget(
                 "swaps",
                 &format!("sum = \"count\"\nmax = 9\nmatch = {{ kind = \"transaction\", {swaps} }}")
@@ -343,10 +353,19 @@ args = { value = 7 }
         let (rule, charges) = policy
             .assess::<Tx>(&caller("ann"), &asked, Timestamp::from_millis(0))
             .unwrap_or_else(|e| panic!("{e}"));
-        let charges: Vec<_> =
-            charges.iter().map(|charge| (charge.limit.id.as_str(), charge.amount)).collect();
-        let expected = [("coin", 100_000_u64), ("swaps", 2), ("usdc", 7)];
-        assert_eq!((rule.as_ref(), charges), ("multi", expected.map(|(id, n)| (id, U256::from(n))).to_vec()));
+        let of = |charge: &Charge| (charge.limit.id.clone(), charge.scope.clone(), charge.amount);
+        let charges: BTreeSet<_> = charges.iter().map(of).collect();
+        // Each call is counted under its own rule, and the ether of them all once, also where the carrier is not counted.
+        let expected = [
+            ("coin", "chain=1", 100_000_u64),
+            ("coin-of-swaps", "chain=1", 100_000),
+            ("rules", "rule=multi", 1),
+            ("rules", "rule=swap", 2),
+            ("swaps", "", 2),
+            ("usdc", "", 7),
+        ];
+        let expected = expected.map(|(id, scope, n)| (id.to_owned(), scope.to_owned(), U256::from(n)));
+        assert_eq!((rule.as_ref(), charges), ("multi", expected.into()));
 
         let three = decide(&policy, "ann", &data(&[1, 1, 1])).unwrap_err();
         assert!(matches!(three.cause, DenialCause::Rate { .. }), "{three}");
