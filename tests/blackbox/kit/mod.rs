@@ -36,12 +36,12 @@ use tokio::time::{Instant, sleep};
 
 /// Tries until there is something, which must be soon.
 pub async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(90);
     loop {
         if let Some(done) = attempt().await {
             return done;
         }
-        assert!(Instant::now() < deadline, "{what}: not within 30 s");
+        assert!(Instant::now() < deadline, "{what}: not within 90 s");
         sleep(Duration::from_millis(100)).await;
     }
 }
