@@ -10,6 +10,7 @@ mod abi;
 mod amount;
 mod argument;
 mod budget;
+mod call;
 mod caps;
 mod condition;
 mod decide;

@@ -63,6 +63,8 @@ pub(super) struct Rule {
     pub clients: Option<List>,
     pub from: Option<List>,
     pub to: Option<List>,
+    pub via: Option<List>,
+    pub delegatecall: Option<Spanned<bool>>,
     pub call: Option<Text>,
     pub args: Option<Spanned<BTreeMap<Text, Spanned<Value>>>>,
     pub value: Option<Spanned<Value>>,
