@@ -19,6 +19,7 @@ mod error;
 mod explain;
 mod facts;
 mod hours;
+mod include;
 mod index;
 mod judged;
 mod lint;

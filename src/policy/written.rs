@@ -11,6 +11,9 @@ pub(super) type List = Spanned<Vec<Text>>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
+    /// Followed before the files are read.
+    #[serde(default, rename = "include")]
+    pub _include: Vec<Text>,
     #[serde(default)]
     pub contracts: BTreeMap<Text, Contract>,
     #[serde(default)]
