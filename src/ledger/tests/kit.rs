@@ -187,6 +187,7 @@ impl Ask {
         let client = Client {
             name: self.client.to_owned(),
             identity: self.client.to_owned(),
+            issuer: config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
             accounts: vec![account],
