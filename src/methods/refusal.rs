@@ -22,6 +22,7 @@ pub enum Cause {
     AccountNotAvailable,
     TransactionDenied,
     MessageDenied,
+    TypedDataDenied,
     OverBudget,
     RateLimited,
     NonceTooLow,
@@ -105,6 +106,12 @@ pub const TABLE: &[Row] = &[
         "The policy does not allow this transaction. `rule` and `condition` say which part of it.",
     ),
     row(Cause::MessageDenied, 4100, "message_denied", "The policy does not allow this message."),
+    row(
+        Cause::TypedDataDenied,
+        4100,
+        "typed_data_denied",
+        "The policy does not allow this typed data (EIP-712).",
+    ),
     row(
         Cause::OverBudget,
         -32003,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::identity::AccountCaller;
@@ -105,6 +106,23 @@ pub(super) async fn once<K: Kind, T>(
         Ok(Earlier::Recorded(recorded)) if recorded.request() != caller.request() => Ok(known(recorded)),
         _ => Err(refusal),
     }
+}
+
+/// Signs what is not sent but returned, and has no nonce: judged, reserved, signed, recorded. Answers what was sealed.
+pub(super) async fn signature<K: Judged>(
+    app: &Arc<App>,
+    caller: &AccountCaller,
+    asked: K::Asked,
+    no: Cause,
+) -> Result<Bytes, Refusal> {
+    let answer_by = answer_by();
+    let judge = |round: Round| round.decide::<K>(app, caller, asked.clone(), no);
+    let fresh = travel(app, judge, |app, permitted: Permitted<K>| async move {
+        Ok(record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
+    });
+    let intent = (None, K::intent(&asked));
+    let known = |recorded: Recorded<K>| recorded.raw().clone();
+    once(app, caller, intent, (Purpose::Return, answer_by), known, fresh).await
 }
 
 /// Judges, and has `run` do the rest in a task of its own, which a client that hangs up no longer stops.

@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 use crate::identity::Caller;
 use crate::ledger::RefusedRow;
 use crate::methods::{
-    App, Cause, Method, Refusal, accounts, chain, forward, personal_sign, send_transaction, sign_transaction,
-    transaction_count,
+    App, Cause, Method, Refusal, accounts, chain, forward, send_transaction, sign_message, sign_transaction,
+    sign_typed_data, transaction_count,
 };
+use crate::transaction::Text;
 use crate::upstream::Answer;
 
 /// The JSON-RPC service. Cheap to clone.
@@ -84,7 +85,13 @@ impl Service {
             Method::SignTransaction => {
                 result(id, &sign_transaction::sign_transaction(app, caller, text).await?)
             }
-            Method::PersonalSign => result(id, &personal_sign::personal_sign(app, caller, text).await?),
+            Method::PersonalSign => {
+                result(id, &sign_message::sign_message(app, caller, Text::parse(text)?).await?)
+            }
+            Method::Sign => {
+                result(id, &sign_message::sign_message(app, caller, Text::parse_sign(text)?).await?)
+            }
+            Method::SignTypedData => result(id, &sign_typed_data::sign_typed_data(app, caller, text).await?),
             Method::TransactionCount => {
                 node(id, transaction_count::transaction_count(app, caller, params).await?)
             }

@@ -13,6 +13,8 @@ pub enum Method {
     SendTransaction,
     SignTransaction,
     PersonalSign,
+    Sign,
+    SignTypedData,
     // Asked of the node.
     TransactionCount,
     Forward(&'static str),
@@ -74,6 +76,8 @@ impl Method {
             "eth_sendTransaction" => Self::SendTransaction,
             "eth_signTransaction" => Self::SignTransaction,
             "personal_sign" => Self::PersonalSign,
+            "eth_sign" => Self::Sign,
+            "eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4" => Self::SignTypedData,
             "eth_getTransactionCount" => Self::TransactionCount,
             read => Self::Forward(READS.iter().find(|known| **known == read)?),
         })
@@ -91,6 +95,8 @@ impl Method {
             Self::SendTransaction => "eth_sendTransaction",
             Self::SignTransaction => "eth_signTransaction",
             Self::PersonalSign => "personal_sign",
+            Self::Sign => "eth_sign",
+            Self::SignTypedData => "eth_signTypedData_v4",
             Self::TransactionCount => "eth_getTransactionCount",
             Self::Forward(name) => name,
         }
@@ -98,7 +104,14 @@ impl Method {
 
     /// Whether it asks a key for a signature.
     pub const fn signs(self) -> bool {
-        matches!(self, Self::SendTransaction | Self::SignTransaction | Self::PersonalSign)
+        matches!(
+            self,
+            Self::SendTransaction
+                | Self::SignTransaction
+                | Self::PersonalSign
+                | Self::Sign
+                | Self::SignTypedData
+        )
     }
 }
 
@@ -120,7 +133,7 @@ mod tests {
             "eth_accounts ",
             "eth_sendTransactio",
             "eth_sendRawTransaction",
-            "eth_sign",
+            "eth_signTypedData_v1",
             "eth_resend",
             "eth_subscribe",
             "wallet_sendTransaction",

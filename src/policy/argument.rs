@@ -13,6 +13,7 @@ use crate::policy::amount::{Unit, show_unit};
 use crate::policy::condition::{Holds, inexact, when};
 use crate::policy::facts::{Facts, TransactionFacts};
 use crate::policy::path::{Over, Path};
+use crate::policy::typed::TypedFacts;
 
 /// A test of one value.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +56,18 @@ pub(in crate::policy) fn test(
     };
     let chain = transaction.asked.chain_id();
     at(path, &values, test, facts, chain)
+}
+
+/// Tests what stands at a path of a message's members.
+pub(in crate::policy) fn field(
+    typed: &TypedFacts<'_>,
+    (path, test): (&Path, &ArgumentTest),
+    facts: &Facts<'_>,
+) -> Holds {
+    match path.values(typed.asked.values()) {
+        Ok(values) => at(path, &values, test, facts, typed.chain().unwrap_or_default()),
+        Err(why) => Holds::No(why),
+    }
 }
 
 /// Tests the values that a path led to.

@@ -173,7 +173,8 @@ impl Budget {
         }
         let amount = match (&self.sum, &facts.subject) {
             (Sum::Count, _) => Ok(U256::ONE),
-            (_, Subject::Message(_)) => return Ok(None),
+            (Sum::Token { chain, address }, Subject::TypedData(typed)) => typed.moved(*chain, *address),
+            (_, Subject::Message(_) | Subject::TypedData(_)) => return Ok(None),
             (sum, Subject::Transaction(transaction)) => sum.of(transaction),
         };
         let amount = amount.map_err(|why| self.unclear(facts, &why))?;

@@ -220,7 +220,7 @@ fn no_rule<'a>(facts: &Facts<'_>, allowing: impl Iterator<Item = &'a Rule>) -> D
     let nearest = allowing
         .map(|rule| (rule, rule.failures(facts)))
         .filter(|(_, failures)| !failures.iter().any(Failure::is_about_who))
-        .min_by_key(|(_, failures)| failures.len());
+        .min_by_key(|(_, failures)| (failures.iter().any(Failure::is_about_what), failures.len()));
     match nearest {
         None => Denied::new(DenialCause::NoRule, format!("{who}: no rule allows it")),
         Some((rule, failures)) => {

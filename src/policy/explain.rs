@@ -12,13 +12,14 @@ use crate::policy::denied::Denied;
 use crate::policy::facts::{Call, Facts, Subject};
 use crate::policy::judged::{Judged, facts};
 use crate::policy::rule::{Effect, Failure, Rule};
+use crate::policy::typed::TypedFacts;
 
 /// A decision taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// What the payload was read as.
     pub asked: String,
-    /// The arguments of the call by name, where the contract's ABI is known.
+    /// The arguments of the call by name, where the contract's ABI is known, or the members of typed data.
     pub arguments: Vec<(String, String)>,
     pub allowed: bool,
     /// The rule that allows or forbids it, or comes nearest.
@@ -138,8 +139,18 @@ fn report(rule: &Rule, failures: &[Failure]) -> RuleReport {
     }
 }
 
+fn members(typed: &TypedFacts<'_>, facts: &Facts<'_>) -> Vec<(String, String)> {
+    let chain = typed.chain().unwrap_or_default();
+    let members = typed.asked.ty().members().iter().zip(typed.asked.values());
+    members.map(|(member, value)| (member.name.clone(), show_value(value, None, facts, chain))).collect()
+}
+
 fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
-    let Subject::Transaction(transaction) = &facts.subject else { return Vec::new() };
+    let transaction = match &facts.subject {
+        Subject::Transaction(transaction) => transaction,
+        Subject::TypedData(typed) => return members(typed, facts),
+        Subject::Message(_) => return Vec::new(),
+    };
     let Call::Function(selector, _) = transaction.call else { return Vec::new() };
     let contract = transaction.contract;
     let Some(function) = contract.and_then(|contract| contract.abi.as_ref()?.by_selector(selector)) else {

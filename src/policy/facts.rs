@@ -13,6 +13,7 @@ use crate::policy::abi::{Abi, Function};
 use crate::policy::amount::{Unit, show_wei};
 use crate::policy::budget::Spend;
 use crate::policy::siwe::{Siwe, SiweError};
+use crate::policy::typed::TypedFacts;
 use crate::transaction::calldata::{self, CalldataError};
 use crate::transaction::{Filled, Text};
 
@@ -32,6 +33,7 @@ pub(in crate::policy) struct Facts<'a> {
 pub(in crate::policy) enum Subject<'a> {
     Transaction(TransactionFacts<'a>),
     Message(MessageFacts<'a>),
+    TypedData(TypedFacts<'a>),
 }
 
 pub(in crate::policy) struct TransactionFacts<'a> {
@@ -187,6 +189,7 @@ impl Facts<'_> {
             Subject::Message(message) => {
                 format!("sign this message of {} bytes with {account}", message.asked.bytes().len())
             }
+            Subject::TypedData(typed) => format!("{} with {account}", typed.describe(self)),
         }
     }
 

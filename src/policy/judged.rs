@@ -3,7 +3,8 @@
 use crate::clock::Timestamp;
 use crate::identity::AccountCaller;
 use crate::policy::facts::{Book, Facts, MessageFacts, Subject, TransactionFacts};
-use crate::transaction::{Kind, Message, Tx};
+use crate::policy::typed::TypedFacts;
+use crate::transaction::{Kind, Message, Tx, TypedData};
 
 /// A kind that rules can be written for. Sealed: no other module can add one, so nothing is judged by accident.
 pub trait Judged: Kind + sealed::Readable {}
@@ -11,12 +12,13 @@ pub trait Judged: Kind + sealed::Readable {}
 impl<K: sealed::Readable> Judged for K {}
 
 mod sealed {
-    use crate::transaction::{Filled, Kind, Text};
+    use crate::transaction::{Filled, Kind, Structured, Text};
 
     #[derive(Debug)]
     pub enum View<'a> {
         Transaction(&'a Filled),
         Message(&'a Text),
+        TypedData(&'a Structured),
     }
 
     pub trait Readable: Kind {
@@ -36,6 +38,12 @@ impl sealed::Readable for Message {
     }
 }
 
+impl sealed::Readable for TypedData {
+    fn view(asked: &Self::Asked) -> sealed::View<'_> {
+        sealed::View::TypedData(asked)
+    }
+}
+
 /// Reads a payload for its conditions.
 pub(in crate::policy) fn facts<'a, K: Judged>(
     caller: &'a AccountCaller,
@@ -46,6 +54,7 @@ pub(in crate::policy) fn facts<'a, K: Judged>(
     let subject = match K::view(asked) {
         sealed::View::Transaction(asked) => Subject::Transaction(TransactionFacts::new(asked, book)),
         sealed::View::Message(asked) => Subject::Message(MessageFacts::new(asked)),
+        sealed::View::TypedData(asked) => Subject::TypedData(TypedFacts { asked }),
     };
     let client = caller.client();
     Facts {

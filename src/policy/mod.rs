@@ -33,6 +33,7 @@ mod rule;
 mod scope;
 mod signature;
 mod siwe;
+mod typed;
 mod world;
 mod wrapper;
 mod written;

@@ -8,7 +8,8 @@ use crate::clock::Timestamp;
 use crate::policy::budget::{Charge, Limit};
 use crate::policy::decide::Policy;
 use crate::policy::facts::{Facts, MessageFacts, Subject, TransactionFacts};
-use crate::transaction::{Filled, Kind as _, Text, Tx};
+use crate::policy::typed::TypedFacts;
+use crate::transaction::{Filled, Kind as _, Structured, Text, Tx, TypedData};
 
 /// A payload as the ledger keeps it.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct Past<'a> {
     /// The rule that allowed it.
     pub rule: &'a str,
     pub kind: &'a str,
-    /// A transaction's signed bytes; of a message only its signature is kept.
+    /// A transaction's signed bytes, or a signature with its typed data; of a message only the signature is kept.
     pub raw: &'a Bytes,
 }
 
@@ -35,9 +36,13 @@ impl Policy {
             .transpose()?;
         // What budgets match on says nothing of a message's text.
         let text = Text::new(past.account, Bytes::new());
-        let subject = match &filled {
-            Some(filled) => Subject::Transaction(TransactionFacts::new(filled, &self.book)),
-            None => Subject::Message(MessageFacts::new(&text)),
+        let typed = (past.kind == TypedData::NAME)
+            .then(|| Structured::signed(past.account, past.raw).ok_or("it is no typed data"))
+            .transpose()?;
+        let subject = match (&filled, &typed) {
+            (Some(filled), _) => Subject::Transaction(TransactionFacts::new(filled, &self.book)),
+            (None, Some(typed)) => Subject::TypedData(TypedFacts { asked: typed }),
+            (None, None) => Subject::Message(MessageFacts::new(&text)),
         };
         let facts = Facts {
             client: past.client,

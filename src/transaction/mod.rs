@@ -11,6 +11,7 @@ mod message;
 mod quantity;
 mod request;
 mod signature;
+mod typed_data;
 
 pub use checkpoint::{ChainHead, Checkpoint, SealedText, Statement, checkpoint_digest, is_signed_checkpoint};
 pub use fill::{FillError, Filled, Quote, QuotedFees, Unsigned};
@@ -19,3 +20,4 @@ pub use message::{Message, MessageError, Text};
 pub use quantity::{MalformedValue, address, data, quantity};
 pub use request::{Request, RequestError};
 pub use signature::{NotOurs, Signature, address_of_point, recover};
+pub use typed_data::{Domain, Member, MemberType, StructType, Structured, TypedData, TypedDataError};

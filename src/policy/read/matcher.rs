@@ -26,20 +26,18 @@ pub(super) struct Matchers {
     pub opaque: bool,
 }
 
-/// `allow`: "any" stands for every address, but not for a creation, which is a permission of its own.
+/// `allow`: "any" stands for every address, but not for none (a creation, or typed data without a contract), which is a
+/// permission of its own.
 pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allow: bool) -> Matchers {
     let mut meant = Matchers { kind: kind(file, written.kind.as_ref()), ..Matchers::default() };
-    let transaction_only = [
-        ("chain", written.chain.as_ref().map(toml::Spanned::span)),
-        ("to", written.to.as_ref().map(toml::Spanned::span)),
-        ("call", written.call.as_ref().map(toml::Spanned::span)),
+    let addressed: &[RuleKind] = &[RuleKind::Transaction, RuleKind::TypedData];
+    let kinds = [
+        ("chain", written.chain.as_ref().map(toml::Spanned::span), addressed),
+        ("to", written.to.as_ref().map(toml::Spanned::span), addressed),
+        ("call", written.call.as_ref().map(toml::Spanned::span), &[RuleKind::Transaction]),
     ];
-    if meant.kind != Some(RuleKind::Transaction) {
-        for (key, span) in transaction_only {
-            if let Some(span) = span {
-                file.wrong(&span, format_args!("`{key}` goes with kind = \"transaction\" only"));
-            }
-        }
+    for (key, span, kinds) in kinds {
+        file.only_with(key, span, (meant.kind, kinds));
     }
     if let Some(chain) = &written.chain {
         meant.chain = Some(*chain.get_ref());
@@ -51,9 +49,9 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
     if let Some(from) = written.from.as_ref().and_then(|list| accounts(file, list, names)) {
         meant.conditions.push(Condition::From(from));
     }
-    let targets = written.to.as_ref().map(|list| targets(file, list, names, meant.chain));
+    let targets = written.to.as_ref().map(|list| targets(file, list, names, (meant.kind, meant.chain)));
     if let Some(targets) = &targets {
-        if !targets.any && !targets.creation {
+        if !targets.any && !targets.nobody {
             meant.targets.clone_from(&targets.addresses);
         }
         if allow || !targets.any {
@@ -71,13 +69,14 @@ fn kind(file: &mut File<'_>, written: Option<&Text>) -> Option<RuleKind> {
     match written.get_ref().as_str() {
         "transaction" => return Some(RuleKind::Transaction),
         "message" => return Some(RuleKind::Message),
-        known @ ("typed_data" | "presigned" | "authorization") => file.wrong(
+        "typed_data" => return Some(RuleKind::TypedData),
+        known @ ("presigned" | "authorization") => file.wrong(
             &written.span(),
             format_args!("kind \"{known}\" is not read by this version, which signs nothing of it"),
         ),
         other => file.wrong(
             &written.span(),
-            format_args!("`{other}` is not a kind; expected \"transaction\" or \"message\""),
+            format_args!("`{other}` is not a kind; expected \"transaction\", \"message\" or \"typed_data\""),
         ),
     }
     None
@@ -107,10 +106,20 @@ fn accounts(file: &mut File<'_>, list: &List, names: &Names<'_>) -> Option<Vec<A
     (!any).then_some(found)
 }
 
-fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Targets {
+fn targets(
+    file: &mut File<'_>,
+    list: &List,
+    names: &Names<'_>,
+    (kind, chain): (Option<RuleKind>, Option<u64>),
+) -> Targets {
     let mut targets = Targets::default();
     targets.any = each(file, "to", list, |file, name| match name.get_ref().as_str() {
-        "create" => targets.creation = true,
+        "create" if kind != Some(RuleKind::TypedData) => targets.nobody = true,
+        "none" if kind == Some(RuleKind::TypedData) => targets.nobody = true,
+        "create" => file.wrong(
+            &name.span(),
+            "typed data creates nothing; \"none\" is typed data whose domain names no contract",
+        ),
         "$created" => file.wrong(&name.span(), "`$created` is not read by this version; name the contract"),
         _ => {
             let found = file.right(&name.span(), names.find_all(name.get_ref(), chain));
@@ -152,7 +161,7 @@ fn call_of(
     names: &Names<'_>,
     meant: &mut Matchers,
 ) {
-    let creates = targets.is_some_and(|targets| targets.creation);
+    let creates = targets.is_some_and(|targets| targets.nobody);
     if creates && call.get_ref() != "any" {
         file.wrong(&call.span(), "what `to = [\"create\"]` runs is code, not a call: write call = \"any\"");
         return;
