@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use alloy_primitives::{Address, Selector};
 
+use crate::policy::call::Call;
 use crate::policy::condition::{Called, Condition};
-use crate::policy::facts::{Call, Subject};
+use crate::policy::facts::Subject;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 
 #[derive(Debug, Default)]
@@ -69,11 +70,11 @@ fn keys_of(subject: &Subject<'_>) -> Vec<Key> {
             return vec![any, Key { target: typed.to().map_or(Target::Nobody, Target::At), ..any }];
         }
     };
-    let exact = transaction.asked.to().map_or(Target::Nobody, Target::At);
+    let exact = transaction.to.map_or(Target::Nobody, Target::At);
     let call = match transaction.call {
         Call::Creation | Call::Short => None,
         Call::Empty => Some(CallKey::Empty),
-        Call::Function(selector, _) => Some(CallKey::Function(selector)),
+        Call::Function(selector) => Some(CallKey::Function(selector)),
     };
     let mut keys = Vec::with_capacity(8);
     for chain in [None, Some(transaction.asked.chain_id())] {

@@ -17,7 +17,7 @@ use crate::policy::facts::Contract;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::typed::{Moves, SAFE_TX, Template};
 use crate::policy::world::World;
-use crate::policy::wrapper::on_itself;
+use crate::policy::wrapper::Form;
 
 /// Something worth a second look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -99,8 +99,10 @@ impl Policy {
                 Condition::From(from) => accounts = Some(from),
                 Condition::Call(Called::Function(function))
                     if rule.effect == Effect::Allow
-                        && self.wrappers.find(function.selector).is_some()
-                        && !self.opens(rule, &function.signature) =>
+                        && self
+                            .wrappers
+                            .find(function.selector)
+                            .is_some_and(|(_, form)| !self.opens(rule, form)) =>
                 {
                     let signature = &function.signature;
                     found.push(format!("{signature} carries other calls, and is refused always"));
@@ -135,7 +137,7 @@ impl Policy {
     }
 
     /// Whether what the rule's targets carry with this function is opened.
-    fn opens(&self, rule: &Rule, signature: &str) -> bool {
+    fn opens(&self, rule: &Rule, form: Form) -> bool {
         let known = |at: &Address| {
             self.book.contracts.values().any(|contract| contract.address == *at && contract.abi.is_some())
         };
@@ -143,7 +145,7 @@ impl Policy {
             Condition::To(to) => Some(to),
             _ => None,
         });
-        on_itself(signature).is_some() && targets.any(|to| !to.any && to.addresses.iter().all(known))
+        form != Form::Closed && targets.any(|to| !to.any && to.addresses.iter().all(known))
     }
 
     /// What an allow rule leaves open.
@@ -182,6 +184,11 @@ impl Policy {
             !creates && !has(|c| matches!(c, Condition::Call(_))),
             "`call` is \"any\": calldata is not judged",
         );
+        any(!has(|c| matches!(c, Condition::Via(_))), "`via` is \"any\": whatever contract makes the call");
+        any(
+            has(|c| *c == Condition::Delegatecall(true)) && !has(|c| matches!(c, Condition::Call(_))),
+            "`delegatecall` with `call` \"any\": any code may act as the account that delegates",
+        );
         any(!has(|c| matches!(c, Condition::Value(_))), "`value` is \"any\"");
         any(has(|c| matches!(c, Condition::Value(range) if range.max.is_none())), "`value` has no max");
         any(
@@ -217,6 +224,7 @@ impl Policy {
         };
         let Some((contract, function)) = contracts.find_map(known) else { return Vec::new() };
         let mut open = Vec::new();
+        let is_opened = self.wrappers.find(selector).is_some_and(|(_, form)| self.opens(rule, form));
         for (at, ty) in function.types.iter().enumerate() {
             let tests: Vec<_> = rule
                 .conditions
@@ -227,7 +235,8 @@ impl Policy {
                 })
                 .collect();
             let label = function.label(at);
-            if holds_address(ty) && tests.is_empty() {
+            // Who is called inside is judged there.
+            if holds_address(ty) && tests.is_empty() && !is_opened {
                 open.push(format!("`args.{label}` is \"any\" address"));
             }
             let bounded =
@@ -377,6 +386,12 @@ mod tests {
             ),
             ("call    = \"transfer\"\nargs", "call = \"any\"\n# args", "`call` is \"any\""),
             ("execution_fee", "value = \"any\" #", "`value` is \"any\""),
+            ("execution_fee", "via = [\"any\"] #", "`via` is \"any\""),
+            (
+                "call    = \"transfer\"\nargs",
+                "delegatecall = true\ncall = \"any\"\n# args",
+                "any code may act as the account",
+            ),
             ("execution_fee", "value = { min = 0 } #", "`value` has no max"),
             ("[\"alice\", \"bob\"]", "\"any\"", "`args.to` is \"any\" address"),
             (", amount = { max = \"1_000 USDC\" }", "", "`args.amount` has no max"),

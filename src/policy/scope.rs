@@ -53,7 +53,7 @@ impl Reach {
                 Per::Rule => scope.rule = Some(Arc::clone(rule)),
                 Per::To => {
                     scope.to = match &facts.subject {
-                        Subject::Transaction(transaction) => transaction.asked.to(),
+                        Subject::Transaction(transaction) => transaction.to,
                         Subject::TypedData(typed) => typed.to(),
                         Subject::Message(_) => None,
                     };
