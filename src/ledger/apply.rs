@@ -16,6 +16,7 @@ use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
+use crate::transaction::{Kind as _, Presigned};
 
 /// How many claims may wait.
 const MAX_PARKED: usize = 4096;
@@ -36,12 +37,13 @@ pub(in crate::ledger) async fn apply(
         }
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
         Command::Earlier(repeat) => repeat.answer(group, rules).await?,
-        Command::Record { id, raw, hash, reply } => {
+        Command::Presented(inquest) => inquest.answer(group, rules).await?,
+        Command::Record { id, kind, raw, hash, reply } => {
             let recorded = store::record(group.db, id, &raw, hash).await?;
             if recorded {
                 charges::turned(group, id, State::Recorded).await?;
                 group
-                    .audit(&Body::Signature { reservation: id, writer: group.writer, hash, raw: &raw })
+                    .audit(&Body::Signature { reservation: id, writer: signer(group, kind), hash, raw: &raw })
                     .await?;
                 group.closed.push(id);
             }
@@ -113,6 +115,11 @@ pub(in crate::ledger) async fn apply(
         Command::Close { .. } => {}
     }
     Ok(())
+}
+
+/// Whose token is asked for a signature: nobody's, where it is there already.
+pub(in crate::ledger) fn signer<'a>(group: &Group<'a>, kind: &str) -> &'a str {
+    if kind == Presigned::NAME { "" } else { group.writer }
 }
 
 /// Tries every claim in its order: explicit nonces from the lowest on, then the others as they came.

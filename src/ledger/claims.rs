@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes, U128};
 use tokio::time::Instant;
 
+use crate::ledger::apply::signer;
 use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::charges::{self, Place};
 use crate::ledger::command::Reply;
@@ -236,7 +237,7 @@ impl Reserve {
         let (unsigned, digest) = (self.assign)(nonce);
         let intent = Intent {
             reservation: id,
-            writer: group.writer,
+            writer: signer(group, self.kind),
             request: &self.request,
             client: &self.client,
             person: self.person.as_deref(),

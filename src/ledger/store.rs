@@ -172,6 +172,20 @@ pub(in crate::ledger) async fn stored(db: &mut Db, id: i64) -> Sql<Option<Stored
     row.fetch_optional(&mut *db).await?.map(|row| stored_row(&row)).transpose()
 }
 
+/// What an account has signed under this hash, of one of two kinds; and of which.
+pub(in crate::ledger) async fn signed_as(
+    db: &mut Db,
+    (account, hash): (Address, B256),
+    kinds: (&str, &str),
+) -> Sql<Option<(String, Stored)>> {
+    let row = sqlx::query(
+        "SELECT * FROM reservation WHERE hash = $1 AND account = $2 AND kind IN ($3, $4) ORDER BY id DESC LIMIT 1",
+    );
+    let row = row.bind(hash.as_slice()).bind(account.as_slice()).bind(kinds.0).bind(kinds.1);
+    let Some(row) = row.fetch_optional(&mut *db).await? else { return Ok(None) };
+    Ok(Some((row.try_get("kind")?, stored_row(&row)?)))
+}
+
 /// The reservations without a record, oldest first.
 pub(in crate::ledger) async fn unrecorded(db: &mut Db) -> Sql<Vec<i64>> {
     let rows = sqlx::query("SELECT id FROM reservation WHERE state = 'reserved' ORDER BY id");

@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use crate::identity::Caller;
 use crate::ledger::RefusedRow;
 use crate::methods::{
-    App, Cause, Method, Refusal, accounts, chain, forward, send_transaction, sign_message, sign_transaction,
-    sign_typed_data, transaction_count,
+    App, Cause, Method, Refusal, accounts, chain, forward, receipt, send_raw, send_transaction, sign_message,
+    sign_transaction, sign_typed_data, transaction_count,
 };
-use crate::transaction::Text;
+use crate::transaction::{Conditions, PresignedError, SignedTransaction, Text};
 use crate::upstream::Answer;
 
 /// The JSON-RPC service. Cheap to clone.
@@ -81,6 +81,29 @@ impl Service {
             Method::ClientVersion => result(id, &chain::client_version()),
             Method::SendTransaction => {
                 result(id, &send_transaction::send_transaction(app, caller, text).await?)
+            }
+            Method::SendTransactionSync => {
+                let (params, until) = send_transaction::and_wait(text)?;
+                let hash = send_transaction::send_transaction(app, caller, Some(&params)).await?;
+                result(id, &receipt::receipt(app, hash, until).await?)
+            }
+            Method::SendRaw => {
+                let (signed, more) = SignedTransaction::parse(text)?;
+                if !more.is_empty() {
+                    return Err(PresignedError::Parameters.into());
+                }
+                result(id, &send_raw::send_raw(app, caller, signed, None).await?)
+            }
+            Method::SendRawSync => {
+                let (signed, more) = SignedTransaction::parse(text)?;
+                let until = receipt::patience(&more)?;
+                let hash = send_raw::send_raw(app, caller, signed, None).await?;
+                result(id, &receipt::receipt(app, hash, until).await?)
+            }
+            Method::SendRawConditional => {
+                let (signed, more) = SignedTransaction::parse(text)?;
+                let conditions = Conditions::parse(&more)?;
+                result(id, &send_raw::send_raw(app, caller, signed, Some(conditions)).await?)
             }
             Method::SignTransaction => {
                 result(id, &sign_transaction::sign_transaction(app, caller, text).await?)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 
 use crate::clock::{Clock, Timestamp};
 use crate::identity::AccountCaller;
@@ -12,7 +12,7 @@ use crate::policy::caps::Caps;
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Book, Facts, Subject};
 use crate::policy::index::{Index, of_effect};
-use crate::policy::judged::{Judged, facts};
+use crate::policy::judged::{Judged, facts, is_for};
 use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Effect, Failure, Rule};
@@ -75,6 +75,11 @@ impl Policy {
         let (rule, rules) = self.verdict(&whole)?;
         let charges = self.charges(&whole, &rules)?;
         Ok((rule, charges))
+    }
+
+    /// Whether this is an account of ours.
+    pub fn has_account(&self, address: Address) -> bool {
+        self.book.accounts.contains_key(&address)
     }
 
     /// Names this policy: the hash of [`Policy::text`].
@@ -222,7 +227,7 @@ fn refused(facts: &Facts<'_>, why: &str) -> Denied {
 
 /// The payload must be from the very account for which the caller was admitted.
 fn same_account<K: Judged>(caller: &AccountCaller, asked: &K::Asked) -> Result<(), Denied> {
-    if K::from(asked) == caller.account() {
+    if K::from(asked) == caller.account() && is_for::<K>(caller) {
         return Ok(());
     }
     let sentence = format!(

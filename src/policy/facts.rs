@@ -82,6 +82,9 @@ impl<'a> Facts<'a> {
     pub fn describe(&self) -> String {
         let account = self.book.account(self.account);
         match &self.subject {
+            Subject::Transaction(transaction) if transaction.presigned => {
+                format!("pass on a transaction to {} that {account} has signed", transaction.describe(self))
+            }
             Subject::Transaction(transaction) => {
                 format!("{} from {account}", transaction.describe(self))
             }

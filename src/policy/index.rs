@@ -80,7 +80,7 @@ fn keys_of(subject: &Subject<'_>) -> Vec<Key> {
     for chain in [None, Some(transaction.asked.chain_id())] {
         for target in [Target::Any, exact] {
             for call in [Some(CallKey::Any), call].into_iter().flatten() {
-                keys.push(Key { kind: RuleKind::Transaction, chain, target, call });
+                keys.push(Key { kind: RuleKind::of(subject), chain, target, call });
             }
         }
     }
@@ -117,7 +117,7 @@ fn keys(rule: &Rule) -> Vec<Key> {
                 let key = |target: &Target| Key { kind, chain: None, target: *target, call: CallKey::Any };
                 keys.extend(targets.iter().map(key));
             }
-            (_, RuleKind::Transaction) => {
+            (_, RuleKind::Transaction | RuleKind::Presigned) => {
                 keys.extend(targets.iter().map(|target| Key { kind, chain, target: *target, call }));
             }
         }

@@ -110,7 +110,9 @@ impl Policy {
                 _ => {}
             }
         }
-        if let (Some(clients), Some(accounts)) = (clients, accounts) {
+        if let (Some(clients), Some(accounts)) = (clients, accounts)
+            && rule.kind != Some(RuleKind::Presigned)
+        {
             let may = world.clients.iter().any(|client| {
                 let named = clients.contains(&client.name);
                 let in_role = client.role.as_ref().is_some_and(|role| clients.contains(role));

@@ -11,7 +11,7 @@ use crate::policy::decide::Policy;
 use crate::policy::facts::{Facts, MessageFacts, Subject};
 use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
-use crate::transaction::{Filled, Kind as _, Structured, Text, Tx, TypedData};
+use crate::transaction::{Filled, Kind as _, Presigned, Structured, Text, Tx, TypedData};
 
 /// A payload as the ledger keeps it.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ impl Policy {
 
     /// What a payload takes from each budget of this policy.
     pub fn charges_of(&self, past: &Past<'_>) -> Result<Vec<Charge>, String> {
-        let filled = (past.kind == Tx::NAME)
+        let presigned = past.kind == Presigned::NAME;
+        let filled = (presigned || past.kind == Tx::NAME)
             .then(|| Filled::signed(past.account, past.raw).ok_or("it is no transaction"))
             .transpose()?;
         // What budgets match on says nothing of a message's text.
@@ -42,6 +43,9 @@ impl Policy {
             .then(|| Structured::signed(past.account, past.raw).ok_or("it is no typed data"))
             .transpose()?;
         let subject = match (&filled, &typed) {
+            (Some(filled), _) if presigned => {
+                Subject::Transaction(TransactionFacts::new(filled, &self.book).came_signed())
+            }
             (Some(filled), _) => Subject::Transaction(TransactionFacts::new(filled, &self.book)),
             (None, Some(typed)) => Subject::TypedData(TypedFacts { asked: typed }),
             (None, None) => Subject::Message(MessageFacts::new(&text)),

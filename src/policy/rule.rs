@@ -38,6 +38,8 @@ pub(in crate::policy) enum RuleKind {
     Transaction,
     Message,
     TypedData,
+    /// A transaction that came signed.
+    Presigned,
 }
 
 /// A condition that does not hold.
@@ -62,7 +64,7 @@ impl Failure {
 }
 
 impl RuleKind {
-    pub const ALL: [Self; 3] = [Self::Transaction, Self::Message, Self::TypedData];
+    pub const ALL: [Self; 4] = [Self::Transaction, Self::Message, Self::TypedData, Self::Presigned];
 
     /// As `kind` is written.
     pub const fn name(self) -> &'static str {
@@ -70,11 +72,13 @@ impl RuleKind {
             Self::Transaction => "transaction",
             Self::Message => "message",
             Self::TypedData => "typed_data",
+            Self::Presigned => "presigned",
         }
     }
 
     pub const fn of(subject: &Subject<'_>) -> Self {
         match subject {
+            Subject::Transaction(transaction) if transaction.presigned => Self::Presigned,
             Subject::Transaction(_) => Self::Transaction,
             Subject::Message(_) => Self::Message,
             Subject::TypedData(_) => Self::TypedData,

@@ -526,7 +526,7 @@ fields = { "permitted.token" = "any", spender = "any" }
             (
                 "id           = \"permit\"",
                 "call = \"any\"\nid = \"permit\"",
-                "`call` goes with kind = \"transaction\" only",
+                "`call` goes with kind = \"transaction\" or \"presigned\" only",
             ),
             ("1_000 USDC", "1 ether", "so write the amount in USDC"),
         ] {

@@ -29,6 +29,7 @@ mod kit;
 mod ledger;
 mod nonces;
 mod policy;
+mod presigned;
 mod replicas;
 mod tls;
 mod token;

@@ -30,11 +30,15 @@ pub(super) struct Matchers {
 /// permission of its own.
 pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allow: bool) -> Matchers {
     let mut meant = Matchers { kind: kind(file, written.kind.as_ref()), ..Matchers::default() };
-    let addressed: &[RuleKind] = &[RuleKind::Transaction, RuleKind::TypedData];
+    let addressed: &[RuleKind] = &[RuleKind::Transaction, RuleKind::TypedData, RuleKind::Presigned];
     let kinds = [
         ("chain", written.chain.as_ref().map(toml::Spanned::span), addressed),
         ("to", written.to.as_ref().map(toml::Spanned::span), addressed),
-        ("call", written.call.as_ref().map(toml::Spanned::span), &[RuleKind::Transaction]),
+        (
+            "call",
+            written.call.as_ref().map(toml::Spanned::span),
+            &[RuleKind::Transaction, RuleKind::Presigned],
+        ),
     ];
     for (key, span, kinds) in kinds {
         file.only_with(key, span, (meant.kind, kinds));
@@ -46,7 +50,11 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
     if let Some(clients) = written.clients.as_ref().and_then(|list| named(file, list, names)) {
         meant.conditions.push(Condition::Clients(clients));
     }
-    if let Some(from) = written.from.as_ref().and_then(|list| accounts(file, list, names)) {
+    let is_signed = meant.kind == Some(RuleKind::Presigned);
+    let from = written.from.as_ref().and_then(|list| {
+        if is_signed { signers(file, list, names, meant.chain) } else { accounts(file, list, names) }
+    });
+    if let Some(from) = from {
         meant.conditions.push(Condition::From(from));
     }
     let targets = written.to.as_ref().map(|list| targets(file, list, names, (meant.kind, meant.chain)));
@@ -70,13 +78,14 @@ fn kind(file: &mut File<'_>, written: Option<&Text>) -> Option<RuleKind> {
         "transaction" => return Some(RuleKind::Transaction),
         "message" => return Some(RuleKind::Message),
         "typed_data" => return Some(RuleKind::TypedData),
-        known @ ("presigned" | "authorization") => file.wrong(
+        "presigned" => return Some(RuleKind::Presigned),
+        known @ "authorization" => file.wrong(
             &written.span(),
             format_args!("kind \"{known}\" is not read by this version, which signs nothing of it"),
         ),
         other => file.wrong(
             &written.span(),
-            format_args!("`{other}` is not a kind; expected \"transaction\", \"message\" or \"typed_data\""),
+            format_args!("`{other}` is not a kind; expected \"transaction\", \"message\", \"typed_data\" or \"presigned\""),
         ),
     }
     None
@@ -102,6 +111,24 @@ fn accounts(file: &mut File<'_>, list: &List, names: &Names<'_>) -> Option<Vec<A
     let any = each(file, "from", list, |file, name| match names.world.accounts.get(name.get_ref()) {
         Some(account) => found.push(*account),
         None => file.wrong(&name.span(), format_args!("there is no account named `{}`", name.get_ref())),
+    });
+    (!any).then_some(found)
+}
+
+/// Whoever may have signed; `None` is any.
+fn signers(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Option<Vec<Address>> {
+    let mut found = Vec::new();
+    let any = each(file, "from", list, |file, name| {
+        let signers = file.right(&name.span(), names.find_all(name.get_ref(), chain)).unwrap_or_default();
+        if let Some(own) =
+            signers.iter().find(|signer| names.world.accounts.values().any(|own| own == *signer))
+        {
+            let what = format!(
+                "{own} is an account of ours: what it signs is recorded when it is signed, and no rule is asked again"
+            );
+            file.wrong(&name.span(), what);
+        }
+        found.extend(signers);
     });
     (!any).then_some(found)
 }

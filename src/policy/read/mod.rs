@@ -176,7 +176,6 @@ mod tests {
             ("\"pay\"", "\"pay me\"", 8, "an id has"),
             ("\"allow\"", "\"needs_approval\"", 9, "nobody to ask yet"),
             ("\"allow\"", "\"permit\"", 9, "expected \"allow\" or \"deny\""),
-            ("\"transaction\"", "\"presigned\"", 10, "is not read by this version"),
             ("\"transaction\"", "\"authorization\"", 10, "is not read by this version"),
             ("\"transaction\"", "\"tx\"", 10, "`tx` is not a kind"),
             ("kind    = \"transaction\"\n", "", 8, "missing: `kind`"),
@@ -306,10 +305,13 @@ mod tests {
             ("text = \"any\"\nsiwe = { domain = [\"a.example\"], chain_id = 1 }", "do not go together"),
             (
                 "text = \"any\"\nto = [\"any\"]",
-                "`to` goes with kind = \"transaction\" or \"typed_data\" only",
+                "`to` goes with kind = \"transaction\" or \"typed_data\" or \"presigned\" only",
             ),
-            ("text = \"any\"\nvia = [\"any\"]", "`via` goes with kind = \"transaction\" only"),
-            ("text = \"any\"\nvalue = 0", "`value` goes with kind = \"transaction\" only"),
+            (
+                "text = \"any\"\nvia = [\"any\"]",
+                "`via` goes with kind = \"transaction\" or \"presigned\" only",
+            ),
+            ("text = \"any\"\nvalue = 0", "`value` goes with kind = \"transaction\" or \"presigned\" only"),
         ] {
             let found = mistakes(&format!("{message}{line}\n"));
             assert!(found.iter().any(|(_, said)| said.contains(what)), "{line}: {found:?}");

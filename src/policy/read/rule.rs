@@ -34,13 +34,15 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
         call: written.call.clone(),
     };
     let mut meant = matcher::read(file, &matchers, names, allow);
-    for (kind, keys) in keys(written) {
+    for (kinds, keys) in keys(written) {
         for (key, span) in keys {
-            file.only_with(key, span, (meant.kind, &[kind]));
+            file.only_with(key, span, (meant.kind, kinds));
         }
     }
     match meant.kind {
-        Some(RuleKind::Transaction) => transaction(file, written, &mut meant, names, allow),
+        Some(RuleKind::Transaction | RuleKind::Presigned) => {
+            transaction(file, written, &mut meant, names, allow);
+        }
         Some(RuleKind::Message) => message(file, written, &mut meant),
         Some(RuleKind::TypedData) => typed_data(file, written, &mut meant, names, allow),
         None => {}
@@ -283,18 +285,19 @@ fn sign_in(file: &mut File<'_>, written: &Spanned<written::Siwe>, allow: bool) -
     SiweTest { domains, chain: siwe.chain_id, expires_within }
 }
 
-type Span = Option<std::ops::Range<usize>>;
+/// A key, and where it stands.
+type Key = (&'static str, Option<std::ops::Range<usize>>);
 
 /// The keys that go with one kind only.
-fn keys(written: &written::Rule) -> [(RuleKind, Vec<(&'static str, Span)>); 3] {
+fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
     let transaction = vec![
         ("via", written.via.as_ref().map(Spanned::span)),
         ("delegatecall", written.delegatecall.as_ref().map(Spanned::span)),
         ("args", written.args.as_ref().map(Spanned::span)),
         ("value", written.value.as_ref().map(Spanned::span)),
         ("execution_fee", written.execution_fee.as_ref().map(Spanned::span)),
-        ("replace", written.replace.as_ref().map(Spanned::span)),
     ];
+    let replace = vec![("replace", written.replace.as_ref().map(Spanned::span))];
     let message = vec![
         ("text", written.text.as_ref().map(Spanned::span)),
         ("siwe", written.siwe.as_ref().map(Spanned::span)),
@@ -304,5 +307,10 @@ fn keys(written: &written::Rule) -> [(RuleKind, Vec<(&'static str, Span)>); 3] {
         ("fields", written.fields.as_ref().map(Spanned::span)),
         ("domain", written.domain.as_ref().map(Spanned::span)),
     ];
-    [(RuleKind::Transaction, transaction), (RuleKind::Message, message), (RuleKind::TypedData, typed_data)]
+    [
+        (&[RuleKind::Transaction, RuleKind::Presigned], transaction),
+        (&[RuleKind::Transaction], replace),
+        (&[RuleKind::Message], message),
+        (&[RuleKind::TypedData], typed_data),
+    ]
 }
