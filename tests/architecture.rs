@@ -87,7 +87,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("cryptoki::", &["signer/"]),
     ("jsonrpsee::", &["methods/", "rpc/", "upstream/"]),
     ("rustls::", &["audit/webhook.rs", "cmd/connect.rs", "cmd/connect/", "listener/", "upstream/"]),
-    ("sqlx::", &["ledger/"]),
+    ("rusqlite::", &["ledger/db/"]),
+    ("sqlx::", &["ledger/db/"]),
 ];
 
 const MAX_LINES: usize = 400;

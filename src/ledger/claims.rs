@@ -11,6 +11,7 @@ use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::charges::{self, Place};
 use crate::ledger::command::Reply;
 use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
+use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
 use crate::ledger::nonce_store;
@@ -75,8 +76,6 @@ pub(in crate::ledger) struct Parked {
     /// What it is told when it waited enough.
     last: ReserveError,
 }
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 impl Parked {
     pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
@@ -215,7 +214,7 @@ impl Reserve {
         if let Some(replaced) = replaces
             && !charges::turn(group, replaced, State::Outbid).await?
         {
-            return Err(sqlx::Error::RowNotFound);
+            return Err(SqlError::NoRow);
         }
         let nonce = taken.map(|taken| taken.nonce);
         let row = NewRow {
@@ -272,7 +271,7 @@ impl Reserve {
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;
         }
-        let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
         let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
         group.audit(&body).await?;
         group.answer(self.reply, Ok(Claimed::Known(known)));
@@ -285,7 +284,7 @@ async fn is_out(decision: Option<Decision>, purpose: Purpose, group: &mut Group<
     let Some(Decision::Known { id }) = decision else { return Ok(false) };
     let state = store::state_of(group.db, id).await?;
     let is_sent = state.is_some_and(|state| state.is_signed() && state != State::Vacant);
-    let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
     Ok(is_sent && !(known.returned && purpose == Purpose::Send))
 }
 

@@ -6,7 +6,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::Claimed;
 use crate::ledger::command::Reply;
-use crate::ledger::db::{self, Db, Location};
+use crate::ledger::db::{self, Db, Location, Sql};
 use crate::ledger::store;
 use crate::ledger::{LedgerError, ReserveError};
 
@@ -44,11 +44,9 @@ pub(in crate::ledger) struct Group<'a> {
     pub closed: Vec<i64>,
 }
 
-type Sql<T> = Result<T, sqlx::Error>;
-
 impl Group<'_> {
     pub(in crate::ledger) async fn audit(&mut self, body: &Body<'_>) -> Sql<()> {
-        let entry = self.head.next(self.now, body).map_err(|e| sqlx::Error::Encode(Box::new(e)))?;
+        let entry = self.head.next(self.now, body)?;
         store::append(self.db, &entry).await?;
         self.head = Head::from(&entry);
         Ok(())

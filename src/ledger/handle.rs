@@ -73,7 +73,7 @@ impl Ledger {
         let lock = prepare(config)?;
         let writer = Writer::start(config, lock, clock, deadline).await?;
         let (ledger, queue) = Self::over(&writer, deadline);
-        tokio::spawn(writer.run(queue));
+        writer.begin(queue)?;
         Ok(ledger)
     }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use crate::identity::Caller;
 use crate::ledger::audit::Body;
 use crate::ledger::command::{Command, Reply};
+use crate::ledger::db::Sql;
 use crate::ledger::handle::recorded;
 use crate::ledger::pause::stops;
 use crate::ledger::store::{self, Stored};
@@ -61,11 +62,7 @@ impl Ledger {
 }
 
 impl Inquest {
-    pub(in crate::ledger) async fn answer(
-        self,
-        group: &mut Group<'_>,
-        rules: &Rules,
-    ) -> Result<(), sqlx::Error> {
+    pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>, rules: &Rules) -> Sql<()> {
         let kinds = (Tx::NAME, Presigned::NAME);
         let Some((kind, known)) = store::signed_as(group.db, (self.account, self.hash), kinds).await? else {
             group.answer(self.reply, Ok(None));
