@@ -18,9 +18,9 @@ use crate::config::{Client, Config};
 use crate::identity::{Directory, Person};
 use crate::ledger::{Configuration, Ledger, Location, Note};
 use crate::listener::{Connection, Entrance, Listener, Tls};
-use crate::methods::{self, App, Service, Upkeep};
+use crate::methods::{self, App, PolicyReload, Service, Upkeep};
 use crate::metrics::Exposition;
-use crate::policy::{Policy, World};
+use crate::policy::{ActivePolicy, World};
 use crate::rpc::Rpc;
 use crate::signer::{Pins, Signer};
 use crate::upstream::{self, Upstream};
@@ -58,14 +58,15 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     let directory = Arc::new(Directory::new(&config));
     let gateway_tls = Tls::load(&config.gateway, Arc::clone(&directory), Entrance::Clients)?;
     let admin_tls = Tls::load(&config.gateway, directory, Entrance::Everyone)?;
-    let policy = Arc::new(Policy::load(&config.policies, &World::new(&config))?);
+    let policy = Arc::new(ActivePolicy::load(&config.policies, World::new(&config))?);
 
     let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
         "the ledger cannot be opened",
         "is another `chancery serve` running on it, and can its folder be written?",
     )?;
     ledger.note(configuration(&config)).await?;
-    ledger.activate(Arc::clone(&policy)).await?;
+    ledger.activate(policy.now()).await?;
+    tokio::spawn(PolicyReload::new(Arc::clone(&policy), ledger.clone()).run(stop.clone()));
     let signer = Signer::start(&config, std::env::current_exe()?, &pins).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
 

@@ -48,11 +48,9 @@ impl Round {
         asked: K::Asked,
         no: Cause,
     ) -> Result<Permitted<K>, Refusal> {
-        let decided = if self.again {
-            app.policy.decide_again(caller, asked)
-        } else {
-            app.policy.decide(caller, asked)
-        };
+        let policy = app.policy.now();
+        let decided =
+            if self.again { policy.decide_again(caller, asked) } else { policy.decide(caller, asked) };
         decided.map_err(|denied| Refusal::denied(denied, no))
     }
 }
@@ -146,7 +144,8 @@ where
         match app.tasks.spawn(run(Arc::clone(app), permitted)).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(Stop::Refused(refusal))) => return Err(refusal),
-            Ok(Err(Stop::PolicyChanged)) => {}
+            // The ledger has the new one already; here it comes with the ledger's answer.
+            Ok(Err(Stop::PolicyChanged)) => sleep(LOOK_AGAIN).await,
             Ok(Err(Stop::Outbid(fees))) => round.floor = Some(fees),
             Err(error) => {
                 tracing::error!(%error, "a signing task ended without an answer");

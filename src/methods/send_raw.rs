@@ -22,7 +22,7 @@ pub(super) async fn send_raw(
 ) -> Result<B256, Refusal> {
     let answer_by = road::answer_by();
     let signed = signed.for_chain(app.chain_id)?;
-    let is_ours = app.policy.has_account(signed.from());
+    let is_ours = app.policy.now().has_account(signed.from());
     let may_use = caller.for_account(signed.from());
     let place = (signed.from(), signed.hash());
     match app.ledger.presented(caller, place, !is_ours || may_use.is_ok()).await? {

@@ -1,5 +1,6 @@
 //! The decision: deny beats allow, order means nothing, and what no rule allows is denied.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use alloy_primitives::{Address, B256};
@@ -33,6 +34,8 @@ pub struct Policy {
     pub(in crate::policy) wrappers: Wrappers,
     pub(in crate::policy) hash: B256,
     pub(in crate::policy) text: String,
+    /// What was read, by its path from the folder. (Of ABIs that are built in, there is no such file.)
+    pub(in crate::policy) files: Vec<PathBuf>,
     pub(in crate::policy) clock: Clock,
 }
 

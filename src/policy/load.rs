@@ -59,7 +59,10 @@ impl Policy {
     ) -> Result<Self, PolicyError> {
         let policy = read::policy(sources, world, beside)?;
         let text = archive(sources, world, &policy.abis, &policy.lists);
-        Ok(Self { hash: keccak256(text.as_bytes()), text, ..policy.policy })
+        let named =
+            sources.iter().map(|source| &source.name).chain(policy.abis.keys()).chain(policy.lists.keys());
+        let files = named.map(PathBuf::from).collect();
+        Ok(Self { hash: keccak256(text.as_bytes()), text, files, ..policy.policy })
     }
 }
 

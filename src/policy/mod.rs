@@ -7,6 +7,7 @@
 //! **Invariant:** a decision reads no file, asks no node and looks at no state but its rates.
 
 mod abi;
+mod active;
 mod amount;
 mod argument;
 mod budget;
@@ -40,6 +41,7 @@ mod world;
 mod wrapper;
 mod written;
 
+pub use active::{ActivePolicy, Stamp};
 pub use budget::{Charge, Limit};
 pub use decide::Policy;
 pub use denied::{DenialCause, Denied};

@@ -30,6 +30,7 @@ mod ledger;
 mod nonces;
 mod policy;
 mod presigned;
+mod reload;
 mod replicas;
 mod tls;
 mod token;

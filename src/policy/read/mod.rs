@@ -94,6 +94,7 @@ pub(in crate::policy) fn policy(
         wrappers: Wrappers::known(),
         hash: B256::ZERO,
         text: String::new(),
+        files: Vec::new(),
         clock: Clock::system(),
     };
     Ok(Read { policy, abis, lists })
@@ -149,6 +150,7 @@ impl Default for Policy {
             wrappers: Wrappers::known(),
             hash: B256::ZERO,
             text: String::new(),
+            files: Vec::new(),
             clock: Clock::system(),
         }
     }
