@@ -86,7 +86,8 @@ CREATE TABLE head (
 CREATE TABLE policy (
     hash     BYTEA PRIMARY KEY CHECK (length(hash) = 32),
     text     TEXT NOT NULL,
-    first_at BIGINT NOT NULL
+    first_at BIGINT NOT NULL,
+    serial   BIGINT -- of the manifest that officers signed, where they must
 );
 
 -- What all writers agree on; one row.

@@ -77,7 +77,8 @@ CREATE TABLE head (
 CREATE TABLE policy (
     hash     BLOB PRIMARY KEY CHECK (length(hash) = 32),
     text     TEXT NOT NULL,
-    first_at INTEGER NOT NULL
+    first_at INTEGER NOT NULL,
+    serial   INTEGER -- of the manifest that officers signed, where they must
 ) STRICT, WITHOUT ROWID;
 
 -- What all writers agree on; one row.

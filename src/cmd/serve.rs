@@ -58,7 +58,8 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     let directory = Arc::new(Directory::new(&config));
     let gateway_tls = Tls::load(&config.gateway, Arc::clone(&directory), Entrance::Clients)?;
     let admin_tls = Tls::load(&config.gateway, directory, Entrance::Everyone)?;
-    let policy = Arc::new(ActivePolicy::load(&config.policies, World::new(&config))?);
+    let policy =
+        Arc::new(ActivePolicy::load(&config.policies, World::new(&config), config.officers.clone())?);
 
     let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
         "the ledger cannot be opened",

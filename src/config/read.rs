@@ -20,9 +20,10 @@ use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
     Account, Admin, AutoBump, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Limits,
-    OWN_NAME, Operator, OperatorRole, Signer, Token, units,
+    OWN_NAME, Officers, Operator, OperatorRole, Signer, Token, units,
 };
 use crate::secret::{self, SecretUrl};
+use crate::transaction::address;
 
 impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
@@ -99,6 +100,7 @@ impl Reader<'_> {
             admin: written.admin.map(|a| self.admin(&a)).transpose()?,
             chain: self.chain(&written.chain)?,
             policies: self.path(&written.policy.directory),
+            officers: self.officers(&written.policy)?,
             ledger: self.ledger(&written.ledger, keys_kept)?,
             audit,
             signer,
@@ -108,6 +110,22 @@ impl Reader<'_> {
             tokens,
             accounts,
         })
+    }
+
+    fn officers(&self, written: &written::Policy) -> Read<Officers> {
+        let signer = |text: &Spanned<String>| {
+            address(text.get_ref())
+                .map_err(|e| self.at(&text.span(), format_args!("`{}` {e}", text.get_ref())))
+        };
+        let signers = written.signers.iter().map(signer).collect::<Read<Vec<_>>>()?;
+        self.unique("[policy] signers", signers.iter())?;
+        let required = written.required_signatures.unwrap_or_default();
+        if required > signers.len() || (required == 0 && !signers.is_empty()) {
+            return Err(self.wrong(
+                "[policy] required_signatures is how many of `signers` must have signed the policy: from 1 to as many as there are",
+            ));
+        }
+        Ok(Officers { signers, required })
     }
 
     fn gateway(&self, written: &written::Gateway) -> Read<Gateway> {

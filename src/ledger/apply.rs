@@ -72,7 +72,13 @@ pub(in crate::ledger) async fn apply(
             group.answer(reply, Ok(()));
         }
         Command::Policy { hash, text, policy, reply } => {
-            store::archive_policy(group.db, hash, &text, group.now).await?;
+            if let Some(serial) = policy.serial()
+                && store::has_later_policy(group.db, hash, serial).await?
+            {
+                group.answer(reply, Err(LedgerError::OldPolicy { serial }));
+                return Ok(());
+            }
+            store::archive_policy(group.db, (hash, &text, policy.serial()), group.now).await?;
             if charges::activate(group, &policy).await? {
                 // It was counted by budgets that are no more, and would be recorded past those that are.
                 for id in store::unrecorded(group.db).await? {

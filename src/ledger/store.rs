@@ -228,11 +228,22 @@ pub(in crate::ledger) async fn probe(db: &mut Db, at: Timestamp) -> Sql<()> {
     .map(drop)
 }
 
-pub(in crate::ledger) async fn archive_policy(db: &mut Db, hash: B256, text: &str, at: Timestamp) -> Sql<()> {
-    query("INSERT INTO policy (hash, text, first_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING")
+/// Whether another policy has this serial, or a higher one.
+pub(in crate::ledger) async fn has_later_policy(db: &mut Db, hash: B256, serial: u64) -> Sql<bool> {
+    let row = query("SELECT hash FROM policy WHERE serial >= $1 AND hash <> $2 LIMIT 1");
+    Ok(row.bind(signed(serial)).bind(hash.as_slice()).fetch_optional(&mut *db).await?.is_some())
+}
+
+pub(in crate::ledger) async fn archive_policy(
+    db: &mut Db,
+    (hash, text, serial): (B256, &str, Option<u64>),
+    at: Timestamp,
+) -> Sql<()> {
+    query("INSERT INTO policy (hash, text, first_at, serial) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING")
         .bind(hash.as_slice())
         .bind(text)
         .bind(millis(at))
+        .bind(serial.map(signed))
         .execute(&mut *db)
         .await
         .map(drop)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::config::Officers;
 use crate::policy::{Policy, PolicyError, World};
 
 /// What requests are judged by. It is replaced as a whole; who holds the one before keeps it to the end of its request,
@@ -15,6 +16,7 @@ pub struct ActivePolicy {
     now: ArcSwap<Policy>,
     directory: PathBuf,
     world: World,
+    officers: Officers,
 }
 
 /// The files of a policy at one look: when each was changed last, and which file it is. Equal where nothing happened.
@@ -23,9 +25,9 @@ pub struct Stamp(Vec<(PathBuf, Option<[i128; 4]>)>);
 
 impl ActivePolicy {
     /// Reads the folder.
-    pub fn load(directory: &Path, world: World) -> Result<Self, PolicyError> {
-        let policy = Policy::load(directory, &world)?;
-        Ok(Self { now: ArcSwap::from_pointee(policy), directory: directory.to_owned(), world })
+    pub fn load(directory: &Path, world: World, officers: Officers) -> Result<Self, PolicyError> {
+        let policy = Policy::load_signed(directory, &world, &officers)?;
+        Ok(Self { now: ArcSwap::from_pointee(policy), directory: directory.to_owned(), world, officers })
     }
 
     pub fn now(&self) -> Arc<Policy> {
@@ -34,7 +36,7 @@ impl ActivePolicy {
 
     /// Reads the folder again; nothing where it says what is in force. A mistake in any file is one of the whole.
     pub fn read_again(&self) -> Result<Option<Arc<Policy>>, PolicyError> {
-        let policy = Policy::load(&self.directory, &self.world)?;
+        let policy = Policy::load_signed(&self.directory, &self.world, &self.officers)?;
         Ok((policy.hash() != self.now().hash()).then(|| Arc::new(policy)))
     }
 
@@ -73,7 +75,7 @@ mod tests {
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         write("contracts.toml", CONTRACTS);
         write("pay.toml", PAY);
-        let active = ActivePolicy::load(folder.path(), world()).unwrap();
+        let active = ActivePolicy::load(folder.path(), world(), Officers::default()).unwrap();
         let (first, stamp) = (active.now().hash(), active.stamp());
         assert_eq!(active.stamp(), stamp);
         assert!(active.read_again().unwrap().is_none(), "nothing changed");
@@ -101,7 +103,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("abis")).unwrap();
         write("abis/Token.json", "[]");
         write("contracts.toml", &CONTRACTS.replace("\"erc20\"", "\"abis/Token.json\""));
-        let active = ActivePolicy::load(folder.path(), world()).unwrap();
+        let active = ActivePolicy::load(folder.path(), world(), Officers::default()).unwrap();
         let before = active.stamp();
         write("abis/Other.json", "[]");
         assert_eq!(active.stamp(), before);

@@ -36,6 +36,8 @@ pub struct Policy {
     pub(in crate::policy) text: String,
     /// What was read, by its path from the folder. (Of ABIs that are built in, there is no such file.)
     pub(in crate::policy) files: Vec<PathBuf>,
+    /// The serial of the manifest that officers signed.
+    pub(in crate::policy) serial: Option<u64>,
     pub(in crate::policy) clock: Clock,
 }
 
@@ -88,6 +90,11 @@ impl Policy {
     /// Names this policy: the hash of [`Policy::text`].
     pub const fn hash(&self) -> B256 {
         self.hash
+    }
+
+    /// The serial that officers signed, where their signatures are asked for. It only grows.
+    pub const fn serial(&self) -> Option<u64> {
+        self.serial
     }
 
     /// Everything that was read, in one text: the accounts, every file and every ABI by name.

@@ -23,5 +23,5 @@ pub use message::{Message, MessageError, Text};
 pub use presigned::{Presigned, PresignedError, SignedTransaction};
 pub use quantity::{MalformedValue, address, data, quantity};
 pub use request::{Request, RequestError};
-pub use signature::{NotOurs, Signature, address_of_point, recover};
+pub use signature::{NotOurs, Signature, address_of_point, recover, signer_of};
 pub use typed_data::{Domain, Member, MemberType, StructType, Structured, TypedData, TypedDataError};

@@ -5,8 +5,9 @@ use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, Bytes};
 use serde_json::Value;
 
-use crate::transaction::signature::signer_of;
-use crate::transaction::{FillError, Filled, Kind, MalformedValue, Sealed, Sendable, Signature, Slot, data};
+use crate::transaction::{
+    FillError, Filled, Kind, MalformedValue, Sealed, Sendable, Signature, Slot, data, signer_of,
+};
 
 /// The kind of a transaction that came signed.
 #[derive(Clone, Copy, Debug)]

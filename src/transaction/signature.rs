@@ -63,7 +63,7 @@ impl Signature {
 }
 
 /// Who signed this; nobody where `s` is in the upper half (EIP-2).
-pub(super) fn signer_of(digest: B256, raw: &[u8; 64], odd: bool) -> Option<Address> {
+pub fn signer_of(digest: B256, raw: &[u8; 64], odd: bool) -> Option<Address> {
     let mut normal = ecdsa::Signature::from_compact(raw).ok()?;
     normal.normalize_s();
     if normal.serialize_compact() != *raw {

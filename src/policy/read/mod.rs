@@ -95,6 +95,7 @@ pub(in crate::policy) fn policy(
         hash: B256::ZERO,
         text: String::new(),
         files: Vec::new(),
+        serial: None,
         clock: Clock::system(),
     };
     Ok(Read { policy, abis, lists })
@@ -151,6 +152,7 @@ impl Default for Policy {
             hash: B256::ZERO,
             text: String::new(),
             files: Vec::new(),
+            serial: None,
             clock: Clock::system(),
         }
     }
