@@ -31,6 +31,7 @@ pub(in crate::ledger) struct NewRow<'a> {
 pub(in crate::ledger) struct Stored {
     pub id: i64,
     pub request: String,
+    pub chain: Option<u64>,
     pub account: Address,
     pub nonce: Option<u64>,
     pub returned: bool,
@@ -254,12 +255,15 @@ pub(in crate::ledger) fn state_in(row: &DbRow) -> Sql<State> {
 }
 
 fn stored_row(row: &DbRow) -> Sql<Stored> {
-    let nonce: Option<i64> = row.try_get("nonce")?;
+    let number = |name| -> Sql<Option<u64>> {
+        row.try_get::<Option<i64>, _>(name)?.map(u64::try_from).transpose().map_err(malformed)
+    };
     Ok(Stored {
         id: row.try_get("id")?,
         request: row.try_get("request")?,
+        chain: number("chain")?,
         account: address(row)?,
-        nonce: nonce.map(u64::try_from).transpose().map_err(malformed)?,
+        nonce: number("nonce")?,
         returned: is_set(row, "returned")?,
         state: state_in(row)?,
         raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),

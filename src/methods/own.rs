@@ -113,7 +113,8 @@ impl App {
 
     async fn open_at(&self, account: Address, nonce: u64) -> Result<Vec<OpenTransaction>, Refusal> {
         let open = self.ledger.open_transactions().await?;
-        Ok(open.into_iter().filter(|one| (one.account, one.nonce) == (account, nonce)).collect())
+        let place = (self.chain_id, account, nonce);
+        Ok(open.into_iter().filter(|one| (one.chain, one.account, one.nonce) == place).collect())
     }
 
     /// A transfer of nothing, as this chain writes it, and what it would pay now.
@@ -161,7 +162,7 @@ impl App {
                         return Ok(Sent { hash, fees, outcome });
                     }
                     Err(Stop::Outbid(least)) => floor = Some(least),
-                    Err(Stop::PolicyChanged) => {}
+                    Err(Stop::PolicyChanged | Stop::Confirmed) => {}
                     Err(Stop::Refused(refusal)) => return Err(refusal),
                 }
             }

@@ -89,6 +89,8 @@ impl Service {
                 node(id, transaction_count::transaction_count(app, caller, params).await?)
             }
             Method::Forward(name) => node(id, forward::forward(app, name, params).await?),
+            Method::NewFilter(name) => node(id, forward::new_filter(app, caller, name, params).await?),
+            Method::Filter(name) => node(id, forward::filter(app, caller, name, params).await?),
         })
     }
 
@@ -176,7 +178,10 @@ fn result<T: Serialize + ?Sized>(id: &Id<'_>, value: &T) -> MethodResponse {
 
 fn node(id: &Id<'_>, answer: Answer) -> MethodResponse {
     match answer {
-        Answer::Result(value) => result(id, &*value),
+        Answer::Result(value) => match serde_json::from_slice::<&RawValue>(value.bytes()) {
+            Ok(value) => result(id, value),
+            Err(_) => failed(id.clone(), &Refusal::internal().to_error(None)),
+        },
         Answer::Error(error) => {
             failed(id.clone(), &ErrorObjectOwned::owned(error.code, error.message, error.data))
         }

@@ -16,6 +16,8 @@ pub enum Method {
     // Asked of the node.
     TransactionCount,
     Forward(&'static str),
+    NewFilter(&'static str),
+    Filter(&'static str),
 }
 
 /// Methods that the node answers as they are: the standard reads.
@@ -36,8 +38,6 @@ const READS: &[&str] = &[
     "eth_getBlockTransactionCountByHash",
     "eth_getBlockTransactionCountByNumber",
     "eth_getCode",
-    "eth_getFilterChanges",
-    "eth_getFilterLogs",
     "eth_getLogs",
     "eth_getProof",
     "eth_getStorageAt",
@@ -50,17 +50,19 @@ const READS: &[&str] = &[
     "eth_getUncleCountByBlockHash",
     "eth_getUncleCountByBlockNumber",
     "eth_maxPriorityFeePerGas",
-    "eth_newBlockFilter",
-    "eth_newFilter",
-    "eth_newPendingTransactionFilter",
     "eth_protocolVersion",
     "eth_simulateV1",
     "eth_syncing",
-    "eth_uninstallFilter",
     "net_listening",
     "net_peerCount",
     "web3_sha3",
 ];
+
+/// Methods that make a filter.
+const NEW_FILTERS: &[&str] = &["eth_newBlockFilter", "eth_newFilter", "eth_newPendingTransactionFilter"];
+
+/// Methods that ask a filter.
+const FILTERS: &[&str] = &["eth_getFilterChanges", "eth_getFilterLogs", "eth_uninstallFilter"];
 
 impl Method {
     /// Exact match on the decoded name.
@@ -75,7 +77,12 @@ impl Method {
             "eth_signTransaction" => Self::SignTransaction,
             "personal_sign" => Self::PersonalSign,
             "eth_getTransactionCount" => Self::TransactionCount,
-            read => Self::Forward(READS.iter().find(|known| **known == read)?),
+            other => {
+                let listed = |in_list: &'static [&str]| in_list.iter().find(|known| **known == other);
+                None.or_else(|| listed(READS).map(|name| Self::Forward(name)))
+                    .or_else(|| listed(NEW_FILTERS).map(|name| Self::NewFilter(name)))
+                    .or_else(|| listed(FILTERS).map(|name| Self::Filter(name)))?
+            }
         })
     }
 
@@ -92,7 +99,7 @@ impl Method {
             Self::SignTransaction => "eth_signTransaction",
             Self::PersonalSign => "personal_sign",
             Self::TransactionCount => "eth_getTransactionCount",
-            Self::Forward(name) => name,
+            Self::Forward(name) | Self::NewFilter(name) | Self::Filter(name) => name,
         }
     }
 

@@ -27,11 +27,18 @@ use crate::rpc::envelope::Bounds;
 use crate::rpc::rejection::{Rejection, plain};
 use crate::rpc::share::{Place, Share};
 
-/// JSON-RPC over HTTP in front of a service. Cheap to clone.
+/// JSON-RPC over HTTP in front of a service for each chain. Cheap to clone.
 pub struct Rpc<S>(Arc<Inner<S>>);
 
-struct Inner<S> {
+/// What answers for one chain, and the names by which its path is known.
+struct Route<S> {
+    names: Vec<String>,
     calls: Calls<S>,
+}
+
+struct Inner<S> {
+    /// The first is at `/`.
+    routes: Vec<Route<S>>,
     /// Without the port 443.
     hosts: Vec<String>,
     max_body: usize,
@@ -62,18 +69,22 @@ impl<S> Rpc<S>
 where
     S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync + 'static,
 {
-    /// `hosts`: the names that are ours, with port where it is not 443. `is_ordered`: whether calls of a method
-    /// keep their order within a batch.
-    pub fn new(service: S, limits: &Limits, hosts: Vec<String>, is_ordered: fn(&str) -> bool) -> Self {
+    /// `chains`: what answers for each, at `/` followed by one of these names; the first also at `/` alone. `hosts`: the
+    /// names that are ours, with port where it is not 443. `is_ordered`: whether calls of a method keep their order
+    /// within a batch.
+    pub fn new(
+        chains: Vec<(Vec<String>, S)>,
+        limits: &Limits,
+        hosts: Vec<String>,
+        is_ordered: fn(&str) -> bool,
+    ) -> Self {
         let bounds = Bounds { max_batch: limits.max_batch, max_depth: limits.max_depth };
+        let route = |(names, service)| {
+            let (max_batch_answer, begin_within) = (MAX_BATCH_ANSWER, BEGIN_WITHIN);
+            Route { names, calls: Calls { service, bounds, is_ordered, max_batch_answer, begin_within } }
+        };
         Self(Arc::new(Inner {
-            calls: Calls {
-                service,
-                bounds,
-                is_ordered,
-                max_batch_answer: MAX_BATCH_ANSWER,
-                begin_within: BEGIN_WITHIN,
-            },
+            routes: chains.into_iter().map(route).collect(),
             hosts: hosts.into_iter().map(|host| without_port(&host).to_owned()).collect(),
             max_body: limits.max_body,
             body_timeout: limits.body_timeout,
@@ -117,9 +128,9 @@ where
         B: HttpBody<Data = Bytes> + Send,
     {
         let (head, body) = request.into_parts();
-        let key = self.rules(client, &head).and_then(|()| key(&head.headers));
-        let key = match key {
-            Ok(key) => key,
+        let found = self.rules(client, &head).and_then(|calls| Ok((calls, key(&head.headers)?)));
+        let (calls, key) = match found {
+            Ok(found) => found,
             Err(rejection) => {
                 let asks_first = head.headers.contains_key(header::EXPECT);
                 if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
@@ -140,11 +151,11 @@ where
             Ok(Err(rejection)) => return rejection.response(client, head.version),
             Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
         };
-        answer(self.calls.answer(client, key.as_ref(), &body).await, place)
+        answer(calls.answer(client, key.as_ref(), &body).await, place)
     }
 
-    /// The rules, in the order in which they are asked.
-    fn rules(&self, client: &Client, head: &Parts) -> Result<(), Rejection> {
+    /// The rules, in the order in which they are asked; and whose calls they are.
+    fn rules(&self, client: &Client, head: &Parts) -> Result<&Calls<S>, Rejection> {
         // Where a body ends must not be open to opinion: hyper drops a Content-Length beside Transfer-Encoding
         // before we see it, and what one side takes for a body is the next request to the other.
         if head.headers.contains_key(header::TRANSFER_ENCODING) {
@@ -157,9 +168,7 @@ where
         if head.method != Method::POST {
             return Err(Rejection::Method);
         }
-        if head.uri.path_and_query().is_none_or(|path| path != "/") {
-            return Err(Rejection::Path);
-        }
+        let calls = self.at(head).ok_or(Rejection::Path)?;
         // Only browsers send Origin, and they attach the user's certificate for any page that asks.
         if !head.headers.get_all(header::ORIGIN).iter().all(|origin| is_welcome(client, origin)) {
             return Err(Rejection::Origin);
@@ -177,7 +186,18 @@ where
         if declared_length(&head.headers).is_some_and(|length| length > self.max_body) {
             return Err(Rejection::TooLarge);
         }
-        Ok(())
+        Ok(calls)
+    }
+
+    /// The chain that the path names, letter by letter and without a query.
+    fn at(&self, head: &Parts) -> Option<&Calls<S>> {
+        let name = head.uri.path_and_query()?.as_str().strip_prefix('/')?;
+        let route = if name.is_empty() {
+            self.routes.first()
+        } else {
+            self.routes.iter().find(|route| route.names.iter().any(|known| known == name))
+        };
+        route.map(|route| &route.calls)
     }
 
     /// One name and no other, and it is ours. HTTP/2 may say it as `:authority`, as `Host`, or as both alike.
@@ -414,7 +434,8 @@ mod tests {
 
     fn rpc(limits: &Limits) -> Rpc<Answering> {
         let hosts = vec!["gateway.example:8545".to_owned(), "gateway.example:443".to_owned()];
-        Rpc::new(Answering::default(), limits, hosts, |_| false)
+        let chains = ["mainnet", "10"].map(|name| (vec![name.to_owned()], Answering::default()));
+        Rpc::new(chains.into(), limits, hosts, |_| false)
     }
 
     /// A request that is answered, to be spoilt in one place.
@@ -614,7 +635,12 @@ mod tests {
             assert_eq!(response.status(), 405, "{method}");
             assert_eq!(response.headers()["allow"], "POST");
         }
-        for path in ["/x", "//", "/?a=b", "/?", "/1", "/%2f"] {
+        for path in ["/mainnet", "/10"] {
+            assert_eq!(status(good().uri(path), &[]).await, 200, "{path}");
+        }
+        for path in
+            ["/x", "//", "/?a=b", "/?", "/1", "/%2f", "/Mainnet", "/mainnet/", "/mainnet?", "/010", "//10"]
+        {
             assert_eq!(status(good().uri(path), &[]).await, 404, "{path}");
         }
     }
@@ -794,7 +820,7 @@ mod tests {
         let rpc = rpc(&limits);
         let wait = || good().body(Full::from(CALL.replace("echo", "wait"))).unwrap();
         let call = || good().body(Full::from(CALL)).unwrap();
-        let service = rpc.0.calls.service.clone();
+        let service = rpc.0.routes[0].calls.service.clone();
         let spawn = |name: &'static str| {
             let rpc = rpc.clone();
             tokio::spawn(async move { ask(&rpc, client(name, &[]), wait()).await })

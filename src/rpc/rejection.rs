@@ -60,7 +60,11 @@ impl Rejection {
             Self::Method => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method", "JSON-RPC calls are sent with POST.\n")
             }
-            Self::Path => (StatusCode::NOT_FOUND, "path", "JSON-RPC is at `/`, without a query.\n"),
+            Self::Path => (
+                StatusCode::NOT_FOUND,
+                "path",
+                "There is no chain at this path: JSON-RPC is at `/`, and at `/NAME` or `/ID` of each [[chain]].\n",
+            ),
             Self::Origin => (
                 StatusCode::FORBIDDEN,
                 "origin",

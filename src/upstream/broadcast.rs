@@ -1,43 +1,73 @@
 //! Handing a recorded transaction to the network, and telling what became of it.
 
-use alloy_primitives::B256;
-use serde::Deserialize;
+use std::sync::Arc;
+
+use alloy_primitives::{B256, Bytes};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::ledger::{Outcome, Recorded, RefusalClass};
 use crate::transaction::Tx;
 use crate::upstream::classify::{Verdict, classify, shortened};
-use crate::upstream::{Answer, Upstream, UpstreamError};
+use crate::upstream::node::Node;
+use crate::upstream::{Answer, Upstream};
 
 impl Upstream {
-    /// Sends the recorded bytes. Whatever is not a definite refusal counts as sent.
+    /// Sends the recorded bytes to every node that transactions are sent to. Whatever is not a definite refusal, by all
+    /// of them, counts as sent.
     pub async fn broadcast(&self, recorded: &Recorded<Tx>) -> Outcome {
-        if let Err(error) = self.pinned().await {
-            return Outcome::Unknown { text: error.to_string() };
-        }
-        let answer = self.ask("eth_sendRawTransaction", Some(json!([recorded.raw()]))).await;
-        let outcome = match answer {
-            Ok(Answer::Result(result)) => match serde_json::from_str::<B256>(result.get()) {
-                Ok(hash) if hash == recorded.hash() => Outcome::Accepted,
-                answer => {
-                    let theirs = answer.map_or_else(|_| "no hash".to_owned(), |hash| hash.to_string());
-                    tracing::error!(ours = %recorded.hash(), theirs, "the node lies: it was sent one transaction and names another");
-                    metrics::counter!("chancery_node_lies_total").increment(1);
-                    Outcome::Unknown { text: "the node answered with another hash".to_owned() }
-                }
-            },
-            Ok(Answer::Error(error)) => self.judge(&error.message, recorded.hash()).await,
-            Err(error) => Outcome::Unknown { text: error.to_string() },
+        let nodes: Vec<_> = self.0.nodes.broadcast().cloned().collect();
+        let outcome = match &nodes[..] {
+            [only] => self.hand(only, recorded.raw(), recorded.hash()).await,
+            _ => self.hand_to_all(nodes, recorded).await,
         };
         metrics::counter!("chancery_broadcasts_total", "outcome" => label(&outcome)).increment(1);
         outcome
     }
 
+    /// The first that takes it decides; the others are still handed it.
+    async fn hand_to_all(&self, nodes: Vec<Arc<Node>>, recorded: &Recorded<Tx>) -> Outcome {
+        let mut hands = JoinSet::new();
+        for node in nodes {
+            let (upstream, raw, hash) = (self.clone(), recorded.raw().clone(), recorded.hash());
+            hands.spawn(async move { upstream.hand(&node, &raw, hash).await });
+        }
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = hands.join_next().await {
+            match outcome {
+                Ok(Outcome::Accepted) => {
+                    // Each ends by its own deadline.
+                    hands.detach_all();
+                    return Outcome::Accepted;
+                }
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => outcomes.push(Outcome::Unknown { text: error.to_string() }),
+            }
+        }
+        together(outcomes)
+    }
+
+    async fn hand(&self, node: &Node, raw: &Bytes, hash: B256) -> Outcome {
+        match node.ask("eth_sendRawTransaction", Some(json!([raw]))).await {
+            Ok(Answer::Result(result)) => match serde_json::from_slice::<B256>(result.bytes()) {
+                Ok(found) if found == hash => Outcome::Accepted,
+                answer => {
+                    let theirs = answer.map_or_else(|_| "no hash".to_owned(), |hash| hash.to_string());
+                    tracing::error!(node = node.name, ours = %hash, theirs, "the node lies: it was sent one transaction and names another");
+                    metrics::counter!("chancery_node_lies_total").increment(1);
+                    Outcome::Unknown { text: "the node answered with another hash".to_owned() }
+                }
+            },
+            Ok(Answer::Error(error)) => self.judge(&error.message, hash).await,
+            Err(error) => Outcome::Unknown { text: error.to_string() },
+        }
+    }
+
     async fn judge(&self, text: &str, hash: B256) -> Outcome {
         match classify(text) {
             Verdict::Known => Outcome::Known,
-            // Our own transaction, mined or pooled meanwhile, is in its own way. Where the node does not tell
-            // whether it is that, nothing is definite.
+            // Our own transaction, mined or pooled meanwhile, is in its own way. Where a node does not tell whether it
+            // is that, nothing is definite.
             Verdict::Refused(
                 class @ (RefusalClass::NonceTooLow | RefusalClass::ReplacementUnderpriced),
                 text,
@@ -55,21 +85,21 @@ impl Upstream {
             Verdict::Unknown => Outcome::Unknown { text: shortened(text) },
         }
     }
-
-    /// Whether the node has a transaction of this hash, in its pool or in a block.
-    pub(super) async fn knows(&self, hash: B256) -> Result<bool, UpstreamError> {
-        let answer = self.ask("eth_getTransactionByHash", Some(json!([hash]))).await?;
-        match answer.shape::<Option<Transaction>>()? {
-            Some(found) if found.hash != hash => Err(UpstreamError::garbage("another transaction")),
-            found => Ok(found.is_some()),
-        }
-    }
 }
 
-/// A transaction as the node has it, as far as we read it.
-#[derive(Deserialize)]
-struct Transaction {
-    hash: B256,
+/// What several nodes' words come to, none of which took it: known if one of them has it; a refusal if all of them
+/// refuse, by the first that did.
+fn together(outcomes: Vec<Outcome>) -> Outcome {
+    let rank = |outcome: &Outcome| match outcome {
+        Outcome::Accepted => 0,
+        Outcome::Known => 1,
+        Outcome::Unknown { .. } => 2,
+        // Of a nonce that is used up nothing follows for it: the least definite of refusals goes first.
+        Outcome::Refused { class: RefusalClass::NonceTooLow, .. } => 3,
+        Outcome::Refused { .. } => 4,
+    };
+    let none = || Outcome::Unknown { text: "no node was asked".to_owned() };
+    outcomes.into_iter().min_by_key(rank).unwrap_or_else(none)
 }
 
 const fn label(outcome: &Outcome) -> &'static str {
@@ -78,5 +108,28 @@ const fn label(outcome: &Outcome) -> &'static str {
         Outcome::Known => "known",
         Outcome::Refused { .. } => "refused",
         Outcome::Unknown { .. } => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_10_only_a_refusal_by_all_nodes_is_one() {
+        let refused = |class| Outcome::Refused { class, text: String::new() };
+        let funds = || refused(RefusalClass::InsufficientFunds);
+        let low = || refused(RefusalClass::NonceTooLow);
+        let unknown = || Outcome::Unknown { text: String::new() };
+        for (outcomes, expected) in [
+            (vec![funds(), funds()], funds()),
+            (vec![funds(), low()], low()),
+            (vec![funds(), unknown()], unknown()),
+            (vec![unknown(), Outcome::Known, funds()], Outcome::Known),
+            (vec![Outcome::Accepted, Outcome::Known], Outcome::Accepted),
+        ] {
+            assert_eq!(together(outcomes), expected);
+        }
+        assert!(matches!(together(Vec::new()), Outcome::Unknown { .. }));
     }
 }

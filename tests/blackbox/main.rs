@@ -14,6 +14,7 @@ mod admin;
 mod alerts;
 mod audit;
 mod budgets;
+mod chains;
 mod clock;
 mod connect;
 mod crashes;

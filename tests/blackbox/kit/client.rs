@@ -30,6 +30,7 @@ pub struct Client {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    path: String,
     next_id: AtomicU64,
 }
 
@@ -70,7 +71,13 @@ impl Client {
 
     fn with(address: SocketAddr, tls: ClientConfig, connector: HttpsConnector<HttpConnector>) -> Self {
         let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
-        Self { address, tls: Arc::new(tls), http, next_id: AtomicU64::new(1) }
+        Self { address, tls: Arc::new(tls), http, path: "/".to_owned(), next_id: AtomicU64::new(1) }
+    }
+
+    /// The same at the path of another chain.
+    pub fn at(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
     }
 
     pub const fn address(&self) -> SocketAddr {
@@ -124,7 +131,7 @@ impl Client {
 
     /// A request as `post` sends it, still to be spoilt.
     pub fn json_request(&self, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-        Request::post(format!("https://{}/", self.address))
+        Request::post(format!("https://{}{}", self.address, self.path))
             .header("content-type", "application/json")
             .body(Full::new(body.into()))
             .unwrap()
