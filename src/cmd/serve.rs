@@ -21,7 +21,7 @@ use crate::listener::{Connection, Entrance, Listener, Tls};
 use crate::methods::{self, App, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{Policy, World};
-use crate::rpc::Rpc;
+use crate::rpc::{Life, Rpc};
 use crate::signer::{Pins, Signer};
 use crate::upstream::{self, Upstream, UpstreamError};
 
@@ -127,7 +127,7 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
 
     let drain = config.gateway.drain;
     let on_gateway = gateway.run(
-        move |connection| rpc.connection(client_of(&connection.person)),
+        move |connection| rpc.connection(client_of(&connection.person), life_of(connection)),
         drain,
         stop.clone().cancelled_owned(),
     );
@@ -175,6 +175,14 @@ fn configuration(config: &Config) -> Note {
         hash: keccak256(&config.shown),
         text: config.shown.clone(),
     })
+}
+
+fn life_of(connection: &Connection) -> Life {
+    Life {
+        sockets: connection.upgraded.clone(),
+        closing: connection.closing.clone(),
+        cut: connection.cut.clone(),
+    }
 }
 
 /// The gateway's handshake lets clients in only; an operator that came in all the same has no account.

@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Limits;
@@ -55,6 +56,12 @@ pub struct Connection {
     pub remote: SocketAddr,
     /// The certificate's end; requests after it are refused on connections that are still open.
     pub not_after: Timestamp,
+    /// What the connection turns into: it is not over before they are.
+    pub upgraded: TaskTracker,
+    /// The listener ends: what was begun is finished, and nothing more is taken.
+    pub closing: CancellationToken,
+    /// The connection is over, or cut off.
+    pub cut: CancellationToken,
 }
 
 /// Why a listener cannot be opened.
@@ -112,6 +119,8 @@ impl Listener {
         let permits = Arc::new(Semaphore::new(self.limits.max_connections));
         let graceful = GracefulShutdown::new();
         let stop = CancellationToken::new();
+        let connections = TaskTracker::new();
+        let closing = CancellationToken::new();
         let shared = Arc::new(Shared {
             acceptor: TlsAcceptor::from(Arc::clone(&self.tls.config)),
             http: http(&self.limits),
@@ -120,6 +129,7 @@ impl Listener {
             limits: self.limits,
             clock: self.clock,
             visitors: self.visitors,
+            closing: closing.clone(),
             service_of,
         });
         let mut shutdown = pin!(shutdown);
@@ -143,7 +153,7 @@ impl Listener {
                 }
             };
             let (shared, watcher, stop) = (Arc::clone(&shared), graceful.watcher(), stop.clone());
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let open = metrics::gauge!("chancery_connections_open");
                 open.increment(1.0);
                 tokio::select! {
@@ -156,7 +166,10 @@ impl Listener {
             });
         }
         drop(self.socket);
-        if timeout(drain, graceful.shutdown()).await.is_err() {
+        closing.cancel();
+        connections.close();
+        let drained = async { tokio::join!(graceful.shutdown(), connections.wait()) };
+        if timeout(drain, drained).await.is_err() {
             tracing::warn!("requests that are still open after the drain time are cut off");
         }
         stop.cancel();
@@ -171,6 +184,7 @@ struct Shared<F> {
     limits: Limits,
     clock: Clock,
     visitors: Visitors,
+    closing: CancellationToken,
     service_of: F,
 }
 
@@ -212,16 +226,24 @@ impl<F> Shared<F> {
             return;
         };
         self.visitors.arrived(&person, &identity, remote);
-        let connection = Connection { person, identity, remote, not_after };
+        let (upgraded, cut) = (TaskTracker::new(), CancellationToken::new());
+        let _cut_when_over = cut.clone().drop_guard();
+        let closing = self.closing.clone();
+        let connection =
+            Connection { person, identity, remote, not_after, upgraded: upgraded.clone(), closing, cut };
         let valid_for = not_after.since(self.clock.now());
         let service = (self.service_of)(&connection);
-        let serving = watcher.watch(self.http.serve_connection(TokioIo::new(stream), service).into_owned());
-        tokio::select! {
-            result = serving => {
-                if let Err(error) = result {
-                    tracing::debug!(%remote, %error, "the connection ended with an error");
-                }
+        let connected = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let serving = watcher.watch(connected.into_owned());
+        let until_over = async {
+            if let Err(error) = serving.await {
+                tracing::debug!(%remote, %error, "the connection ended with an error");
             }
+            upgraded.close();
+            upgraded.wait().await;
+        };
+        tokio::select! {
+            () = until_over => {}
             () = tokio::time::sleep(valid_for) => {
                 tracing::info!(identity = %connection.identity, "a client certificate expired; its connection is cut");
             }

@@ -18,6 +18,9 @@ pub enum Method {
     Forward(&'static str),
     NewFilter(&'static str),
     Filter(&'static str),
+    // News of the node, for WebSockets.
+    Subscribe,
+    Unsubscribe,
 }
 
 /// Methods that the node answers as they are: the standard reads.
@@ -77,6 +80,8 @@ impl Method {
             "eth_signTransaction" => Self::SignTransaction,
             "personal_sign" => Self::PersonalSign,
             "eth_getTransactionCount" => Self::TransactionCount,
+            "eth_subscribe" => Self::Subscribe,
+            "eth_unsubscribe" => Self::Unsubscribe,
             other => {
                 let listed = |in_list: &'static [&str]| in_list.iter().find(|known| **known == other);
                 None.or_else(|| listed(READS).map(|name| Self::Forward(name)))
@@ -99,8 +104,15 @@ impl Method {
             Self::SignTransaction => "eth_signTransaction",
             Self::PersonalSign => "personal_sign",
             Self::TransactionCount => "eth_getTransactionCount",
+            Self::Subscribe => "eth_subscribe",
+            Self::Unsubscribe => "eth_unsubscribe",
             Self::Forward(name) | Self::NewFilter(name) | Self::Filter(name) => name,
         }
+    }
+
+    /// Whether the node answers it as it is, so that several go there together.
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::Forward(_))
     }
 
     /// Whether it asks a key for a signature.
@@ -129,7 +141,7 @@ mod tests {
             "eth_sendRawTransaction",
             "eth_sign",
             "eth_resend",
-            "eth_subscribe",
+            "eth_subscribeNewHeads",
             "wallet_sendTransaction",
             "personal_unlockAccount",
             "personal_sendTransaction",

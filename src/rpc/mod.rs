@@ -2,10 +2,13 @@
 
 mod calls;
 mod envelope;
+mod head;
 mod http;
 mod rejection;
 mod scan;
 mod share;
+mod socket;
 
 pub use envelope::{Body, BodyError, Bounds, Entry, EntryError, Envelope, Fault};
 pub use http::Rpc;
+pub use socket::Life;

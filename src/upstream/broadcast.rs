@@ -16,11 +16,13 @@ impl Upstream {
     /// Sends the recorded bytes to every node that transactions are sent to. Whatever is not a definite refusal, by all
     /// of them, counts as sent.
     pub async fn broadcast(&self, recorded: &Recorded<Tx>) -> Outcome {
+        self.0.flights.sent();
         let nodes: Vec<_> = self.0.nodes.broadcast().cloned().collect();
         let outcome = match &nodes[..] {
             [only] => self.hand(only, recorded.raw(), recorded.hash()).await,
             _ => self.hand_to_all(nodes, recorded).await,
         };
+        self.0.flights.sent();
         metrics::counter!("chancery_broadcasts_total", "outcome" => label(&outcome)).increment(1);
         outcome
     }

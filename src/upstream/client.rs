@@ -16,7 +16,7 @@ use crate::config::{Chain, Node};
 use crate::secret::SecretUrl;
 use crate::upstream::auth::{self, Credentials};
 use crate::upstream::pool::Pool;
-use crate::upstream::{Answer, UpstreamError};
+use crate::upstream::{Answer, UpstreamError, batch};
 
 /// Where our ids begin: as long as the longest of most clients, so that an answer's head can be written over in place
 /// (`answer.rs`), and exact in every JSON decoder.
@@ -64,6 +64,23 @@ impl Client {
         write(&mut body, id, call);
         let (status, body) = self.timed(body).await?;
         read(status, body.into(), id)
+    }
+
+    /// All of these in one body; `None` where the node does not take that, or its answer is not one to each of them.
+    pub(super) async fn batch(&self, calls: &[Call<'_>]) -> Result<Option<Vec<Answer>>, UpstreamError> {
+        let count = u64::try_from(calls.len()).unwrap_or(u64::MAX);
+        let first = self.next_id.fetch_add(count, Ordering::Relaxed);
+        let mut body = Vec::with_capacity(calls.iter().map(size).sum());
+        for (id, call) in (first..).zip(calls) {
+            body.push(if body.is_empty() { b'[' } else { b',' });
+            write(&mut body, id, *call);
+        }
+        body.push(b']');
+        match self.timed(body).await {
+            Ok((status, body)) if status.is_success() => Ok(batch::read(&body.into(), first, calls.len())),
+            Ok(_) | Err(UpstreamError::TooLarge(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn timed(&self, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), UpstreamError> {

@@ -4,11 +4,14 @@
 
 mod answer;
 mod auth;
+mod batch;
 mod broadcast;
 mod classify;
 mod client;
 mod error;
+mod feeds;
 mod filters;
+mod flights;
 mod follow;
 mod health;
 mod node;
@@ -16,6 +19,7 @@ mod nodes;
 mod opinion;
 mod pool;
 mod quote;
+mod wire;
 
 use std::sync::Arc;
 
@@ -28,11 +32,14 @@ use crate::config::Chain;
 
 pub use answer::{Answer, Json, NodeError};
 pub use error::UpstreamError;
+pub use feeds::{Feed, News};
 pub use follow::follow;
 pub use health::Health;
 
 use client::Call;
+use feeds::Feeds;
 use filters::Filters;
+use flights::Flights;
 use nodes::Nodes;
 
 /// One chain, as its nodes know it. Cheap to clone.
@@ -41,8 +48,10 @@ pub struct Upstream(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    nodes: Nodes,
+    nodes: Arc<Nodes>,
+    flights: Flights,
     filters: Filters,
+    feeds: Feeds,
     chain_id: u64,
     finality: u64,
     /// A node did not take a transaction because it misses one below.
@@ -52,8 +61,10 @@ struct Inner {
 impl Upstream {
     pub fn new(chain: &Chain, clock: &Clock) -> Result<Self, UpstreamError> {
         Ok(Self(Arc::new(Inner {
-            nodes: Nodes::new(chain, clock)?,
+            nodes: Arc::new(Nodes::new(chain, clock)?),
+            flights: Flights::default(),
             filters: Filters::default(),
+            feeds: Feeds::default(),
             chain_id: chain.id,
             finality: chain.finality,
             above_a_gap: Notify::new(),
@@ -69,7 +80,7 @@ impl Upstream {
         self.0.nodes.watch(stop).await;
     }
 
-    /// Asks a node and passes its answer on, a result or an error of its own.
+    /// Asks a node and passes its answer on, a result or an error of its own. Asked once for all who want the same.
     pub async fn forward(
         &self,
         method: &'static str,
@@ -77,7 +88,7 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let call = Call { method, params };
         let read = async |node: Arc<node::Node>| node.read(call).await.and_then(Answer::or_elsewhere);
-        Answer::told(self.0.nodes.first(read).await)
+        self.0.flights.share(call, async { Answer::told(self.0.nodes.first(read).await) }).await
     }
 }
 
@@ -86,6 +97,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use alloy_primitives::{Address, B256, address};
@@ -130,13 +142,22 @@ mod tests {
         pub url: String,
         script: Arc<Mutex<HashMap<String, Reply>>>,
         calls: Arc<Mutex<Vec<(String, Value)>>>,
+        /// Of each body, single call or batch.
+        heads: Arc<Mutex<Vec<String>>>,
+        no_batches: Arc<AtomicBool>,
     }
 
     impl Fake {
         pub(super) async fn start() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/v3/APIKEY", listener.local_addr().unwrap());
-            let fake = Self { url, script: Arc::default(), calls: Arc::default() };
+            let fake = Self {
+                url,
+                script: Arc::default(),
+                calls: Arc::default(),
+                heads: Arc::default(),
+                no_batches: Arc::default(),
+            };
             fake.on("eth_chainId", Reply::Result(json!("0x1")));
             let node = fake.clone();
             tokio::spawn(async move {
@@ -171,55 +192,97 @@ mod tests {
             chain_of(&[("node", &self.url)])
         }
 
+        pub(super) fn takes_batches(&self, takes: bool) {
+            self.no_batches.store(!takes, Ordering::SeqCst);
+        }
+
+        /// How many bodies came.
+        pub(super) fn bodies(&self) -> usize {
+            self.heads.lock().unwrap().len()
+        }
+
         async fn converse(&self, socket: TcpStream) {
             let mut socket = BufReader::new(socket);
-            while let Some(call) = read_call(&mut socket).await {
-                let (method, params) = (call["method"].as_str().unwrap().to_owned(), call["params"].clone());
-                let words = params.as_array().into_iter().flatten().filter_map(Value::as_str);
-                let whole = std::iter::once(method.as_str()).chain(words).collect::<Vec<_>>().join(" ");
-                self.calls.lock().unwrap().push((method.clone(), params));
-                let reply = {
-                    let script = self.script.lock().unwrap();
-                    script.get(&whole).or_else(|| script.get(&method)).cloned()
-                };
-                let id = &call["id"];
-                let answer = match reply {
-                    Some(Reply::Result(result)) => {
-                        ok(&json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string())
+            while let Some((head, body)) = read_body(&mut socket).await {
+                self.heads.lock().unwrap().push(head);
+                let answer = match &body {
+                    Value::Array(_) if self.no_batches.load(Ordering::SeqCst) => {
+                        let error = json!({ "code": -32600, "message": "one at a time" });
+                        ok(&json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string())
                     }
-                    Some(Reply::Error(code, message)) => {
-                        let error = json!({ "code": code, "message": message });
-                        ok(&json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string())
-                    }
-                    None => {
-                        let error = json!({ "code": -32601, "message": "no such method" });
-                        ok(&json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string())
-                    }
-                    Some(Reply::Raw(status, body)) => http(status, &body.replace("ID", &id.to_string())),
-                    Some(Reply::Close) => return,
-                    Some(Reply::Hang) => std::future::pending().await,
-                    Some(endless) => {
-                        let length = match endless {
-                            Reply::Drip => "content-length: 4000\r\n",
-                            Reply::Promise => "content-length: 99999\r\n",
-                            _ => "",
-                        };
-                        let head = format!("HTTP/1.1 200 OK\r\n{length}\r\n");
-                        socket.write_all(head.as_bytes()).await.unwrap();
-                        if matches!(endless, Reply::Promise) {
-                            std::future::pending::<()>().await;
-                        }
-                        while socket.write_all(b" ").await.is_ok() && socket.flush().await.is_ok() {
-                            if matches!(endless, Reply::Drip) {
-                                tokio::time::sleep(Duration::from_millis(20)).await;
+                    Value::Array(calls) => {
+                        let answers = calls.iter().map(|call| {
+                            let answer = self.answer_of(call);
+                            match self.reply_to(call) {
+                                Some(Reply::Close | Reply::Hang) => Value::Null,
+                                _ => answer.unwrap_or_default(),
                             }
+                        });
+                        let answers: Vec<Value> = answers.collect();
+                        if answers.contains(&Value::Null) {
+                            return;
                         }
-                        return;
+                        ok(&Value::Array(answers).to_string())
                     }
+                    call => match (self.answer_of(call), self.reply_to(call)) {
+                        (Some(answer), _) => ok(&answer.to_string()),
+                        (None, Some(Reply::Raw(status, body))) => {
+                            http(status, &body.replace("ID", &call["id"].to_string()))
+                        }
+                        (None, Some(Reply::Close)) => return,
+                        (None, Some(Reply::Hang) | None) => std::future::pending().await,
+                        (None, Some(endless)) => {
+                            flood(&mut socket, &endless).await;
+                            return;
+                        }
+                    },
                 };
                 if socket.write_all(answer.as_bytes()).await.is_err() {
                     return;
                 }
+            }
+        }
+
+        fn reply_to(&self, call: &Value) -> Option<Reply> {
+            let words = call["params"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let method = call["method"].as_str().unwrap();
+            let whole = std::iter::once(method).chain(words).collect::<Vec<_>>().join(" ");
+            let script = self.script.lock().unwrap();
+            script.get(&whole).or_else(|| script.get(method)).cloned()
+        }
+
+        /// The JSON-RPC answer, where that is what it is told to give.
+        fn answer_of(&self, call: &Value) -> Option<Value> {
+            let (method, params) = (call["method"].as_str().unwrap().to_owned(), call["params"].clone());
+            self.calls.lock().unwrap().push((method, params));
+            let id = &call["id"];
+            let error = |code: i32, message: &str| {
+                let error = json!({ "code": code, "message": message });
+                Some(json!({ "jsonrpc": "2.0", "id": id, "error": error }))
+            };
+            match self.reply_to(call) {
+                Some(Reply::Result(result)) => Some(json!({ "jsonrpc": "2.0", "id": id, "result": result })),
+                Some(Reply::Error(code, message)) => error(code, message),
+                None => error(-32601, "no such method"),
+                Some(_) => None,
+            }
+        }
+    }
+
+    async fn flood(socket: &mut BufReader<TcpStream>, endless: &Reply) {
+        let length = match endless {
+            Reply::Drip => "content-length: 4000\r\n",
+            Reply::Promise => "content-length: 99999\r\n",
+            _ => "",
+        };
+        let head = format!("HTTP/1.1 200 OK\r\n{length}\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        if matches!(endless, Reply::Promise) {
+            std::future::pending::<()>().await;
+        }
+        while socket.write_all(b" ").await.is_ok() && socket.flush().await.is_ok() {
+            if matches!(endless, Reply::Drip) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
     }
@@ -243,7 +306,7 @@ mod tests {
         }
     }
 
-    async fn read_call(socket: &mut BufReader<TcpStream>) -> Option<Value> {
+    async fn read_body(socket: &mut BufReader<TcpStream>) -> Option<(String, Value)> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(socket.read_u8().await.ok()?);
@@ -252,7 +315,7 @@ mod tests {
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         let mut body = vec![0; length.parse().unwrap()];
         socket.read_exact(&mut body).await.ok()?;
-        Some(serde_json::from_slice(&body).unwrap())
+        Some((head, serde_json::from_slice(&body).unwrap()))
     }
 
     fn ok(body: &str) -> String {
@@ -526,6 +589,42 @@ mod tests {
         }
         let chain = chain_of(&[("first", &first.url), ("second", &second.url)]);
         (first, second, Upstream::new(&chain, &still()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_node_is_shown_what_its_configuration_says() {
+        let fake = Fake::start().await;
+        fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        let mut chain = fake.chain();
+        let auth = &mut chain.nodes[0].auth;
+        auth.headers = vec![("x-api-key".to_owned(), "secret".to_owned().into())];
+        auth.jwt = Some("0b".repeat(32).into());
+        let upstream = Upstream::new(&chain, &still()).unwrap();
+        read(&upstream).await.unwrap();
+        let heads = fake.heads.lock().unwrap().clone();
+        assert_eq!(heads.len(), 2);
+        for head in heads {
+            assert!(head.contains("\r\nx-api-key: secret\r\n"), "{head}");
+            assert!(head.contains("\r\nauthorization: bearer eyj"), "{head}");
+            assert!(head.starts_with("post /v3/apikey http/1.1\r\nhost: 127.0.0.1:"), "{head}");
+        }
+        assert!(!format!("{upstream:?}").contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn what_several_ask_at_once_is_asked_once_and_after_a_send_anew() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        fake.on("eth_blockNumber", Reply::Hang);
+        futures_util::future::join_all((0..8).map(|_| read(&upstream))).await;
+        assert_eq!(fake.calls("eth_blockNumber").len(), 1);
+        let after = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            upstream.0.flights.sent();
+            read(&upstream).await
+        };
+        drop(tokio::join!(read(&upstream), read(&upstream), after));
+        assert_eq!(fake.calls("eth_blockNumber").len(), 3);
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config;
 use crate::upstream::client::{Call, Client};
+use crate::upstream::wire::Socket;
 use crate::upstream::{Answer, UpstreamError};
 
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(super) struct Node {
     pub name: String,
     pub reads: bool,
     client: Client,
+    socket: Socket,
     chain_id: u64,
     clock: Clock,
     /// Reads of clients, and what a signature needs, are bounded apart: nobody's reads keep others from signing.
@@ -25,6 +27,8 @@ pub(super) struct Node {
     /// When it last said that it is on the pinned chain, in milliseconds; 0 where it did not, or failed since.
     on_chain: AtomicU64,
     is_failing: AtomicBool,
+    /// In milliseconds.
+    no_batch_before: AtomicU64,
     /// Its newest block when it was last looked at.
     head: AtomicU64,
     /// What a small question takes, smoothed, in microseconds.
@@ -47,6 +51,9 @@ pub(super) struct Condition {
 
 /// How long a node's chain id is believed. A node does not change its chain, but the address behind a URL can.
 pub(super) const CHAIN_ID_HOLDS: Duration = Duration::from_secs(10);
+
+/// After a batch that was not answered as one.
+const NO_BATCH_FOR: Duration = Duration::from_secs(60);
 
 /// Calls to a node that are under way at once: each may need a connection of its own.
 const READS: usize = 256;
@@ -75,11 +82,13 @@ impl Node {
             name: node.name.clone(),
             reads: node.reads,
             client: Client::new(chain, node, clock.clone())?,
+            socket: Socket::new(chain, node, clock.clone())?,
             chain_id: chain.id,
             clock,
             places: Places { reads: Semaphore::new(READS), own: Semaphore::new(OWN) },
             on_chain: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
+            no_batch_before: AtomicU64::new(0),
             head: AtomicU64::new(0),
             latency: AtomicU64::new(0),
         })
@@ -90,6 +99,27 @@ impl Node {
         let _place = place(&self.places.reads).await?;
         self.pinned().await?;
         self.noticed(self.client.call(call).await)
+    }
+
+    /// Several reads in one body; `None` where it does not take that.
+    pub(super) async fn put_batch(&self, calls: &[Call<'_>]) -> Result<Option<Vec<Answer>>, UpstreamError> {
+        let _place = place(&self.places.reads).await?;
+        self.pinned().await?;
+        self.noticed(self.client.batch(calls).await)
+    }
+
+    pub(super) fn takes_batches(&self) -> bool {
+        self.clock.now().millis() >= self.no_batch_before.load(Ordering::Relaxed)
+    }
+
+    /// It answered one as it should not, and is asked one by one for a while.
+    pub(super) fn takes_no_batch(&self) {
+        let rest = u64::try_from(NO_BATCH_FOR.as_millis()).unwrap_or(u64::MAX);
+        self.no_batch_before.store(self.clock.now().millis().saturating_add(rest), Ordering::Relaxed);
+    }
+
+    pub(super) const fn socket(&self) -> &Socket {
+        &self.socket
     }
 
     /// A question of our own.

@@ -214,13 +214,13 @@ fn standings(conditions: &[Condition], max_lag: u64) -> Vec<Standing> {
 
 #[cfg(test)]
 mod tests {
+    use super::Standing::{Failing, Good, Lagging, Slow};
     use super::*;
 
     #[test]
     fn a_node_stands_by_comparison_with_the_others() {
         let node =
             |is_failing, head, millis| Condition { is_failing, head, latency: Duration::from_millis(millis) };
-        use Standing::{Failing, Good, Lagging, Slow};
         for (nodes, expected) in [
             (&[node(false, 0, 0), node(false, 0, 0)][..], &[Good, Good][..]),
             (&[node(false, 10, 5), node(false, 13, 1)], &[Good, Good]),

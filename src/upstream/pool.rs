@@ -211,7 +211,7 @@ fn broke_off() -> UpstreamError {
 }
 
 /// The innermost reason (connection refused, certificate unknown), which never names the URL.
-fn root_of(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn root_of(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
