@@ -202,7 +202,10 @@ impl<F> Shared<F> {
         // Without it every small answer would wait for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
         let handshake = self.acceptor.accept(stream).into_fallible();
-        let stream = match timeout(self.limits.handshake_timeout, handshake).await {
+        let handshake = timeout(self.limits.handshake_timeout, handshake);
+        // Who is not in yet when the listener ends does not come in.
+        let Some(shaken) = self.closing.run_until_cancelled(handshake).await else { return };
+        let stream = match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
                 self.refused(remote, tls::reason(&error), &error);

@@ -76,14 +76,18 @@ impl Service {
             Method::ChainId => Reply::result(id, &chain::chain_id(app)),
             Method::NetVersion => Reply::result(id, &chain::net_version(app)),
             Method::ClientVersion => Reply::result(id, &chain::client_version()),
+            // Boxed: a read would carry the room for all of them around.
             Method::SendTransaction => {
-                Reply::result(id, &send_transaction::send_transaction(app, caller, text).await?)
+                let sent = Box::pin(send_transaction::send_transaction(app, caller, text));
+                Reply::result(id, &sent.await?)
             }
             Method::SignTransaction => {
-                Reply::result(id, &sign_transaction::sign_transaction(app, caller, text).await?)
+                let signed = Box::pin(sign_transaction::sign_transaction(app, caller, text));
+                Reply::result(id, &signed.await?)
             }
             Method::PersonalSign => {
-                Reply::result(id, &personal_sign::personal_sign(app, caller, text).await?)
+                let signed = Box::pin(personal_sign::personal_sign(app, caller, text));
+                Reply::result(id, &signed.await?)
             }
             Method::TransactionCount => {
                 Reply::of_node(id, transaction_count::transaction_count(app, caller, params).await?)
@@ -93,7 +97,10 @@ impl Service {
                 Reply::of_node(id, forward::new_filter(app, caller, name, params).await?)
             }
             Method::Filter(name) => Reply::of_node(id, forward::filter(app, caller, name, params).await?),
-            Method::Subscribe => Reply::result(id, &subscribe::subscribe(app, outbox, params).await?),
+            Method::Subscribe => {
+                let subscribed = Box::pin(subscribe::subscribe(app, outbox, params));
+                Reply::result(id, &subscribed.await?)
+            }
             Method::Unsubscribe => Reply::result(id, &subscribe::unsubscribe(outbox, params)?),
         })
     }

@@ -18,6 +18,9 @@ const MAX_SUBSCRIPTIONS: usize = 64;
 /// News that wait for one WebSocket, beside what each of its feeds holds.
 const MAX_WAITING: usize = 256;
 
+/// The longest filter of logs, in bytes: it is kept for as long as it is subscribed to.
+const MAX_PARAMS: usize = 16 * 1024;
+
 /// What nodes have to tell.
 const KINDS: [&str; 4] = ["logs", "newHeads", "newPendingTransactions", "syncing"];
 
@@ -50,9 +53,13 @@ pub(super) async fn subscribe(
     params: Option<&RawValue>,
 ) -> Result<String, Refusal> {
     let outbox = outbox.ok_or_else(no_socket)?;
+    let params = params.filter(|params| params.get().len() <= MAX_PARAMS);
     let params = params.filter(|params| kind_of(params).is_some_and(|kind| KINDS.contains(&kind.as_str())));
     let Some(params) = params else {
-        let what = format!("eth_subscribe takes one of {}, and for logs a filter", KINDS.join(", "));
+        let what = format!(
+            "eth_subscribe takes one of {}, and for logs a filter of at most 16 KiB",
+            KINDS.join(", ")
+        );
         return Err(Refusal::new(Cause::InvalidParams, what));
     };
     if outbox.open().len() >= MAX_SUBSCRIPTIONS {

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jsonrpsee::core::middleware::{Batch, Notification, Request, RpcServiceT};
 use jsonrpsee::types::Id;
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -16,6 +17,7 @@ use crate::config::Client;
 use crate::identity::{Caller, IdempotencyKey, RequestId};
 use crate::methods::{Cause, Method, Outbox, Refusal, Reply, TooLate};
 use crate::rpc::envelope::{Body, Bounds, Entry, EntryError, Envelope};
+use crate::rpc::tally::Tally;
 
 /// Where calls go, and how they are told apart.
 pub struct Calls<S> {
@@ -27,6 +29,7 @@ pub struct Calls<S> {
     pub max_batch_answer: usize,
     /// A call of a batch that did not begin within this is refused: its client has stopped waiting for it.
     pub begin_within: Duration,
+    pub tally: Tally,
 }
 
 /// Who asks, and how.
@@ -121,13 +124,14 @@ where
 
     async fn lane(&self, asking: Asking<'_>, lane: Lane<'_>, budget: &Budget) -> Vec<Placed> {
         let calls = match lane {
-            Lane::Together(calls) if calls.len() > 1 => return self.together(asking, calls, budget).await,
-            Lane::Together(calls) | Lane::InOrder(calls) => calls,
+            Lane::Together(calls) => return self.together(asking, calls, budget).await,
+            Lane::InOrder(calls) => calls,
         };
         let mut placed = Vec::with_capacity(calls.len());
         for (place, envelope) in calls {
-            let key = asking.key.map(|key| key.at(place));
-            placed.push((place, self.entry(asking, key, Ok(envelope), budget).await));
+            let (key, id) = (asking.key.map(|key| key.at(place)), envelope.id.clone());
+            let answer = self.entry(asking, key, Ok(envelope), budget).await;
+            placed.push((place, answer.map(|answer| sound(asking.client, id.as_ref(), answer))));
         }
         placed
     }
@@ -138,6 +142,9 @@ where
         calls: Vec<(usize, Envelope<'_>)>,
         budget: &Budget,
     ) -> Vec<Placed> {
+        if calls.is_empty() {
+            return Vec::new();
+        }
         let started = Instant::now();
         let (mut batch, mut asked) = (Batch::with_capacity(calls.len()), Vec::with_capacity(calls.len()));
         for (place, envelope) in calls {
@@ -150,12 +157,14 @@ where
             batch.push(call);
             asked.push((place, id, caller, name));
         }
-        let span = tracing::info_span!("reads", client = asking.client.name, count = asked.len());
+        let span = tracing::debug_span!("reads", client = asking.client.name, count = asked.len());
         let replies = self.service.batch(batch).instrument(span).await;
         let placed = asked.into_iter().zip(replies).map(|((place, id, caller, name), reply)| {
             let fits = budget.take(reply.len());
-            count(name, false, if fits { outcome_of(&reply) } else { "too_large" }, started);
-            (place, Some(if fits { reply.into_json() } else { refuse(&caller, &id, &too_large()) }))
+            let outcome = if fits { outcome_of(&reply) } else { "too_large" };
+            self.tally.count(name, false, outcome, started);
+            let answer = if fits { reply.into_json() } else { refuse(&caller, &id, &too_large()) };
+            (place, Some(sound(asking.client, Some(&id), answer)))
         });
         placed.collect()
     }
@@ -176,9 +185,13 @@ where
             let refusal = Refusal::new(Cause::Internal, "the system gives no randomness; nothing was done");
             return envelope.id.map(|id| refuse_body(client, &id, &refusal));
         };
-        let span = tracing::info_span!(
-            "call", client = client.name, method = loggable(&envelope.method), %request
-        );
+        // Of reads there are many, and little is said about each.
+        let (client_name, method) = (&client.name, loggable(&envelope.method));
+        let span = if (self.is_ordered)(&envelope.method) {
+            tracing::info_span!("call", client = client_name, method, %request)
+        } else {
+            tracing::debug_span!("call", client = client_name, method, %request)
+        };
         let caller = Caller::new(Arc::clone(client), request).with_key(key);
         self.call(caller, envelope, (budget, asking.outbox)).instrument(span).await
     }
@@ -193,7 +206,7 @@ where
         let is_ordered = (self.is_ordered)(&envelope.method);
         let method = Method::find(&envelope.method);
         let name = method.map_or("other", Method::label);
-        let count = |outcome| count(name, is_ordered, outcome, started);
+        let count = |outcome| self.tally.count(name, is_ordered, outcome, started);
         let Some(id) = envelope.id else {
             let params = envelope.params.map(std::borrow::Cow::Borrowed);
             let mut notification = Notification::new(envelope.method, params);
@@ -309,6 +322,17 @@ fn refused(client: &Client, request: Option<RequestId>, id: &Id<'_>, refusal: &R
     Reply::error(id, &refusal.to_error(request)).into_json()
 }
 
+/// The answer, if it is good JSON. A node's result that is none would take the answers beside it along, and whoever cannot
+/// read that its transaction was sent sends it again.
+fn sound(client: &Client, id: Option<&Id<'_>>, answer: Bytes) -> Bytes {
+    if serde_json::from_slice::<&RawValue>(&answer).is_ok() {
+        return answer;
+    }
+    let refusal =
+        Refusal::new(Cause::NodeUnavailable, "the node's answer makes no sense: its result is not JSON");
+    refuse_body(client, id.unwrap_or(&Id::Null), &refusal)
+}
+
 /// Whether it is a read for the node that somebody hears the answer to.
 fn is_read(envelope: &Envelope<'_>) -> bool {
     envelope.id.is_some() && Method::find(&envelope.method).is_some_and(Method::is_read)
@@ -348,20 +372,11 @@ fn outcome_of(reply: &Reply) -> &'static str {
     }
 }
 
-fn count(method: &'static str, is_ordered: bool, outcome: &'static str, started: Instant) {
-    metrics::counter!("chancery_rpc_calls_total", "method" => method, "outcome" => outcome).increment(1);
-    // Reads and signatures differ by a token and two fsyncs: one histogram of both would tell of neither.
-    let class = if is_ordered { "sign" } else { "other" };
-    metrics::histogram!("chancery_rpc_call_seconds", "class" => class)
-        .record(started.elapsed().as_secs_f64());
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
     use jsonrpsee::core::middleware::BatchEntry;
-    use serde_json::value::RawValue;
     use serde_json::{Value, json};
     use tokio::sync::Barrier;
 
@@ -438,6 +453,7 @@ mod tests {
             is_ordered: |method| method == "sign",
             max_batch_answer,
             begin_within: Duration::from_secs(60),
+            tally: Tally::default(),
         }
     }
 
@@ -555,12 +571,34 @@ mod tests {
         assert_eq!(seen[at + 1..at + 4], ["eth_call [1]", "eth_getBalance [4]", "eth_call [6]"]);
         assert_eq!(seen.iter().filter(|seen| *seen == "batch ").count(), 1);
 
+        // One alone goes the same way: its answer stands among others.
+        let body = format!("[{},{}]", call(1, "eth_call", "[1]"), call(2, "sign", "[2]"));
+        assert_eq!(self::answer(&calls, &body).await[0]["result"], json!([1]));
+        assert!(calls.service.seen().contains(&"batch ".to_owned()));
+
         // Past what a batch may gather they are refused like others.
         let long = format!(r#"["{}"]"#, "a".repeat(600));
         let body = format!("[{},{}]", call(1, "eth_call", &long), call(2, "eth_call", &long));
         let answer = self::answer(&calls, &body).await;
         assert!(answer[0]["result"].is_array());
         assert_eq!(answer[1]["error"]["data"]["code"], "answer_too_large");
+    }
+
+    #[test]
+    fn inv_11_what_is_no_json_takes_no_other_answer_along() {
+        let client = trader();
+        let good = Bytes::from_static(br#"{"id":1,"result":[]}"#);
+        assert_eq!(sound(&client, None, good.clone()), good);
+        for bad in
+            [r#"{"id":1,"result":[}}"#, r#"{"id":1,"result":1},{"id":2,"result":2}"#, r#"{"id":1,"result":}"#]
+        {
+            let answer = sound(&client, Some(&Id::Number(1)), Bytes::copy_from_slice(bad.as_bytes()));
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!(
+                (&answer["id"], &answer["error"]["data"]["code"]),
+                (&json!(1), &json!("node_unavailable"))
+            );
+        }
     }
 
     #[tokio::test]

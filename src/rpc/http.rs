@@ -27,6 +27,7 @@ use crate::rpc::head::{declared_length, is_json, is_welcome, key, only, without_
 use crate::rpc::rejection::{Rejection, plain};
 use crate::rpc::share::{Place, Share};
 use crate::rpc::socket::{self, Life, Socket};
+use crate::rpc::tally::Tally;
 
 /// JSON-RPC over HTTP in front of a service for each chain. Cheap to clone.
 pub struct Rpc<S>(Arc<Inner<S>>);
@@ -90,7 +91,11 @@ impl<S: Answers> Rpc<S> {
         let bounds = Bounds { max_batch: limits.max_batch, max_depth: limits.max_depth };
         let route = |(names, service)| {
             let (max_batch_answer, begin_within) = (MAX_BATCH_ANSWER, BEGIN_WITHIN);
-            Route { names, calls: Calls { service, bounds, is_ordered, max_batch_answer, begin_within } }
+            let tally = Tally::default();
+            Route {
+                names,
+                calls: Calls { service, bounds, is_ordered, max_batch_answer, begin_within, tally },
+            }
         };
         Self(Arc::new(Inner {
             routes: chains.into_iter().map(route).collect(),

@@ -8,6 +8,7 @@ mod rejection;
 mod scan;
 mod share;
 mod socket;
+mod tally;
 
 pub use envelope::{Body, BodyError, Bounds, Entry, EntryError, Envelope, Fault};
 pub use http::Rpc;

@@ -150,11 +150,100 @@ fn without_credentials(whole: &Uri) -> Option<(Uri, Option<HeaderValue>)> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::{BodyExt as _, Full};
+    use hyper::body::Incoming;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use rcgen::{CertificateParams, IsCa, Issuer, KeyPair};
+    use rustls::ServerConfig;
+    use rustls::server::WebPkiClientVerifier;
+    use serde_json::{Value, json};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
     use crate::clock::Timestamp;
     use crate::secret::SecretUrl;
+    use crate::upstream::tests::{chain_of, still};
+    use crate::upstream::{Answer, Upstream};
+
+    /// A node behind TLS that lets in whom this authority has signed, and answers 1 to everything.
+    async fn strict_node(folder: &Path) -> String {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        std::fs::write(folder.join("ca.pem"), &pem).unwrap();
+        let ca = Issuer::new(params, key);
+        for name in ["localhost", "gateway"] {
+            let key = KeyPair::generate().unwrap();
+            let certificate =
+                CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+            std::fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+            std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                certificates(&folder.join("localhost.pem")).unwrap(),
+                PrivateKeyDer::from_pem_file(folder.join("localhost.key")).unwrap(),
+            )
+            .unwrap();
+        let (acceptor, listener) =
+            (TlsAcceptor::from(Arc::new(config)), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let answer = service_fn(|request: Request<Incoming>| async move {
+                        let body = request.into_body().collect().await.unwrap().to_bytes();
+                        let call: Value = serde_json::from_slice(&body).unwrap();
+                        let answer =
+                            json!({ "jsonrpc": "2.0", "id": call["id"], "result": "0x1" }).to_string();
+                        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(answer))))
+                    });
+                    let http = hyper::server::conn::http1::Builder::new();
+                    drop(http.serve_connection(TokioIo::new(stream), answer).await);
+                });
+            }
+        });
+        format!("https://localhost:{port}")
+    }
+
+    #[tokio::test]
+    async fn a_node_is_known_by_its_authority_and_knows_us_by_our_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = strict_node(folder.path()).await;
+        let at = |name: &str| folder.path().join(name);
+        let ours = Some((at("gateway.pem"), at("gateway.key")));
+        for (ca, certificate, is_let_in) in
+            [(Some(at("ca.pem")), ours.clone(), true), (Some(at("ca.pem")), None, false), (None, ours, false)]
+        {
+            let mut chain = chain_of(&[("strict", &url)]);
+            chain.nodes[0].auth =
+                config::NodeAuth { ca: ca.clone(), certificate, ..config::NodeAuth::default() };
+            // An image without authorities has none to believe either.
+            let answer = match Upstream::new(&chain, &still()) {
+                Ok(upstream) => upstream.forward("eth_blockNumber", None).await,
+                Err(error) => Err(error),
+            };
+            assert_eq!(matches!(answer, Ok(Answer::Result(_))), is_let_in, "{ca:?}: {answer:?}");
+        }
+    }
 
     #[test]
     fn credentials_go_into_a_header_and_out_of_the_url() {

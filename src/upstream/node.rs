@@ -18,6 +18,7 @@ use crate::upstream::{Answer, UpstreamError};
 pub(super) struct Node {
     pub name: String,
     pub reads: bool,
+    chain: String,
     client: Client,
     socket: Socket,
     chain_id: u64,
@@ -81,6 +82,7 @@ impl Node {
         Ok(Self {
             name: node.name.clone(),
             reads: node.reads,
+            chain: chain.name.clone(),
             client: Client::new(chain, node, clock.clone())?,
             socket: Socket::new(chain, node, clock.clone())?,
             chain_id: chain.id,
@@ -152,6 +154,20 @@ impl Node {
 
     /// Looks at it: chain, newest block, and how long it takes to say so.
     pub(super) async fn look(&self) -> Result<u64, UpstreamError> {
+        let head = self.sound_out().await;
+        let gauge = |metric| {
+            let labels = [("chain", self.chain.clone()), ("node", self.name.clone())];
+            metrics::gauge!(metric, &labels)
+        };
+        gauge("chancery_node_up").set(if head.is_ok() { 1.0 } else { 0.0 });
+        if let Ok(head) = &head {
+            #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a gauge is a float")]
+            gauge("chancery_node_head").set(*head as f64);
+        }
+        head
+    }
+
+    async fn sound_out(&self) -> Result<u64, UpstreamError> {
         self.on_chain.store(0, Ordering::Relaxed);
         self.pinned().await?;
         let asked = Instant::now();

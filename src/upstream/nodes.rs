@@ -150,19 +150,8 @@ impl Nodes {
     pub(super) async fn look(&self) {
         let looks = self.all.iter().map(async |node| (node, node.look().await));
         for (node, head) in futures_util::future::join_all(looks).await {
-            let (chain, name) = (self.chain.clone(), node.name.clone());
-            let up = metrics::gauge!("chancery_node_up", "chain" => chain.clone(), "node" => name.clone());
-            up.set(if head.is_ok() { 1.0 } else { 0.0 });
-            match head {
-                Ok(head) => {
-                    #[expect(
-                        clippy::cast_precision_loss,
-                        clippy::as_conversions,
-                        reason = "a gauge is a float"
-                    )]
-                    metrics::gauge!("chancery_node_head", "chain" => chain, "node" => name).set(head as f64);
-                }
-                Err(error) => tracing::debug!(chain, node = name, %error, "a node is not well"),
+            if let Err(error) = head {
+                tracing::debug!(chain = self.chain, node = node.name, %error, "a node is not well");
             }
         }
         self.rank();
