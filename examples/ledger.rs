@@ -34,7 +34,7 @@ use clap::{Parser, ValueEnum};
 use k256::ecdsa::SigningKey;
 use serde_json::json;
 use server::Server;
-use sqlx::{AnyConnection, Connection as _};
+use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 
 const CHAIN: u64 = 31337;
@@ -80,6 +80,7 @@ impl Desk {
         let client = Client {
             name: "bench".to_owned(),
             identity: "bench".to_owned(),
+            issuer: config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
             accounts: clients.iter().map(|(_, address)| *address).collect(),
@@ -142,19 +143,28 @@ fn config(path: &Path, url: Option<&str>) -> config::Ledger {
     }
 }
 
+const BARE: &str = "CREATE TABLE bare (at BIGINT NOT NULL, what TEXT NOT NULL)";
+const ROW: &str = "INSERT INTO bare (at, what) VALUES ($1, $2)";
+
 /// One row, one commit, one after the other: what a disk and a database can do.
-async fn single_rows(url: &str, session: &'static str, seconds: u64) -> f64 {
-    let mut db = AnyConnection::connect(url).await.unwrap();
-    sqlx::raw_sql(session).execute(&mut db).await.unwrap();
-    sqlx::raw_sql("CREATE TABLE bare (at BIGINT NOT NULL, what TEXT NOT NULL)")
-        .execute(&mut db)
-        .await
-        .unwrap();
+fn single_rows_of_file(file: &Path, seconds: u64) -> f64 {
+    let db = rusqlite::Connection::open(file).unwrap();
+    db.execute_batch(&format!("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; {BARE}")).unwrap();
+    let mut row = db.prepare(ROW).unwrap();
     let (began, mut count) = (Instant::now(), 0_i64);
     while began.elapsed() < Duration::from_secs(seconds) {
-        let row =
-            sqlx::query("INSERT INTO bare (at, what) VALUES ($1, $2)").bind(count).bind("x".repeat(500));
-        row.execute(&mut db).await.unwrap();
+        row.execute((count, "x".repeat(500))).unwrap();
+        count += 1;
+    }
+    count as f64 / began.elapsed().as_secs_f64()
+}
+
+async fn single_rows_of_server(url: &str, seconds: u64) -> f64 {
+    let mut db = PgConnection::connect(url).await.unwrap();
+    sqlx::raw_sql(BARE).execute(&mut db).await.unwrap();
+    let (began, mut count) = (Instant::now(), 0_i64);
+    while began.elapsed() < Duration::from_secs(seconds) {
+        sqlx::query(ROW).bind(count).bind("x".repeat(500)).execute(&mut db).await.unwrap();
         count += 1;
     }
     count as f64 / began.elapsed().as_secs_f64()
@@ -180,11 +190,9 @@ async fn main() {
         ledgers.push(ledger);
     }
     let bare = if let Some(server) = &server {
-        single_rows(&server.url(&server.database()), "SELECT 1", bench.seconds).await
+        single_rows_of_server(&server.url(&server.database()), bench.seconds).await
     } else {
-        let file = format!("sqlite:{}?mode=rwc", bench.folder.join("bare.sqlite").display());
-        let session = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
-        single_rows(&file, session, bench.seconds).await
+        single_rows_of_file(&bench.folder.join("bare.sqlite"), bench.seconds)
     };
     let before = resident_mb();
     let until = Instant::now() + Duration::from_secs(bench.seconds);

@@ -50,6 +50,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "identity",
             "ledger",
+            "listener",
             "methods",
             "metrics",
             "policy",
@@ -87,7 +88,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("cryptoki::", &["signer/"]),
     ("jsonrpsee::", &["methods/", "rpc/", "upstream/"]),
     ("rustls::", &["audit/webhook.rs", "cmd/connect.rs", "cmd/connect/", "listener/", "upstream/"]),
-    ("sqlx::", &["ledger/"]),
+    ("rusqlite::", &["ledger/db/"]),
+    ("sqlx::", &["ledger/db/"]),
 ];
 
 const MAX_LINES: usize = 400;

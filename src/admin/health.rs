@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::audit::Late;
 use crate::ledger::Ledger;
+use crate::listener::Trust;
 use crate::signer::{Signer, TokenState};
 use crate::upstream::Upstream;
 
@@ -16,6 +17,7 @@ pub struct Health {
     /// By the names of their chains.
     chains: Vec<(String, Upstream)>,
     late: Late,
+    trust: Trust,
 }
 
 /// One thing that must work.
@@ -27,8 +29,14 @@ pub struct Check {
 }
 
 impl Health {
-    pub const fn new(ledger: Ledger, signer: Signer, chains: Vec<(String, Upstream)>, late: Late) -> Self {
-        Self { ledger, signer, chains, late }
+    pub const fn new(
+        ledger: Ledger,
+        signer: Signer,
+        chains: Vec<(String, Upstream)>,
+        late: Late,
+        trust: Trust,
+    ) -> Self {
+        Self { ledger, signer, chains, late, trust }
     }
 
     /// What must work, and what an operator should know that keeps nobody from working.
@@ -38,7 +46,9 @@ impl Health {
         let mut checks =
             vec![Check { name: "ledger".to_owned(), trouble: ledger.err().map(|e| e.to_string()) }];
         let late = self.late.why().map(|why| format!("a checkpoint of the audit chain is late: {why}"));
-        let mut remarks: Vec<String> = late.into_iter().collect();
+        let stale = self.trust.trouble();
+        let stale = stale.map(|why| format!("certificates, CAs and lists are those of before: {why}"));
+        let mut remarks: Vec<String> = late.into_iter().chain(stale).collect();
         for (chain, health) in nodes {
             let (name, of_chain) = if self.chains.len() == 1 {
                 ("node".to_owned(), String::new())

@@ -105,7 +105,6 @@ mod tests {
     use std::time::Duration;
 
     use alloy_primitives::B256;
-    use sqlx::{ConnectOptions as _, Executor as _};
 
     use crate::clock::Clock;
     use crate::config;
@@ -131,13 +130,9 @@ mod tests {
             ledger.close().await;
         });
         assert_eq!(verify(&file).unwrap(), Success::Done);
-        runtime.block_on(async {
-            let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&file);
-            let mut db = options.connect().await.unwrap();
-            db.execute("DROP TRIGGER audit_is_append_only; UPDATE audit SET at = 0 WHERE seq = 2")
-                .await
-                .unwrap();
-        });
+        let db = rusqlite::Connection::open(&file).unwrap();
+        db.execute_batch("DROP TRIGGER audit_is_append_only; UPDATE audit SET at = 0 WHERE seq = 2").unwrap();
+        drop(db);
         assert_eq!(verify(&file).unwrap(), Success::Denied);
         let missing = verify(&folder.path().join("missing")).unwrap_err();
         assert!(missing.to_string().contains("cannot be read"), "{missing}");

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 use arc_swap::ArcSwapOption;
-use sqlx::Row as _;
 use tokio::time::Instant;
 
 use crate::clock::Timestamp;
-use crate::ledger::db::Db;
+use crate::ledger::db::{Db, Sql, query};
 use crate::ledger::store::malformed;
 
 /// For how long one writer leads before it must say so again. One that is gone is missed for no longer.
@@ -17,8 +16,6 @@ const LEASE: Duration = Duration::from_secs(10);
 
 /// How much of it may be left when it is renewed.
 const RENEW: Duration = Duration::from_secs(7);
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 /// Whether this process looks after what was sent: repeats it, follows it, closes gaps. Doing that twice would do no
 /// harm, only noise.
@@ -44,12 +41,12 @@ impl Lead {
             return Ok(Some(*until));
         }
         let until = now.millis().saturating_add(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX));
-        let done = sqlx::query(
+        let done = query(
             "UPDATE agreed SET leader = $1, leader_until = $2
              WHERE leader IS NULL OR leader = $1 OR leader_until <= $3",
         );
         let done = done.bind(writer).bind(signed(until)).bind(signed(now.millis())).execute(&mut *db).await?;
-        Ok(began.checked_add(LEASE).filter(|_| done.rows_affected() == 1))
+        Ok(began.checked_add(LEASE).filter(|_| done == 1))
     }
 
     /// After the commit.
@@ -60,19 +57,19 @@ impl Lead {
 
 /// Lets another lead at once.
 pub(in crate::ledger) async fn give_up_lead(db: &mut Db, writer: &str) -> Sql<()> {
-    let done = sqlx::query("UPDATE agreed SET leader = NULL, leader_until = 0 WHERE leader = $1");
+    let done = query("UPDATE agreed SET leader = NULL, leader_until = 0 WHERE leader = $1");
     done.bind(writer).execute(&mut *db).await.map(drop)
 }
 
 /// The policy by which reservations must have been judged.
 pub(in crate::ledger) async fn in_force(db: &mut Db) -> Sql<Option<B256>> {
-    let row = sqlx::query("SELECT policy FROM agreed").fetch_one(&mut *db).await?;
-    let hash: Option<&[u8]> = row.try_get("policy")?;
+    let row = query("SELECT policy FROM agreed").fetch_one(&mut *db).await?;
+    let hash: Option<&[u8]> = row.get("policy")?;
     hash.map(B256::try_from).transpose().map_err(malformed)
 }
 
 pub(in crate::ledger) async fn put_in_force(db: &mut Db, policy: B256) -> Sql<()> {
-    let done = sqlx::query("UPDATE agreed SET policy = $1");
+    let done = query("UPDATE agreed SET policy = $1");
     done.bind(policy.as_slice()).execute(&mut *db).await.map(drop)
 }
 

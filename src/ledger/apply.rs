@@ -8,6 +8,7 @@ use crate::ledger::charges;
 use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::core;
+use crate::ledger::db::Sql;
 use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
 use crate::ledger::nonce_store;
@@ -19,8 +20,6 @@ use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
 
 /// How many claims may wait.
 const MAX_PARKED: usize = 4096;
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 /// Does what is asked; claims only join those that wait.
 pub(in crate::ledger) async fn apply(

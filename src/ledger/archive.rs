@@ -6,12 +6,11 @@ use std::time::Duration;
 use alloy_primitives::B256;
 use serde::Deserialize;
 use serde_json::json;
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::{Administration, Body, Entry, Head};
 use crate::ledger::command::{Command, Reply};
-use crate::ledger::db::{self, Db, Location};
+use crate::ledger::db::{self, Db, Location, Sql, query};
 use crate::ledger::note::SealedRow;
 use crate::ledger::verify::not_opened;
 use crate::ledger::writer::Group;
@@ -50,8 +49,6 @@ pub(in crate::ledger) enum Step {
     Mark { archived: Archived, by: Administration, reply: Reply<Result<(), ArchiveError>> },
     Remove { reply: Reply<Result<u64, LedgerError>> },
 }
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 impl Ledger {
     /// Has rows counted as taken out, for good. They are in a file by now.
@@ -121,11 +118,11 @@ pub async fn oldest(
 
 /// The last row that was taken out.
 pub(in crate::ledger) async fn last(db: &mut Db) -> Sql<Option<Head>> {
-    let row = sqlx::query("SELECT upto, hash, at FROM archive").fetch_optional(&mut *db).await?;
+    let row = query("SELECT upto, hash, at FROM archive").fetch_optional(&mut *db).await?;
     let Some(row) = row else { return Ok(None) };
-    let at: i64 = row.try_get("at")?;
+    let at: i64 = row.get("at")?;
     let at = Timestamp::from_millis(u64::try_from(at).map_err(store::malformed)?);
-    Ok(Some(Head { seq: row.try_get("upto")?, hash: store::word(&row, "hash")?, at }))
+    Ok(Some(Head { seq: row.get("upto")?, hash: store::word(&row, "hash")?, at }))
 }
 
 /// Whether this is what an operator wrote down when rows were taken out.
@@ -162,7 +159,7 @@ async fn mark(group: &mut Group<'_>, archived: &Archived, by: &Administration) -
             return Ok(Err(why));
         }
     }
-    sqlx::query(
+    query(
         "INSERT INTO archive (one, upto, hash, at) VALUES (1, $1, $2, $3)
          ON CONFLICT (one) DO UPDATE SET upto = excluded.upto, hash = excluded.hash, at = excluded.at",
     )
@@ -178,10 +175,10 @@ async fn mark(group: &mut Group<'_>, archived: &Archived, by: &Administration) -
 
 /// Checkpoints, and what was done with keys, stay: they are looked at again.
 async fn remove(db: &mut Db) -> Sql<u64> {
-    let some = sqlx::query(
+    let some = query(
         "DELETE FROM audit WHERE seq IN (
              SELECT seq FROM audit WHERE seq <= (SELECT max(upto) FROM archive) AND kind NOT IN ('checkpoint', 'key')
              ORDER BY seq LIMIT $1)",
     );
-    Ok(some.bind(AT_ONCE).execute(&mut *db).await?.rows_affected())
+    Ok(some.bind(AT_ONCE).execute(&mut *db).await?)
 }

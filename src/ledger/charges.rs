@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
 use crate::ledger::budget::{Fate, Used, bucket, fate, oldest};
-use crate::ledger::db::{Db, DbRow, is_set};
+use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
 use crate::ledger::store::{self, address, malformed};
 use crate::ledger::writer::Group;
@@ -24,8 +23,6 @@ pub(in crate::ledger) enum Place {
     Nonce { chain: u64, account: Address, nonce: u64 },
     Alone(i64),
 }
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 /// Whether every charge fits, for a payload that would stand at `place`; all of them or none.
 pub(in crate::ledger) async fn admit(
@@ -53,11 +50,11 @@ pub(in crate::ledger) async fn admit(
 
 /// Puts charges on the very counts that another payload's are on.
 pub(in crate::ledger) async fn on_counts_of(db: &mut Db, other: i64, charges: &mut [Charge]) -> Sql<()> {
-    let rows = sqlx::query("SELECT budget, scope FROM charge WHERE reservation = $1").bind(other);
+    let rows = query("SELECT budget, scope FROM charge WHERE reservation = $1").bind(other);
     for row in rows.fetch_all(&mut *db).await? {
-        let budget: String = row.try_get("budget")?;
+        let budget: String = row.get("budget")?;
         if let Some(charge) = charges.iter_mut().find(|charge| charge.limit.id == budget) {
-            charge.scope = row.try_get("scope")?;
+            charge.scope = row.get("scope")?;
         }
     }
     Ok(())
@@ -71,7 +68,7 @@ pub(in crate::ledger) async fn charge(
     charges: &[Charge],
     now: Timestamp,
 ) -> Sql<()> {
-    let fact = sqlx::query("INSERT INTO fact (reservation, rule, at) VALUES ($1, $2, $3)");
+    let fact = query("INSERT INTO fact (reservation, rule, at) VALUES ($1, $2, $3)");
     fact.bind(id).bind(rule).bind(millis(now)).execute(&mut *db).await?;
     for charge in charges {
         insert(db, id, charge).await?;
@@ -80,7 +77,7 @@ pub(in crate::ledger) async fn charge(
 }
 
 async fn insert(db: &mut Db, id: i64, charge: &Charge) -> Sql<()> {
-    let row = sqlx::query("INSERT INTO charge (reservation, budget, scope, amount) VALUES ($1, $2, $3, $4)");
+    let row = query("INSERT INTO charge (reservation, budget, scope, amount) VALUES ($1, $2, $3, $4)");
     let row = row.bind(id).bind(&charge.limit.id).bind(&charge.scope);
     row.bind(charge.amount.to_be_bytes_vec()).execute(&mut *db).await.map(drop)
 }
@@ -97,18 +94,17 @@ pub(in crate::ledger) async fn turn(group: &mut Group<'_>, id: i64, to: State) -
 /// Does to a payload's charges what its new state asks for; a record stamps them anew.
 pub(in crate::ledger) async fn turned(group: &mut Group<'_>, id: i64, to: State) -> Sql<()> {
     if to == State::Recorded {
-        let stamp = sqlx::query("UPDATE fact SET at = $1 WHERE reservation = $2 AND at < $1");
+        let stamp = query("UPDATE fact SET at = $1 WHERE reservation = $2 AND at < $1");
         stamp.bind(millis(group.stamp_time)).bind(id).execute(&mut *group.db).await?;
     }
-    let row = sqlx::query(
-        "SELECT CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered FROM reservation WHERE id = $1",
-    )
-    .bind(id);
-    let numbered = is_set(&row.fetch_one(&mut *group.db).await?, "numbered")?;
+    let row =
+        query("SELECT CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered FROM reservation WHERE id = $1")
+            .bind(id);
+    let numbered = row.fetch_one(&mut *group.db).await?.is_set("numbered")?;
     match fate(to, numbered) {
         Fate::Open => Ok(()),
         Fate::Released => {
-            let charges = sqlx::query("DELETE FROM charge WHERE reservation = $1").bind(id);
+            let charges = query("DELETE FROM charge WHERE reservation = $1").bind(id);
             charges.execute(&mut *group.db).await.map(drop)
         }
         Fate::Spent => spend(group, id).await,
@@ -117,16 +113,16 @@ pub(in crate::ledger) async fn turned(group: &mut Group<'_>, id: i64, to: State)
 
 /// Moves a payload's charges from open to spent, at the time of its record.
 async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
-    let rows = sqlx::query(
+    let rows = query(
         "DELETE FROM charge WHERE reservation = $1 RETURNING budget, scope, amount,
          (SELECT at FROM fact WHERE fact.reservation = charge.reservation) AS at",
     );
     for row in rows.bind(id).fetch_all(&mut *group.db).await? {
-        let (budget, scope): (String, String) = (row.try_get("budget")?, row.try_get("scope")?);
+        let (budget, scope): (String, String) = (row.get("budget")?, row.get("scope")?);
         let window = window_of(group.db, &budget).await?;
         let at = Timestamp::from_millis(unsigned(&row, "at")?);
         add(group, (&budget, &scope), bucket(at, window), amount(&row)?).await?;
-        let stale = sqlx::query("DELETE FROM spent WHERE budget = $1 AND scope = $2 AND bucket < $3");
+        let stale = query("DELETE FROM spent WHERE budget = $1 AND scope = $2 AND bucket < $3");
         let stale = stale.bind(&budget).bind(&scope).bind(signed(oldest(group.window_time, window)));
         stale.execute(&mut *group.db).await?;
     }
@@ -135,16 +131,15 @@ async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
 
 /// The window of a budget that is counted.
 async fn window_of(db: &mut Db, budget: &str) -> Sql<Duration> {
-    let row =
-        sqlx::query("SELECT window_ms FROM budget WHERE id = $1").bind(budget).fetch_one(&mut *db).await?;
+    let row = query("SELECT window_ms FROM budget WHERE id = $1").bind(budget).fetch_one(&mut *db).await?;
     Ok(Duration::from_millis(unsigned(&row, "window_ms")?))
 }
 
 async fn add(group: &mut Group<'_>, (budget, scope): (&str, &str), bucket: u64, more: U256) -> Sql<()> {
-    let there = sqlx::query("SELECT amount FROM spent WHERE budget = $1 AND scope = $2 AND bucket = $3");
+    let there = query("SELECT amount FROM spent WHERE budget = $1 AND scope = $2 AND bucket = $3");
     let there = there.bind(budget).bind(scope).bind(signed(bucket)).fetch_optional(&mut *group.db).await?;
     let sum = there.as_ref().map(amount).transpose()?.unwrap_or_default().saturating_add(more);
-    sqlx::query(
+    query(
         "INSERT INTO spent (budget, scope, bucket, amount) VALUES ($1, $2, $3, $4)
          ON CONFLICT (budget, scope, bucket) DO UPDATE SET amount = excluded.amount",
     )
@@ -160,11 +155,11 @@ async fn add(group: &mut Group<'_>, (budget, scope): (&str, &str), bucket: u64, 
 /// What one scope has used of one budget.
 pub(in crate::ledger) async fn used(db: &mut Db, budget: &str, scope: &str) -> Sql<Used<Place>> {
     let mut used = Used::default();
-    let spent = sqlx::query("SELECT bucket, amount FROM spent WHERE budget = $1 AND scope = $2");
+    let spent = query("SELECT bucket, amount FROM spent WHERE budget = $1 AND scope = $2");
     for row in spent.bind(budget).bind(scope).fetch_all(&mut *db).await? {
         used.spent.insert(unsigned(&row, "bucket")?, amount(&row)?);
     }
-    let open = sqlx::query(
+    let open = query(
         "SELECT charge.amount, reservation.id, reservation.chain, reservation.account, reservation.nonce
          FROM charge JOIN reservation ON reservation.id = charge.reservation
          WHERE charge.budget = $1 AND charge.scope = $2",
@@ -177,10 +172,10 @@ pub(in crate::ledger) async fn used(db: &mut Db, budget: &str, scope: &str) -> S
 
 /// Every scope that a budget counts.
 pub(in crate::ledger) async fn scopes(db: &mut Db, budget: &str) -> Sql<Vec<String>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT scope FROM spent WHERE budget = $1 UNION SELECT scope FROM charge WHERE budget = $1 ORDER BY scope",
     );
-    rows.bind(budget).fetch_all(&mut *db).await?.iter().map(|row| row.try_get("scope")).collect()
+    rows.bind(budget).fetch_all(&mut *db).await?.iter().map(|row| row.get("scope")).collect()
 }
 
 /// Has the budgets of `policy` counted, and no others. What is new, or counts otherwise than before, is counted from
@@ -189,8 +184,8 @@ pub(in crate::ledger) async fn scopes(db: &mut Db, budget: &str) -> Sql<Vec<Stri
 pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) -> Sql<bool> {
     let limits: BTreeMap<&str, _> = policy.limits().map(|limit| (limit.id.as_str(), limit)).collect();
     let mut counted = BTreeMap::new();
-    for row in sqlx::query("SELECT id, definition FROM budget").fetch_all(&mut *group.db).await? {
-        counted.insert(row.try_get::<String, _>("id")?, definition(&row)?);
+    for row in query("SELECT id, definition FROM budget").fetch_all(&mut *group.db).await? {
+        counted.insert(row.get::<String>("id")?, definition(&row)?);
     }
     for (id, definition) in &counted {
         if limits.get(id.as_str()).is_none_or(|limit| limit.definition != *definition) {
@@ -199,7 +194,7 @@ pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) 
                 "DELETE FROM charge WHERE budget = $1",
                 "DELETE FROM spent WHERE budget = $1",
             ] {
-                sqlx::query(table).bind(id).execute(&mut *group.db).await?;
+                query(table).bind(id).execute(&mut *group.db).await?;
             }
         }
     }
@@ -207,7 +202,7 @@ pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) 
     let anew: Vec<_> = anew.map(|limit| (limit.id.as_str(), limit.window)).collect();
     recount(group, policy, &anew).await?;
     for (id, window) in &anew {
-        let row = sqlx::query("INSERT INTO budget (id, definition, window_ms) VALUES ($1, $2, $3)").bind(*id);
+        let row = query("INSERT INTO budget (id, definition, window_ms) VALUES ($1, $2, $3)").bind(*id);
         let definition = limits.get(id).map(|limit| limit.definition).unwrap_or_default();
         let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         row.bind(definition.as_slice()).bind(window).execute(&mut *group.db).await?;
@@ -224,7 +219,7 @@ async fn recount(group: &mut Group<'_>, policy: &Policy, anew: &[(&str, Duration
         group.window_time.millis().saturating_sub(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX));
     let mut after = 0;
     loop {
-        let rows = sqlx::query(
+        let rows = query(
             "SELECT reservation.id, kind, client, account, state, raw, CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered, fact.rule, fact.at
              FROM reservation JOIN fact ON fact.reservation = reservation.id
              WHERE reservation.id > $1 AND raw IS NOT NULL
@@ -232,7 +227,7 @@ async fn recount(group: &mut Group<'_>, policy: &Policy, anew: &[(&str, Duration
         );
         let rows = rows.bind(after).bind(signed(since)).bind(PAGE).fetch_all(&mut *group.db).await?;
         let Some(last) = rows.last() else { return Ok(()) };
-        after = last.try_get("id")?;
+        after = last.get("id")?;
         for row in &rows {
             count_again(group, policy, anew, row).await?;
         }
@@ -245,16 +240,16 @@ async fn count_again(
     anew: &[(&str, Duration)],
     row: &DbRow,
 ) -> Sql<()> {
-    let name: &str = row.try_get("state")?;
-    let state = State::named(name).ok_or_else(|| sqlx::Error::Decode(format!("no state {name}").into()))?;
-    let (id, numbered): (i64, bool) = (row.try_get("id")?, is_set(row, "numbered")?);
-    let raw = Bytes::from(row.try_get::<Vec<u8>, _>("raw")?);
-    let (client, kind, rule) = (row.try_get("client")?, row.try_get("kind")?, row.try_get("rule")?);
+    let name: &str = row.get("state")?;
+    let state = State::named(name).ok_or_else(|| SqlError::decode(format!("no state {name}")))?;
+    let (id, numbered): (i64, bool) = (row.get("id")?, row.is_set("numbered")?);
+    let raw = Bytes::from(row.get::<Vec<u8>>("raw")?);
+    let (client, kind, rule) = (row.get("client")?, row.get("kind")?, row.get("rule")?);
     let past = Past { client, kind, rule, account: address(row)?, raw: &raw };
     let at = Timestamp::from_millis(unsigned(row, "at")?);
     let charges = policy.charges_of(&past).map_err(|why| {
         let what = format!("payload {id} cannot be counted by the budgets of this policy: {why}");
-        sqlx::Error::Decode(what.into())
+        SqlError::decode(what)
     })?;
     for charge in charges {
         let Some((budget, window)) = anew.iter().find(|(budget, _)| *budget == charge.limit.id) else {
@@ -270,29 +265,28 @@ async fn count_again(
 }
 
 fn place(row: &DbRow) -> Sql<Place> {
-    let (chain, nonce): (Option<i64>, Option<i64>) = (row.try_get("chain")?, row.try_get("nonce")?);
+    let (chain, nonce): (Option<i64>, Option<i64>) = (row.get("chain")?, row.get("nonce")?);
     Ok(match chain.zip(nonce) {
         Some((chain, nonce)) => Place::Nonce {
             chain: u64::try_from(chain).map_err(malformed)?,
             account: address(row)?,
             nonce: u64::try_from(nonce).map_err(malformed)?,
         },
-        None => Place::Alone(row.try_get("id")?),
+        None => Place::Alone(row.get("id")?),
     })
 }
 
 fn amount(row: &DbRow) -> Sql<U256> {
-    let bytes: &[u8] = row.try_get("amount")?;
-    U256::try_from_be_slice(bytes)
-        .ok_or_else(|| sqlx::Error::Decode("an amount of more than 256 bits".into()))
+    let bytes: &[u8] = row.get("amount")?;
+    U256::try_from_be_slice(bytes).ok_or_else(|| SqlError::decode("an amount of more than 256 bits"))
 }
 
 fn definition(row: &DbRow) -> Sql<B256> {
-    B256::try_from(row.try_get::<&[u8], _>("definition")?).map_err(malformed)
+    B256::try_from(row.get::<&[u8]>("definition")?).map_err(malformed)
 }
 
 fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
-    u64::try_from(row.try_get::<i64, _>(name)?).map_err(malformed)
+    u64::try_from(row.get::<i64>(name)?).map_err(malformed)
 }
 
 fn signed(number: u64) -> i64 {

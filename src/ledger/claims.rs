@@ -4,12 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U128};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::charges::{self, Place};
-use crate::ledger::command::Reply;
+use crate::ledger::command::{Command, Reply};
 use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
+use crate::ledger::db::{Sql, SqlError};
+use crate::ledger::handover::Handover;
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
 use crate::ledger::nonce_store;
@@ -44,6 +47,8 @@ pub(in crate::ledger) struct Reserve {
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
     pub assign: Box<dyn Fn(Option<u64>) -> (Bytes, B256) + Send>,
     pub reply: Reply<Result<Claimed, ReserveError>>,
+    /// The way back of what nobody takes.
+    pub commands: mpsc::WeakSender<Command>,
     /// How long it may wait for another's signature.
     pub patience: Duration,
 }
@@ -60,7 +65,7 @@ struct Taken {
 /// What a claim came to.
 #[derive(Debug)]
 pub(in crate::ledger) enum Claimed {
-    Fresh { id: i64, nonce: Option<u64> },
+    Fresh { reservation: Handover, nonce: Option<u64> },
     Known(Stored),
 }
 
@@ -74,8 +79,6 @@ pub(in crate::ledger) struct Parked {
     /// What it is told when it waited enough.
     last: ReserveError,
 }
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 impl Parked {
     pub(in crate::ledger) fn new(reserve: Box<Reserve>) -> Self {
@@ -214,7 +217,7 @@ impl Reserve {
         if let Some(replaced) = replaces
             && !charges::turn(group, replaced, State::Outbid).await?
         {
-            return Err(sqlx::Error::RowNotFound);
+            return Err(SqlError::NoRow);
         }
         let nonce = taken.map(|taken| taken.nonce);
         let row = NewRow {
@@ -256,7 +259,7 @@ impl Reserve {
             digest,
         };
         group.audit(&Body::Intent(Box::new(intent))).await?;
-        group.reserved(id, nonce, self.reply);
+        group.reserved(Handover::new(id, self.commands), (id, nonce), self.reply);
         Ok(())
     }
 
@@ -271,7 +274,7 @@ impl Reserve {
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;
         }
-        let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+        let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
         let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
         group.audit(&body).await?;
         group.answer(self.reply, Ok(Claimed::Known(known)));
@@ -284,7 +287,7 @@ async fn is_out(decision: Option<Decision>, purpose: Purpose, group: &mut Group<
     let Some(Decision::Known { id }) = decision else { return Ok(false) };
     let state = store::state_of(group.db, id).await?;
     let is_sent = state.is_some_and(|state| state.is_signed() && state != State::Vacant);
-    let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
     Ok(is_sent && !(known.returned && purpose == Purpose::Send))
 }
 

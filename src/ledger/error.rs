@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 
-use crate::ledger::db::Location;
+use crate::ledger::db::{Location, SqlError};
 use crate::ledger::{NotReplaced, Paused};
 use crate::transaction::Fees;
 
@@ -113,14 +113,6 @@ pub enum RecordError {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-pub(in crate::ledger) fn unavailable(error: sqlx::Error) -> LedgerError {
-    LedgerError::Unavailable(said(&error))
-}
-
-/// The database's own words.
-pub(in crate::ledger) fn said(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        other => other.to_string(),
-    }
+pub(in crate::ledger) fn unavailable(error: SqlError) -> LedgerError {
+    LedgerError::Unavailable(error.to_string())
 }

@@ -73,7 +73,7 @@ impl Ledger {
         let lock = prepare(config)?;
         let writer = Writer::start(config, lock, clock, deadline).await?;
         let (ledger, queue) = Self::over(&writer, deadline);
-        tokio::spawn(writer.run(queue));
+        writer.begin(queue)?;
         Ok(ledger)
     }
 
@@ -128,7 +128,8 @@ impl Ledger {
         let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await?;
         self.doubts.hear(account, &claimed);
         Ok(match claimed? {
-            Claimed::Fresh { id, nonce } => {
+            Claimed::Fresh { reservation, nonce } => {
+                let id = reservation.take().ok_or_else(closed)?;
                 let unsigned = K::assign(permitted.into_asked(), nonce);
                 Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, purpose, unsigned))
             }
@@ -291,7 +292,7 @@ impl Ledger {
             let unsigned = K::assign(asked.clone(), nonce);
             (K::unsigned_bytes(&unsigned), K::digest(&unsigned))
         });
-        let kind = K::NAME;
+        let (kind, commands) = (K::NAME, self.commands.downgrade());
         move |reply| Reserve {
             kind,
             client,
@@ -308,6 +309,7 @@ impl Ledger {
             replace,
             assign,
             reply,
+            commands,
             patience,
         }
     }

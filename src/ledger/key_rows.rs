@@ -2,10 +2,10 @@
 
 use alloy_primitives::Address;
 use serde::Deserialize;
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
 use crate::config;
+use crate::ledger::db::query;
 use crate::ledger::error::unavailable;
 use crate::ledger::{LedgerError, Location, store};
 
@@ -35,7 +35,7 @@ pub async fn key_rows(ledger: &config::Ledger, after: i64) -> Result<Vec<KeyRow>
         return Ok(Vec::new());
     }
     let mut db = at.read().await.map_err(unavailable)?;
-    let rows = sqlx::query("SELECT * FROM audit WHERE kind = 'key' AND seq > $1 ORDER BY seq").bind(after);
+    let rows = query("SELECT * FROM audit WHERE kind = 'key' AND seq > $1 ORDER BY seq").bind(after);
     let rows = rows.fetch_all(&mut db).await.map_err(unavailable)?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -55,11 +55,11 @@ pub async fn open_of(ledger: &config::Ledger, account: Address) -> Result<u64, L
         return Ok(0);
     }
     let mut db = at.read().await.map_err(unavailable)?;
-    let row = sqlx::query(
+    let row = query(
         "SELECT COUNT(*) AS many FROM reservation
          WHERE account = $1 AND nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant')",
     );
     let row = row.bind(account.as_slice()).fetch_one(&mut db).await.map_err(unavailable)?;
-    let open: i64 = row.try_get("many").map_err(unavailable)?;
+    let open: i64 = row.get("many").map_err(unavailable)?;
     Ok(open.unsigned_abs())
 }

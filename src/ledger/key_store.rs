@@ -3,38 +3,35 @@
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::cut;
-use crate::ledger::db::Db;
+use crate::ledger::db::{Db, Sql, SqlError, query};
 use crate::ledger::keys::Named;
 use crate::ledger::store;
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 /// How many old rows a new one takes with it: more than one, so that the table shrinks again.
 const PRUNED: i64 = 4;
 
 /// What was reserved under this name last.
 pub(in crate::ledger) async fn named(db: &mut Db, client: &str, name: &str) -> Sql<Option<Named>> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT k.reservation, k.intent, k.at, k.refusal, r.nonce
          FROM idempotency AS k JOIN reservation AS r ON r.id = k.reservation
          WHERE k.client = $1 AND k.name = $2",
     );
     let Some(row) = row.bind(client).bind(name).fetch_optional(&mut *db).await? else { return Ok(None) };
-    let id: i64 = row.try_get("reservation")?;
+    let id: i64 = row.get("reservation")?;
     let Some((state, others)) = store::at_nonce_of(db, id).await? else { return Ok(None) };
-    let at: i64 = row.try_get("at")?;
+    let at: i64 = row.get("at")?;
     Ok(Some(Named {
         id,
         intent: store::word(&row, "intent")?,
         at: Timestamp::from_millis(u64::try_from(at).map_err(store::malformed)?),
         state,
         others: others.into_iter().map(|(_, state)| state).collect(),
-        has_nonce: row.try_get::<Option<i64>, _>("nonce")?.is_some(),
-        refusal: row.try_get("refusal")?,
+        has_nonce: row.get::<Option<i64>>("nonce")?.is_some(),
+        refusal: row.get("refusal")?,
     }))
 }
 
@@ -46,7 +43,7 @@ pub(in crate::ledger) async fn put(
     before: Option<i64>,
     at: Timestamp,
 ) -> Sql<()> {
-    let done = sqlx::query(
+    let done = query(
         "INSERT INTO idempotency (client, name, reservation, intent, at) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (client, name) DO UPDATE
          SET reservation = excluded.reservation, intent = excluded.intent, at = excluded.at, refusal = NULL
@@ -60,12 +57,12 @@ pub(in crate::ledger) async fn put(
     .bind(before.unwrap_or(0))
     .execute(&mut *db)
     .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(sqlx::Error::RowNotFound) }
+    if done == 1 { Ok(()) } else { Err(SqlError::NoRow) }
 }
 
 /// Keeps a node's definite refusal for whoever asks again under the same name.
 pub(in crate::ledger) async fn refused(db: &mut Db, id: i64, text: &str) -> Sql<()> {
-    let done = sqlx::query("UPDATE idempotency SET refusal = $1 WHERE reservation = $2");
+    let done = query("UPDATE idempotency SET refusal = $1 WHERE reservation = $2");
     done.bind(cut(text)).bind(id).execute(&mut *db).await.map(drop)
 }
 
@@ -73,7 +70,7 @@ pub(in crate::ledger) async fn refused(db: &mut Db, id: i64, text: &str) -> Sql<
 pub(in crate::ledger) async fn prune(db: &mut Db, kept: Duration, now: Timestamp) -> Sql<()> {
     let kept = u64::try_from(kept.as_millis()).unwrap_or(u64::MAX);
     let until = now.millis().saturating_sub(kept);
-    let done = sqlx::query(
+    let done = query(
         "DELETE FROM idempotency WHERE (client, name) IN (
          SELECT k.client, k.name FROM idempotency AS k JOIN reservation AS r ON r.id = k.reservation
          WHERE k.at <= $1 AND r.state <> 'reserved'

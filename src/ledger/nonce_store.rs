@@ -2,23 +2,20 @@
 //! nonces that none of our payloads has.
 
 use alloy_primitives::Address;
-use sqlx::Row as _;
 
 use crate::ledger::audit::Administration;
 use crate::ledger::audit::Body;
-use crate::ledger::db::Db;
+use crate::ledger::db::{Db, Sql, query};
 use crate::ledger::writer::Group;
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 /// The mined count that an operator took as true; 0 where none did.
 pub(in crate::ledger) async fn accepted(db: &mut Db, (chain, account): (u64, Address)) -> Sql<u64> {
-    let row = sqlx::query("SELECT count FROM accepted_count WHERE chain = $1 AND account = $2")
+    let row = query("SELECT count FROM accepted_count WHERE chain = $1 AND account = $2")
         .bind(signed(chain))
         .bind(account.as_slice())
         .fetch_optional(&mut *db)
         .await?;
-    let count: i64 = row.map_or(Ok(0), |row| row.try_get("count"))?;
+    let count: i64 = row.map_or(Ok(0), |row| row.get("count"))?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
@@ -29,7 +26,7 @@ pub(in crate::ledger) async fn accept(
     count: u64,
     by: &Administration,
 ) -> Sql<()> {
-    sqlx::query(
+    query(
         "INSERT INTO accepted_count (chain, account, count) VALUES ($1, $2, $3)
          ON CONFLICT (chain, account) DO UPDATE SET count = excluded.count",
     )
@@ -45,7 +42,7 @@ pub(in crate::ledger) async fn accept(
 /// The nonces right below a payload's that none of our signed payloads has, and the payload's own chain, account and
 /// nonce. Nothing below the first that we know of: what was there before us is nobody's news.
 pub(in crate::ledger) async fn missing_below(db: &mut Db, id: i64) -> Sql<Option<(u64, Address, u64, u64)>> {
-    let row = sqlx::query(
+    let row = query(
         "SELECT this.chain, this.account, this.nonce,
             (SELECT other.nonce FROM reservation AS other
              WHERE other.chain = this.chain AND other.account = this.account AND other.nonce < this.nonce
@@ -58,7 +55,7 @@ pub(in crate::ledger) async fn missing_below(db: &mut Db, id: i64) -> Sql<Option
     .await?;
     let Some(row) = row else { return Ok(None) };
     let number = |name| -> Sql<Option<u64>> {
-        let number: Option<i64> = row.try_get(name)?;
+        let number: Option<i64> = row.get(name)?;
         Ok(number.and_then(|number| u64::try_from(number).ok()))
     };
     let (Some(chain), Some(nonce)) = (number("chain")?, number("nonce")?) else { return Ok(None) };

@@ -3,12 +3,11 @@
 
 use alloy_primitives::{Address, B256, Bytes};
 use serde_json::Value;
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::{Administration, Body};
 use crate::ledger::command::{Command, Reply};
-use crate::ledger::db::{Db, DbRow, is_set};
+use crate::ledger::db::{Db, DbRow, Sql, query};
 use crate::ledger::handle::recorded;
 use crate::ledger::writer::Group;
 use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, core, nonce_store, store};
@@ -61,8 +60,6 @@ pub(in crate::ledger) enum Inquiry {
         reply: Reply<Result<(), LedgerError>>,
     },
 }
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 impl OpenTransaction {
     /// Whether it is the one at its nonce that is to be mined.
@@ -142,7 +139,7 @@ impl Inquiry {
 }
 
 async fn open(db: &mut Db) -> Sql<Vec<OpenTransaction>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
          ORDER BY account, nonce, id",
     );
@@ -151,17 +148,17 @@ async fn open(db: &mut Db) -> Sql<Vec<OpenTransaction>> {
 
 fn open_row(row: &DbRow) -> Sql<OpenTransaction> {
     Ok(OpenTransaction {
-        client: row.try_get("client")?,
-        request: row.try_get("request")?,
+        client: row.get("client")?,
+        request: row.get("request")?,
         chain: store::unsigned(row, "chain")?,
         account: store::address(row)?,
         nonce: store::unsigned(row, "nonce")?,
         state: store::state_in(row)?.name(),
-        raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),
+        raw: Bytes::from(row.get::<Vec<u8>>("raw")?),
         hash: store::word(row, "hash")?,
         fees: store::fees(row)?,
         at: Timestamp::from_millis(store::unsigned(row, "reserved_at")?),
-        word: row.try_get("outcome")?,
-        is_returned: is_set(row, "returned")?,
+        word: row.get("outcome")?,
+        is_returned: row.is_set("returned")?,
     })
 }

@@ -2,17 +2,14 @@
 
 use alloy_primitives::Address;
 use serde_json::json;
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
 use crate::ledger::apply::void;
 use crate::ledger::audit::{Administration, Body};
-use crate::ledger::db::{Db, DbRow};
+use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::pause::{Pause, PauseOrder, PauseScope};
 use crate::ledger::store;
 use crate::ledger::writer::Group;
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 /// Pauses: from this commit on nothing of its scope is reserved, and what is reserved cannot be recorded any more.
 /// False where it was paused before; who paused first, and why, stays.
@@ -22,19 +19,19 @@ pub(in crate::ledger) async fn begin(
     by: &Administration,
 ) -> Sql<bool> {
     let PauseOrder { scope, reason } = order;
-    let done = sqlx::query(
+    let done = query(
         "INSERT INTO pause (scope, name, reason, operator, person, since) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (scope, name) DO NOTHING",
     )
     .bind(scope.kind())
     .bind(scope.name())
-    .bind(reason)
+    .bind(reason.as_deref())
     .bind(&by.operator)
     .bind(&by.person)
     .bind(i64::try_from(group.now.millis()).unwrap_or(i64::MAX))
     .execute(&mut *group.db)
     .await?;
-    if done.rows_affected() == 0 {
+    if done == 0 {
         return Ok(false);
     }
     audit(group, "pause", order, by).await?;
@@ -53,9 +50,9 @@ pub(in crate::ledger) async fn end(
     order: &PauseOrder,
     by: &Administration,
 ) -> Sql<bool> {
-    let done = sqlx::query("DELETE FROM pause WHERE scope = $1 AND name = $2");
+    let done = query("DELETE FROM pause WHERE scope = $1 AND name = $2");
     let done = done.bind(order.scope.kind()).bind(order.scope.name()).execute(&mut *group.db).await?;
-    if done.rows_affected() == 0 {
+    if done == 0 {
         return Ok(false);
     }
     audit(group, "resume", order, by).await?;
@@ -65,7 +62,7 @@ pub(in crate::ledger) async fn end(
 
 /// What is paused now, the widest first.
 pub(in crate::ledger) async fn all(db: &mut Db) -> Sql<Vec<Pause>> {
-    let rows = sqlx::query("SELECT scope, name, reason, operator, person, since FROM pause");
+    let rows = query("SELECT scope, name, reason, operator, person, since FROM pause");
     let mut pauses = rows.fetch_all(&mut *db).await?.iter().map(pause).collect::<Sql<Vec<_>>>()?;
     pauses.sort_by(|a, b| a.scope.cmp(&b.scope));
     Ok(pauses)
@@ -73,9 +70,9 @@ pub(in crate::ledger) async fn all(db: &mut Db) -> Sql<Vec<Pause>> {
 
 /// Who asked for a reservation, and of which account.
 pub(in crate::ledger) async fn asked_by(db: &mut Db, id: i64) -> Sql<Option<(String, Address)>> {
-    let row = sqlx::query("SELECT client, account FROM reservation WHERE id = $1").bind(id);
+    let row = query("SELECT client, account FROM reservation WHERE id = $1").bind(id);
     let row = row.fetch_optional(&mut *db).await?;
-    row.map(|row| Ok((row.try_get("client")?, store::address(&row)?))).transpose()
+    row.map(|row| Ok((row.get("client")?, store::address(&row)?))).transpose()
 }
 
 /// Puts the number of pauses where Prometheus reads it.
@@ -102,22 +99,21 @@ async fn audit(group: &mut Group<'_>, action: &str, order: &PauseOrder, by: &Adm
 }
 
 async fn reserved(db: &mut Db) -> Sql<Vec<(i64, String, Address)>> {
-    let rows =
-        sqlx::query("SELECT id, client, account FROM reservation WHERE state = 'reserved' ORDER BY id");
+    let rows = query("SELECT id, client, account FROM reservation WHERE state = 'reserved' ORDER BY id");
     let rows = rows.fetch_all(&mut *db).await?;
-    rows.iter().map(|row| Ok((row.try_get("id")?, row.try_get("client")?, store::address(row)?))).collect()
+    rows.iter().map(|row| Ok((row.get("id")?, row.get("client")?, store::address(row)?))).collect()
 }
 
 fn pause(row: &DbRow) -> Sql<Pause> {
-    let (kind, name): (&str, &str) = (row.try_get("scope")?, row.try_get("name")?);
+    let (kind, name): (&str, &str) = (row.get("scope")?, row.get("name")?);
     let scope = PauseScope::read(kind, name)
-        .ok_or_else(|| sqlx::Error::Decode(format!("no pause is of {kind} {name}").into()))?;
-    let since: i64 = row.try_get("since")?;
+        .ok_or_else(|| SqlError::decode(format!("no pause is of {kind} {name}")))?;
+    let since: i64 = row.get("since")?;
     Ok(Pause {
         scope,
-        reason: row.try_get("reason")?,
-        operator: row.try_get("operator")?,
-        person: row.try_get("person")?,
+        reason: row.get("reason")?,
+        operator: row.get("operator")?,
+        person: row.get("person")?,
         since: Timestamp::from_millis(u64::try_from(since).map_err(store::malformed)?),
     })
 }

@@ -4,10 +4,9 @@ use std::borrow::Cow;
 
 use alloy_primitives::{Address, B256, Bytes};
 use serde::Deserialize;
-use sqlx::Row as _;
 
 use crate::ledger::audit::Entry;
-use crate::ledger::db::{Db, DbRow};
+use crate::ledger::db::{Db, DbRow, Sql, query};
 use crate::ledger::store::{address, entry, malformed, word};
 use crate::transaction::ChainHead;
 
@@ -25,19 +24,16 @@ pub(in crate::ledger) struct Reservation {
     pub hash: Option<B256>,
 }
 
-type Sql<T> = Result<T, sqlx::Error>;
-
 /// A page of the chain, in order.
 pub(in crate::ledger) async fn entries(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Entry>> {
-    let rows =
-        sqlx::query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2").bind(after).bind(count);
+    let rows = query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2").bind(after).bind(count);
     rows.fetch_all(&mut *db).await?.iter().map(entry).collect()
 }
 
 /// Where every writer's chain ends.
 pub(in crate::ledger) async fn heads(db: &mut Db) -> Sql<Vec<ChainHead>> {
-    let rows = sqlx::query("SELECT seq, hash FROM head").fetch_all(&mut *db).await?;
-    let head = |row: &DbRow| Ok(ChainHead { writer: 0, seq: row.try_get("seq")?, hash: word(row, "hash")? });
+    let rows = query("SELECT seq, hash FROM head").fetch_all(&mut *db).await?;
+    let head = |row: &DbRow| Ok(ChainHead { writer: 0, seq: row.get("seq")?, hash: word(row, "hash")? });
     rows.iter().map(head).collect()
 }
 
@@ -49,16 +45,16 @@ pub(in crate::ledger) async fn count_after(db: &mut Db, seq: i64, writer: &str) 
         #[serde(borrow)]
         writer: Cow<'a, str>,
     }
-    let rows = sqlx::query("SELECT seq, kind, body FROM audit WHERE seq > $1 ORDER BY seq").bind(seq);
+    let rows = query("SELECT seq, kind, body FROM audit WHERE seq > $1 ORDER BY seq").bind(seq);
     let (mut last, mut intents, mut signatures) = (seq, 0_u64, 0_u64);
     for row in rows.fetch_all(&mut *db).await? {
-        last = row.try_get("seq")?;
-        let count = match row.try_get::<&str, _>("kind")? {
+        last = row.get("seq")?;
+        let count = match row.get::<&str>("kind")? {
             "intent" => &mut intents,
             "signature" => &mut signatures,
             _ => continue,
         };
-        let by: By<'_> = serde_json::from_str(row.try_get("body")?).map_err(malformed)?;
+        let by: By<'_> = serde_json::from_str(row.get("body")?).map_err(malformed)?;
         *count = count.saturating_add(u64::from(by.writer == writer));
     }
     Ok((last, intents, signatures))
@@ -66,7 +62,7 @@ pub(in crate::ledger) async fn count_after(db: &mut Db, seq: i64, writer: &str) 
 
 /// The hash of a row; nothing where there is no such row.
 pub(in crate::ledger) async fn hash_at(db: &mut Db, seq: i64) -> Sql<Option<B256>> {
-    let row = sqlx::query("SELECT hash FROM audit WHERE seq = $1").bind(seq).fetch_optional(&mut *db).await?;
+    let row = query("SELECT hash FROM audit WHERE seq = $1").bind(seq).fetch_optional(&mut *db).await?;
     row.map(|row| word(&row, "hash")).transpose()
 }
 
@@ -74,38 +70,37 @@ pub(in crate::ledger) async fn hash_at(db: &mut Db, seq: i64) -> Sql<Option<B256
 pub(in crate::ledger) async fn last_of_kind(db: &mut Db, kind: &'static str) -> Sql<Option<Entry>> {
     // The kind stands in the text, so that its partial index is used.
     let sql = format!("SELECT * FROM audit WHERE kind = '{kind}' ORDER BY seq DESC LIMIT 1");
-    let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_optional(&mut *db).await?;
+    let row = query(sql).fetch_optional(&mut *db).await?;
     row.map(|row| entry(&row)).transpose()
 }
 
 /// All rows of a kind, in order.
 pub(in crate::ledger) async fn all_of_kind(db: &mut Db, kind: &'static str) -> Sql<Vec<Entry>> {
     let sql = format!("SELECT * FROM audit WHERE kind = '{kind}' ORDER BY seq");
-    sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *db).await?.iter().map(entry).collect()
+    query(sql).fetch_all(&mut *db).await?.iter().map(entry).collect()
 }
 
 /// A page of all reservations, by id, as `verify` holds them against the chain.
 pub(in crate::ledger) async fn reservations(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Reservation>> {
-    let rows =
-        sqlx::query("SELECT * FROM reservation WHERE id > $1 ORDER BY id LIMIT $2").bind(after).bind(count);
+    let rows = query("SELECT * FROM reservation WHERE id > $1 ORDER BY id LIMIT $2").bind(after).bind(count);
     rows.fetch_all(&mut *db).await?.iter().map(reservation).collect()
 }
 
 fn reservation(row: &DbRow) -> Sql<Reservation> {
     let number = |name: &str| -> Sql<Option<u64>> {
-        let number: Option<i64> = row.try_get(name)?;
+        let number: Option<i64> = row.get(name)?;
         number.map(u64::try_from).transpose().map_err(malformed)
     };
-    let hash: Option<&[u8]> = row.try_get("hash")?;
+    let hash: Option<&[u8]> = row.get("hash")?;
     Ok(Reservation {
-        id: row.try_get("id")?,
-        kind: row.try_get("kind")?,
-        client: row.try_get("client")?,
+        id: row.get("id")?,
+        kind: row.get("kind")?,
+        client: row.get("client")?,
         account: address(row)?,
         chain: number("chain")?,
         nonce: number("nonce")?,
-        state: row.try_get("state")?,
-        raw: row.try_get::<Option<Vec<u8>>, _>("raw")?.map(Bytes::from),
+        state: row.get("state")?,
+        raw: row.get::<Option<Vec<u8>>>("raw")?.map(Bytes::from),
         hash: hash.map(B256::try_from).transpose().map_err(malformed)?,
     })
 }

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::ledger::audit::Body;
 use crate::ledger::command::Reply;
+use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::keys::{Name, Named, Verdict, judge};
 use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
@@ -35,8 +36,6 @@ pub(in crate::ledger) enum Met {
     Signing,
     Out(Box<Stored>),
 }
-
-type Sql<T> = Result<T, sqlx::Error>;
 
 /// What a claim gets by its name, and what was reserved under that name last.
 pub(in crate::ledger) async fn verdict(
@@ -69,7 +68,7 @@ impl Repeat {
         let (verdict, _) = verdict(group, rules, asked, Some(&self.name)).await?;
         let met = match verdict {
             Verdict::Out { id } => {
-                let known = store::stored(group.db, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+                let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
                 if known.returned && self.purpose == Purpose::Send {
                     // To send what was only returned so far is more than was allowed then: it is judged.
                     Ok(Met::Nothing)

@@ -3,7 +3,7 @@
 use alloy_primitives::B256;
 
 use crate::ledger::LedgerError;
-use crate::ledger::db::{Db, Location};
+use crate::ledger::db::{Db, Location, SqlError};
 use crate::ledger::error::unavailable;
 use crate::ledger::note::SealedRow;
 use crate::ledger::reader;
@@ -71,7 +71,7 @@ impl Watch {
         Ok(sealed.filter(|row| row.number().is_some_and(|found| found >= number)).collect())
     }
 
-    async fn open(&mut self) -> Result<&mut Db, sqlx::Error> {
+    async fn open(&mut self) -> Result<&mut Db, SqlError> {
         let db = match self.db.take() {
             Some(db) => db,
             None => self.at.read().await?,
@@ -80,7 +80,7 @@ impl Watch {
     }
 
     /// After an error a new connection is made.
-    fn told<T>(&mut self, read: Result<T, sqlx::Error>) -> Result<T, LedgerError> {
+    fn told<T>(&mut self, read: Result<T, SqlError>) -> Result<T, LedgerError> {
         read.map_err(|error| {
             self.db = None;
             unavailable(error)

@@ -1,12 +1,11 @@
 //! The tables: reading and writing rows, no decisions. The same SQL for all databases.
 
 use alloy_primitives::{Address, B256, Bytes};
-use sqlx::Row as _;
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::core::Row;
-use crate::ledger::db::{Db, DbRow, is_set};
+use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
 use crate::transaction::Fees;
 
@@ -40,23 +39,21 @@ pub(in crate::ledger) struct Stored {
     pub hash: B256,
 }
 
-type Sql<T> = Result<T, sqlx::Error>;
-
 /// Where the chain ends by the head row, and the last row itself.
 pub(in crate::ledger) async fn head(db: &mut Db) -> Sql<(Head, Option<Entry>)> {
-    let last = sqlx::query("SELECT * FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
+    let last = query("SELECT * FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
     let last = last.map(|row| entry(&row)).transpose()?;
-    let head = sqlx::query("SELECT seq, hash FROM head").fetch_optional(&mut *db).await?;
+    let head = query("SELECT seq, hash FROM head").fetch_optional(&mut *db).await?;
     let at = last.as_ref().map_or(Head::START.at, |last| last.at);
     let head = match head {
-        Some(row) => Head { seq: row.try_get("seq")?, hash: word(&row, "hash")?, at },
+        Some(row) => Head { seq: row.get("seq")?, hash: word(&row, "hash")?, at },
         None => Head::START,
     };
     Ok((head, last))
 }
 
 pub(in crate::ledger) async fn append(db: &mut Db, entry: &Entry) -> Sql<()> {
-    sqlx::query("INSERT INTO audit (seq, at, kind, body, previous, hash) VALUES ($1, $2, $3, $4, $5, $6)")
+    query("INSERT INTO audit (seq, at, kind, body, previous, hash) VALUES ($1, $2, $3, $4, $5, $6)")
         .bind(entry.seq)
         .bind(millis(entry.at))
         .bind(&entry.kind)
@@ -65,7 +62,7 @@ pub(in crate::ledger) async fn append(db: &mut Db, entry: &Entry) -> Sql<()> {
         .bind(entry.hash.as_slice())
         .execute(&mut *db)
         .await?;
-    sqlx::query("INSERT INTO head (one, seq, hash) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
+    query("INSERT INTO head (one, seq, hash) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
         .bind(entry.seq)
         .bind(entry.hash.as_slice())
         .execute(&mut *db)
@@ -82,7 +79,7 @@ pub(in crate::ledger) async fn rows_of(
     (mined, wanted): (u64, Option<u64>),
     asker: Option<(&str, bool)>,
 ) -> Sql<Vec<Row>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND state <> 'void' AND nonce >= $3 AND nonce >= coalesce(
              (SELECT nonce FROM reservation
@@ -112,7 +109,7 @@ pub(in crate::ledger) async fn rows_of(
 /// A payload's state, and the other payloads at its nonce with theirs; nothing where there is no such payload.
 pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(State, Vec<(i64, State)>)>> {
     let Some(state) = state_of(db, id).await? else { return Ok(None) };
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT other.id, other.state FROM reservation AS this JOIN reservation AS other
          ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
          WHERE this.id = $1 AND other.id <> $1 AND other.state <> 'void' ORDER BY other.id",
@@ -120,12 +117,12 @@ pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(
     .bind(id)
     .fetch_all(&mut *db)
     .await?;
-    let others: Sql<_> = rows.iter().map(|row| Ok((row.try_get("id")?, state_in(row)?))).collect();
+    let others: Sql<_> = rows.iter().map(|row| Ok((row.get("id")?, state_in(row)?))).collect();
     Ok(Some((state, others?)))
 }
 
 pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64> {
-    let row = sqlx::query(
+    let row = query(
         "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at, void_at)
          VALUES ($1, 'reserved', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id",
     )
@@ -143,45 +140,44 @@ pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64>
     .bind(millis(new.void_at))
     .fetch_one(&mut *db)
     .await?;
-    row.try_get("id")
+    row.get("id")
 }
 
 /// Moves a row to another state; false where it may not go there from where it is.
 pub(in crate::ledger) async fn turn(db: &mut Db, id: i64, to: State) -> Sql<bool> {
     let Some(from) = state_of(db, id).await?.filter(|from| from.may_become(to)) else { return Ok(false) };
-    let done = sqlx::query("UPDATE reservation SET state = $1 WHERE id = $2 AND state = $3");
-    Ok(done.bind(to.name()).bind(id).bind(from.name()).execute(&mut *db).await?.rows_affected() == 1)
+    let done = query("UPDATE reservation SET state = $1 WHERE id = $2 AND state = $3");
+    Ok(done.bind(to.name()).bind(id).bind(from.name()).execute(&mut *db).await? == 1)
 }
 
 pub(in crate::ledger) async fn state_of(db: &mut Db, id: i64) -> Sql<Option<State>> {
-    let row =
-        sqlx::query("SELECT state FROM reservation WHERE id = $1").bind(id).fetch_optional(&mut *db).await?;
+    let row = query("SELECT state FROM reservation WHERE id = $1").bind(id).fetch_optional(&mut *db).await?;
     row.as_ref().map(state_in).transpose()
 }
 
 /// Records a signature under a live reservation; false where it is live no longer.
 pub(in crate::ledger) async fn record(db: &mut Db, id: i64, raw: &Bytes, hash: B256) -> Sql<bool> {
-    let done = sqlx::query(
+    let done = query(
         "UPDATE reservation SET state = 'recorded', raw = $1, hash = $2 WHERE id = $3 AND state = 'reserved'",
     );
     let done = done.bind(raw.as_ref()).bind(hash.as_slice()).bind(id).execute(&mut *db).await?;
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
 pub(in crate::ledger) async fn stored(db: &mut Db, id: i64) -> Sql<Option<Stored>> {
-    let row = sqlx::query("SELECT * FROM reservation WHERE id = $1 AND raw IS NOT NULL").bind(id);
+    let row = query("SELECT * FROM reservation WHERE id = $1 AND raw IS NOT NULL").bind(id);
     row.fetch_optional(&mut *db).await?.map(|row| stored_row(&row)).transpose()
 }
 
 /// The reservations without a record, oldest first.
 pub(in crate::ledger) async fn unrecorded(db: &mut Db) -> Sql<Vec<i64>> {
-    let rows = sqlx::query("SELECT id FROM reservation WHERE state = 'reserved' ORDER BY id");
-    rows.fetch_all(&mut *db).await?.iter().map(|row| row.try_get("id")).collect()
+    let rows = query("SELECT id FROM reservation WHERE state = 'reserved' ORDER BY id");
+    rows.fetch_all(&mut *db).await?.iter().map(|row| row.get("id")).collect()
 }
 
 /// The signed transactions of which the chain has not decided, lowest nonce first.
 pub(in crate::ledger) async fn unsettled(db: &mut Db) -> Sql<Vec<Stored>> {
-    let rows = sqlx::query(
+    let rows = query(
         "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
          ORDER BY account, nonce, id",
     );
@@ -190,28 +186,27 @@ pub(in crate::ledger) async fn unsettled(db: &mut Db) -> Sql<Vec<Stored>> {
 
 /// The reservations without a record whose time is over, whoever made them.
 pub(in crate::ledger) async fn overdue(db: &mut Db, now: Timestamp) -> Sql<Vec<i64>> {
-    let rows =
-        sqlx::query("SELECT id FROM reservation WHERE state = 'reserved' AND void_at <= $1 ORDER BY id");
-    rows.bind(millis(now)).fetch_all(&mut *db).await?.iter().map(|row| row.try_get("id")).collect()
+    let rows = query("SELECT id FROM reservation WHERE state = 'reserved' AND void_at <= $1 ORDER BY id");
+    rows.bind(millis(now)).fetch_all(&mut *db).await?.iter().map(|row| row.get("id")).collect()
 }
 
 /// Makes a payload that was returned to its client ours to send.
 pub(in crate::ledger) async fn adopt(db: &mut Db, id: i64) -> Sql<()> {
-    let done = sqlx::query("UPDATE reservation SET returned = 0 WHERE id = $1").bind(id);
+    let done = query("UPDATE reservation SET returned = 0 WHERE id = $1").bind(id);
     done.execute(&mut *db).await.map(drop)
 }
 
 /// Notes what a node said last; false where that is what it said before.
 pub(in crate::ledger) async fn note(db: &mut Db, id: i64, outcome: &str) -> Sql<bool> {
-    let done = sqlx::query(
+    let done = query(
         "UPDATE reservation SET outcome = $1 WHERE id = $2 AND raw IS NOT NULL AND outcome IS DISTINCT FROM $1",
     );
-    Ok(done.bind(outcome).bind(id).execute(&mut *db).await?.rows_affected() == 1)
+    Ok(done.bind(outcome).bind(id).execute(&mut *db).await? == 1)
 }
 
 /// Writes a page to the disk. What it holds must change, or SQLite would leave the page as it is.
 pub(in crate::ledger) async fn probe(db: &mut Db, at: Timestamp) -> Sql<()> {
-    sqlx::query(
+    query(
         "INSERT INTO probe (one, at) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET at = CASE WHEN probe.at >= $1 THEN probe.at + 1 ELSE $1 END",
     )
     .bind(millis(at))
@@ -221,7 +216,7 @@ pub(in crate::ledger) async fn probe(db: &mut Db, at: Timestamp) -> Sql<()> {
 }
 
 pub(in crate::ledger) async fn archive_policy(db: &mut Db, hash: B256, text: &str, at: Timestamp) -> Sql<()> {
-    sqlx::query("INSERT INTO policy (hash, text, first_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING")
+    query("INSERT INTO policy (hash, text, first_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING")
         .bind(hash.as_slice())
         .bind(text)
         .bind(millis(at))
@@ -232,66 +227,66 @@ pub(in crate::ledger) async fn archive_policy(db: &mut Db, hash: B256, text: &st
 
 fn claimed_row(row: &DbRow, asker: Option<(&str, bool)>) -> Sql<Row> {
     Ok(Row {
-        id: row.try_get("id")?,
+        id: row.get("id")?,
         nonce: unsigned(row, "nonce")?,
         state: state_in(row)?,
         intent: word(row, "intent")?,
         fees: fees(row)?,
-        is_own: asker == Some((row.try_get("client")?, is_set(row, "returned")?)),
+        is_own: asker == Some((row.get("client")?, row.is_set("returned")?)),
     })
 }
 
 pub(in crate::ledger) fn fees(row: &DbRow) -> Sql<Fees> {
     let fee = |name: &str| -> Sql<u128> {
-        let bytes: &[u8] = row.try_get(name)?;
+        let bytes: &[u8] = row.get(name)?;
         Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
     };
     Ok(Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? })
 }
 
 pub(in crate::ledger) fn state_in(row: &DbRow) -> Sql<State> {
-    let name: &str = row.try_get("state")?;
-    State::named(name).ok_or_else(|| sqlx::Error::Decode(format!("no state is called {name}").into()))
+    let name: &str = row.get("state")?;
+    State::named(name).ok_or_else(|| SqlError::decode(format!("no state is called {name}")))
 }
 
 fn stored_row(row: &DbRow) -> Sql<Stored> {
     let number = |name| -> Sql<Option<u64>> {
-        row.try_get::<Option<i64>, _>(name)?.map(u64::try_from).transpose().map_err(malformed)
+        row.get::<Option<i64>>(name)?.map(u64::try_from).transpose().map_err(malformed)
     };
     Ok(Stored {
-        id: row.try_get("id")?,
-        request: row.try_get("request")?,
+        id: row.get("id")?,
+        request: row.get("request")?,
         chain: number("chain")?,
         account: address(row)?,
         nonce: number("nonce")?,
-        returned: is_set(row, "returned")?,
+        returned: row.is_set("returned")?,
         state: state_in(row)?,
-        raw: Bytes::from(row.try_get::<Vec<u8>, _>("raw")?),
+        raw: Bytes::from(row.get::<Vec<u8>>("raw")?),
         hash: word(row, "hash")?,
     })
 }
 
 pub(in crate::ledger) fn entry(row: &DbRow) -> Sql<Entry> {
     Ok(Entry {
-        seq: row.try_get("seq")?,
+        seq: row.get("seq")?,
         at: Timestamp::from_millis(unsigned(row, "at")?),
-        kind: row.try_get("kind")?,
-        body: row.try_get("body")?,
+        kind: row.get("kind")?,
+        body: row.get("body")?,
         previous: word(row, "previous")?,
         hash: word(row, "hash")?,
     })
 }
 
 pub(in crate::ledger) fn word(row: &DbRow, name: &str) -> Sql<B256> {
-    B256::try_from(row.try_get::<&[u8], _>(name)?).map_err(malformed)
+    B256::try_from(row.get::<&[u8]>(name)?).map_err(malformed)
 }
 
 pub(in crate::ledger) fn address(row: &DbRow) -> Sql<Address> {
-    Address::try_from(row.try_get::<&[u8], _>("account")?).map_err(malformed)
+    Address::try_from(row.get::<&[u8]>("account")?).map_err(malformed)
 }
 
 pub(in crate::ledger) fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
-    u64::try_from(row.try_get::<i64, _>(name)?).map_err(malformed)
+    u64::try_from(row.get::<i64>(name)?).map_err(malformed)
 }
 
 /// Chains and nonces are checked to fit before they come here; a time does for 292 million years.
@@ -303,6 +298,6 @@ fn millis(at: Timestamp) -> i64 {
     signed(at.millis())
 }
 
-pub(in crate::ledger) fn malformed<E: std::error::Error + Send + Sync + 'static>(error: E) -> sqlx::Error {
-    sqlx::Error::Decode(Box::new(error))
+pub(in crate::ledger) fn malformed<E: std::error::Error + Send + Sync + 'static>(error: E) -> SqlError {
+    SqlError::Decode(Box::new(error))
 }

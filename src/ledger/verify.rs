@@ -8,8 +8,7 @@ use serde::Serialize;
 use crate::ledger::LedgerError;
 use crate::ledger::archive;
 use crate::ledger::audit::{Entry, Head};
-use crate::ledger::db::{self, Db, Location};
-use crate::ledger::error::said;
+use crate::ledger::db::{self, Db, Location, SqlError};
 use crate::ledger::lines::{Lines, NoRow, is_database};
 use crate::ledger::note::SealedRow;
 use crate::ledger::pauses;
@@ -95,8 +94,8 @@ pub async fn verify_against(
         Ok(()) => Ok(Ok(walk.verified())),
         Err(Trouble::Broken(broken)) => Ok(Err(broken)),
         // What cannot be read was not written by the gateway; what cannot be reached says nothing of it.
-        Err(Trouble::Sql(error)) if is_damage(&error) => {
-            let why = format!("the file is damaged from here on: {}", said(&error));
+        Err(Trouble::Sql(error)) if error.is_damage() => {
+            let why = format!("the file is damaged from here on: {}", error);
             Ok(Err(Broken { seq: walk.replay.head.seq.saturating_add(1), why }))
         }
         Err(Trouble::Sql(error)) => Err(not_opened(&at, &error)),
@@ -117,7 +116,7 @@ struct Walk {
 }
 
 enum Trouble {
-    Sql(sqlx::Error),
+    Sql(SqlError),
     Io(std::io::Error),
     Broken(Broken),
 }
@@ -331,23 +330,8 @@ async fn compare(db: &mut Db, replay: &mut Replay) -> Result<(), Trouble> {
     Ok(replay.left().map_err(broken)?)
 }
 
-/// Whether it is the content that is wrong: bytes that are no row of ours, or that SQLite cannot make sense of.
-fn is_damage(error: &sqlx::Error) -> bool {
-    const CORRUPT: i32 = 11;
-    const NOT_A_DATABASE: i32 = 26;
-    match error {
-        sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
-        sqlx::Error::Database(error) => {
-            let code = error.code().and_then(|code| code.parse::<i32>().ok());
-            // The low byte is the class, the rest of it the particular.
-            code.is_some_and(|code| matches!(code & 0xff, CORRUPT | NOT_A_DATABASE))
-        }
-        _ => false,
-    }
-}
-
-impl From<sqlx::Error> for Trouble {
-    fn from(error: sqlx::Error) -> Self {
+impl From<SqlError> for Trouble {
+    fn from(error: SqlError) -> Self {
         Self::Sql(error)
     }
 }
@@ -364,6 +348,6 @@ impl From<Broken> for Trouble {
     }
 }
 
-pub(in crate::ledger) fn not_opened(at: &Location, error: &sqlx::Error) -> LedgerError {
-    LedgerError::Open { at: at.clone(), why: said(error) }
+pub(in crate::ledger) fn not_opened(at: &Location, error: &SqlError) -> LedgerError {
+    LedgerError::Open { at: at.clone(), why: error.to_string() }
 }

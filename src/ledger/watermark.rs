@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::ledger::archive;
 use crate::ledger::audit::{Administration, Head};
+use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::group::Group;
 use crate::ledger::pause::{ITSELF, PauseOrder, PauseScope};
 use crate::ledger::{pauses, reader};
@@ -39,8 +40,6 @@ pub(in crate::ledger) struct Watermark {
     compared: bool,
 }
 
-type Sql<T> = Result<T, sqlx::Error>;
-
 impl Watermark {
     pub(in crate::ledger) fn beside(ledger: &Path, is_shared: bool) -> Self {
         let path = ledger.with_added_extension("watermark");
@@ -56,7 +55,7 @@ impl Watermark {
     pub(in crate::ledger) async fn compare(&mut self, group: &mut Group<'_>) -> Sql<()> {
         if let Some(mark) = self.owed {
             // What was committed and not noted comes first; without it a rollback would go unnoticed.
-            self.write(mark).await.map_err(sqlx::Error::Io)?;
+            self.write(mark).await.map_err(SqlError::Io)?;
             self.owed = None;
         }
         if self.compared && !group.is_new {

@@ -18,8 +18,8 @@ use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
-use crate::ledger::db::{self, Db, Location};
-use crate::ledger::error::{said, unavailable};
+use crate::ledger::db::{self, Db, Location, Sql, SqlError};
+use crate::ledger::error::unavailable;
 use crate::ledger::group::{Answer, Time, begin};
 use crate::ledger::headroom::Headroom;
 use crate::ledger::pauses;
@@ -96,8 +96,6 @@ impl Rules {
     }
 }
 
-type Sql<T> = Result<T, sqlx::Error>;
-
 impl Writer {
     pub(in crate::ledger) async fn start(
         config: &config::Ledger,
@@ -106,7 +104,7 @@ impl Writer {
         deadline: Duration,
     ) -> Result<Self, LedgerError> {
         let at = Location::from(config);
-        let failed = |error| LedgerError::Open { at: at.clone(), why: said(&error) };
+        let failed = |error: SqlError| LedgerError::Open { at: at.clone(), why: error.to_string() };
         let unnamed = |error: getrandom::Error| LedgerError::Unavailable(error.to_string());
         let mut db = at.create().await.map_err(failed)?;
         let (head, last) = store::head(&mut db).await.map_err(unavailable)?;
@@ -182,6 +180,18 @@ impl Writer {
         Arc::clone(&self.failure)
     }
 
+    /// Runs from now on. The writer of a file has a thread to itself: it waits for the disk most of the time.
+    pub(in crate::ledger) fn begin(self, commands: mpsc::Receiver<Command>) -> Result<(), LedgerError> {
+        if self.at.is_shared() {
+            tokio::spawn(self.run(commands));
+            return Ok(());
+        }
+        let failed = |error: std::io::Error| LedgerError::Unavailable(error.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let thread = std::thread::Builder::new().name("ledger".to_owned());
+        thread.spawn(move || runtime.block_on(self.run(commands))).map(drop).map_err(failed)
+    }
+
     /// Runs until it is closed or nobody can ask any more.
     pub(in crate::ledger) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut batch = Vec::with_capacity(GROUP);
@@ -236,7 +246,7 @@ impl Writer {
         let committed = if self.at.is_shared() {
             let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer");
             let done = timeout(TRANSACTION, self.transaction(work, closing, &mut answers)).await;
-            done.unwrap_or_else(|_| Err(sqlx::Error::Io(late())))
+            done.unwrap_or_else(|_| Err(SqlError::Io(late())))
         } else {
             self.transaction(work, closing, &mut answers).await
         };
@@ -254,11 +264,7 @@ impl Writer {
             }
         }
         for answer in answers {
-            if let Some(nobodys) = answer(committed.clone())
-                && let Some(until) = self.live.get_mut(&nobodys)
-            {
-                *until = now;
-            }
+            answer(committed.clone());
         }
     }
 

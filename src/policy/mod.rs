@@ -10,14 +10,17 @@ mod abi;
 mod amount;
 mod argument;
 mod budget;
+mod call;
 mod caps;
 mod condition;
 mod decide;
 mod denied;
 mod error;
 mod explain;
+mod exposure;
 mod facts;
 mod hours;
+mod include;
 mod index;
 mod judged;
 mod lint;
@@ -31,6 +34,7 @@ mod read;
 mod registry;
 mod rule;
 mod scope;
+mod shadowed;
 mod signature;
 mod siwe;
 mod world;
@@ -96,6 +100,7 @@ execution_fee = { max = "0.05 ether" }
         Client {
             name: name.to_owned(),
             identity: format!("spiffe://desk/{name}"),
+            issuer: crate::config::OWN_ISSUER.to_owned(),
             role: role.map(str::to_owned),
             person: None,
             accounts: vec![TREASURY.parse().unwrap()],

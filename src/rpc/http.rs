@@ -405,12 +405,19 @@ mod tests {
         Arc::new(Client {
             name: name.to_owned(),
             identity: format!("{name}.example"),
+            issuer: crate::config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
             accounts: Vec::new(),
             origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
             repeat_window: None,
         })
+    }
+
+    /// Of a connection that nobody ends.
+    fn life() -> Life {
+        let (closing, cut) = Default::default();
+        Life { sockets: tokio_util::task::TaskTracker::new(), closing, cut, may_ask: Arc::new(|| true) }
     }
 
     fn rpc(limits: &Limits) -> Rpc<Answering> {
@@ -429,7 +436,7 @@ mod tests {
         client: Arc<Client>,
         request: Request<Full<Bytes>>,
     ) -> Response<Full<Bytes>> {
-        let Ok(response) = rpc.connection(client, Life::default()).call(request).await;
+        let Ok(response) = rpc.connection(client, life()).call(request).await;
         response
     }
 
@@ -455,7 +462,7 @@ mod tests {
     /// What a real connection answers to these bytes, until it closes.
     async fn raw(limits: &Limits, bytes: &[u8]) -> String {
         let (mut near, far) = tokio::io::duplex(1 << 20);
-        let service = rpc(limits).connection(client("trader", &[]), Life::default());
+        let service = rpc(limits).connection(client("trader", &[]), life());
         let server = hyper::server::conn::http1::Builder::new()
             .half_close(true)
             .serve_connection(TokioIo::new(far), service);
@@ -557,7 +564,7 @@ mod tests {
     async fn many_requests_share_one_http_2_connection() {
         let (near, far) = tokio::io::duplex(1 << 16);
         let limits = Limits { max_body: 100, ..Limits::default() };
-        let service = for_the_listener(rpc(&limits).connection(client("trader", &[]), Life::default()));
+        let service = for_the_listener(rpc(&limits).connection(client("trader", &[]), life()));
         tokio::spawn(async move {
             let _ =
                 auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await;
@@ -723,7 +730,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let server = async {
             let (stream, _) = listener.accept().await.unwrap();
-            let service = rpc(&Limits::default()).connection(client("trader", &[]), Life::default());
+            let service = rpc(&Limits::default()).connection(client("trader", &[]), life());
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
         };
         let sending = async {
@@ -765,10 +772,8 @@ mod tests {
         for sizes in [&[101][..], &[100, 1], &[1; 101], &[60, 0, 60]] {
             let frames = sizes.iter().map(|&size| Ok::<_, Infallible>(Frame::data(vec![b' '; size].into())));
             let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
-            let Ok(response) = rpc(&limits)
-                .connection(client("trader", &[]), Life::default())
-                .call(good().body(body).unwrap())
-                .await;
+            let Ok(response) =
+                rpc(&limits).connection(client("trader", &[]), life()).call(good().body(body).unwrap()).await;
             assert_eq!(response.status(), 413, "{sizes:?}");
         }
     }
@@ -782,10 +787,8 @@ mod tests {
                 .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
                 .collect();
             let request = good().body(StreamBody::new(stream::iter(frames))).unwrap();
-            let Ok(response) = rpc(&Limits::default())
-                .connection(client("trader", &[]), Life::default())
-                .call(request)
-                .await;
+            let Ok(response) =
+                rpc(&Limits::default()).connection(client("trader", &[]), life()).call(request).await;
             assert_eq!(read(response).await["result"], "done");
         }
     }
@@ -794,10 +797,8 @@ mod tests {
     async fn inv_12_a_body_that_does_not_come_is_not_waited_for() {
         let limits = Limits { body_timeout: Duration::from_millis(20), ..Limits::default() };
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        let Ok(response) = rpc(&limits)
-            .connection(client("trader", &[]), Life::default())
-            .call(good().body(body).unwrap())
-            .await;
+        let Ok(response) =
+            rpc(&limits).connection(client("trader", &[]), life()).call(good().body(body).unwrap()).await;
         assert_eq!(response.status(), 408);
         assert_eq!(response.headers()["connection"], "close");
     }
@@ -838,7 +839,7 @@ mod tests {
     async fn inv_12_an_answer_that_is_not_read_is_still_in_flight() {
         let (near, far) = tokio::io::duplex(1 << 16);
         let limits = Limits { max_in_flight_per_client: 1, ..Limits::default() };
-        let service = for_the_listener(rpc(&limits).connection(client("trader", &[]), Life::default()));
+        let service = for_the_listener(rpc(&limits).connection(client("trader", &[]), life()));
         tokio::spawn(async move {
             let _ =
                 auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await;

@@ -31,7 +31,7 @@ use crate::rpc::rejection::{Rejection, plain};
 use crate::rpc::share::Share;
 
 /// What a connection's WebSocket lives by.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub struct Life {
     /// The socket is one of these; the connection is not over before it is.
     pub sockets: TaskTracker,
@@ -39,6 +39,14 @@ pub struct Life {
     pub closing: CancellationToken,
     /// The connection is cut: nothing is sent any more.
     pub cut: CancellationToken,
+    /// Asked before each message: whether its client's certificate is still accepted.
+    pub may_ask: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for Life {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Life").finish_non_exhaustive()
+    }
 }
 
 /// Messages of one socket that are being answered. While there are so many no more are read.
@@ -170,6 +178,9 @@ impl<S: Answers> Socket<S> {
                 }
                 message = stream.next(), if takes_more => {
                     heard = Instant::now();
+                    if !(self.life.may_ask)() {
+                        return None;
+                    }
                     match message {
                         Some(Ok(Message::Text(body))) => answers.push(self.answer(&outbox, body.into())),
                         Some(Ok(Message::Binary(body))) => answers.push(self.answer(&outbox, body)),

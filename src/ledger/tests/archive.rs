@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use alloy_primitives::B256;
 
 use crate::clock::Timestamp;
+use crate::ledger::db::query;
 use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, connect, sql};
 use crate::ledger::tests::replicas::{Shared, by};
 use crate::ledger::{
@@ -67,10 +68,8 @@ async fn inv_14_what_is_left_holds_alone_and_all_of_it_with_the_files() {
     assert_eq!((whole.rows, whole.head), (alone.rows, alone.head));
     // The gateway's own rows stay, and are shown where they are whole with others.
     let mut db = connect(&desk.file).await;
-    let kept: i64 = sqlx::query_scalar("SELECT count(*) FROM audit WHERE seq <= (SELECT upto FROM archive)")
-        .fetch_one(&mut db)
-        .await
-        .unwrap();
+    let kept = query("SELECT count(*) FROM audit WHERE seq <= (SELECT upto FROM archive)");
+    let kept = kept.number(&mut db).await.unwrap();
     assert_eq!(kept, 2, "what was done with keys");
     let shown = show(&desk.file, &Filter::default()).await.unwrap();
     assert_eq!(shown.first().unwrap().seq, alone.not_seen + 1);
@@ -175,7 +174,7 @@ async fn inv_14_the_database_itself_keeps_every_row_that_is_not_taken_out() {
     assert_eq!(replica.ledger.remove_archived().await.unwrap(), 2);
     replica.close().await;
     let mut db = connect(&desk.file).await;
-    sqlx::query(marked).execute(&mut db).await.unwrap();
-    sqlx::query("DELETE FROM audit WHERE seq = 3").execute(&mut db).await.unwrap_err();
-    sqlx::query("DELETE FROM audit WHERE seq = 2").execute(&mut db).await.unwrap();
+    query(marked).execute(&mut db).await.unwrap();
+    query("DELETE FROM audit WHERE seq = 3").execute(&mut db).await.unwrap_err();
+    query("DELETE FROM audit WHERE seq = 2").execute(&mut db).await.unwrap();
 }

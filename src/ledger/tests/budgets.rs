@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::U256;
-use sqlx::Row as _;
 
 use crate::clock::Clock;
+use crate::ledger::db::query;
 use crate::ledger::tests::kit::{ASK, Ask, PATIENT, START, config, connect, fresh, policy, sign};
 use crate::ledger::{
     Claim, Final, Ledger, Outcome, OverBudget, Purpose, RecordError, Recorded, RefusalClass, ReserveError,
@@ -69,9 +69,9 @@ impl Bank {
     /// The sum of everything that counts, as it stands in the tables.
     async fn counted(&self) -> U256 {
         let mut db = connect(&self.folder.path().join("ledger.sqlite")).await;
-        let rows = sqlx::query("SELECT amount FROM spent UNION ALL SELECT amount FROM charge");
+        let rows = query("SELECT amount FROM spent UNION ALL SELECT amount FROM charge");
         let rows = rows.fetch_all(&mut db).await.unwrap();
-        rows.iter().map(|row| U256::from_be_slice(row.get::<&[u8], _>("amount"))).sum()
+        rows.iter().map(|row| U256::from_be_slice(row.get::<&[u8]>("amount").unwrap())).sum()
     }
 }
 

@@ -6,6 +6,7 @@ use alloy_primitives::{B256, Bytes, U128, keccak256};
 
 use crate::identity::RequestId;
 use crate::ledger::audit::{Body, Head, Intent};
+use crate::ledger::db::query;
 use crate::ledger::replay::Replay;
 use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, POLICY, START, address, connect, sign, sql};
 use crate::ledger::{Broken, Entry, Filter, Final, Outcome, RefusalClass, RefusedRow, show, verify};
@@ -218,7 +219,7 @@ async fn the_chain_is_append_only_for_honest_mistakes_too() {
     let desk = ledger().await;
     let mut db = connect(&desk.file).await;
     for mistake in ["UPDATE audit SET kind = 'x'", "DELETE FROM audit"] {
-        let refused = sqlx::query(mistake).execute(&mut db).await.unwrap_err();
+        let refused = query(mistake).execute(&mut db).await.unwrap_err();
         assert!(refused.to_string().contains("append-only"), "{refused}");
     }
 }

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use crate::clock::{Clock, Timestamp};
+use crate::ledger::db::query;
 use crate::ledger::tests::kit::{
     ASK, Ask, Desk, PATIENT, POLICY, START, address, config, connect, fresh, send, sign,
 };
@@ -181,11 +182,12 @@ fn commits(desk: &Desk) -> usize {
 async fn every_commit_is_synced() {
     let desk = Desk::open(PATIENT).await;
     let mut other = connect(&desk.file).await;
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut other).await.unwrap();
+    let mode = query("PRAGMA journal_mode").fetch_one(&mut other).await.unwrap();
+    let mode: String = mode.get("journal_mode").unwrap();
     assert_eq!(mode, "wal");
     let folder = desk.close().await;
     let mut writer = crate::ledger::tests::kit::writer(&folder.path().join("ledger.sqlite")).await;
-    let full: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut writer.db).await.unwrap();
+    let full = query("PRAGMA synchronous").number(&mut writer.db).await.unwrap();
     assert_eq!(full, 2);
 }
 

@@ -6,6 +6,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::sleep;
 
 use crate::ledger::command::Command;
+use crate::ledger::db::{batch, query};
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, sign, writer};
 use crate::ledger::writer::Writer;
 use crate::ledger::{Ledger, LedgerError, Purpose, RecordError, ReserveError, verify};
@@ -30,7 +31,7 @@ async fn a_full_disk_refuses_and_recovers_when_there_is_space_again() {
     let policy = ledger.activate_policy(ASK.policy, "allow all");
     tokio::join!(policy, turn(&mut writer, queue)).0.unwrap();
 
-    let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut writer.db).await.unwrap();
+    let pages = query("PRAGMA page_count").number(&mut writer.db).await.unwrap();
     limit(&mut writer, pages).await;
     let mut refused = None;
     // SQLite finds room in the pages that it has, and then none.
@@ -59,8 +60,7 @@ async fn a_full_disk_refuses_and_recovers_when_there_is_space_again() {
 }
 
 async fn limit(writer: &mut Writer, pages: i64) {
-    let statement = sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
-    sqlx::query(statement).execute(&mut writer.db).await.unwrap();
+    batch(&mut writer.db, &format!("PRAGMA max_page_count = {pages}")).await.unwrap();
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn ready_means_that_it_can_be_written() {
     desk.ledger.ready().await.unwrap();
     let writes: i64 = {
         let mut db = crate::ledger::tests::kit::connect(&desk.file).await;
-        sqlx::query_scalar("SELECT at FROM probe").fetch_one(&mut db).await.unwrap()
+        query("SELECT at FROM probe").number(&mut db).await.unwrap()
     };
     assert_eq!(u64::try_from(writes).unwrap(), START.millis() + 1, "each time it wrote");
     desk.sql("CREATE TRIGGER broken BEFORE UPDATE ON probe BEGIN SELECT RAISE(ABORT, 'no more'); END").await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::ledger::db::query;
 use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, fresh, known, sign};
 use crate::ledger::{
     Earlier, Filter, Final, Outcome, Purpose, Recorded, RefusalClass, ReserveError, Reserved, show, verify,
@@ -43,7 +44,7 @@ impl Desk {
 
     async fn names(&self) -> i64 {
         let mut db = crate::ledger::tests::kit::connect(&self.file).await;
-        sqlx::query_scalar("SELECT count(*) FROM idempotency").fetch_one(&mut db).await.unwrap()
+        query("SELECT count(*) FROM idempotency").number(&mut db).await.unwrap()
     }
 }
 

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes};
 use k256::ecdsa::SigningKey;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions as _, Executor as _};
 use tempfile::TempDir;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Client};
 use crate::identity::{AccountCaller, Caller, IdempotencyKey, RequestId};
+use crate::ledger::db::{Db, batch, query};
 use crate::ledger::lock::prepare;
 use crate::ledger::writer::Writer;
 use crate::ledger::{
-    Claim, Ledger, LedgerError, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
+    Claim, Ledger, LedgerError, Location, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
 };
 use crate::policy::{Permitted, Policy, Replace, World};
 use crate::transaction::{Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point};
@@ -151,7 +150,8 @@ impl Desk {
     /// What the ledger says of every reservation, oldest first.
     pub async fn states(&self) -> Vec<String> {
         let mut db = connect(&self.file).await;
-        sqlx::query_scalar("SELECT state FROM reservation ORDER BY id").fetch_all(&mut db).await.unwrap()
+        let rows = query("SELECT state FROM reservation ORDER BY id").fetch_all(&mut db).await.unwrap();
+        rows.iter().map(|row| row.get("state").unwrap()).collect()
     }
 }
 
@@ -187,6 +187,7 @@ impl Ask {
         let client = Client {
             name: self.client.to_owned(),
             identity: self.client.to_owned(),
+            issuer: config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
             accounts: vec![account],
@@ -254,6 +255,14 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::from_slice(&[seed; 32]).unwrap()
 }
 
+#[expect(clippy::disallowed_methods, reason = "scripts/test says how long it may take")]
+/// A number that `scripts/test --full` sets for what takes long.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
 /// Lets others have the processor first: this thread, and those that it starts, work for a long time, beside tests that go by
 /// the clock.
 pub fn stand_back() {
@@ -261,12 +270,12 @@ pub fn stand_back() {
 }
 
 /// Somebody else's hand in the file.
-pub async fn connect(file: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(file).connect().await.unwrap()
+pub async fn connect(file: &Path) -> Db {
+    Location::from(file).connect().await.unwrap()
 }
 
 pub async fn sql(file: &Path, statement: &'static str) {
-    connect(file).await.execute(statement).await.unwrap();
+    batch(&mut connect(file).await, statement).await.unwrap();
 }
 
 /// A policy that allows everything, with these budgets.

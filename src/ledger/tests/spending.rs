@@ -1,9 +1,9 @@
-//! Every interleaving of a small world in which two budgets bound what two clients of two replicas may sign: over the
-//! real cores of nonces, states and budgets, with a node that accepts, loses, refuses and lies, a crash at every step,
-//! time that passes and a policy that changes.
+//! Every interleaving of a small world in which two budgets bound what two clients of two replicas may sign at three
+//! nonces: over the real cores of nonces, states and budgets, with a node that accepts, loses, refuses and lies, a crash
+//! at every step and however often, time that passes, and a policy that changes to and fro.
 //!
-//! `model.rs` looks at nonces alone, and further. What counts is found from the payloads by `budget::fate`, as
-//! `charges.rs` does it in its tables.
+//! `model.rs` looks at nonces alone, and further: blocks that are undone, a node that lags. What counts is found from
+//! the payloads by `budget::fate`, as `charges.rs` does it in its tables.
 
 #![expect(clippy::arithmetic_side_effects, reason = "a model that panics is a test that fails")]
 
@@ -18,7 +18,7 @@ use crate::ledger::Final;
 use crate::ledger::budget::{Fate, Used, bucket, fate, oldest};
 use crate::ledger::core::{Bid, Decision, Row, decide};
 use crate::ledger::life::{State, Word, heard, heir, settle};
-use crate::ledger::tests::kit::stand_back;
+use crate::ledger::tests::kit::{number, stand_back};
 use crate::policy::Replace;
 use crate::transaction::{Fees, Slot};
 
@@ -41,6 +41,8 @@ struct Bounds {
     nonces: u64,
     payloads: usize,
     ticks: u64,
+    /// Whether a client names any nonce, or only one whose payload it would replace.
+    any_nonce: bool,
     fault: Fault,
 }
 
@@ -66,7 +68,6 @@ struct World {
     finalized: usize,
     now: u64,
     policy: usize,
-    crashed: bool,
     /// Whether a record made a window hold more than its limit.
     over: bool,
 }
@@ -77,6 +78,8 @@ struct Payload {
     state: State,
     client: u8,
     bid: u64,
+    /// Whether the client named the nonce.
+    wanted: bool,
     /// When it was reserved, then when it was recorded.
     at: u64,
     /// The widest limit of all that was in force while it was on its way.
@@ -109,6 +112,18 @@ impl Payload {
     fn amount(&self) -> u64 {
         1 + self.bid
     }
+
+    fn intent(&self) -> B256 {
+        intent(self.client, self.wanted.then_some(self.nonce), self.bid)
+    }
+}
+
+/// The same client's same transfer; at a nonce that it named, with the fees that it named.
+fn intent(client: u8, wanted: Option<u64>, bid: u64) -> B256 {
+    let wanted = wanted.map_or(0xff, |nonce| u8::try_from(nonce).unwrap());
+    let mut intent = B256::ZERO;
+    intent[..3].copy_from_slice(&[client, wanted, u8::try_from(bid).unwrap()]);
+    intent
 }
 
 /// Both budgets of a payload: whose payloads it counts with, and how much it takes.
@@ -178,7 +193,7 @@ impl World {
             id: id(at),
             nonce: row.nonce,
             state: row.state,
-            intent: B256::with_last_byte(u8::try_from(at).unwrap()),
+            intent: row.intent(),
             fees: fees(row.bid),
             is_own: row.client == client,
         })
@@ -219,7 +234,6 @@ impl Model for Bounds {
             finalized: 0,
             now: START,
             policy: 0,
-            crashed: false,
             over: false,
         }]
     }
@@ -229,16 +243,14 @@ impl Model for Bounds {
             for (replica, client, bid) in [0, 1].into_iter().flat_map(|replica| {
                 [0, 1].into_iter().flat_map(move |client| [0, 1].map(move |bid| (replica, client, bid)))
             }) {
-                steps.push(Step::Claim { replica, client, bid, wanted: None });
-                // A replacement of what is recorded.
-                let recorded = world.payloads.iter().filter(|row| row.state == State::Recorded);
-                let places: BTreeSet<u64> = recorded.map(|row| row.nonce).collect();
-                steps.extend(places.into_iter().map(|nonce| Step::Claim {
-                    replica,
-                    client,
-                    bid,
-                    wanted: Some(nonce),
-                }));
+                let is_recorded = |nonce: &u64| {
+                    let mut recorded = world.payloads.iter().filter(|row| row.state == State::Recorded);
+                    recorded.any(|row| row.nonce == *nonce)
+                };
+                let named = (0..self.nonces).filter(|nonce| self.any_nonce || is_recorded(nonce));
+                for wanted in std::iter::once(None).chain(named.map(Some)) {
+                    steps.push(Step::Claim { replica, client, bid, wanted });
+                }
             }
         }
         steps.extend(world.tasks.iter().map(|(payload, replica)| Step::Record(*payload, *replica)));
@@ -250,10 +262,8 @@ impl Model for Bounds {
                 steps.extend([Word::Accepted, Word::Refused].map(|word| Step::Send(at, word)));
             }
         }
-        if !world.crashed {
-            let busy: BTreeSet<u8> = world.tasks.iter().map(|(_, replica)| *replica).collect();
-            steps.extend(busy.into_iter().map(Step::Crash));
-        }
+        let busy: BTreeSet<u8> = world.tasks.iter().map(|(_, replica)| *replica).collect();
+        steps.extend(busy.into_iter().map(Step::Crash));
         let next = u64::try_from(world.mined.len()).unwrap();
         let ready = world.left.iter().filter(|at| world.payloads[**at].nonce == next);
         steps.extend(ready.map(|at| Step::Mine(*at)));
@@ -263,9 +273,7 @@ impl Model for Bounds {
         if world.now < START + self.ticks * TICK {
             steps.push(Step::Pass);
         }
-        if world.policy == 0 {
-            steps.push(Step::Policy);
-        }
+        steps.push(Step::Policy);
     }
 
     fn next_state(&self, before: &World, step: Step) -> Option<World> {
@@ -275,7 +283,7 @@ impl Model for Bounds {
                 let mined = u64::try_from(world.mined.len()).unwrap();
                 let slot = Slot { chain: 1, wanted, mined, fees: fees(bid), fees_are_fixed: true };
                 let replace = if wanted.is_some() { Replace::Own } else { Replace::Never };
-                let asked = Bid { slot, intent: B256::repeat_byte(0xff), replace, accepted: 0 };
+                let asked = Bid { slot, intent: intent(client, wanted, bid), replace, accepted: 0 };
                 match decide(&world.rows(client), &asked, 8) {
                     Decision::Take { nonce, replaces } if nonce < self.nonces => {
                         if !world.admits(nonce, client, bid, self.fault) {
@@ -284,10 +292,10 @@ impl Model for Bounds {
                         if let Some(replaced) = replaces {
                             world.payloads[usize::try_from(replaced).unwrap()].state = State::Outbid;
                         }
-                        let limit = TOTAL[world.policy];
+                        let (limit, wanted) = (TOTAL[world.policy], wanted.is_some());
                         let (state, at) = (State::Reserved, world.now);
                         world.tasks.insert((world.payloads.len(), replica));
-                        world.payloads.push(Payload { nonce, state, client, bid, at, limit });
+                        world.payloads.push(Payload { nonce, state, client, bid, wanted, at, limit });
                     }
                     _ => return None,
                 }
@@ -305,10 +313,7 @@ impl Model for Bounds {
                 world.payloads[at].state = State::Void;
                 world.restore(at);
             }
-            Step::Crash(replica) => {
-                world.crashed = true;
-                world.tasks.retain(|(_, of)| *of != replica);
-            }
+            Step::Crash(replica) => world.tasks.retain(|(_, of)| *of != replica),
             Step::Send(at, said) => {
                 world.left.insert(at);
                 let others: Vec<State> = world.others(at).into_iter().map(|(_, state)| state).collect();
@@ -329,14 +334,45 @@ impl Model for Bounds {
                 }
             }
             Step::Pass => world.now += TICK,
-            Step::Policy => world.policy = 1,
+            Step::Policy => {
+                world.policy = 1 - world.policy;
+                for row in world.payloads.iter_mut().filter(|row| row.state == State::Reserved) {
+                    row.limit = row.limit.max(TOTAL[world.policy]);
+                }
+            }
         }
         (world != *before).then(|| world.canonical())
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
+            Property::always(DURABLE, |_, world: &World| {
+                world.left.iter().all(|at| world.payloads[*at].state.is_signed())
+            }),
+            Property::always(ALONE, |bounds: &Self, world: &World| {
+                (0..bounds.nonces).all(|nonce| {
+                    let at = world.payloads.iter().filter(|row| row.nonce == nonce);
+                    at.filter(|row| row.state.is_live() || row.state == State::Final).count() <= 1
+                })
+            }),
+            Property::always("inv 2: a second record outbids the first", |_, world: &World| {
+                let signed: Vec<&Payload> =
+                    world.payloads.iter().filter(|row| row.state.is_signed()).collect();
+                signed.iter().enumerate().all(|(later, row)| {
+                    let mut earlier = signed[..later].iter().filter(|other| other.nonce == row.nonce);
+                    earlier.all(|other| fees(row.bid).outbids(&fees(other.bid)))
+                })
+            }),
             Property::always(HOLDS, |_, world: &World| !world.over),
+            Property::always(
+                "inv 10: one intent at an explicit nonce is recorded once",
+                |_, world: &World| {
+                    let mut seen = BTreeSet::new();
+                    let mut explicit =
+                        world.payloads.iter().filter(|row| row.wanted && row.state.is_signed());
+                    explicit.all(|row| seen.insert(row.intent()))
+                },
+            ),
             Property::sometimes("a budget is full", |_, world: &World| {
                 !world.admits(9, 0, 0, Fault::None) && world.policy == 0
             }),
@@ -349,14 +385,18 @@ impl Model for Bounds {
     }
 }
 
+const DURABLE: &str = "inv 1: what left is durable";
+const ALONE: &str = "inv 2: one payload lives at a nonce";
 const HOLDS: &str = "inv 3: no window holds more than its limit";
 
-const SMALL: Bounds = Bounds { nonces: 3, payloads: 3, ticks: 1, fault: Fault::None };
+const SMALL: Bounds = Bounds { nonces: 3, payloads: 3, ticks: 1, any_nonce: false, fault: Fault::None };
 
 #[test]
-fn inv_03_no_interleaving_overspends() {
+fn inv_03_no_interleaving_overspends_or_breaks_another_invariant() {
     stand_back();
-    let checker = SMALL.checker().threads(2).spawn_dfs().join();
+    // Minutes with all that a client may name; `scripts/test --full` takes them.
+    let any_nonce = number("CHANCERY_WHOLE_MODEL").is_some();
+    let checker = Bounds { any_nonce, ..SMALL }.checker().threads(2).spawn_dfs().join();
     println!("{} states, {} of them different", checker.state_count(), checker.unique_state_count());
     checker.assert_properties();
 }
@@ -364,9 +404,13 @@ fn inv_03_no_interleaving_overspends() {
 #[test]
 fn inv_03_a_guard_that_is_missing_is_found() {
     stand_back();
-    for fault in [Fault::ReleaseOnRefusal, Fault::SixtyBuckets, Fault::RecordWithoutReservation] {
+    for (fault, broken) in [
+        (Fault::ReleaseOnRefusal, HOLDS),
+        (Fault::SixtyBuckets, HOLDS),
+        (Fault::RecordWithoutReservation, ALONE),
+    ] {
         let checker = Bounds { fault, ..SMALL }.checker().threads(2);
         let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-        assert!(checker.discovery(HOLDS).is_some(), "{fault:?} was not found");
+        assert!(checker.discovery(broken).is_some(), "{fault:?} was not found");
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::command::Command;
+use crate::ledger::db;
 use crate::ledger::lock::prepare;
 use crate::ledger::tests::kit::{self, Ask, PATIENT};
 use crate::ledger::writer::Writer;
@@ -37,7 +38,7 @@ impl Site {
         let copy = site.killed();
         drop(writer);
         let merged = kit::connect(&copy.file()).await;
-        sqlx::Connection::close(merged).await.unwrap();
+        db::close(merged).await.unwrap();
         std::fs::read(copy.file()).unwrap()
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy_primitives::B256;
 
 use crate::clock::Timestamp;
+use crate::ledger::db::{batch, query};
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, START, policy, sign};
 use crate::ledger::tests::simulation::chain::Chain;
 use crate::ledger::tests::simulation::ears::{Owed, heard};
@@ -233,13 +234,10 @@ impl World {
 
     /// Invariant 1: whoever looks at the disk finds the intent.
     async fn is_intended(&mut self, replica: usize, id: i64) {
-        let found: i64 = sqlx::query_scalar(
+        let found = query(
             "SELECT count(*) FROM audit WHERE kind = 'intent' AND json_extract(body, '$.reservation') = $1",
-        )
-        .bind(id)
-        .fetch_one(&mut self.replicas[replica].writer.db)
-        .await
-        .unwrap();
+        );
+        let found = found.bind(id).number(&mut self.replicas[replica].writer.db).await.unwrap();
         assert_eq!(found, 1, "inv 1: {id} is signed without an intent");
     }
 
@@ -323,11 +321,11 @@ impl World {
             work.push(heard(command, end, number, &mut owed));
         }
         if end == End::Broken {
-            sqlx::raw_sql(FAIL).execute(&mut replica.writer.db).await.unwrap();
+            batch(&mut replica.writer.db, FAIL).await.unwrap();
         }
         replica.writer.group(work, false).await;
         if end == End::Broken {
-            sqlx::raw_sql(MEND).execute(&mut replica.writer.db).await.unwrap();
+            batch(&mut replica.writer.db, MEND).await.unwrap();
         }
         for owed in owed {
             self.learn(owed, end);
