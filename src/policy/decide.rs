@@ -443,6 +443,24 @@ mod tests {
         }
 
         #[test]
+        fn inv_04_a_lower_budget_never_allows_more(
+            rules in prop::collection::vec(some_rule(any::<bool>()), 1..6), request in some_request(),
+            max in 0_u64..6000, less in 0_u64..6000,
+        ) {
+            let fits = |max: u64| {
+                let texts: Vec<_> = rules.iter().enumerate().map(|(id, rule)| rule.text(id)).collect();
+                let max = format!("0.{max:06} USDC");
+                let budget = format!("[[budget]]\nid = \"b\"\nasset = \"usdc\"\nmax = \"{max}\"\nwindow = \"24h\"\n");
+                let files = [("a.toml", CONTRACTS), ("b.toml", &texts.concat()), ("c.toml", &budget)];
+                let policy = policy_of(&files).unwrap_or_else(|e| panic!("{e}"));
+                let (who, fields) = &request;
+                let assessed = policy.assess::<Tx>(&caller(who), &transaction(fields), Timestamp::from_millis(0));
+                assessed.is_ok_and(|(_, charges)| charges.iter().all(|charge| charge.amount <= charge.limit.max))
+            };
+            prop_assert!(fits(max) || !fits(max.saturating_sub(less)));
+        }
+
+        #[test]
         fn inv_04_a_lower_limit_never_allows_more(
             rules in prop::collection::vec(some_rule(Just(true)), 1..6), request in some_request(), at in any::<Pick>(),
         ) {

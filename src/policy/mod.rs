@@ -18,6 +18,7 @@ mod decide;
 mod denied;
 mod error;
 mod explain;
+mod exposure;
 mod facts;
 mod hours;
 mod include;
@@ -35,6 +36,7 @@ mod read;
 mod registry;
 mod rule;
 mod scope;
+mod shadowed;
 mod signature;
 mod siwe;
 mod typed;
@@ -103,6 +105,7 @@ execution_fee = { max = "0.05 ether" }
         Client {
             name: name.to_owned(),
             identity: format!("spiffe://desk/{name}"),
+            issuer: crate::config::OWN_ISSUER.to_owned(),
             role: role.map(str::to_owned),
             person: None,
             accounts: vec![TREASURY.parse().unwrap()],

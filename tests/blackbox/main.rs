@@ -36,5 +36,6 @@ mod tls;
 mod token;
 mod tools;
 mod transaction;
+mod trust;
 mod typed_data;
 mod upstream;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, Bytes, Selector, U256, keccak256};
 
+use crate::policy::abi::Abi;
 use crate::policy::call::{Inner, Made, TransactionFacts};
 use crate::policy::wrapper::commands;
 
@@ -103,6 +104,13 @@ impl Wrappers {
     /// The wrapper's signature, and how it is opened.
     pub fn find(&self, selector: Selector) -> Option<(&'static str, Form)> {
         self.0.get(&selector).copied()
+    }
+}
+
+impl Wrappers {
+    /// Whether the ABI has a function that is opened.
+    pub fn any_opened(&self, abi: &Abi) -> bool {
+        self.0.iter().any(|(selector, (_, form))| *form != Closed && abi.by_selector(*selector).is_some())
     }
 }
 
