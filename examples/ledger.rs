@@ -80,6 +80,7 @@ impl Desk {
         let client = Client {
             name: "bench".to_owned(),
             identity: "bench".to_owned(),
+            issuer: config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
             accounts: clients.iter().map(|(_, address)| *address).collect(),

@@ -50,6 +50,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "config",
             "identity",
             "ledger",
+            "listener",
             "methods",
             "metrics",
             "policy",

@@ -38,6 +38,7 @@ fn client(name: &str) -> Client {
     Client {
         name: name.to_owned(),
         identity: name.to_owned(),
+        issuer: chancery::config::OWN_ISSUER.to_owned(),
         role: None,
         person: None,
         accounts: vec![TREASURY],

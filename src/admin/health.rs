@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::audit::Late;
 use crate::ledger::Ledger;
+use crate::listener::Trust;
 use crate::signer::{Signer, TokenState};
 use crate::upstream::Upstream;
 
@@ -14,6 +15,7 @@ pub struct Health {
     signer: Signer,
     upstream: Upstream,
     late: Late,
+    trust: Trust,
 }
 
 /// One thing that must work.
@@ -25,17 +27,16 @@ pub struct Check {
 }
 
 impl Health {
-    pub const fn new(ledger: Ledger, signer: Signer, upstream: Upstream, late: Late) -> Self {
-        Self { ledger, signer, upstream, late }
+    pub const fn new(ledger: Ledger, signer: Signer, upstream: Upstream, late: Late, trust: Trust) -> Self {
+        Self { ledger, signer, upstream, late, trust }
     }
 
     /// What an operator should know, and what keeps nobody from working.
     pub fn remarks(&self) -> Vec<String> {
-        self.late
-            .why()
-            .map(|why| format!("a checkpoint of the audit chain is late: {why}"))
-            .into_iter()
-            .collect()
+        let late = self.late.why().map(|why| format!("a checkpoint of the audit chain is late: {why}"));
+        let stale = self.trust.trouble();
+        let stale = stale.map(|why| format!("certificates, CAs and lists are those of before: {why}"));
+        late.into_iter().chain(stale).collect()
     }
 
     pub async fn checks(&self) -> Vec<Check> {

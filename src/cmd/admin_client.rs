@@ -82,9 +82,11 @@ impl AdminArgs {
         let key = self.key.clone().unwrap_or_else(|| cert.with_extension("key"));
         let ca = match (&self.ca, &config) {
             (Some(ca), _) => ca.clone(),
-            (None, config) => {
-                config.as_ref().map(|config| config.gateway.client_ca.clone()).unwrap_or_default()
-            }
+            (None, config) => config
+                .as_ref()
+                .and_then(|config| config.gateway.issuers.first())
+                .map(|own| own.client_ca.clone())
+                .unwrap_or_default(),
         };
         let tls = Credentials::new(cert, key, ca).tls(context, &Clock::system())?;
         let sender = open(&target, tls.into()).await.map_err(|trouble| failure(&trouble))?;

@@ -1,7 +1,13 @@
-//! `chancery certs`: a CA for development, certificates by it, and what Chancery makes of any certificate.
+//! `chancery certs`: a CA for development, certificates and a revocation list by it, and what Chancery makes of any
+//! certificate.
 
 mod authority;
+mod expiry;
+mod files;
+mod held;
 mod inspect;
+mod renew;
+mod revocation;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +17,8 @@ use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::IdentityKind;
 
 pub use authority::{Authority, Holder, Pair};
+
+use revocation::Reason;
 
 /// Make and inspect certificates
 #[derive(Debug, clap::Args)]
@@ -37,8 +45,8 @@ enum Verb {
     Issue {
         /// Names the files: NAME.pem and NAME.key
         name: String,
-        /// The identity as a URI, such as `spiffe://chancery/trader`
-        #[arg(long, conflicts_with = "dns", required_unless_present_any = ["dns", "hosts"])]
+        /// The identity as a URI [default: `spiffe://chancery/NAME`]
+        #[arg(long, conflicts_with = "dns")]
         identity: Option<String>,
         /// The identity as a DNS name
         #[arg(long)]
@@ -59,6 +67,42 @@ enum Verb {
         #[arg(long)]
         force: bool,
     },
+    /// Put certificates on the CA's revocation list, ca.crl; without one, write the list anew with a later end
+    Revoke {
+        /// Certificates of this CA, in PEM
+        files: Vec<PathBuf>,
+        /// Why
+        #[arg(long, value_enum, default_value_t = Reason::Unspecified)]
+        reason: Reason,
+        /// How long the list is in force, in days
+        #[arg(long, default_value_t = 30)]
+        days: u32,
+        /// Where the CA and its list are
+        #[arg(long, default_value = "certs")]
+        dir: PathBuf,
+    },
+    /// Exchange a certificate for a new one with the same names and a new key
+    Renew {
+        /// As `certs issue` called it
+        name: String,
+        /// Only if it has fewer days left than this; otherwise nothing is done
+        #[arg(long)]
+        within: Option<u32>,
+        /// How long the new one is valid, in days [default: as long as the old one was]
+        #[arg(long)]
+        days: Option<u32>,
+        /// Where the CA and the certificate are
+        #[arg(long, default_value = "certs")]
+        dir: PathBuf,
+    },
+    /// Say how many days certificates and revocation lists have left; exit code 3 if one ends soon
+    Expiry {
+        /// Certificates and lists [default: those of the configuration]
+        files: Vec<PathBuf>,
+        /// What is soon, in days
+        #[arg(long, default_value_t = 14)]
+        within: u32,
+    },
     /// Say who a certificate is for Chancery, or why nobody
     Inspect {
         /// The certificate, in PEM
@@ -71,8 +115,13 @@ enum Verb {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Kind {
+    /// A tool that talks to the gateway itself
     Client,
-    Operator,
+    /// `chancery connect`, for tools that have no certificate
+    Connector,
+    /// An operator, for the admin listener
+    Admin,
+    /// The gateway
     Server,
 }
 
@@ -87,9 +136,14 @@ impl Certs {
         match self.verb {
             Verb::Init { dir, hosts, force } => init(context, &dir, &hosts, force),
             Verb::Issue { name, identity, dns, hosts, kind, days, dir, force } => {
-                let holder = holder(identity, dns, hosts, kind)?;
-                issue(context, &name, &holder, days, &dir, force)
+                let holder = holder(&name, identity, dns, hosts, kind)?;
+                issue(context, &name, kind, &holder, days, &dir, force)
             }
+            Verb::Revoke { files, reason, days, dir } => {
+                revocation::revoke(context, &dir, &files, reason, days)
+            }
+            Verb::Renew { name, within, days, dir } => renew::renew(context, &dir, &name, within, days),
+            Verb::Expiry { files, within } => expiry::expiry(context, files, within.into()),
             Verb::Inspect { file, kind } => {
                 let kind = if kind == Names::Uri { IdentityKind::Uri } else { IdentityKind::Dns };
                 inspect::inspect(context, &file, kind)
@@ -120,6 +174,7 @@ fn init(context: &Context, dir: &Path, hosts: &[String], force: bool) -> Done {
 }
 
 fn holder(
+    name: &str,
     identity: Option<String>,
     dns: Option<String>,
     hosts: Vec<String>,
@@ -130,23 +185,57 @@ fn holder(
         (Kind::Server, ..) => Err(Failure::new("a server's certificate is for hosts")
             .with_hint("--host localhost --host 127.0.0.1")
             .into()),
-        (_, Some(uri), None) => Ok(Holder::Uri(uri)),
+        (_, _, _) if !hosts.is_empty() => {
+            Err(Failure::new("hosts are for a server").with_hint("--kind server").into())
+        }
+        (_, Some(uri), _) => Ok(Holder::Uri(uri)),
         (_, None, Some(dns)) => Ok(Holder::Dns(dns)),
-        _ => Err(Failure::new("a client has one identity")
-            .with_hint("--identity spiffe://… or --dns …")
-            .into()),
+        (_, None, None) => Ok(Holder::Uri(format!("spiffe://chancery/{name}"))),
     }
 }
 
-fn issue(context: &Context, name: &str, holder: &Holder, days: u32, dir: &Path, force: bool) -> Done {
+fn issue(
+    context: &Context,
+    name: &str,
+    kind: Kind,
+    holder: &Holder,
+    days: u32,
+    dir: &Path,
+    force: bool,
+) -> Done {
     refuse_overwrite(dir, name, force)?;
     let authority = Authority::load(dir)?;
     authority.issue(holder, days)?.write(dir, name)?;
     let (certificate, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
     let data = json!({ "certificate": certificate, "key": key, "ca": dir.join("ca.pem"), "days": days });
-    let text = format!("wrote {} and {}, valid for {days} days", certificate.display(), key.display());
+    let text = format!(
+        "wrote {} and {}, valid for {days} days{}",
+        certificate.display(),
+        key.display(),
+        next(name, kind, holder, dir)
+    );
     context.print(&data, text)?;
     Ok(Success::Done)
+}
+
+/// What is done with it.
+fn next(name: &str, kind: Kind, holder: &Holder, dir: &Path) -> String {
+    let (Holder::Uri(identity) | Holder::Dns(identity)) = holder else {
+        return String::new();
+    };
+    let dir = dir.display();
+    match kind {
+        Kind::Client => format!("\n\n[[client]]\nname     = \"{name}\"\nidentity = \"{identity}\""),
+        Kind::Connector => format!(
+            "\n\n[[client]]\nname     = \"{name}\"\nidentity = \"{identity}\"\n\nchancery connect https://GATEWAY:8545 \
+             --cert {dir}/{name}.pem --key {dir}/{name}.key --ca {dir}/ca.pem"
+        ),
+        Kind::Admin => format!(
+            "\n\n[[operator]]\nname     = \"{name}\"\nidentity = \"{identity}\"\nrole     = \"admin\"\nperson   = \
+             \"…\"\n\nexport CHANCERY_ADMIN_CERT={dir}/{name}.pem"
+        ),
+        Kind::Server => String::new(),
+    }
 }
 
 fn refuse_overwrite(dir: &Path, name: &str, force: bool) -> anyhow::Result<()> {

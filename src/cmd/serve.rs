@@ -15,9 +15,9 @@ use crate::audit::{Auditor, Checkpoints, Doors, Drills, Keys, Reconciler};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config};
-use crate::identity::{Directory, Person};
+use crate::identity::Person;
 use crate::ledger::{Configuration, Ledger, Location, Note};
-use crate::listener::{Connection, Entrance, Listener, Tls};
+use crate::listener::{BindError, Connection, Entrance, Listener, Sources, Trust};
 use crate::methods::{self, App, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{Policy, World};
@@ -55,9 +55,9 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     let metrics = Exposition::install()?;
 
     // What can be wrong in files is found before anything is started.
-    let directory = Arc::new(Directory::new(&config));
-    let gateway_tls = Tls::load(&config.gateway, Arc::clone(&directory), Entrance::Clients)?;
-    let admin_tls = Tls::load(&config.gateway, directory, Entrance::Everyone)?;
+    let trust = Trust::load(Sources::new(&config), clock.clone())?;
+    // From here on SIGHUP means this, and does not end the process.
+    tokio::spawn(trust.clone().follow());
     let policy = Arc::new(Policy::load(&config.policies, &World::new(&config))?);
 
     let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
@@ -92,16 +92,12 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
         config.gateway.hosts.clone(),
         methods::is_ordered,
     );
-    let gateway = Listener::bind(config.gateway.listen, gateway_tls, &config.limits, clock.clone()).await?;
-    let admin = match &config.admin {
-        Some(admin) => {
-            let health = Health::new(ledger.clone(), signer.clone(), upstream.clone(), late);
-            let listener = Listener::bind(admin.listen, admin_tls, &config.limits, clock).await?;
-            let api = Api::new(config.clone(), ledger.clone(), Arc::clone(&app));
-            Some((listener, Admin::new(admin.hosts.clone(), health, metrics.clone(), api)))
-        }
-        None => None,
-    };
+    let (gateway, admin) = listeners(&config, &trust, &clock).await?;
+    let admin = admin.map(|(listener, hosts)| {
+        let health = Health::new(ledger.clone(), signer.clone(), upstream.clone(), late, trust);
+        let api = Api::new(config.clone(), ledger.clone(), Arc::clone(&app));
+        (listener, Admin::new(hosts, health, metrics.clone(), api))
+    });
 
     say_where(context, gateway.local_addr(), admin.as_ref().map(|(listener, _)| listener.local_addr()))?;
 
@@ -154,6 +150,23 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     Ok(Success::Done)
 }
 
+/// The gateway's, and the operators' with its hosts where there is one.
+async fn listeners(
+    config: &Config,
+    trust: &Trust,
+    clock: &Clock,
+) -> Result<(Listener, Option<(Listener, Vec<String>)>), BindError> {
+    let bind = async |address, entrance| {
+        Listener::bind(address, trust.clone().door(entrance), &config.limits, clock.clone()).await
+    };
+    let gateway = bind(config.gateway.listen, Entrance::Clients).await?;
+    let admin = match &config.admin {
+        Some(admin) => Some((bind(admin.listen, Entrance::Everyone).await?, admin.hosts.clone())),
+        None => None,
+    };
+    Ok((gateway, admin))
+}
+
 fn say_where(context: &Context, gateway: SocketAddr, admin: Option<SocketAddr>) -> anyhow::Result<()> {
     let admin = admin.map(|admin| admin.to_string());
     let listening = json!({ "event": "listening", "gateway": gateway.to_string(), "admin": admin });
@@ -175,6 +188,7 @@ fn client_of(person: &Person) -> Arc<Client> {
         Person::Operator(operator) => Arc::new(Client {
             name: operator.name.clone(),
             identity: operator.identity.clone(),
+            issuer: operator.issuer.clone(),
             role: None,
             person: Some(operator.person.clone()),
             accounts: Vec::new(),

@@ -6,6 +6,7 @@ mod error;
 mod profile;
 mod read;
 mod shown;
+pub mod spiffe;
 pub mod units;
 mod written;
 
@@ -25,6 +26,9 @@ pub use profile::{Attest, PinForm, Profile};
 
 /// How audit rows call the gateway where it acts for itself; no client can have this name.
 pub const OWN_NAME: &str = "chancery";
+
+/// The issuer that `[gateway]` itself describes; no `[[issuer]]` can have this name.
+pub const OWN_ISSUER: &str = "gateway";
 
 /// Everything that `serve` needs to know.
 #[derive(Clone, Debug)]
@@ -56,10 +60,34 @@ pub struct Gateway {
     pub hosts: Vec<String>,
     pub certificate: PathBuf,
     pub key: PathBuf,
-    pub client_ca: PathBuf,
-    pub identity: IdentityKind,
+    /// Who may sign clients' certificates: its own first, then each `[[issuer]]`.
+    pub issuers: Vec<Issuer>,
     /// How long open requests may take to end after SIGTERM.
     pub drain: Duration,
+}
+
+/// A trust domain: CAs of one owner, and what is asked of the certificates that they sign. A client is known by its
+/// issuer *and* its name, so that no issuer can name another's clients.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// [`OWN_ISSUER`] for the one of `[gateway]`.
+    pub name: String,
+    pub client_ca: PathBuf,
+    pub identity: IdentityKind,
+    /// Files of certificate revocation lists.
+    pub crls: Vec<PathBuf>,
+    pub revocation: Revocation,
+}
+
+/// What is known of revoked certificates, and what follows where nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// There are no lists: a certificate is good until it expires, or its client is removed.
+    Unchecked,
+    /// A certificate that no list speaks of is good; a list that is too old still refuses all that it speaks of.
+    Optional,
+    /// Without a list in force that speaks of it, no certificate is good.
+    Required,
 }
 
 /// Where in a client certificate the identity stands.
@@ -189,6 +217,8 @@ pub struct Client {
     pub name: String,
     /// The SAN that its certificate carries, exactly.
     pub identity: String,
+    /// The name of the issuer that signs its certificate.
+    pub issuer: String,
     /// A free label that policies can name.
     pub role: Option<String>,
     pub person: Option<String>,
@@ -204,6 +234,7 @@ pub struct Client {
 pub struct Operator {
     pub name: String,
     pub identity: String,
+    pub issuer: String,
     pub role: OperatorRole,
     pub person: String,
 }

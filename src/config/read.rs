@@ -2,7 +2,9 @@
 
 mod account;
 mod audit;
+mod gateway;
 mod ledger;
+mod people;
 mod token;
 
 use std::collections::BTreeSet;
@@ -13,14 +15,13 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use alloy_primitives::Address;
 use toml::Spanned;
 
 use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
-    Account, Admin, AutoBump, Chain, Client, Config, ConfigError, Gateway, IdentityKind, KeySource, Limits,
-    OWN_NAME, Operator, OperatorRole, Signer, Token, units,
+    Account, Admin, AutoBump, Chain, Client, Config, ConfigError, KeySource, Limits, Operator, Signer, Token,
+    units,
 };
 use crate::secret::{self, SecretUrl};
 
@@ -61,12 +62,14 @@ impl Reader<'_> {
         let accounts =
             written.account.into_iter().map(|a| self.account(a, &tokens)).collect::<Read<Vec<Account>>>()?;
         let keys_kept = self.duration(written.ledger.keys_kept.as_ref(), DAY)?;
+        let issuers = self.issuers(&written.gateway, &written.issuer)?;
         let clients = written
             .client
             .into_iter()
-            .map(|c| self.client(c, &accounts, keys_kept))
+            .map(|c| self.client(c, &accounts, &issuers, keys_kept))
             .collect::<Read<Vec<_>>>()?;
-        let operators = written.operator.into_iter().map(|o| self.operator(o)).collect::<Read<Vec<_>>>()?;
+        let operators =
+            written.operator.into_iter().map(|o| self.operator(o, &issuers)).collect::<Read<Vec<_>>>()?;
         self.unique("[[token]] name", tokens.iter().map(|t| &t.name))?;
         // Each has a latch of its own: a wrong PIN would be tried twice.
         let same = |t: &Token| format!("{} {:?} {:?}", t.label, t.serial, (&t.module, &t.environment));
@@ -74,6 +77,7 @@ impl Reader<'_> {
         self.unique("[[account]] name", accounts.iter().map(|a| &a.name))?;
         self.unique("[[account]] address", accounts.iter().map(|a| &a.address))?;
         self.unique("name of [[client]] or [[operator]]", names(&clients, &operators))?;
+        self.unique("[[issuer]] name", issuers.iter().map(|issuer| &issuer.name))?;
         self.unique("identity of [[client]] or [[operator]]", identities(&clients, &operators))?;
         let other = |role: &str, of: &Client| clients.iter().any(|c| c.name == role && c.name != of.name);
         if let Some(client) = clients.iter().find(|c| c.role.as_ref().is_some_and(|role| other(role, c))) {
@@ -95,7 +99,7 @@ impl Reader<'_> {
         Ok(Config {
             file: self.file.to_owned(),
             shown: shown(self.text),
-            gateway: self.gateway(&written.gateway)?,
+            gateway: self.gateway(&written.gateway, issuers)?,
             admin: written.admin.map(|a| self.admin(&a)).transpose()?,
             chain: self.chain(&written.chain)?,
             policies: self.path(&written.policy.directory),
@@ -107,31 +111,6 @@ impl Reader<'_> {
             operators,
             tokens,
             accounts,
-        })
-    }
-
-    fn gateway(&self, written: &written::Gateway) -> Read<Gateway> {
-        let identity = match written.identity.as_ref().map(|kind| (kind.get_ref().as_str(), kind)) {
-            None | Some(("uri", _)) => IdentityKind::Uri,
-            Some(("dns", _)) => IdentityKind::Dns,
-            Some((other, kind)) => {
-                return Err(self.at(&kind.span(), format_args!("`{other}`: expected \"uri\" or \"dns\"")));
-            }
-        };
-        if written.hosts.is_empty() {
-            return Err(self.wrong(
-                "[gateway] hosts is empty: name what clients write as host, such as \"localhost:8545\"",
-            ));
-        }
-        Ok(Gateway {
-            listen: self
-                .parse::<SocketAddr>(&written.listen, "an address and port, such as 127.0.0.1:8545")?,
-            hosts: hosts(&written.hosts),
-            certificate: self.path(&written.certificate),
-            key: self.path(&written.key),
-            client_ca: self.path(&written.client_ca),
-            identity,
-            drain: self.duration(written.drain.as_ref(), Duration::from_secs(10))?,
         })
     }
 
@@ -220,70 +199,6 @@ impl Reader<'_> {
         })
     }
 
-    fn client(&self, written: written::Client, accounts: &[Account], keys_kept: Duration) -> Read<Client> {
-        let use_of = |name: &Text| -> Read<Address> {
-            let known = accounts.iter().find(|account| account.name == *name.get_ref());
-            known.map(|account| account.address).ok_or_else(|| {
-                self.at(&name.span(), format_args!("there is no [[account]] named `{}`", name.get_ref()))
-            })
-        };
-        let repeat_window =
-            written.repeat_window.as_ref().map(|window| self.duration(Some(window), DAY)).transpose()?;
-        if let (Some(window), Some(written)) = (repeat_window, &written.repeat_window)
-            && window > keys_kept
-        {
-            return Err(
-                self.at(&written.span(), "longer than `keys_kept` of [ledger], after which nothing is known")
-            );
-        }
-        if written.name.get_ref() == OWN_NAME {
-            let what =
-                format!("`{OWN_NAME}` is what the audit calls the gateway itself; choose another name");
-            return Err(self.at(&written.name.span(), what));
-        }
-        Ok(Client {
-            name: self.name(&written.name)?,
-            identity: written.identity.into_inner(),
-            role: written.role.as_ref().map(|role| self.name(role)).transpose()?,
-            person: written.person,
-            accounts: written.accounts.iter().map(use_of).collect::<Read<_>>()?,
-            origins: written.origins.iter().map(|origin| self.origin(origin)).collect::<Read<_>>()?,
-            repeat_window,
-        })
-    }
-
-    /// An origin as browsers write it (RFC 6454, section 6.2).
-    fn origin(&self, written: &Text) -> Read<String> {
-        let text = written.get_ref();
-        let is_one = text.split_once("://").is_some_and(|(scheme, host)| {
-            let is_host =
-                |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-            !scheme.is_empty() && !host.is_empty() && host.chars().all(is_host)
-        });
-        if is_one || text == "moz-extension://*" {
-            return Ok(text.clone());
-        }
-        let what = format!(
-            "`{text}` is no origin: write scheme://host[:port], without a path, such as \
-             `chrome-extension://<id>`; `null` is what every sandboxed page sends, and `*` does not exist here"
-        );
-        Err(self.at(&written.span(), what))
-    }
-
-    fn operator(&self, written: written::Operator) -> Read<Operator> {
-        let role = match written.role.get_ref().as_str() {
-            "admin" => OperatorRole::Admin,
-            "auditor" => OperatorRole::Auditor,
-            "approver" => OperatorRole::Approver,
-            other => {
-                let what = format!("`{other}` is not a role of an operator: admin, auditor or approver");
-                return Err(self.at(&written.role.span(), what));
-            }
-        };
-        let name = self.name(&written.name)?;
-        Ok(Operator { name, identity: written.identity.into_inner(), role, person: written.person })
-    }
-
     /// Names are compared, logged and put into metrics: letters, digits, `-`, `_` and `.`, nothing else.
     fn name(&self, written: &Text) -> Read<String> {
         let name = written.get_ref();
@@ -340,13 +255,17 @@ fn names<'a>(clients: &'a [Client], operators: &'a [Operator]) -> impl Iterator<
     clients.iter().map(|c| &c.name).chain(operators.iter().map(|o| &o.name))
 }
 
-fn identities<'a>(clients: &'a [Client], operators: &'a [Operator]) -> impl Iterator<Item = &'a String> {
-    clients.iter().map(|c| &c.identity).chain(operators.iter().map(|o| &o.identity))
+/// Each with its issuer: two issuers may give the same name to two clients.
+fn identities<'a>(clients: &'a [Client], operators: &'a [Operator]) -> impl Iterator<Item = String> {
+    let clients = clients.iter().map(|c| (&c.identity, &c.issuer));
+    let all = clients.chain(operators.iter().map(|o| (&o.identity, &o.issuer)));
+    all.map(|(identity, issuer)| format!("{identity} of {issuer}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{OWN_ISSUER, Revocation};
 
     const GOOD: &str = r#"
 [gateway]
@@ -392,7 +311,7 @@ accounts = ["treasury"]
     #[test]
     fn a_good_file_is_read_and_its_paths_start_from_its_folder() {
         let config = read(GOOD).unwrap();
-        assert_eq!(config.gateway.client_ca, Path::new("/etc/chancery/certs/ca.pem"));
+        assert_eq!(config.gateway.issuers[0].client_ca, Path::new("/etc/chancery/certs/ca.pem"));
         assert_eq!(config.gateway.hosts, ["localhost:8545"]);
         assert_eq!(config.clients[0].accounts, [config.accounts[0].address]);
         assert_eq!(config.limits, Limits::default());
@@ -432,6 +351,10 @@ accounts = ["treasury"]
             ("[\"treasury\"]", "[\"tresury\"]", 35, "no [[account]] named `tresury`"),
             ("name = \"trader\"", "name = \"tra der\"", 32, "a name has"),
             ("id = 1", "id = \"1\"", 10, "invalid type"),
+            ("client_ca", "crl = \"required\"\nclient_ca", 7, "name the files"),
+            ("client_ca", "crls = [\"a\"]\ncrl = \"no\"\nclient_ca", 8, "\"required\" or \"optional\""),
+            ("spiffe://desk/trader", "spiffe://Desk/trader", 33, "trust domain of a SPIFFE ID"),
+            ("role = \"trader\"", "issuer = \"partner\"", 34, "no [[issuer]] named `partner`"),
         ] {
             let error = read(&GOOD.replacen(right, wrong, 1)).expect_err(wrong);
             assert_eq!(error.line, Some(line), "{error}");
@@ -450,6 +373,19 @@ accounts = ["treasury"]
         let token = GOOD.split("\n\n").find(|table| table.starts_with("[[token]]")).unwrap();
         let token = token.replace("\"main\"", "\"second\"");
         assert!(read(&format!("{GOOD}\n{token}\n")).unwrap_err().what.contains("behind a [[token]]"));
+    }
+
+    #[test]
+    fn two_issuers_may_have_clients_of_one_name() {
+        let partner = "\n[[issuer]]\nname = \"partner\"\nclient_ca = \"p.pem\"\ncrls = [\"p.crl\"]\n";
+        let desk = "\n[[client]]\nname = \"other\"\nidentity = \"spiffe://desk/trader\"\n";
+        let config = read(&format!("{GOOD}{partner}{desk}issuer = \"partner\"\n")).unwrap();
+        let [own, other] = &config.gateway.issuers[..] else { panic!("two") };
+        assert_eq!((own.revocation, other.revocation), (Revocation::Unchecked, Revocation::Required));
+        assert_eq!((&*config.clients[0].issuer, &*config.clients[1].issuer), (OWN_ISSUER, "partner"));
+        assert!(read(&format!("{GOOD}{partner}{desk}")).unwrap_err().what.contains("stands there twice"));
+        let own = partner.replace("\"partner\"", "\"gateway\"");
+        assert!(read(&format!("{GOOD}{own}")).unwrap_err().what.contains("choose another name"));
     }
 
     #[test]

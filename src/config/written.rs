@@ -19,6 +19,8 @@ pub(super) struct File {
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
+    pub issuer: Vec<Issuer>,
+    #[serde(default)]
     pub client: Vec<Client>,
     #[serde(default)]
     pub operator: Vec<Operator>,
@@ -37,7 +39,21 @@ pub(super) struct Gateway {
     pub key: Text,
     pub client_ca: Text,
     pub identity: Option<Text>,
+    #[serde(default)]
+    pub crls: Vec<Text>,
+    pub crl: Option<Text>,
     pub drain: Option<Text>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Issuer {
+    pub name: Text,
+    pub client_ca: Text,
+    pub identity: Option<Text>,
+    #[serde(default)]
+    pub crls: Vec<Text>,
+    pub crl: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +138,7 @@ pub(super) struct Limits {
 pub(super) struct Client {
     pub name: Text,
     pub identity: Text,
+    pub issuer: Option<Text>,
     pub role: Option<Text>,
     pub person: Option<String>,
     #[serde(default)]
@@ -136,6 +153,7 @@ pub(super) struct Client {
 pub(super) struct Operator {
     pub name: Text,
     pub identity: Text,
+    pub issuer: Option<Text>,
     pub role: Text,
     pub person: String,
 }

@@ -5,13 +5,14 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer as _;
 
 use crate::clock::Timestamp;
-use crate::config::IdentityKind;
+use crate::config::{IdentityKind, spiffe};
 
 /// What a certificate says of its holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// The one SAN of the configured kind.
     pub identity: String,
+    /// The last second in which it is valid.
     pub not_after: Timestamp,
 }
 
@@ -32,6 +33,12 @@ pub enum CertificateError {
     SeveralNames(&'static str),
     #[error("its name has a wildcard or a character that names do not have")]
     NotAName,
+    #[error("its name is not a SPIFFE ID: {0}")]
+    Spiffe(#[from] spiffe::SpiffeError),
+    #[error(
+        "a certificate with a SPIFFE ID has a key usage with digitalSignature, and without keyCertSign or cRLSign"
+    )]
+    NotASvid,
 }
 
 impl Certificate {
@@ -45,9 +52,8 @@ impl Certificate {
             return Err(CertificateError::IsCa);
         }
         let malformed = |_| CertificateError::Malformed;
-        if let Some(usage) = certificate.key_usage().map_err(malformed)?
-            && !usage.value.digital_signature()
-        {
+        let usage = certificate.key_usage().map_err(malformed)?.map(|usage| usage.value);
+        if usage.is_some_and(|usage| !usage.digital_signature()) {
             return Err(CertificateError::NoDigitalSignature);
         }
         if !certificate.extended_key_usage().map_err(malformed)?.is_some_and(|usage| usage.value.client_auth)
@@ -56,7 +62,15 @@ impl Certificate {
         }
         let seconds = certificate.validity().not_after.timestamp();
         let not_after = Timestamp::from_millis(u64::try_from(seconds).unwrap_or(0).saturating_mul(1000));
-        Ok(Self { identity: name(&certificate, kind)?, not_after })
+        let identity = name(&certificate, kind)?;
+        if kind == IdentityKind::Uri && spiffe::is_meant(&identity) {
+            spiffe::check(&identity)?;
+            // X509-SVID, section 4.3: a leaf has a key usage, and it signs no certificates.
+            if usage.is_none_or(|usage| usage.key_cert_sign() || usage.crl_sign()) {
+                return Err(CertificateError::NotASvid);
+            }
+        }
+        Ok(Self { identity, not_after })
     }
 }
 

@@ -1,7 +1,15 @@
 //! Who may connect: the accept loop, TLS, and an orderly end. Everything here has a bound and a deadline.
 
+mod crl;
+mod gatekeeper;
+mod guard;
+mod lifetimes;
+mod pass;
+mod reload;
 mod seats;
+mod sources;
 mod tls;
+mod trust;
 mod visitors;
 
 use std::convert::Infallible;
@@ -26,13 +34,17 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::Limits;
 use crate::identity::Person;
 
-pub use tls::{Entrance, Tls, TlsError};
+pub use pass::{Lapsed, Pass};
+pub use sources::Sources;
+pub use tls::{Entrance, TlsError};
+pub use trust::{Tls, Trust};
 pub use visitors::{Visitors, Visits};
 
+use guard::Guarded;
 use seats::Seats;
 
 /// A socket that is bound, and nobody let in yet.
@@ -42,7 +54,6 @@ pub struct Listener {
     address: SocketAddr,
     tls: Tls,
     limits: Limits,
-    clock: Clock,
     visitors: Visitors,
 }
 
@@ -53,8 +64,10 @@ pub struct Connection {
     /// The name in the certificate.
     pub identity: String,
     pub remote: SocketAddr,
-    /// The certificate's end; requests after it are refused on connections that are still open.
-    pub not_after: Timestamp,
+    /// Its right to ask for anything, which ends when its certificate does, or its holder's place here. Each request
+    /// asks it already; whoever takes the connection over (a WebSocket) asks it before each message, and ends when it
+    /// has lapsed.
+    pub pass: Pass,
 }
 
 /// Why a listener cannot be opened.
@@ -88,8 +101,8 @@ impl Listener {
         let failed = |why| BindError { address, why };
         let socket = TcpListener::bind(address).await.map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        let visitors = Visitors::new(clock.clone());
-        Ok(Self { socket, address, tls, limits: limits.clone(), clock, visitors })
+        let visitors = Visitors::new(clock);
+        Ok(Self { socket, address, tls, limits: limits.clone(), visitors })
     }
 
     /// Where it listens, the port that the system chose included.
@@ -113,12 +126,10 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         let stop = CancellationToken::new();
         let shared = Arc::new(Shared {
-            acceptor: TlsAcceptor::from(Arc::clone(&self.tls.config)),
             http: http(&self.limits),
             tls: self.tls,
             seats: Seats::new(self.limits.max_connections_per_client),
             limits: self.limits,
-            clock: self.clock,
             visitors: self.visitors,
             service_of,
         });
@@ -164,12 +175,10 @@ impl Listener {
 }
 
 struct Shared<F> {
-    acceptor: TlsAcceptor,
     tls: Tls,
     http: auto::Builder<TokioExecutor>,
     seats: Arc<Seats>,
     limits: Limits,
-    clock: Clock,
     visitors: Visitors,
     service_of: F,
 }
@@ -187,11 +196,13 @@ impl<F> Shared<F> {
     {
         // Without it every small answer would wait for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
-        let handshake = self.acceptor.accept(stream).into_fallible();
+        // By what holds at this moment.
+        let acceptor = TlsAcceptor::from(self.tls.trust.current().server(self.tls.entrance));
+        let handshake = acceptor.accept(stream).into_fallible();
         let stream = match timeout(self.limits.handshake_timeout, handshake).await {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
-                self.refused(remote, tls::reason(&error), &error);
+                self.refused(remote, reason(&error), &error);
                 farewell(stream).await;
                 return;
             }
@@ -200,21 +211,28 @@ impl<F> Shared<F> {
                 return;
             }
         };
-        let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let Some((person, certificate)) = leaf.and_then(|leaf| self.tls.holder(leaf)) else {
-            // The handshake has verified all of this; a directory that changed meanwhile may have lost the name.
-            self.refused(remote, "unknown_name", &"nobody has this certificate's name");
-            return;
-        };
-        let (identity, not_after) = (certificate.identity, certificate.not_after);
-        let Some(_seat) = self.seats.take(&identity) else {
-            self.refused(remote, "too_many", &format_args!("{identity} has as many connections as it may"));
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let (pass, admitted) =
+            match Pass::new(&self.tls, chain.iter().map(|der| der.clone().into_owned()).collect()) {
+                Ok(admitted) => admitted,
+                Err(error) => {
+                    // The handshake has let it in; what was read meanwhile does not.
+                    self.refused(remote, gatekeeper::reason(&error), &error);
+                    return;
+                }
+            };
+        let (person, identity) = (admitted.person, admitted.identity);
+        let Some(_seat) = self.seats.take(person.name()) else {
+            self.refused(
+                remote,
+                "too_many",
+                &format_args!("{} has as many connections as it may", person.name()),
+            );
             return;
         };
         self.visitors.arrived(&person, &identity, remote);
-        let connection = Connection { person, identity, remote, not_after };
-        let valid_for = not_after.since(self.clock.now());
-        let service = (self.service_of)(&connection);
+        let connection = Connection { person, identity, remote, pass: pass.clone() };
+        let service = Guarded { inner: (self.service_of)(&connection), pass: pass.clone() };
         let serving = watcher.watch(self.http.serve_connection(TokioIo::new(stream), service).into_owned());
         tokio::select! {
             result = serving => {
@@ -222,9 +240,7 @@ impl<F> Shared<F> {
                     tracing::debug!(%remote, %error, "the connection ended with an error");
                 }
             }
-            () = tokio::time::sleep(valid_for) => {
-                tracing::info!(identity = %connection.identity, "a client certificate expired; its connection is cut");
-            }
+            Lapsed = pass.lapsed() => {}
         }
     }
 }
@@ -235,6 +251,12 @@ impl<F> Shared<F> {
         metrics::counter!("chancery_handshakes_refused_total", "reason" => reason).increment(1);
         tracing::info!(%remote, why = %why, "a connection was refused");
     }
+}
+
+/// Why a handshake failed, out of a fixed set.
+fn reason(error: &std::io::Error) -> &'static str {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    tls.map_or("handshake", gatekeeper::reason)
 }
 
 /// Lets the client read why it was refused. In TLS 1.3 it may be sending already, and a socket that is closed with bytes
@@ -270,421 +292,7 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use std::path::Path;
-
-    use hyper::service::service_fn;
-    use rcgen::{
-        BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-        SanType,
-    };
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-    use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
-    use tokio_rustls::TlsConnector;
-    use tokio_rustls::client::TlsStream;
-
-    use crate::config::{Client, Gateway, IdentityKind, Operator, OperatorRole};
-    use crate::identity::Directory;
-
-    /// A CA, and a gateway that trusts it.
-    struct Door {
-        _folder: tempfile::TempDir,
-        ca: Issuer<'static, KeyPair>,
-        ca_pem: String,
-        gateway: Gateway,
-    }
-
-    fn authority() -> (Issuer<'static, KeyPair>, String) {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        (Issuer::new(params, key), pem)
-    }
-
-    /// What `certs issue` makes for the trader; each test changes what it is about.
-    fn trader() -> CertificateParams {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![uri("spiffe://desk/trader")];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params
-    }
-
-    fn uri(text: &str) -> SanType {
-        SanType::URI(text.to_owned().try_into().unwrap())
-    }
-
-    fn file(folder: &Path, name: &str, text: &str) -> std::path::PathBuf {
-        std::fs::write(folder.join(name), text).unwrap();
-        folder.join(name)
-    }
-
-    impl Door {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let (ca, ca_pem) = authority();
-            let mut server = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-            server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            let key = KeyPair::generate().unwrap();
-            let certificate = server.signed_by(&key, &ca).unwrap().pem();
-            let gateway = Gateway {
-                listen: "127.0.0.1:0".parse().unwrap(),
-                hosts: vec!["localhost".to_owned()],
-                certificate: file(folder.path(), "server.pem", &certificate),
-                key: file(folder.path(), "server.key", &key.serialize_pem()),
-                client_ca: file(folder.path(), "ca.pem", &ca_pem),
-                identity: IdentityKind::Uri,
-                drain: Duration::from_secs(2),
-            };
-            Self { _folder: folder, ca, ca_pem, gateway }
-        }
-
-        fn tls(&self, entrance: Entrance) -> Tls {
-            let client = Client {
-                name: "trader".to_owned(),
-                identity: "spiffe://desk/trader".to_owned(),
-                role: None,
-                person: None,
-                accounts: Vec::new(),
-                origins: Vec::new(),
-                repeat_window: None,
-            };
-            let operator = Operator {
-                name: "ops".to_owned(),
-                identity: "spiffe://desk/ops".to_owned(),
-                role: OperatorRole::Admin,
-                person: "Ada".to_owned(),
-            };
-            Tls::load(&self.gateway, Arc::new(Directory::of(vec![client], vec![operator])), entrance).unwrap()
-        }
-
-        async fn open(&self, entrance: Entrance, limits: Limits, clock: Clock) -> Open {
-            let listener =
-                Listener::bind(self.gateway.listen, self.tls(entrance), &limits, clock).await.unwrap();
-            let (address, stop) = (listener.local_addr(), CancellationToken::new());
-            let answer = |connection: &Connection| {
-                let name = connection.identity.clone();
-                service_fn(move |request: Request<Incoming>| {
-                    let name = name.clone();
-                    async move {
-                        if request.uri().path() == "/slow" {
-                            tokio::time::sleep(Duration::from_millis(600)).await;
-                        }
-                        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(name))))
-                    }
-                })
-            };
-            let ended =
-                tokio::spawn(listener.run(answer, self.gateway.drain, stop.clone().cancelled_owned()));
-            Open { address, stop, ended }
-        }
-
-        fn issue(
-            &self,
-            params: &CertificateParams,
-        ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-            issue_by(&self.ca, params)
-        }
-
-        fn client(
-            &self,
-            identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-        ) -> ClientConfig {
-            self.client_of(identity, &[&rustls::version::TLS13])
-        }
-
-        fn client_of(
-            &self,
-            identity: Option<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)>,
-            versions: &[&'static SupportedProtocolVersion],
-        ) -> ClientConfig {
-            use rustls::pki_types::pem::PemObject as _;
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(self.ca_pem.as_bytes()).unwrap()).unwrap();
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let config =
-                ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-            let config = config.with_root_certificates(roots);
-            match identity {
-                Some((chain, key)) => config.with_client_auth_cert(chain, key).unwrap(),
-                None => config.with_no_client_auth(),
-            }
-        }
-    }
-
-    fn issue_by(
-        ca: &Issuer<'static, KeyPair>,
-        params: &CertificateParams,
-    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, ca).unwrap();
-        (vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
-    }
-
-    struct Open {
-        address: SocketAddr,
-        stop: CancellationToken,
-        ended: tokio::task::JoinHandle<()>,
-    }
-
-    impl Open {
-        async fn connect(&self, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
-            let stream = TcpStream::connect(self.address).await?;
-            let name = ServerName::try_from("localhost").unwrap();
-            TlsConnector::from(Arc::new(config)).connect(name, stream).await
-        }
-
-        /// One request over HTTP/1.1: the answer's last line, or the alert.
-        async fn ask(&self, config: ClientConfig) -> Result<String, String> {
-            let mut stream = self.connect(config).await.map_err(|e| e.to_string())?;
-            ask(&mut stream, "/").await
-        }
-    }
-
-    async fn ask(stream: &mut TlsStream<TcpStream>, path: &str) -> Result<String, String> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.map_err(|e| e.to_string())?;
-        Ok(answer.lines().last().unwrap_or_default().to_owned())
-    }
-
-    #[tokio::test]
-    async fn a_client_is_known_by_its_one_name() {
-        let door = Door::new();
-        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
-        assert_eq!(open.ask(door.client(Some(door.issue(&trader())))).await.unwrap(), "spiffe://desk/trader");
-    }
-
-    #[tokio::test]
-    async fn http_2_is_spoken_to_whoever_asks_for_it() {
-        let door = Door::new();
-        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
-        let mut config = door.client(Some(door.issue(&trader())));
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = open.connect(config).await.unwrap();
-        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-        let (mut send, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let request = Request::get("https://localhost/").body(Full::new(Bytes::new())).unwrap();
-        assert_eq!(send.send_request(request).await.unwrap().status(), 200);
-    }
-
-    /// Each certificate is wrong in one way.
-    #[tokio::test]
-    async fn whoever_has_no_right_certificate_gets_an_alert() {
-        let door = Door::new();
-        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
-        let changed = |change: fn(&mut CertificateParams)| {
-            let mut params = trader();
-            change(&mut params);
-            params
-        };
-        for (what, params, alert) in [
-            ("expired", changed(|p| p.not_after = rcgen::date_time_ymd(2020, 1, 1)), "Expired"),
-            ("not valid yet", changed(|p| p.not_before = rcgen::date_time_ymd(2090, 1, 1)), "Expired"),
-            ("no extended key usage", changed(|p| p.extended_key_usages.clear()), "Certificate"),
-            (
-                "any usage",
-                changed(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any]),
-                "Certificate",
-            ),
-            (
-                "a server's",
-                changed(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
-                "Certificate",
-            ),
-            (
-                "no signature usage",
-                changed(|p| p.key_usages = vec![KeyUsagePurpose::KeyEncipherment]),
-                "Certificate",
-            ),
-            ("a CA", changed(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "Certificate"),
-            ("two names", changed(|p| p.subject_alt_names.push(uri("spiffe://desk/other"))), "Certificate"),
-            (
-                "the same name twice",
-                changed(|p| p.subject_alt_names.push(uri("spiffe://desk/trader"))),
-                "Certificate",
-            ),
-            ("a wildcard", changed(|p| p.subject_alt_names = vec![uri("spiffe://desk/*")]), "Certificate"),
-            (
-                "a name of another kind",
-                changed(|p| {
-                    p.subject_alt_names = vec![SanType::DnsName("trader".to_owned().try_into().unwrap())];
-                }),
-                "Certificate",
-            ),
-            (
-                "a common name only",
-                changed(|p| {
-                    p.subject_alt_names.clear();
-                    p.distinguished_name.push(rcgen::DnType::CommonName, "spiffe://desk/trader");
-                }),
-                "Certificate",
-            ),
-            (
-                "nobody's name",
-                changed(|p| p.subject_alt_names = vec![uri("spiffe://desk/stranger")]),
-                "AccessDenied",
-            ),
-            (
-                "a name in other letters",
-                changed(|p| p.subject_alt_names = vec![uri("spiffe://desk/Trader")]),
-                "AccessDenied",
-            ),
-            (
-                "an operator's",
-                changed(|p| p.subject_alt_names = vec![uri("spiffe://desk/ops")]),
-                "Certificate",
-            ),
-        ] {
-            let refused = open.ask(door.client(Some(door.issue(&params)))).await.expect_err(what);
-            assert!(refused.contains(alert), "{what}: {refused}");
-        }
-        let none = open.ask(door.client(None)).await.unwrap_err();
-        assert!(none.contains("CertificateRequired"), "{none}");
-        let (stranger, _) = authority();
-        let other = open.ask(door.client(Some(issue_by(&stranger, &trader())))).await.unwrap_err();
-        assert!(
-            other.contains("UnknownCa") || other.contains("UnknownCA") || other.contains("Decrypt"),
-            "{other}"
-        );
-    }
-
-    #[tokio::test]
-    async fn whoever_is_refused_while_writing_can_still_read_why() {
-        let door = Door::new();
-        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
-        let mut stream = open.connect(door.client(None)).await.unwrap();
-        for _ in 0..3 {
-            stream.write_all(&[0; 1024]).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        let refused = stream.read_u8().await.unwrap_err().to_string();
-        assert!(refused.contains("CertificateRequired"), "{refused}");
-    }
-
-    #[tokio::test]
-    async fn operators_come_in_at_their_own_door() {
-        let door = Door::new();
-        let open = door.open(Entrance::Everyone, Limits::default(), Clock::system()).await;
-        let mut ops = trader();
-        ops.subject_alt_names = vec![uri("spiffe://desk/ops")];
-        assert_eq!(open.ask(door.client(Some(door.issue(&ops)))).await.unwrap(), "spiffe://desk/ops");
-        assert!(open.ask(door.client(Some(door.issue(&trader())))).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn nothing_older_than_tls_1_3_and_nothing_is_resumed() {
-        let door = Door::new();
-        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
-        let identity = || Some(door.issue(&trader()));
-        assert!(open.ask(door.client_of(identity(), &[&rustls::version::TLS12])).await.is_err());
-        let config = door.client(identity());
-        for _ in 0..2 {
-            let mut stream = open.connect(config.clone()).await.unwrap();
-            ask(&mut stream, "/").await.unwrap();
-            let connection: &ClientConnection = stream.get_ref().1;
-            assert_eq!(connection.handshake_kind(), Some(rustls::HandshakeKind::Full));
-            assert_eq!(connection.tls13_tickets_received(), 0);
-        }
-    }
-
-    #[tokio::test]
-    async fn inv_08_a_certificate_that_expires_ends_its_open_connection() {
-        let door = Door::new();
-        let mut params = trader();
-        params.not_after = rcgen::date_time_ymd(2090, 1, 1);
-        // Our clock stands half a second before that.
-        let end = 3_786_912_000_000;
-        let clock = Clock::set_to(Timestamp::from_millis(end - 500));
-        let open = door.open(Entrance::Clients, Limits::default(), clock).await;
-        let mut stream = open.connect(door.client(Some(door.issue(&params)))).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-        let mut rest = Vec::new();
-        let cut = timeout(Duration::from_secs(3), stream.read_to_end(&mut rest)).await;
-        assert!(cut.is_ok() && rest.starts_with(b"HTTP/1.1 200"), "still open");
-    }
-
-    #[tokio::test]
-    async fn inv_12_a_handshake_that_stalls_is_cut_and_connections_are_bounded() {
-        let door = Door::new();
-        let limits =
-            Limits { max_connections: 2, handshake_timeout: Duration::from_millis(300), ..Limits::default() };
-        let open = door.open(Entrance::Clients, limits, Clock::system()).await;
-        let mut mute = [
-            TcpStream::connect(open.address).await.unwrap(),
-            TcpStream::connect(open.address).await.unwrap(),
-        ];
-        // Both permits are held by clients that say nothing; a third waits until they are cut.
-        let begun = tokio::time::Instant::now();
-        open.ask(door.client(Some(door.issue(&trader())))).await.unwrap();
-        assert!(begun.elapsed() >= Duration::from_millis(250), "more connections than permits");
-        for stream in &mut mute {
-            let read = timeout(Duration::from_secs(1), stream.read(&mut [0; 16])).await.unwrap();
-            assert!(matches!(read, Ok(0) | Err(_)), "the silent connection is still open");
-        }
-    }
-
-    #[tokio::test]
-    async fn inv_12_one_client_cannot_have_all_connections() {
-        let door = Door::new();
-        let limits = Limits { max_connections_per_client: 2, ..Limits::default() };
-        let open = door.open(Entrance::Everyone, limits, Clock::system()).await;
-        let (config, mut ops) = (door.client(Some(door.issue(&trader()))), trader());
-        ops.subject_alt_names = vec![uri("spiffe://desk/ops")];
-        let hold = async || {
-            let mut stream = open.connect(config.clone()).await.unwrap();
-            stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
-            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
-            stream
-        };
-        let is_served = async || open.ask(config.clone()).await.is_ok_and(|said| !said.is_empty());
-        let (one, mut two) = (hold().await, hold().await);
-        assert!(!is_served().await, "a third connection of the same client");
-        assert!(open.ask(door.client(Some(door.issue(&ops)))).await.is_ok(), "others come in");
-        ask(&mut two, "/").await.expect("what is open goes on");
-        drop((one, two));
-        // Their places are free as soon as the gateway has seen their end.
-        let again = async { while !is_served().await {} };
-        timeout(Duration::from_secs(3), again).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_stop_lets_open_requests_end_and_nobody_else_in() {
-        let door = Door::new();
-        let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
-        let config = door.client(Some(door.issue(&trader())));
-        let mut stream = open.connect(config.clone()).await.unwrap();
-        let slow = tokio::spawn(async move { ask(&mut stream, "/slow").await });
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        open.stop.cancel();
-        assert_eq!(slow.await.unwrap().unwrap(), "spiffe://desk/trader");
-        assert!(open.ask(config).await.is_err());
-        timeout(Duration::from_secs(3), open.ended).await.unwrap().unwrap();
-    }
-
-    #[test]
-    fn files_that_do_not_fit_together_are_named() {
-        let mut door = Door::new();
-        let load = |gateway: &Gateway| {
-            let directory = Arc::new(Directory::default());
-            Tls::load(gateway, directory, Entrance::Clients).unwrap_err().to_string()
-        };
-        let folder = tempfile::tempdir().unwrap();
-        let right = door.gateway.clone();
-        door.gateway.key = file(folder.path(), "other.key", &KeyPair::generate().unwrap().serialize_pem());
-        assert!(
-            load(&door.gateway).contains("its key must be the one in [gateway] key"),
-            "{}",
-            load(&door.gateway)
-        );
-        door.gateway = Gateway { client_ca: file(folder.path(), "empty.pem", ""), ..right.clone() };
-        assert!(load(&door.gateway).contains("empty.pem"), "{}", load(&door.gateway));
-        door.gateway = Gateway { certificate: folder.path().join("missing.pem"), ..right };
-        assert!(load(&door.gateway).contains("missing.pem"), "{}", load(&door.gateway));
-    }
+    mod connections;
+    mod kit;
+    mod trust;
 }

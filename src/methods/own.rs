@@ -238,6 +238,7 @@ fn caller(name: &str, account: Address, by: Option<Administration>) -> Result<Ac
     let client = Client {
         name: name.to_owned(),
         identity: String::new(),
+        issuer: crate::config::OWN_ISSUER.to_owned(),
         role: None,
         person: by.as_ref().map(|by| by.person.clone()),
         accounts: vec![account],

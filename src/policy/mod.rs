@@ -101,6 +101,7 @@ execution_fee = { max = "0.05 ether" }
         Client {
             name: name.to_owned(),
             identity: format!("spiffe://desk/{name}"),
+            issuer: crate::config::OWN_ISSUER.to_owned(),
             role: role.map(str::to_owned),
             person: None,
             accounts: vec![TREASURY.parse().unwrap()],

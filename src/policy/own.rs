@@ -95,6 +95,7 @@ fn own_caller<K: Kind>(asked: &K::Asked, request: RequestId) -> Option<AccountCa
     let client = Client {
         name: OWN_NAME.to_owned(),
         identity: String::new(),
+        issuer: crate::config::OWN_ISSUER.to_owned(),
         role: None,
         person: None,
         accounts: vec![account],

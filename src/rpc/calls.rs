@@ -402,6 +402,7 @@ mod tests {
         Arc::new(Client {
             name: "trader".to_owned(),
             identity: "trader.example".to_owned(),
+            issuer: crate::config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
             accounts: Vec::new(),

@@ -404,6 +404,7 @@ mod tests {
         Arc::new(Client {
             name: name.to_owned(),
             identity: format!("{name}.example"),
+            issuer: crate::config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
             accounts: Vec::new(),

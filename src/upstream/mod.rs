@@ -303,6 +303,7 @@ mod tests {
         let client = config::Client {
             name: "trader".to_owned(),
             identity: "spiffe://desk/trader".to_owned(),
+            issuer: config::OWN_ISSUER.to_owned(),
             role: None,
             person: Some("Ada".to_owned()),
             accounts: vec![ACCOUNT],

@@ -50,6 +50,61 @@ async fn inspect_says_whose_a_certificate_is_and_why_it_is_nobodys() {
 }
 
 #[tokio::test]
+async fn certs_issues_revokes_and_renews_for_a_gateway_at_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().unwrap();
+    let certs = async |rest: &[&str]| chancery(&[&["certs"], rest, &["--dir", dir]].concat()).await;
+    certs(&["init"]).await.well();
+    for kind in ["client", "connector", "admin"] {
+        certs(&["issue", kind, "--kind", kind]).await.well();
+        let inspect = chancery(&["certs", "inspect", &format!("{dir}/{kind}.pem")]).await.well();
+        assert!(inspect.contains(&format!("identity    spiffe://chancery/{kind}\n")), "{inspect}");
+    }
+    certs(&["issue", "gateway", "--kind", "server", "--host", "gw.example", "--host", "::1"]).await.well();
+    let bad = certs(&["issue", "bad", "--identity", "spiffe://Desk/trader"]).await;
+    assert!(bad.code == Some(1) && bad.stderr.contains("trust domain"), "{bad:?}");
+
+    // An empty list first, so that a gateway can be told of it; each further one has the next number.
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (files, number, revoked) in [
+        (vec![], 1, 0),
+        (vec![file("client.pem")], 2, 1),
+        (vec![file("client.pem"), file("admin.pem")], 3, 2),
+    ] {
+        let files: Vec<_> = files.iter().map(String::as_str).collect();
+        let said =
+            certs(&[&["--json", "revoke", "--reason", "key-compromise"], &files[..]].concat()).await.well();
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!((&said["number"], &said["revoked"]), (&number.into(), &revoked.into()), "{said}");
+    }
+    let list = std::fs::read_to_string(file("ca.crl")).unwrap();
+    assert_eq!(revoked_in(&list), 2);
+
+    let before = std::fs::read_to_string(file("gateway.pem")).unwrap();
+    certs(&["renew", "gateway", "--within", "30"]).await.well();
+    assert_eq!(std::fs::read_to_string(file("gateway.pem")).unwrap(), before, "it has 90 days left");
+    certs(&["renew", "gateway"]).await.well();
+    assert_ne!(std::fs::read_to_string(file("gateway.pem")).unwrap(), before);
+    let expiry = chancery(&["certs", "expiry", &file("gateway.pem"), &file("ca.crl")]).await.well();
+    assert!(expiry.contains(" 30 days") && expiry.contains(" 90 days"), "{expiry}");
+    let soon = chancery(&["certs", "expiry", "--within", "40", &file("ca.crl")]).await;
+    assert_eq!(soon.code, Some(3), "{soon:?}");
+    let revoked = certs(&["renew", "client"]).await;
+    assert!(revoked.code == Some(1) && revoked.stderr.contains("is revoked"), "{revoked:?}");
+
+    // Whom it did not issue it neither revokes nor renews, and what it cannot read it does not write over.
+    let stranger = crate::kit::Authority::new().client("trader");
+    stranger.write(folder.path(), "stranger");
+    for verb in [["revoke", &file("stranger.pem")], ["renew", "stranger"]] {
+        let refused = certs(&verb).await;
+        assert!(refused.code == Some(1) && refused.stderr.contains("not of th"), "{refused:?}");
+    }
+    std::fs::write(file("ca.crl"), &list[..list.len() / 2]).unwrap();
+    let damaged = certs(&["revoke", &file("connector.pem")]).await;
+    assert!(damaged.code == Some(1) && damaged.stderr.contains("last copy"), "{damaged:?}");
+}
+
+#[tokio::test]
 async fn doctor_is_content_with_a_gateway_that_works_and_names_what_does_not() {
     let mut gateway = Gateway::start().await;
     let well = gateway.chancery(&["doctor"]).await;
@@ -102,4 +157,11 @@ fn every_link_of_the_documentation_leads_somewhere() {
 
 async fn chancery(arguments: &[&str]) -> Output {
     run(Command::new(env!("CARGO_BIN_EXE_chancery")).args(arguments)).await
+}
+
+fn revoked_in(list: &str) -> usize {
+    use x509_parser::prelude::FromDer as _;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(list.as_bytes()).unwrap();
+    let (_, list) = x509_parser::prelude::CertificateRevocationList::from_der(&pem.contents).unwrap();
+    list.iter_revoked_certificates().count()
 }

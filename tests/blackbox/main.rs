@@ -34,4 +34,5 @@ mod tls;
 mod token;
 mod tools;
 mod transaction;
+mod trust;
 mod upstream;

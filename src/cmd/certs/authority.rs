@@ -1,19 +1,20 @@
 //! A certificate authority for development: P-256, one level, files with mode 0600.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
+use crate::cmd::certs::files::{Readers, replace};
+use crate::cmd::certs::held::{Held, san};
 use crate::cmd::{Failure, HintExt as _};
+use crate::config::spiffe;
 
 /// The CA, with its key.
 pub struct Authority {
@@ -35,7 +36,7 @@ pub struct Pair {
     key: Zeroizing<String>,
 }
 
-const DAY: u64 = 86_400;
+const DAY: i64 = 86_400;
 
 /// Ten years: whoever still uses a CA for development then should look at it again.
 const CA_DAYS: u32 = 3650;
@@ -71,6 +72,16 @@ impl Authority {
         })
     }
 
+    /// Its certificate, to be looked into.
+    pub(super) fn held(&self) -> anyhow::Result<Held> {
+        Held::of(&self.certificate)
+    }
+
+    /// A revocation list, in PEM.
+    pub(super) fn sign(&self, list: &CertificateRevocationListParams) -> anyhow::Result<String> {
+        Ok(list.signed_by(&self.issuer)?.pem()?)
+    }
+
     pub fn issue(&self, holder: &Holder, days: u32) -> anyhow::Result<Pair> {
         let mut params = params(days)?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -85,6 +96,10 @@ impl Authority {
                     let failure = Failure::new(format_args!("`{uri}` is no URI"));
                     return Err(failure.with_hint("for example spiffe://chancery/trader").into());
                 }
+                if spiffe::is_meant(uri) {
+                    spiffe::check(uri)
+                        .hint(format_args!("`{uri}`"), "for example spiffe://chancery/trader")?;
+                }
                 params.subject_alt_names = vec![SanType::URI(name(uri)?)];
                 ExtendedKeyUsagePurpose::ClientAuth
             }
@@ -93,13 +108,8 @@ impl Authority {
                 ExtendedKeyUsagePurpose::ClientAuth
             }
             Holder::Server(hosts) => {
-                let host = |host: &String| -> anyhow::Result<SanType> {
-                    Ok(match host.parse() {
-                        Ok(address) => SanType::IpAddress(address),
-                        Err(_) => SanType::DnsName(name(host)?),
-                    })
-                };
-                params.subject_alt_names = hosts.iter().map(host).collect::<Result<_, _>>()?;
+                params.subject_alt_names =
+                    hosts.iter().map(|host| san(host)).collect::<Result<_, Failure>>()?;
                 ExtendedKeyUsagePurpose::ServerAuth
             }
         };
@@ -111,34 +121,36 @@ impl Authority {
 }
 
 impl Pair {
-    /// NAME.pem for everyone, NAME.key for its owner.
+    /// NAME.pem for everyone, NAME.key for its owner. The key first: who reads both in between has a certificate that
+    /// is still good.
     pub fn write(&self, dir: &Path, name: &str) -> anyhow::Result<()> {
-        let certificate = dir.join(format!("{name}.pem"));
-        std::fs::write(&certificate, &self.certificate)
-            .hint(certificate.display(), "can the folder be written?")?;
-        write_private(&dir.join(format!("{name}.key")), &self.key)
+        replace(&dir.join(format!("{name}.key")), &self.key, Readers::Owner)?;
+        replace(&dir.join(format!("{name}.pem")), &self.certificate, Readers::Everyone)
     }
 }
 
-/// Writes a secret that only its owner may read.
-fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
-    let hint = "can the folder be written?";
-    // A file that was there keeps its mode, so it is made anew.
-    drop(std::fs::remove_file(file));
-    let mut out =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).hint(file.display(), hint)?;
-    out.write_all(text.as_bytes()).hint(file.display(), hint)
+/// The time now.
+pub(super) fn now() -> anyhow::Result<OffsetDateTime> {
+    at(i64::try_from(Clock::system().now().seconds())?)
 }
 
-/// From a minute ago, for clocks that are a little behind.
-#[expect(clippy::arithmetic_side_effects, reason = "the year 2100 and a few decades fit")]
+/// A second since 1970.
+#[expect(clippy::arithmetic_side_effects, reason = "the years that certificates have fit")]
+pub(super) fn at(seconds: i64) -> anyhow::Result<OffsetDateTime> {
+    let since = Duration::from_secs(u64::try_from(seconds)?);
+    Ok(rcgen::date_time_ymd(1970, 1, 1) + since)
+}
+
+/// From a minute ago, for clocks that are a little behind, for so many days.
+pub(super) fn span(days: u32) -> anyhow::Result<(OffsetDateTime, OffsetDateTime)> {
+    let now = i64::try_from(Clock::system().now().seconds())?;
+    Ok((at(now.saturating_sub(60))?, at(now.saturating_add(DAY.saturating_mul(days.into())))?))
+}
+
 fn params(days: u32) -> anyhow::Result<CertificateParams> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name = rcgen::DistinguishedName::new();
-    let now = Duration::from_secs(Clock::system().now().seconds());
-    let start = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = start + now.saturating_sub(Duration::from_secs(60));
-    params.not_after = start + now.saturating_add(Duration::from_secs(DAY.saturating_mul(days.into())));
+    (params.not_before, params.not_after) = span(days)?;
     Ok(params)
 }
 

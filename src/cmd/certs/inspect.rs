@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use serde::Serialize;
-use x509_parser::pem::Pem;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::Clock;
-use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
+use crate::cmd::certs::held::Held;
+use crate::cmd::{Context, Done, Success};
 use crate::config::IdentityKind;
 use crate::identity::Certificate;
 
@@ -16,6 +15,8 @@ struct Report {
     identity: Option<String>,
     /// Why the gateway would refuse it as a client's.
     refused: Option<String>,
+    /// In hexadecimal, as revocation lists name it.
+    serial: String,
     subject: String,
     issuer: String,
     not_before: String,
@@ -27,21 +28,17 @@ struct Report {
 }
 
 pub(super) fn inspect(context: &Context, file: &Path, kind: IdentityKind) -> Done {
-    let bytes = std::fs::read(file).hint(file.display(), "name a certificate in PEM")?;
-    let pem = Pem::iter_from_buffer(&bytes)
-        .filter_map(Result::ok)
-        .find(|pem| pem.label == "CERTIFICATE")
-        .ok_or_else(|| Failure::new(format_args!("{} holds no certificate in PEM", file.display())))?;
-    let (_, certificate) =
-        X509Certificate::from_der(&pem.contents).hint(file.display(), "it is no X.509 certificate")?;
+    let held = Held::read(file)?;
+    let certificate = held.parsed()?;
     let now = i64::try_from(Clock::system().now().seconds())?;
     let usage = certificate.extended_key_usage().ok().flatten();
-    let identity = Certificate::read(&pem.contents, kind);
-    let days_left = certificate.validity().not_after.timestamp().saturating_sub(now).div_euclid(86_400);
+    let identity = Certificate::read(held.der(), kind);
+    let days_left = held.days_left(now)?;
     let expired = (days_left < 0).then(|| "it has expired".to_owned());
     let report = Report {
         refused: identity.as_ref().err().map(ToString::to_string).or(expired),
         identity: identity.ok().map(|certificate| certificate.identity),
+        serial: certificate.raw_serial_as_string(),
         subject: certificate.subject().to_string(),
         issuer: certificate.issuer().to_string(),
         not_before: certificate.validity().not_before.to_string(),
@@ -66,7 +63,8 @@ fn text(report: &Report) -> String {
     let uses = [(report.ca, "CA"), (report.client_auth, "clientAuth"), (report.server_auth, "serverAuth")];
     let uses: Vec<&str> = uses.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
     format!(
-        "{who}\nsubject     {}\nissuer      {}\nvalid       {} to {} ({} days left)\nused as     {}",
+        "{who}\nserial      {}\nsubject     {}\nissuer      {}\nvalid       {} to {} ({} days left)\nused as     {}",
+        report.serial,
         report.subject,
         report.issuer,
         report.not_before,

@@ -2,19 +2,17 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
-use x509_parser::prelude::FromDer as _;
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use crate::clock::Clock;
 use crate::cmd::doctor::files;
 use crate::cmd::doctor::finding::Finding;
-use crate::config::{Config, Gateway};
-use crate::identity::Directory;
-use crate::listener::{Entrance, Tls};
+use crate::config::{Config, Issuer};
+use crate::listener::{Sources, Trust};
 
 /// A renewal should not be a matter of hours.
 const SOON_DAYS: i64 = 14;
@@ -24,11 +22,14 @@ pub fn check(config: &Config, clock: &Clock) -> Vec<Finding> {
     let now = i64::try_from(clock.now().seconds()).unwrap_or(i64::MAX);
     let mut findings = server(config, now);
     findings.push(files::private("key", &gateway.key));
-    findings.extend(client_ca(gateway, now));
+    for issuer in &gateway.issuers {
+        findings.extend(client_ca(issuer, now));
+        findings.extend(crls(issuer, now));
+    }
     // Only now what `serve` itself would say: by then most of its reasons have a finding of their own.
-    findings.push(match Tls::load(gateway, Arc::new(Directory::new(config)), Entrance::Clients) {
-        Ok(_) => Finding::ok("tls", "the certificate, its key and the client CA go together"),
-        Err(error) => Finding::failed("tls", error, "see the files that [gateway] names"),
+    findings.push(match Trust::load(Sources::new(config), clock.clone()) {
+        Ok(_) => Finding::ok("tls", "the certificate, its key, the client CA and its lists go together"),
+        Err(error) => Finding::failed("tls", error, "see the files that [gateway] and [[issuer]] name"),
     });
     findings
 }
@@ -89,11 +90,11 @@ fn names(config: &Config, leaf: &X509Certificate<'_>) -> Finding {
     )
 }
 
-fn client_ca(gateway: &Gateway, now: i64) -> Vec<Finding> {
+fn client_ca(issuer: &Issuer, now: i64) -> Vec<Finding> {
     const CHECK: &str = "client CA";
-    let file = &gateway.client_ca;
+    let file = &issuer.client_ca;
     let shown = file.display();
-    let fix = "[gateway] client_ca names the CA that issues your clients' certificates, in PEM";
+    let fix = "`client_ca` names the CA that issues your clients' certificates, in PEM";
     let ders = match read(file) {
         Ok(ders) => ders,
         Err(why) => return vec![Finding::failed(CHECK, format_args!("{shown}: {why}"), fix)],
@@ -107,6 +108,31 @@ fn client_ca(gateway: &Gateway, now: i64) -> Vec<Finding> {
                 findings.push(Finding::failed(CHECK, what, fix));
             }
             Err(_) => findings.push(Finding::failed(CHECK, format_args!("{shown}: not X.509"), fix)),
+        }
+    }
+    findings
+}
+
+/// Revocation lists end within days: one that was not renewed keeps all clients of its CA out.
+fn crls(issuer: &Issuer, now: i64) -> Vec<Finding> {
+    const CHECK: &str = "revocation";
+    let fix = "have the CA publish a new one, and fetch it regularly; see docs/certificates.md";
+    let mut findings = Vec::new();
+    for file in &issuer.crls {
+        let (shown, bytes) = (file.display(), std::fs::read(file).unwrap_or_default());
+        let pems: Vec<_> =
+            Pem::iter_from_buffer(&bytes).filter_map(Result::ok).map(|pem| pem.contents).collect();
+        for der in if pems.is_empty() { vec![bytes] } else { pems } {
+            let end = CertificateRevocationList::from_der(&der).ok().and_then(|(_, list)| list.next_update());
+            findings.push(match end {
+                None => Finding::failed(CHECK, format_args!("{shown}: no revocation list with an end"), fix),
+                Some(end) if end.timestamp() <= now => Finding::failed(
+                    CHECK,
+                    format_args!("{shown}: the list ended on {end}: its clients are refused"),
+                    fix,
+                ),
+                Some(end) => Finding::ok(CHECK, format_args!("{shown}: in force until {end}")),
+            });
         }
     }
     findings

@@ -128,6 +128,7 @@ impl WrittenWorld {
             Ok(Client {
                 name: client.name.clone(),
                 identity: client.name.clone(),
+                issuer: crate::config::OWN_ISSUER.to_owned(),
                 role: client.role.clone(),
                 person: None,
                 accounts: named,

@@ -187,6 +187,7 @@ impl Ask {
         let client = Client {
             name: self.client.to_owned(),
             identity: self.client.to_owned(),
+            issuer: config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
             accounts: vec![account],
@@ -252,6 +253,14 @@ pub fn address(seed: u8) -> Address {
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_slice(&[seed; 32]).unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "scripts/test says how long it may take")]
+/// A number that `scripts/test --full` sets for what takes long.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
 /// Lets others have the processor first: this thread, and those that it starts, work for a long time, beside tests that go by

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -58,6 +59,27 @@ impl Authority {
         self.leaf(name).issue()
     }
 
+    /// A revocation list of these serial numbers, in force for an hour, as PEM.
+    pub fn crl(&self, number: u64, serials: &[u64]) -> String {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+        let at = |seconds| date_time_ymd(1970, 1, 1) + now + Duration::from_secs(seconds);
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: (*serial).into(),
+            revocation_time: at(0),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: at(0),
+            next_update: at(3600),
+            crl_number: number.into(),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     /// A client's certificate that can still be spoilt.
     pub fn leaf(&self, name: &str) -> Leaf<'_> {
         let mut params = CertificateParams::default();
@@ -84,6 +106,12 @@ impl Leaf<'_> {
 
     pub fn of_the_future(mut self) -> Self {
         self.params.not_before = date_time_ymd(2999, 1, 1);
+        self
+    }
+
+    /// With this number, so that it can be revoked.
+    pub fn serial(mut self, number: u64) -> Self {
+        self.params.serial_number = Some(number.into());
         self
     }
 
@@ -114,6 +142,11 @@ impl Leaf<'_> {
 }
 
 impl Identity {
+    /// The certificate in DER.
+    pub fn der(&self) -> Vec<u8> {
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap().to_vec()
+    }
+
     /// Writes both as `NAME.pem` and `NAME.key`, the key for its owner only.
     pub fn write(&self, folder: &Path, name: &str) -> (PathBuf, PathBuf) {
         let certificate = folder.join(format!("{name}.pem"));

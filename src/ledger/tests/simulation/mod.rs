@@ -1,4 +1,4 @@
-//! The real writer over a real file in a world that fails: clients that come again, a node that loses, refuses and
+//! The real writer over a real file, alone or beside another that shares it, in a world that fails: clients that come again, a node that loses, refuses and
 //! lies, crashes, clocks that are set, policies that change, blocks that are undone. After every step what the ledger
 //! did is held against a record of what happened that knows nothing of it.
 //!
@@ -22,7 +22,7 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tokio::time::Instant;
 
-use crate::ledger::tests::kit;
+use crate::ledger::tests::kit::{self, number};
 use replica::Site;
 use world::World;
 
@@ -31,13 +31,6 @@ const STEPS: usize = 500;
 
 /// Runs without `CHANCERY_SIMULATION_SECONDS`: 100,000 steps.
 const RUNS: u64 = 200;
-
-#[expect(clippy::disallowed_methods, reason = "scripts/test says how long it may take")]
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
-}
 
 #[test]
 fn no_fault_breaks_an_invariant() {
@@ -84,7 +77,8 @@ fn one(runtime: &tokio::runtime::Runtime, template: &[u8], seed: u64) -> u64 {
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let steps = steps::steps(STEPS).new_tree(&mut runner).unwrap().current();
     runtime.block_on(async {
-        let mut world = World::new(template, 1).await;
+        // Every other run has two replicas.
+        let mut world = World::new(template, 1 + usize::from(seed % 2 == 0)).await;
         for step in steps {
             if seed_is_shown() {
                 println!("{}: {step:?}", told.step.load(Ordering::Relaxed));

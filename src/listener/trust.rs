@@ -1,0 +1,100 @@
+//! The trust that holds now: one snapshot for both listeners, with a generation that is asked of every request.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::listener::sources::{Sources, Stamp};
+use crate::listener::tls::{Entrance, Snapshot, TlsError};
+
+/// Who may connect. Cheap to clone; all clones change together.
+#[derive(Clone, Debug)]
+pub struct Trust(pub(in crate::listener) Arc<Inner>);
+
+#[derive(Debug)]
+pub(in crate::listener) struct Inner {
+    pub sources: Sources,
+    pub clock: Clock,
+    current: ArcSwap<Snapshot>,
+    /// Of `current`, stored after it: a request that sees the new number finds the new snapshot.
+    generation: AtomicU64,
+    /// Sends each new generation to those who wait on open connections.
+    changes: watch::Sender<u64>,
+    /// Held while the files are read, so that two reloads cannot cross.
+    last: Mutex<Attempt>,
+}
+
+/// The last time that the files were read.
+#[derive(Debug)]
+struct Attempt {
+    /// What they looked like before that: whatever is written while they are read makes them look new.
+    stamp: Stamp,
+    /// Why they were not taken.
+    trouble: Option<String>,
+}
+
+/// One listener's side of TLS. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub(in crate::listener) trust: Trust,
+    pub(in crate::listener) entrance: Entrance,
+}
+
+impl Trust {
+    pub fn load(sources: Sources, clock: Clock) -> Result<Self, TlsError> {
+        let last = Mutex::new(Attempt { stamp: sources.stamp(), trouble: None });
+        let first = Snapshot::load(&sources, &clock, None)?;
+        let generation = AtomicU64::new(first.generation);
+        let changes = watch::Sender::new(first.generation);
+        let current = ArcSwap::from_pointee(first);
+        Ok(Self(Arc::new(Inner { sources, clock, current, generation, changes, last })))
+    }
+
+    pub const fn door(self, entrance: Entrance) -> Tls {
+        Tls { trust: self, entrance }
+    }
+
+    /// Reads all files again; if anything is wrong with any of them, nothing changes.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        let inner = &*self.0;
+        let mut last = inner.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.stamp = inner.sources.stamp();
+        let next = Snapshot::load(&inner.sources, &inner.clock, Some(&inner.current.load()));
+        let result = if next.is_ok() { "ok" } else { "failed" };
+        metrics::counter!("chancery_trust_reloads_total", "result" => result).increment(1);
+        metrics::gauge!("chancery_trust_stale").set(if next.is_ok() { 0.0 } else { 1.0 });
+        last.trouble = next.as_ref().err().map(ToString::to_string);
+        let next = next?;
+        let generation = next.generation;
+        inner.current.store(Arc::new(next));
+        inner.generation.store(generation, Ordering::Release);
+        inner.changes.send_replace(generation);
+        drop(last);
+        Ok(())
+    }
+
+    /// Why what is in use is not what stands in the files, if it is not.
+    pub fn trouble(&self) -> Option<String> {
+        self.0.last.lock().unwrap_or_else(PoisonError::into_inner).trouble.clone()
+    }
+
+    /// Whether files that look so were read already.
+    pub(in crate::listener) fn has_tried(&self, stamp: &Stamp) -> bool {
+        self.0.last.lock().unwrap_or_else(PoisonError::into_inner).stamp == *stamp
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.0.generation.load(Ordering::Acquire)
+    }
+
+    pub(in crate::listener) fn current(&self) -> Arc<Snapshot> {
+        self.0.current.load_full()
+    }
+
+    pub(in crate::listener) fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+}
