@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256, hex, keccak256};
 use chancery::clock::Timestamp;
-use chancery::config::Client;
+use chancery::config::{Client, OWN_ISSUER};
 use chancery::identity::{AccountCaller, Caller, RequestId};
 use chancery::policy::{Policy, World};
 use chancery::transaction::{Filled, Quote, Request, Tx};
@@ -85,6 +85,7 @@ fn policy(rules: usize, one_target: bool) -> (World, Policy) {
     let clients = if one_target { rules } else { 10 };
     let client = |n: usize| Client {
         name: format!("client-{n}"),
+        issuer: OWN_ISSUER.to_owned(),
         identity: format!("spiffe://desk/{n}"),
         role: None,
         person: None,
