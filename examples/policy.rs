@@ -15,17 +15,18 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256, hex, keccak256};
 use chancery::clock::Timestamp;
-use chancery::config::{Client, OWN_ISSUER};
+use chancery::config::Client;
 use chancery::identity::{AccountCaller, Caller, RequestId};
 use chancery::policy::{Policy, World};
 use chancery::transaction::{Filled, Quote, Request, Tx};
 use clap::Parser;
 use serde_json::json;
+use tokio::time::Instant;
 
 #[derive(Parser)]
 struct Bench {
@@ -85,8 +86,8 @@ fn policy(rules: usize, one_target: bool) -> (World, Policy) {
     let clients = if one_target { rules } else { 10 };
     let client = |n: usize| Client {
         name: format!("client-{n}"),
-        issuer: OWN_ISSUER.to_owned(),
         identity: format!("spiffe://desk/{n}"),
+        issuer: chancery::config::OWN_ISSUER.to_owned(),
         role: None,
         person: None,
         accounts: vec![ACCOUNT],

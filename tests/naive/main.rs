@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use alloy_primitives::U256;
 use chancery::clock::Timestamp;
-use chancery::config::{Client, OWN_ISSUER};
+use chancery::config::Client;
 use chancery::identity::{Caller, RequestId};
 use chancery::policy::{DenialCause, Policy, World};
 use chancery::transaction::{Quote, Request, Tx};
@@ -74,7 +74,7 @@ fn world() -> World {
     let client = |(name, role, accounts): &(&str, Option<&str>, &[usize])| Client {
         name: (*name).to_owned(),
         identity: format!("spiffe://desk/{name}"),
-        issuer: OWN_ISSUER.to_owned(),
+        issuer: chancery::config::OWN_ISSUER.to_owned(),
         role: role.map(str::to_owned),
         person: None,
         accounts: accounts.iter().map(|at| ACCOUNTS[*at].1).collect(),
