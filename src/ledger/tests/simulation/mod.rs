@@ -9,6 +9,7 @@
 
 mod chain;
 mod ears;
+mod policies;
 mod record;
 mod recovery;
 mod replica;

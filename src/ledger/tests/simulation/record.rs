@@ -7,7 +7,7 @@ use alloy_rlp::{Decodable as _, Header};
 
 use crate::ledger::Final;
 use crate::ledger::tests::kit::Ask;
-use crate::ledger::tests::simulation::world::POLICIES;
+use crate::ledger::tests::simulation::policies::POLICIES;
 
 /// A budget as the test understands it.
 #[derive(Debug, PartialEq, Eq)]

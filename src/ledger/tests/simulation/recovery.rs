@@ -1,9 +1,10 @@
 //! What must come of it all once nothing fails any more and the node is honest.
 
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, address};
+use crate::ledger::tests::simulation::policies::POLICIES;
 use crate::ledger::tests::simulation::replica::Stage;
 use crate::ledger::tests::simulation::steps::{End, Said, Step};
-use crate::ledger::tests::simulation::world::{POLICIES, World};
+use crate::ledger::tests::simulation::world::World;
 use crate::ledger::verify;
 
 /// How often an honest world goes round until nothing is open any more.

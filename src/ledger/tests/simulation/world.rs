@@ -1,6 +1,6 @@
 //! What one step does, and what must hold after it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::B256;
@@ -10,27 +10,13 @@ use crate::ledger::db::{batch, query};
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, START, policy, sign};
 use crate::ledger::tests::simulation::chain::Chain;
 use crate::ledger::tests::simulation::ears::{Owed, heard};
-use crate::ledger::tests::simulation::record::{Budget, Record};
+use crate::ledger::tests::simulation::policies::{POLICIES, READ};
+use crate::ledger::tests::simulation::record::Record;
 use crate::ledger::tests::simulation::replica::{Done, Replica, Site, Stage, Task, poll};
 use crate::ledger::tests::simulation::steps::{End, Said, Step, Told, Wants};
 use crate::ledger::{Claim, Final, LedgerError, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
-use crate::policy::{Policy, Replace};
+use crate::policy::Replace;
 use crate::transaction::Tx;
-
-const SPENT: Budget = Budget { id: "b", ether: true, per_client: true, window: 60_000, max: 60_000_000 };
-const TOTAL: Budget = Budget { id: "total", ether: false, per_client: false, window: 600_000, max: 25 };
-
-/// The budgets of each policy; the last has none.
-pub const POLICIES: [&[Budget]; 4] = [
-    &[SPENT, TOTAL],
-    &[Budget { max: 25_000_000, ..SPENT }, TOTAL],
-    &[Budget { window: 120_000, per_client: false, max: 40_000_000, ..SPENT }],
-    &[],
-];
-
-static READ: LazyLock<Vec<Arc<Policy>>> = LazyLock::new(|| {
-    POLICIES.iter().map(|budgets| policy(&budgets.iter().map(text).collect::<String>())).collect()
-});
 
 const KEYS: [&str; 30] = [
     "k00", "k01", "k02", "k03", "k04", "k05", "k06", "k07", "k08", "k09", "k10", "k11", "k12", "k13", "k14",
@@ -39,17 +25,6 @@ const KEYS: [&str; 30] = [
 
 /// How many steps a request waits before its client is gone.
 const PATIENCE: u32 = 60;
-
-fn text(budget: &Budget) -> String {
-    let Budget { id, ether, per_client, window, max } = budget;
-    let (what, unit) = if *ether { ("asset = \"ether\"", " wei") } else { ("sum = \"count\"", "") };
-    let max = if *ether { format!("\"{max}{unit}\"") } else { max.to_string() };
-    let per = if *per_client { "client" } else { "from" };
-    format!(
-        "[[budget]]\nid = \"{id}\"\nwindow = \"{}s\"\n{what}\nmax = {max}\nper = [\"{per}\"]\n",
-        window / 1000
-    )
-}
 
 pub struct World {
     pub site: Site,

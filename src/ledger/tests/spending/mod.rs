@@ -7,10 +7,12 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a model that panics is a test that fails")]
 
+mod payload;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use alloy_primitives::{B256, U256};
+use alloy_primitives::U256;
 use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use crate::clock::Timestamp;
@@ -20,7 +22,8 @@ use crate::ledger::core::{Bid, Decision, Row, decide};
 use crate::ledger::life::{State, Word, heard, heir, settle};
 use crate::ledger::tests::kit::{number, stand_back};
 use crate::policy::Replace;
-use crate::transaction::{Fees, Slot};
+use crate::transaction::Slot;
+use payload::{Payload, charges, fees, id, intent};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -72,20 +75,6 @@ struct World {
     over: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Payload {
-    nonce: u64,
-    state: State,
-    client: u8,
-    bid: u64,
-    /// Whether the client named the nonce.
-    wanted: bool,
-    /// When it was reserved, then when it was recorded.
-    at: u64,
-    /// The widest limit of all that was in force while it was on its way.
-    limit: u64,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Claim { replica: u8, client: u8, bid: u64, wanted: Option<u64> },
@@ -97,38 +86,6 @@ enum Step {
     Finalize,
     Pass,
     Policy,
-}
-
-fn fees(bid: u64) -> Fees {
-    let fee = if bid == 0 { 1000 } else { 1120 };
-    Fees::Dynamic { max_fee_per_gas: fee, max_priority_fee_per_gas: fee }
-}
-
-fn id(at: usize) -> i64 {
-    i64::try_from(at).unwrap()
-}
-
-impl Payload {
-    fn amount(&self) -> u64 {
-        1 + self.bid
-    }
-
-    fn intent(&self) -> B256 {
-        intent(self.client, self.wanted.then_some(self.nonce), self.bid)
-    }
-}
-
-/// The same client's same transfer; at a nonce that it named, with the fees that it named.
-fn intent(client: u8, wanted: Option<u64>, bid: u64) -> B256 {
-    let wanted = wanted.map_or(0xff, |nonce| u8::try_from(nonce).unwrap());
-    let mut intent = B256::ZERO;
-    intent[..3].copy_from_slice(&[client, wanted, u8::try_from(bid).unwrap()]);
-    intent
-}
-
-/// Both budgets of a payload: whose payloads it counts with, and how much it takes.
-fn charges(client: u8, bid: u64) -> [(Option<u8>, u64); 2] {
-    [(None, 1), (Some(client), 1 + bid)]
 }
 
 impl World {
