@@ -31,10 +31,10 @@ use cryptoki::session::UserType;
 use cryptoki::types::AuthPin;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
+use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -47,14 +47,18 @@ use tokio_rustls::TlsConnector;
 enum Load {
     /// A node that answers at once: every transaction is mined and final as soon as it comes
     Node { address: SocketAddr },
-    /// Calls of one method over so many connections, for so many seconds
+    /// Calls of one method by so many callers, for so many seconds
     Call {
         #[command(flatten)]
         to: To,
+        /// Each `SEQUENCE` in it is another number in each call
         #[arg(long)]
         body: String,
+        /// With HTTP/1.1 each caller has one; with HTTP/2 sixteen share one
         #[arg(long, default_value_t = 16)]
         connections: usize,
+        #[arg(long)]
+        http2: bool,
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
@@ -103,25 +107,39 @@ struct Measured {
 async fn main() {
     match Load::parse() {
         Load::Node { address } => node(address).await,
-        Load::Call { to, body, connections, seconds } => call(&to, body, connections, seconds).await,
+        Load::Call { to, body, connections, http2, seconds } => {
+            call(&to, &body, connections, http2, seconds).await;
+        }
         Load::Hold { to, connections, seconds } => hold(&to, connections, seconds).await,
         Load::Sign { module, pin_file, sessions, seconds } => sign(&module, &pin_file, sessions, seconds),
     }
 }
 
-async fn call(to: &To, body: String, connections: usize, seconds: u64) {
-    let tls = to.tls();
-    let body = Bytes::from(body);
+async fn call(to: &To, body: &str, callers: usize, http2: bool, seconds: u64) {
+    let tls = to.tls(http2);
+    let sequence = Arc::new(AtomicU64::new(0x1000_0000));
+    let mut connections = Vec::new();
+    for caller in 0..callers {
+        if http2 && caller % 16 > 0 {
+            connections.push(connections.last().map(Connection::again).unwrap());
+        } else {
+            connections.push(to.connect(&tls, http2).await);
+        }
+    }
     let until = Instant::now() + Duration::from_secs(seconds);
     let mut running = Vec::new();
-    for _ in 0..connections {
-        let (mut connection, host, body) = (to.connect(&tls).await, to.address.to_string(), body.clone());
+    for mut connection in connections {
+        let (host, body, sequence) = (to.address.to_string(), body.to_owned(), Arc::clone(&sequence));
         running.push(tokio::spawn(async move {
             let mut measured = Measured::default();
             while Instant::now() < until {
+                let number = sequence.fetch_add(1, Ordering::Relaxed);
+                let body = Bytes::from(body.replace("SEQUENCE", &format!("{number:08x}")));
                 let start = Instant::now();
-                let answer = ask(&mut connection, &host, body.clone()).await;
-                if answer.get("result").is_some() {
+                let answer = connection.ask(&host, body).await;
+                // All of a large answer is not read again: the clients share their cores with what is measured.
+                let head = String::from_utf8_lossy(answer.get(..80).unwrap_or(&answer)).into_owned();
+                if head.contains("\"result\":") {
                     measured.took.push(u64::try_from(start.elapsed().as_micros()).unwrap());
                 } else {
                     measured.failed += 1;
@@ -140,13 +158,13 @@ async fn call(to: &To, body: String, connections: usize, seconds: u64) {
 }
 
 async fn hold(to: &To, connections: usize, seconds: u64) {
-    let tls = to.tls();
+    let tls = to.tls(false);
     let host = to.address.to_string();
     let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}"#);
     let mut held = Vec::new();
     for _ in 0..connections {
-        let mut connection = to.connect(&tls).await;
-        ask(&mut connection, &host, body.clone()).await;
+        let mut connection = to.connect(&tls, false).await;
+        connection.ask(&host, body.clone()).await;
         held.push(connection);
     }
     println!("{}", json!({ "held": held.len() }));
@@ -196,51 +214,82 @@ impl Measured {
 }
 
 impl To {
-    fn tls(&self) -> TlsConnector {
+    fn tls(&self, http2: bool) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&self.ca).unwrap()).unwrap();
-        let config = ClientConfig::builder()
+        let mut config = ClientConfig::builder()
             .with_root_certificates(roots)
             .with_client_auth_cert(
                 vec![CertificateDer::from_pem_file(&self.cert).unwrap()],
                 PrivateKeyDer::from_pem_file(&self.key).unwrap(),
             )
             .unwrap();
+        config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         TlsConnector::from(Arc::new(config))
     }
 
-    async fn connect(&self, tls: &TlsConnector) -> SendRequest<Full<Bytes>> {
+    async fn connect(&self, tls: &TlsConnector, http2: bool) -> Connection {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let stream = tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let stream = TokioIo::new(stream);
+        if http2 {
+            let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            tokio::spawn(connection);
+            return Connection::Two(sender);
+        }
+        let (sender, connection) = http1::handshake(stream).await.unwrap();
         tokio::spawn(connection);
-        sender
+        Connection::One(sender)
     }
 }
 
-async fn ask(connection: &mut SendRequest<Full<Bytes>>, host: &str, body: Bytes) -> Value {
-    let request = Request::post("/")
-        .header("host", host)
-        .header("content-type", "application/json")
-        .body(Full::new(body))
-        .unwrap();
-    connection.ready().await.unwrap();
-    let answer = connection.send_request(request).await.unwrap();
-    let body = answer.into_body().collect().await.unwrap().to_bytes();
-    serde_json::from_slice(&body).unwrap_or_default()
+enum Connection {
+    One(http1::SendRequest<Full<Bytes>>),
+    Two(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Connection {
+    /// For another caller; of HTTP/2 only.
+    fn again(&self) -> Self {
+        match self {
+            Self::Two(sender) => Self::Two(sender.clone()),
+            Self::One(_) => panic!("a connection of HTTP/1.1 has one caller"),
+        }
+    }
+
+    async fn ask(&mut self, host: &str, body: Bytes) -> Bytes {
+        let request = Request::post(match self {
+            Self::One(_) => "/".to_owned(),
+            Self::Two(_) => format!("https://{host}/"),
+        });
+        let request = request.header("content-type", "application/json");
+        let answer = match self {
+            Self::One(sender) => {
+                sender.ready().await.unwrap();
+                sender.send_request(request.header("host", host).body(Full::new(body)).unwrap()).await
+            }
+            Self::Two(sender) => {
+                sender.ready().await.unwrap();
+                sender.send_request(request.body(Full::new(body)).unwrap()).await
+            }
+        };
+        answer.unwrap().into_body().collect().await.unwrap().to_bytes()
+    }
 }
 
 /// What the static node remembers.
-#[derive(Default)]
 struct Chain {
+    /// A block of 2 KB, and logs of 200 KB.
+    block: Bytes,
+    logs: Bytes,
     mined: AtomicU64,
     hashes: Mutex<HashMap<String, u64>>,
 }
 
 async fn node(address: SocketAddr) {
     let listener = TcpListener::bind(address).await.unwrap();
-    let chain = Arc::new(Chain::default());
+    let chain = Arc::new(Chain::new());
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -251,9 +300,12 @@ async fn node(address: SocketAddr) {
                 async move {
                     let body = request.into_body().collect().await.unwrap().to_bytes();
                     let call: Value = serde_json::from_slice(&body).unwrap();
-                    let answer = json!({ "jsonrpc": "2.0", "id": call["id"], "result": chain.result(&call) });
+                    // In the order in which nodes write it.
+                    let head = format!("{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":", call["id"]);
+                    let result = chain.ready(&call).unwrap_or_else(|| chain.result(&call).to_string().into());
+                    let answer = Bytes::from([head.as_bytes(), &result, b"}"].concat());
                     let response = Response::builder().header("content-type", "application/json");
-                    Ok::<_, Infallible>(response.body(Full::new(Bytes::from(answer.to_string()))).unwrap())
+                    Ok::<_, Infallible>(response.body(Full::new(answer)).unwrap())
                 }
             });
             drop(
@@ -266,6 +318,35 @@ async fn node(address: SocketAddr) {
 }
 
 impl Chain {
+    fn new() -> Self {
+        let hash = format!("0x{}", "ab".repeat(32));
+        let block = json!({
+            "hash": hash, "parentHash": hash, "stateRoot": hash, "number": "0x1000000", "gasUsed": "0x1c9c380",
+            "transactions": vec![&hash; 24],
+        });
+        let log = json!({
+            "address": format!("0x{}", "cd".repeat(20)), "topics": [hash, hash, hash], "data": hash, "blockHash": hash,
+            "blockNumber": "0x1000000", "transactionHash": hash, "transactionIndex": "0x1", "logIndex": "0x2",
+            "removed": false,
+        });
+        let logs = Value::from(vec![log; 310]);
+        Self {
+            block: block.to_string().into(),
+            logs: logs.to_string().into(),
+            mined: AtomicU64::default(),
+            hashes: Mutex::default(),
+        }
+    }
+
+    /// What need not be made anew for each call.
+    fn ready(&self, call: &Value) -> Option<Bytes> {
+        match call["method"].as_str()? {
+            "eth_getBlockByHash" => Some(self.block.clone()),
+            "eth_getLogs" => Some(self.logs.clone()),
+            _ => None,
+        }
+    }
+
     fn result(&self, call: &Value) -> Value {
         let params = &call["params"];
         match call["method"].as_str().unwrap_or_default() {

@@ -16,7 +16,7 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256, hex, keccak256};
@@ -27,6 +27,7 @@ use chancery::policy::{Policy, World};
 use chancery::transaction::{Filled, Quote, Request, Tx};
 use clap::Parser;
 use serde_json::json;
+use tokio::time::Instant;
 
 #[derive(Parser)]
 struct Bench {
@@ -96,6 +97,7 @@ fn policy(rules: usize, one_target: bool) -> (World, Policy) {
     };
     let world = World {
         chain: 1,
+        other_chains: Vec::new(),
         accounts: [("treasury".to_owned(), ACCOUNT)].into(),
         clients: (0..clients).map(client).collect(),
     };

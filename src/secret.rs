@@ -23,6 +23,11 @@ pub struct SecretUrl {
 )]
 pub struct NotAUrl;
 
+/// Why a text is no URL of a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a URL of a WebSocket: expected ws://host[:port]/… or wss://host[:port]/…")]
+pub struct NotAWebSocket;
+
 /// Why a text is no URL of a database.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -33,6 +38,25 @@ pub struct NotADatabase;
 impl SecretUrl {
     pub fn parse(text: &str) -> Result<Self, NotAUrl> {
         Self::of_schemes(text, &["http", "https"]).ok_or(NotAUrl)
+    }
+
+    /// The URL of a node's WebSocket.
+    pub fn parse_websocket(text: &str) -> Result<Self, NotAWebSocket> {
+        Self::of_schemes(text, &["ws", "wss"]).ok_or(NotAWebSocket)
+    }
+
+    /// The WebSocket at the same place as this HTTP.
+    #[must_use]
+    pub fn as_websocket(&self) -> Self {
+        // Of `http` and `https` alike.
+        let changed = |text: &str| text.replacen("http", "ws", 1);
+        Self { whole: changed(self.whole.expose_secret()).into(), shown: changed(&self.shown) }
+    }
+
+    /// Whether it has a user part.
+    pub fn has_credentials(&self) -> bool {
+        let rest = self.expose().split_once("://").map_or("", |(_, rest)| rest);
+        rest.split(['/', '?', '#']).next().unwrap_or_default().contains('@')
     }
 
     /// The URL of a PostgreSQL database.

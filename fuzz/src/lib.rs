@@ -13,6 +13,7 @@ pub const TREASURY: Address = address!("0xf39fd6e51aad88f6f4ce6ab8827279cfffb922
 
 pub static WORLD: LazyLock<World> = LazyLock::new(|| World {
     chain: 1,
+    other_chains: Vec::new(),
     accounts: [("treasury".to_owned(), TREASURY)].into(),
     clients: ["finance", "robot"].map(client).into(),
 });

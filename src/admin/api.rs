@@ -31,7 +31,8 @@ pub struct Api(Arc<Inner>);
 struct Inner {
     config: Config,
     ledger: Ledger,
-    app: Arc<App>,
+    /// One for each chain, in the order of the configuration.
+    apps: Vec<Arc<App>>,
     places: Semaphore,
 }
 
@@ -101,8 +102,8 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 const MAX_IN_FLIGHT: usize = 64;
 
 impl Api {
-    pub fn new(config: Config, ledger: Ledger, app: Arc<App>) -> Self {
-        Self(Arc::new(Inner { config, ledger, app, places: Semaphore::new(MAX_IN_FLIGHT) }))
+    pub fn new(config: Config, ledger: Ledger, apps: Vec<Arc<App>>) -> Self {
+        Self(Arc::new(Inner { config, ledger, apps, places: Semaphore::new(MAX_IN_FLIGHT) }))
     }
 
     pub(in crate::admin) fn config(&self) -> &Config {
@@ -114,8 +115,22 @@ impl Api {
     }
 
     /// For what goes the road of a signature.
-    pub(in crate::admin) fn app(&self) -> &Arc<App> {
-        &self.0.app
+    pub(in crate::admin) fn apps(&self) -> &[Arc<App>] {
+        &self.0.apps
+    }
+
+    /// The chain of this name or number; where there is one only, it need not be said.
+    pub(in crate::admin) fn app(&self, chain: Option<&str>) -> Result<&Arc<App>, ApiError> {
+        let chains = &self.0.config.chains;
+        let place = match chain {
+            Some(name) => chains.iter().position(|chain| chain.is_called(name)),
+            None => (chains.len() == 1).then_some(0),
+        };
+        place.and_then(|place| self.0.apps.get(place)).ok_or_else(|| {
+            let names = chains.iter().map(|chain| chain.name.as_str()).collect::<Vec<_>>().join(", ");
+            ApiError::new(StatusCode::NOT_FOUND, format!("say which chain, one of {names}"))
+                .hint("chancery tx … --chain NAME")
+        })
     }
 
     /// A row for each route: what it does is in the module that is named after it.

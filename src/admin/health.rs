@@ -1,5 +1,6 @@
 //! Can it do its work right now: sign, write, and speak with the right chain? Each with its reason.
 
+use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::audit::Late;
@@ -13,7 +14,8 @@ use crate::upstream::Upstream;
 pub struct Health {
     ledger: Ledger,
     signer: Signer,
-    upstream: Upstream,
+    /// By the names of their chains.
+    chains: Vec<(String, Upstream)>,
     late: Late,
     trust: Trust,
 }
@@ -27,24 +29,35 @@ pub struct Check {
 }
 
 impl Health {
-    pub const fn new(ledger: Ledger, signer: Signer, upstream: Upstream, late: Late, trust: Trust) -> Self {
-        Self { ledger, signer, upstream, late, trust }
+    pub const fn new(
+        ledger: Ledger,
+        signer: Signer,
+        chains: Vec<(String, Upstream)>,
+        late: Late,
+        trust: Trust,
+    ) -> Self {
+        Self { ledger, signer, chains, late, trust }
     }
 
-    /// What an operator should know, and what keeps nobody from working.
-    pub fn remarks(&self) -> Vec<String> {
+    /// What must work, and what an operator should know that keeps nobody from working.
+    pub async fn checks(&self) -> (Vec<Check>, Vec<String>) {
+        let look = self.chains.iter().map(async |(name, upstream)| (name, upstream.health().await));
+        let (ledger, nodes) = tokio::join!(self.ledger.ready(), join_all(look));
+        let mut checks =
+            vec![Check { name: "ledger".to_owned(), trouble: ledger.err().map(|e| e.to_string()) }];
         let late = self.late.why().map(|why| format!("a checkpoint of the audit chain is late: {why}"));
         let stale = self.trust.trouble();
         let stale = stale.map(|why| format!("certificates, CAs and lists are those of before: {why}"));
-        late.into_iter().chain(stale).collect()
-    }
-
-    pub async fn checks(&self) -> Vec<Check> {
-        let (ledger, node) = tokio::join!(self.ledger.ready(), self.upstream.health());
-        let mut checks = vec![
-            Check { name: "ledger".to_owned(), trouble: ledger.err().map(|e| e.to_string()) },
-            Check { name: "node".to_owned(), trouble: node.trouble() },
-        ];
+        let mut remarks: Vec<String> = late.into_iter().chain(stale).collect();
+        for (chain, health) in nodes {
+            let (name, of_chain) = if self.chains.len() == 1 {
+                ("node".to_owned(), String::new())
+            } else {
+                (format!("node of {chain}"), format!("{chain}: "))
+            };
+            checks.push(Check { name, trouble: health.trouble() });
+            remarks.extend(health.remarks().into_iter().map(|remark| format!("{of_chain}{remark}")));
+        }
         checks.extend(self.ledger.doubts().into_iter().map(|doubt| Check {
             name: format!("account {}", doubt.account),
             trouble: Some(format!(
@@ -61,6 +74,6 @@ impl Health {
                 other => Some(other.to_string()),
             },
         }));
-        checks
+        (checks, remarks)
     }
 }

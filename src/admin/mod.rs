@@ -98,7 +98,7 @@ impl Admin {
     }
 
     async fn readyz(&self) -> Answer {
-        let checks = self.0.health.checks().await;
+        let (checks, remarks) = self.0.health.checks().await;
         let ready = checks.iter().all(|check| check.trouble.is_none());
         let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         // A pause is no trouble: the gateway does what it was told to. Whoever wonders sees it all the same.
@@ -107,7 +107,7 @@ impl Admin {
         json_answer(
             status,
             &json!({
-                "ready": ready, "checks": checks, "paused": paused, "remarks": self.0.health.remarks(),
+                "ready": ready, "checks": checks, "paused": paused, "remarks": remarks,
             }),
         )
     }

@@ -1,5 +1,7 @@
 //! `/v1/transactions`: what is open, and what an operator does with it.
 
+use std::sync::Arc;
+
 use alloy_primitives::Address;
 use http::StatusCode;
 use serde::Deserialize;
@@ -8,7 +10,7 @@ use serde_json::{Value, json};
 use crate::admin::api::{Api, ApiError, Asked, Reply};
 use crate::config::Config;
 use crate::ledger::{OpenTransaction, Outcome};
-use crate::methods::{Refusal, Sent};
+use crate::methods::{App, Refusal, Sent};
 use crate::transaction::address;
 
 /// The body of `/v1/transactions/bump` and `/v1/transactions/cancel`.
@@ -18,6 +20,8 @@ struct At {
     /// By name or address.
     account: String,
     nonce: u64,
+    /// By name or number; where there is one only, it need not be said.
+    chain: Option<String>,
 }
 
 /// The body of `/v1/transactions/accept`.
@@ -26,6 +30,7 @@ struct At {
 struct Count {
     account: String,
     mined: u64,
+    chain: Option<String>,
 }
 
 pub(in crate::admin) async fn list(api: &Api) -> Reply {
@@ -35,6 +40,7 @@ pub(in crate::admin) async fn list(api: &Api) -> Reply {
         json!({
             "account": name_of(doubt.account, api.config()),
             "address": doubt.account,
+            "chain": doubt.chain,
             "mined": doubt.mined,
             "known": doubt.known,
         })
@@ -44,20 +50,21 @@ pub(in crate::admin) async fn list(api: &Api) -> Reply {
 }
 
 pub(in crate::admin) async fn bump(api: &Api, asked: &Asked) -> Reply {
-    let (account, nonce) = at(api, asked)?;
-    answer(api.app().bump(account, nonce, asked.by()).await, asked, "bumped")
+    let (app, account, nonce) = at(api, asked)?;
+    answer(app.bump(account, nonce, asked.by()).await, asked, "bumped")
 }
 
 pub(in crate::admin) async fn cancel(api: &Api, asked: &Asked) -> Reply {
-    let (account, nonce) = at(api, asked)?;
-    answer(api.app().cancel(account, nonce, asked.by()).await, asked, "cancelled")
+    let (app, account, nonce) = at(api, asked)?;
+    answer(app.cancel(account, nonce, asked.by()).await, asked, "cancelled")
 }
 
 /// An operator's word on a mined count, for as long as the ledger knows of less.
 pub(in crate::admin) async fn accept(api: &Api, asked: &Asked) -> Reply {
-    let Count { account, mined } = asked.body()?;
+    let Count { account, mined, chain } = asked.body()?;
     let address = account_of(&account, api.config())?;
-    api.ledger().accept_count((api.config().chain.id, address), mined, asked.by()).await?;
+    let chain = api.app(chain.as_deref())?.chain_id;
+    api.ledger().accept_count((chain, address), mined, asked.by()).await?;
     tracing::warn!(
         operator = asked.operator.name,
         person = asked.operator.person,
@@ -68,9 +75,9 @@ pub(in crate::admin) async fn accept(api: &Api, asked: &Asked) -> Reply {
     Ok(json!({ "account": name_of(address, api.config()), "address": address, "mined": mined }))
 }
 
-fn at(api: &Api, asked: &Asked) -> Result<(Address, u64), ApiError> {
-    let At { account, nonce } = asked.body()?;
-    Ok((account_of(&account, api.config())?, nonce))
+fn at<'a>(api: &'a Api, asked: &Asked) -> Result<(&'a Arc<App>, Address, u64), ApiError> {
+    let At { account, nonce, chain } = asked.body()?;
+    Ok((api.app(chain.as_deref())?, account_of(&account, api.config())?, nonce))
 }
 
 fn answer(done: Result<Sent, Refusal>, asked: &Asked, how: &'static str) -> Reply {

@@ -21,9 +21,9 @@ use crate::listener::{BindError, Connection, Entrance, Listener, Sources, Trust}
 use crate::methods::{self, App, PolicyReload, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{ActivePolicy, World};
-use crate::rpc::Rpc;
+use crate::rpc::{Life, Rpc};
 use crate::signer::{Pins, Signer};
-use crate::upstream::{self, Upstream};
+use crate::upstream::{self, Upstream, UpstreamError};
 
 /// Run the gateway
 #[derive(Debug, clap::Args)]
@@ -69,7 +69,11 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     ledger.activate(policy.now()).await?;
     tokio::spawn(PolicyReload::new(Arc::clone(&policy), ledger.clone()).run(stop.clone()));
     let signer = Signer::start(&config, std::env::current_exe()?, &pins).await?;
-    let upstream = Upstream::new(&config.chain, clock.clone())?;
+    let chains = config
+        .chains
+        .iter()
+        .map(|chain| Ok((chain, Upstream::new(chain, &clock)?)))
+        .collect::<Result<Vec<_>, UpstreamError>>()?;
 
     let checkpoints = config.audit.as_ref().map(|audit| {
         let (policy, signer) = (Arc::clone(&policy), signer.clone());
@@ -78,26 +82,23 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     let checkpoints =
         checkpoints.transpose().hint("[audit]", "can the file be written, and the secret be read?")?;
     let late = checkpoints.as_ref().map(Checkpoints::late).unwrap_or_default();
-    let app = Arc::new(App {
-        policy,
+    let app = |upstream: &Upstream| App {
+        policy: Arc::clone(&policy),
         ledger: ledger.clone(),
         signer: signer.clone(),
         upstream: upstream.clone(),
-        chain_id: config.chain.id,
+        chain_id: upstream.chain_id(),
         tasks: tasks.clone(),
-    });
-    let upkeep = Upkeep::new(Arc::clone(&app), &config, clock.clone());
+    };
+    let apps: Vec<Arc<App>> = chains.iter().map(|(_, upstream)| Arc::new(app(upstream))).collect();
     tokio::spawn(Drills::new(&config, clock.clone()).run(stop.clone()));
-    let rpc = Rpc::new(
-        Service::new(Arc::clone(&app)),
-        &config.limits,
-        config.gateway.hosts.clone(),
-        methods::is_ordered,
-    );
+    let (hosts, services) = (config.gateway.hosts.clone(), services(&config, &apps));
+    let rpc = Rpc::new(services, &config.limits, hosts, methods::is_ordered);
     let (gateway, admin) = listeners(&config, &trust, &clock).await?;
     let admin = admin.map(|(listener, hosts)| {
-        let health = Health::new(ledger.clone(), signer.clone(), upstream.clone(), late, trust);
-        let api = Api::new(config.clone(), ledger.clone(), Arc::clone(&app));
+        let named = chains.iter().map(|(chain, upstream)| (chain.name.clone(), upstream.clone()));
+        let health = Health::new(ledger.clone(), signer.clone(), named.collect(), late, trust);
+        let api = Api::new(config.clone(), ledger.clone(), apps.clone());
         (listener, Admin::new(hosts, health, metrics.clone(), api))
     });
 
@@ -113,16 +114,18 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     let auditor = tokio::spawn(
         Auditor { ledger: ledger.clone(), doors, keys, reconciler, checkpoints }.run(audited.clone()),
     );
-    let background = [
-        tokio::spawn(metrics.upkeep()),
-        tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())),
-        tokio::spawn(upkeep.run(stop.clone())),
-    ];
+    let mut background = vec![tokio::spawn(metrics.upkeep())];
+    for ((_, upstream), app) in chains.iter().zip(&apps) {
+        background.push(tokio::spawn(upstream.clone().watch(stop.clone())));
+        background.push(tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())));
+        let upkeep = Upkeep::new(Arc::clone(app), &config, clock.clone());
+        background.push(tokio::spawn(upkeep.run(stop.clone())));
+    }
     tokio::spawn(stop_on_signal(stop.clone()));
 
     let drain = config.gateway.drain;
     let on_gateway = gateway.run(
-        move |connection| rpc.connection(client_of(&connection.person)),
+        move |connection| rpc.connection(client_of(&connection.person), life_of(connection)),
         drain,
         stop.clone().cancelled_owned(),
     );
@@ -175,12 +178,30 @@ fn say_where(context: &Context, gateway: SocketAddr, admin: Option<SocketAddr>) 
     context.print(&listening, format_args!("listening on https://{gateway}"))
 }
 
+/// What answers for each chain, by its name and its number.
+fn services(config: &Config, apps: &[Arc<App>]) -> Vec<(Vec<String>, Service)> {
+    let names = config.chains.iter().map(|chain| vec![chain.name.clone(), chain.id.to_string()]);
+    names.zip(apps.iter().cloned().map(Service::new)).collect()
+}
+
 fn configuration(config: &Config) -> Note {
     Note::Configuration(Configuration {
         file: config.file.display().to_string(),
         hash: keccak256(&config.shown),
         text: config.shown.clone(),
     })
+}
+
+fn life_of(connection: &Connection) -> Life {
+    Life {
+        sockets: connection.upgraded.clone(),
+        closing: connection.closing.clone(),
+        cut: connection.cut.clone(),
+        may_ask: Arc::new({
+            let pass = connection.pass.clone();
+            move || pass.check().is_ok()
+        }),
+    }
 }
 
 /// The gateway's handshake lets clients in only; an operator that came in all the same has no account.

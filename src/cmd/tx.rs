@@ -24,6 +24,9 @@ pub enum Transactions {
         /// The account, by name or address
         #[arg(long, value_name = "NAME")]
         account: String,
+        /// The chain, by name or number, where there are several
+        #[arg(long, value_name = "CHAIN")]
+        chain: Option<String>,
         /// How many of its transactions the chain has mined, as you found out elsewhere than from the node
         #[arg(long, value_name = "COUNT")]
         mined: u64,
@@ -40,6 +43,9 @@ pub struct At {
     /// The transaction's nonce
     #[arg(long, value_name = "NONCE")]
     nonce: u64,
+    /// The chain, by name or number, where there are several
+    #[arg(long, value_name = "CHAIN")]
+    chain: Option<String>,
     #[command(flatten)]
     admin: AdminArgs,
 }
@@ -49,12 +55,14 @@ pub struct At {
 struct Order<'a> {
     account: &'a str,
     nonce: u64,
+    chain: Option<&'a str>,
 }
 
 #[derive(Serialize)]
 struct Count<'a> {
     account: &'a str,
     mined: u64,
+    chain: Option<&'a str>,
 }
 
 /// What the API answers: with `--json` it is passed on as it is.
@@ -85,6 +93,7 @@ struct Open {
 struct Doubted {
     account: Option<String>,
     address: String,
+    chain: u64,
     mined: u64,
     known: u64,
 }
@@ -117,8 +126,8 @@ impl Transactions {
                 }
                 Self::Bump(at) => at.order(context, "/v1/transactions/bump").await?,
                 Self::Cancel(at) => at.order(context, "/v1/transactions/cancel").await?,
-                Self::Accept { account, mined, admin } => {
-                    let count = Count { account: &account, mined };
+                Self::Accept { account, chain, mined, admin } => {
+                    let count = Count { account: &account, mined, chain: chain.as_deref() };
                     let mut admin = admin.connect(context).await?;
                     let done: Accepted = admin.post("/v1/transactions/accept", &count).await?;
                     let text = format!("a mined count of {mined} is taken as true for {}", done.address);
@@ -132,7 +141,7 @@ impl Transactions {
 
 impl At {
     async fn order(self, context: &Context, path: &str) -> anyhow::Result<()> {
-        let order = Order { account: &self.account, nonce: self.nonce };
+        let order = Order { account: &self.account, nonce: self.nonce, chain: self.chain.as_deref() };
         let sent: Sent = self.admin.connect(context).await?.post(path, &order).await?;
         let node = [sent.node.as_str(), sent.node_text.as_str()].join(" ");
         let text = format!("{}: {} (the node: {})", sent.done, sent.hash, node.trim_end());
@@ -146,8 +155,9 @@ fn lines(listed: &Listed) -> String {
         // A `String` takes everything.
         let _ = writeln!(
             text,
-            "{}: the node says {} are mined, the ledger knows of {}: nothing is signed; see `chancery tx accept`",
+            "{} on chain {}: the node says {} are mined, the ledger knows of {}: nothing is signed; see `chancery tx accept`",
             doubt.account.as_ref().unwrap_or(&doubt.address),
+            doubt.chain,
             doubt.mined,
             doubt.known
         );
@@ -158,8 +168,9 @@ fn lines(listed: &Listed) -> String {
     for open in &listed.transactions {
         let _ = writeln!(
             text,
-            "{} nonce {}  {}{}  {}  since {}  by {}  max fee {} wei, priority {} wei  the node: {}",
+            "{} chain {} nonce {}  {}{}  {}  since {}  by {}  max fee {} wei, priority {} wei  the node: {}",
             open.account.as_ref().unwrap_or(&open.address),
+            open.chain,
             open.nonce,
             open.state,
             if open.returned { " (its client sends it)" } else { "" },

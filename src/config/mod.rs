@@ -2,6 +2,7 @@
 //!
 //! `deploy/chancery.example.toml` is the annotated reference of every key.
 
+mod chain;
 mod error;
 mod profile;
 mod read;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::secret::SecretUrl;
 
+pub use chain::{Chain, Node, NodeAuth};
 pub use error::{ConfigError, position};
 pub use profile::{Attest, PinForm, Profile};
 
@@ -39,7 +41,8 @@ pub struct Config {
     pub shown: String,
     pub gateway: Gateway,
     pub admin: Option<Admin>,
-    pub chain: Chain,
+    /// At least one; the first is the one at `/`.
+    pub chains: Vec<Chain>,
     /// The folder of policy files.
     pub policies: PathBuf,
     /// Who signs them.
@@ -104,19 +107,6 @@ pub enum IdentityKind {
 pub struct Admin {
     pub listen: SocketAddr,
     pub hosts: Vec<String>,
-}
-
-/// The chain, and the node that speaks for it.
-#[derive(Clone, Debug)]
-pub struct Chain {
-    pub id: u64,
-    pub node: SecretUrl,
-    /// For one call to the node.
-    pub timeout: Duration,
-    /// After how many blocks a transaction is final where the chain has no finalized block.
-    pub finality: u64,
-    /// The largest answer of the node that is passed on, in bytes.
-    pub max_answer: usize,
 }
 
 /// Whose signatures a policy needs: `[policy] signers` and `required_signatures`.
@@ -377,6 +367,11 @@ impl fmt::Display for PinSource {
 }
 
 impl Config {
+    /// By its name or its number.
+    pub fn chain(&self, name: &str) -> Option<&Chain> {
+        self.chains.iter().find(|chain| chain.is_called(name))
+    }
+
     pub fn token(&self, name: &str) -> Option<&Token> {
         self.tokens.iter().find(|token| token.name == name)
     }

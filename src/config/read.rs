@@ -2,6 +2,7 @@
 
 mod account;
 mod audit;
+mod chain;
 mod gateway;
 mod ledger;
 mod people;
@@ -20,10 +21,9 @@ use toml::Spanned;
 use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
-    Account, Admin, AutoBump, Chain, Client, Config, ConfigError, KeySource, Limits, Officers, Operator,
-    Signer, Token, units,
+    Account, Admin, AutoBump, Client, Config, ConfigError, KeySource, Limits, Officers, Operator, Signer,
+    Token, units,
 };
-use crate::secret::{self, SecretUrl};
 use crate::transaction::address;
 
 impl Config {
@@ -102,7 +102,7 @@ impl Reader<'_> {
             shown: shown(self.text),
             gateway: self.gateway(&written.gateway, issuers)?,
             admin: written.admin.map(|a| self.admin(&a)).transpose()?,
-            chain: self.chain(&written.chain)?,
+            chains: self.chains(&written.chain.0)?,
             policies: self.path(&written.policy.directory),
             officers: self.officers(&written.policy)?,
             ledger: self.ledger(&written.ledger, keys_kept)?,
@@ -140,31 +140,6 @@ impl Reader<'_> {
             None => vec![listen.to_string(), format!("localhost:{}", listen.port())],
         };
         Ok(Admin { listen, hosts })
-    }
-
-    fn chain(&self, written: &written::Chain) -> Read<Chain> {
-        let node = match (&written.node, &written.node_file) {
-            (Some(url), None) => SecretUrl::parse(url.get_ref()).map_err(|e| self.at(&url.span(), e))?,
-            (None, Some(file)) => {
-                let path = self.path(file);
-                let url = secret::read_file(&path)
-                    .map_err(|e| self.at(&file.span(), format_args!("{}: {e}", path.display())))?;
-                SecretUrl::parse(secrecy::ExposeSecret::expose_secret(&url))
-                    .map_err(|e| self.at(&file.span(), e))?
-            }
-            _ => {
-                return Err(self.wrong(
-                    "[chain] needs `node` (a URL) or `node_file` (a file that holds it), one of them",
-                ));
-            }
-        };
-        Ok(Chain {
-            id: written.id,
-            node,
-            timeout: self.duration(written.timeout.as_ref(), Duration::from_secs(6))?,
-            finality: written.finality.unwrap_or(64),
-            max_answer: written.max_answer.unwrap_or(64 * 1024 * 1024),
-        })
     }
 
     fn auto_bump(&self, written: &Spanned<written::AutoBump>) -> Read<AutoBump> {

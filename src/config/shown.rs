@@ -6,7 +6,7 @@ use toml::{Table, Value};
 const CARRY_SECRETS: [&str; 6] = ["http", "https", "ws", "wss", "postgres", "postgresql"];
 
 /// The file's values again, in a fixed order and without its comments. URLs are cut to scheme and host, and of
-/// variables for a worker only the names are left.
+/// variables for a worker and of headers for a node only the names are left.
 pub(super) fn shown(text: &str) -> String {
     match text.parse::<Table>() {
         Ok(mut table) => {
@@ -20,8 +20,10 @@ pub(super) fn shown(text: &str) -> String {
 
 fn hide(key: &str, value: &mut Value) {
     match value {
-        Value::Table(table) if key == "environment" => {
-            table.iter_mut().for_each(|(_, value)| *value = Value::String("…".to_owned()));
+        // A header's value that is a table names a file, and no secret.
+        Value::Table(table) if matches!(key, "environment" | "headers") => {
+            let secrets = table.iter_mut().map(|(_, value)| value).filter(|value| !value.is_table());
+            secrets.for_each(|value| *value = Value::String("…".to_owned()));
         }
         Value::Table(table) => table.iter_mut().for_each(|(key, value)| hide(key, value)),
         Value::Array(values) => values.iter_mut().for_each(|value| hide(key, value)),
@@ -54,6 +56,8 @@ mod tests {
             id = 1
             node = "https://ada:KEY@node.example/v3/KEY?k=KEY"
             more = ["wss://node/KEY", "http://plain:1"]
+            [[chain.nodes]]
+            headers = { x-api-key = "KEY", x-other = { file = "the-file" } }
             [[token]]
             name = "main"
             environment.PASSWORD = "KEY"
@@ -62,9 +66,15 @@ mod tests {
         "#;
         let shown = shown(text);
         assert!(!shown.contains("KEY"), "{shown}");
-        for kept in
-            ["https://node.example/…", "wss://node/…", "http://plain:1", "spiffe://desk/trader", "PASSWORD"]
-        {
+        for kept in [
+            "https://node.example/…",
+            "wss://node/…",
+            "http://plain:1",
+            "spiffe://desk/trader",
+            "PASSWORD",
+            "x-api-key",
+            "the-file",
+        ] {
             assert!(shown.contains(kept), "{kept}: {shown}");
         }
     }

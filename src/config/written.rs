@@ -1,6 +1,11 @@
 //! The configuration as it is written: every key that may stand in the file, and no other.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 pub(super) type Text = Spanned<String>;
@@ -10,7 +15,7 @@ pub(super) type Text = Spanned<String>;
 pub(super) struct File {
     pub gateway: Gateway,
     pub admin: Option<Admin>,
-    pub chain: Chain,
+    pub chain: OneOrMore<Chain>,
     pub policy: Policy,
     pub ledger: Ledger,
     pub audit: Option<Audit>,
@@ -66,12 +71,97 @@ pub(super) struct Admin {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Chain {
-    pub id: u64,
+    pub name: Option<Text>,
+    pub id: Spanned<u64>,
     pub node: Option<Text>,
     pub node_file: Option<Text>,
+    #[serde(default)]
+    pub nodes: Vec<Node>,
+    pub broadcast: Option<Vec<Text>>,
     pub timeout: Option<Text>,
     pub finality: Option<u64>,
     pub max_answer: Option<usize>,
+    pub max_lag: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Node {
+    pub name: Text,
+    pub url: Option<Text>,
+    pub url_file: Option<Text>,
+    pub ws: Option<Text>,
+    #[serde(default)]
+    pub headers: std::collections::BTreeMap<Text, Header>,
+    pub jwt_file: Option<Text>,
+    pub certificate: Option<Text>,
+    pub key: Option<Text>,
+    pub ca: Option<Text>,
+    pub reads: Option<bool>,
+}
+
+/// The value of a header, or the file that holds it.
+pub(super) enum Header {
+    Value(String),
+    File(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderFile {
+    file: String,
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Header;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or { file = \"…\" }")
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Header, E> {
+                Ok(Header::Value(value.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Header, A::Error> {
+                let HeaderFile { file } = Deserialize::deserialize(MapAccessDeserializer::new(table))?;
+                Ok(Header::File(file))
+            }
+        }
+
+        from.deserialize_any(Either)
+    }
+}
+
+/// `[chain]` where there is one, `[[chain]]` where there are several.
+pub(super) struct OneOrMore<T>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Tables<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Tables<T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table, or several")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, one: A) -> Result<Vec<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(one)).map(|one| vec![one])
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, more: A) -> Result<Vec<T>, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(more))
+            }
+        }
+
+        from.deserialize_any(Tables(PhantomData)).map(Self)
+    }
 }
 
 #[derive(Deserialize)]

@@ -15,6 +15,7 @@ const TOLD: Duration = Duration::from_secs(60);
 /// A mined count that is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {
+    pub chain: u64,
     pub account: Address,
     /// As the node says.
     pub mined: u64,
@@ -24,22 +25,29 @@ pub struct Doubt {
 
 /// Lives as long as the process; no row depends on it. Bounded by the number of accounts.
 #[derive(Clone, Debug, Default)]
-pub(in crate::ledger) struct Doubts(Arc<Mutex<BTreeMap<Address, (Doubt, Instant)>>>);
+pub(in crate::ledger) struct Doubts(Arc<Mutex<Told>>);
+
+/// By chain and account; and when each was told.
+type Told = BTreeMap<(u64, Address), (Doubt, Instant)>;
 
 impl Doubts {
     /// A claim of this account was answered so.
-    pub(in crate::ledger) fn hear<T>(&self, account: Address, answer: &Result<T, ReserveError>) {
+    pub(in crate::ledger) fn hear<T>(
+        &self,
+        (chain, account): (u64, Address),
+        answer: &Result<T, ReserveError>,
+    ) {
         match answer {
             Err(ReserveError::MinedJump { mined, known }) => {
-                let doubt = Doubt { account, mined: *mined, known: *known };
-                self.lock().insert(account, (doubt, Instant::now()));
+                let doubt = Doubt { chain, account, mined: *mined, known: *known };
+                self.lock().insert((chain, account), (doubt, Instant::now()));
             }
-            Ok(_) => self.end(account),
+            Ok(_) => self.end((chain, account)),
             Err(_) => {}
         }
     }
 
-    pub(in crate::ledger) fn end(&self, account: Address) {
+    pub(in crate::ledger) fn end(&self, account: (u64, Address)) {
         self.lock().remove(&account);
     }
 
@@ -49,7 +57,7 @@ impl Doubts {
         doubts.values().map(|(doubt, _)| *doubt).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Address, (Doubt, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -117,6 +117,7 @@ impl Ledger {
     ) -> Result<Claim<K>, ReserveError> {
         let request = permitted.request();
         let from = permitted.from();
+        let account = (K::slot(permitted.asked()).map_or(0, |slot| slot.chain), from);
         let claim = self.claim(&permitted, purpose);
         let (reply, answer) = oneshot::channel();
         // New work is refused at once where the queue is full; what is under way waits for its place.
@@ -125,7 +126,7 @@ impl Ledger {
             TrySendError::Closed(_) => closed(),
         })?;
         let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await?;
-        self.doubts.hear(from, &claimed);
+        self.doubts.hear(account, &claimed);
         Ok(match claimed? {
             Claimed::Fresh { reservation, nonce } => {
                 let id = reservation.take().ok_or_else(closed)?;

@@ -69,10 +69,10 @@ impl OpenTransaction {
 }
 
 impl Ledger {
-    /// Whatever is signed and the chain has not decided of: any of it may be mined.
-    pub async fn unsettled(&self) -> Result<Vec<Recorded<Tx>>, LedgerError> {
+    /// Whatever is signed for this chain, and it has not decided of: any of it may be mined.
+    pub async fn unsettled(&self, chain: u64) -> Result<Vec<Recorded<Tx>>, LedgerError> {
         let unsettled = self.ask(|reply| Command::Unsettled { reply }).await??;
-        Ok(unsettled.into_iter().map(recorded).collect())
+        Ok(unsettled.into_iter().filter(|stored| stored.chain == Some(chain)).map(recorded).collect())
     }
 
     /// Every signed transaction that the chain has not decided of, by account and nonce.
@@ -87,14 +87,14 @@ impl Ledger {
         self.ask(|reply| Command::Nonces(Inquiry::Gaps { chain, account, mined, reply })).await?
     }
 
-    /// Takes a mined count as true that stands far above what the ledger knows: an operator's word.
+    /// Takes a mined count as true that stands far above what the ledger knows: an operator's word, or several nodes'.
     pub async fn accept_count(
         &self,
         (chain, account): (u64, Address),
         count: u64,
         by: Administration,
     ) -> Result<(), LedgerError> {
-        self.doubts.end(account);
+        self.doubts.end((chain, account));
         self.ask(|reply| Command::Nonces(Inquiry::Accept { chain, account, count, by, reply })).await?
     }
 

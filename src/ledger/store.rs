@@ -30,6 +30,7 @@ pub(in crate::ledger) struct NewRow<'a> {
 pub(in crate::ledger) struct Stored {
     pub id: i64,
     pub request: String,
+    pub chain: Option<u64>,
     pub account: Address,
     pub nonce: Option<u64>,
     pub returned: bool,
@@ -274,12 +275,15 @@ pub(in crate::ledger) fn state_in(row: &DbRow) -> Sql<State> {
 }
 
 fn stored_row(row: &DbRow) -> Sql<Stored> {
-    let nonce: Option<i64> = row.get("nonce")?;
+    let number = |name| -> Sql<Option<u64>> {
+        row.get::<Option<i64>>(name)?.map(u64::try_from).transpose().map_err(malformed)
+    };
     Ok(Stored {
         id: row.get("id")?,
         request: row.get("request")?,
+        chain: number("chain")?,
         account: address(row)?,
-        nonce: nonce.map(u64::try_from).transpose().map_err(malformed)?,
+        nonce: number("nonce")?,
         returned: row.is_set("returned")?,
         state: state_in(row)?,
         raw: Bytes::from(row.get::<Vec<u8>>("raw")?),

@@ -33,6 +33,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::Limits;
@@ -68,6 +69,12 @@ pub struct Connection {
     /// asks it already; whoever takes the connection over (a WebSocket) asks it before each message, and ends when it
     /// has lapsed.
     pub pass: Pass,
+    /// What the connection turns into: it is not over before they are.
+    pub upgraded: TaskTracker,
+    /// The listener ends: what was begun is finished, and nothing more is taken.
+    pub closing: CancellationToken,
+    /// The connection is over, or cut off.
+    pub cut: CancellationToken,
 }
 
 /// Why a listener cannot be opened.
@@ -125,12 +132,15 @@ impl Listener {
         let permits = Arc::new(Semaphore::new(self.limits.max_connections));
         let graceful = GracefulShutdown::new();
         let stop = CancellationToken::new();
+        let connections = TaskTracker::new();
+        let closing = CancellationToken::new();
         let shared = Arc::new(Shared {
             http: http(&self.limits),
             tls: self.tls,
             seats: Seats::new(self.limits.max_connections_per_client),
             limits: self.limits,
             visitors: self.visitors,
+            closing: closing.clone(),
             service_of,
         });
         let mut shutdown = pin!(shutdown);
@@ -154,7 +164,7 @@ impl Listener {
                 }
             };
             let (shared, watcher, stop) = (Arc::clone(&shared), graceful.watcher(), stop.clone());
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let open = metrics::gauge!("chancery_connections_open");
                 open.increment(1.0);
                 tokio::select! {
@@ -167,7 +177,10 @@ impl Listener {
             });
         }
         drop(self.socket);
-        if timeout(drain, graceful.shutdown()).await.is_err() {
+        closing.cancel();
+        connections.close();
+        let drained = async { tokio::join!(graceful.shutdown(), connections.wait()) };
+        if timeout(drain, drained).await.is_err() {
             tracing::warn!("requests that are still open after the drain time are cut off");
         }
         stop.cancel();
@@ -180,6 +193,7 @@ struct Shared<F> {
     seats: Arc<Seats>,
     limits: Limits,
     visitors: Visitors,
+    closing: CancellationToken,
     service_of: F,
 }
 
@@ -198,8 +212,10 @@ impl<F> Shared<F> {
         drop(stream.set_nodelay(true));
         // By what holds at this moment.
         let acceptor = TlsAcceptor::from(self.tls.trust.current().server(self.tls.entrance));
-        let handshake = acceptor.accept(stream).into_fallible();
-        let stream = match timeout(self.limits.handshake_timeout, handshake).await {
+        let handshake = timeout(self.limits.handshake_timeout, acceptor.accept(stream).into_fallible());
+        // Who is not in yet when the listener ends does not come in.
+        let Some(shaken) = self.closing.run_until_cancelled(handshake).await else { return };
+        let stream = match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err((error, stream))) => {
                 self.refused(remote, reason(&error), &error);
@@ -231,15 +247,29 @@ impl<F> Shared<F> {
             return;
         };
         self.visitors.arrived(&person, &identity, remote);
-        let connection = Connection { person, identity, remote, pass: pass.clone() };
+        let (upgraded, cut) = (TaskTracker::new(), CancellationToken::new());
+        let _cut_when_over = cut.clone().drop_guard();
+        let connection = Connection {
+            person,
+            identity,
+            remote,
+            pass: pass.clone(),
+            upgraded: upgraded.clone(),
+            closing: self.closing.clone(),
+            cut,
+        };
         let service = Guarded { inner: (self.service_of)(&connection), pass: pass.clone() };
-        let serving = watcher.watch(self.http.serve_connection(TokioIo::new(stream), service).into_owned());
-        tokio::select! {
-            result = serving => {
-                if let Err(error) = result {
-                    tracing::debug!(%remote, %error, "the connection ended with an error");
-                }
+        let connected = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
+        let serving = watcher.watch(connected.into_owned());
+        let until_over = async {
+            if let Err(error) = serving.await {
+                tracing::debug!(%remote, %error, "the connection ended with an error");
             }
+            upgraded.close();
+            upgraded.wait().await;
+        };
+        tokio::select! {
+            () = until_over => {}
             Lapsed = pass.lapsed() => {}
         }
     }

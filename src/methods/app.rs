@@ -1,4 +1,4 @@
-//! What the methods work with: one of each stage.
+//! What the methods work with on one chain: one of each stage. All but the network is shared by all chains.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ pub struct App {
     pub ledger: Ledger,
     pub signer: Signer,
     pub upstream: Upstream,
-    /// The chain that the configuration pins.
+    /// EIP-155.
     pub chain_id: u64,
     /// What was begun for a client and is finished whether or not the client still waits. `serve` waits for
     /// all of it before it ends.

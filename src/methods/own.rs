@@ -114,7 +114,8 @@ impl App {
 
     async fn open_at(&self, account: Address, nonce: u64) -> Result<Vec<OpenTransaction>, Refusal> {
         let open = self.ledger.open_transactions().await?;
-        Ok(open.into_iter().filter(|one| (one.account, one.nonce) == (account, nonce)).collect())
+        let place = (self.chain_id, account, nonce);
+        Ok(open.into_iter().filter(|one| (one.chain, one.account, one.nonce) == place).collect())
     }
 
     /// A transfer of nothing, as this chain writes it, and what it would pay now.
@@ -163,6 +164,7 @@ impl App {
                     }
                     Err(Stop::Outbid(least)) => floor = Some(least),
                     Err(Stop::PolicyChanged) => tokio::time::sleep(Duration::from_millis(100)).await,
+                    Err(Stop::Confirmed) => {}
                     Err(Stop::Refused(refusal)) => return Err(refusal),
                 }
             }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -35,16 +35,16 @@ pub(super) fn patience(more: &[Value]) -> Result<Instant, Refusal> {
 }
 
 /// Waits for the receipt; past `until`, says that the transaction was sent and is not in a block yet.
-pub(super) async fn receipt(app: &App, hash: B256, until: Instant) -> Result<Box<RawValue>, Refusal> {
+pub(super) async fn receipt(app: &App, hash: B256, until: Instant) -> Result<Answer, Refusal> {
     let look = async {
         let params = to_raw_value(&json!([hash])).map_err(|_| Refusal::internal())?;
         loop {
             // A node that cannot be asked right now is asked again: the transaction is out.
             if let Ok(Answer::Result(found)) =
                 app.upstream.forward("eth_getTransactionReceipt", Some(&params)).await
-                && found.get() != "null"
+                && found.bytes() != b"null"
             {
-                return Ok(found);
+                return Ok(Answer::Result(found));
             }
             sleep(LOOK_AGAIN).await;
         }

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::Bytes;
+use alloy_primitives::{Address, Bytes};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::identity::AccountCaller;
-use crate::ledger::{Claim, Earlier, Purpose, Recorded, ReserveError};
+use crate::config::OWN_NAME;
+use crate::identity::{AccountCaller, RequestId};
+use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Judged;
 use crate::policy::Permitted;
@@ -27,6 +28,8 @@ pub(super) enum Stop {
     Outbid(Fees),
     /// The policy was replaced meanwhile: to be judged again.
     PolicyChanged,
+    /// A mined count that jumped was confirmed: to be asked for once more.
+    Confirmed,
     Refused(Refusal),
 }
 
@@ -146,6 +149,7 @@ where
             Ok(Err(Stop::Refused(refusal))) => return Err(refusal),
             // The ledger has the new one already; here it comes with the ledger's answer.
             Ok(Err(Stop::PolicyChanged)) => sleep(LOOK_AGAIN).await,
+            Ok(Err(Stop::Confirmed)) => {}
             Ok(Err(Stop::Outbid(fees))) => round.floor = Some(fees),
             Err(error) => {
                 tracing::error!(%error, "a signing task ended without an answer");
@@ -154,6 +158,25 @@ where
         }
     }
     Err(Refusal::unsettled())
+}
+
+/// Whether enough nodes say that an account's mined count is true although it stands far above what the ledger knows;
+/// then that is written down like an operator's word.
+async fn confirm(app: &App, account: Address, mined: u64) -> bool {
+    let Some(nodes) = app.upstream.who_confirms(account, mined).await else { return false };
+    let by = Administration {
+        operator: OWN_NAME.to_owned(),
+        person: format!("the nodes {}", nodes.join(", ")),
+        request: RequestId::random().map(|request| request.to_string()).unwrap_or_default(),
+    };
+    tracing::warn!(%account, mined, ?nodes, "several nodes say that a mined count which jumped is true");
+    match app.ledger.accept_count((app.chain_id, account), mined, by).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, %account, "a mined count that is confirmed could not be written");
+            false
+        }
+    }
 }
 
 /// Reserves, signs and records: two durable commits, and one call of the token between them.
@@ -166,13 +189,18 @@ pub(super) async fn record<K: Kind>(
     purpose: Purpose,
     answer_by: Instant,
 ) -> Result<Recorded<K>, Stop> {
-    let client = permitted.client().to_owned();
+    let (client, account) = (permitted.client().to_owned(), permitted.from());
     // A claim that is given up here is dropped by the ledger, or voided if it was just granted.
     let reserved = match timeout_at(answer_by, app.ledger.reserve(permitted, purpose)).await {
         Ok(Ok(Claim::Fresh(reserved))) => reserved,
         Ok(Ok(Claim::Known(recorded))) => return Ok(recorded),
         Ok(Err(ReserveError::Outbid { floor })) => return Err(Stop::Outbid(floor)),
         Ok(Err(ReserveError::PolicyChanged)) => return Err(Stop::PolicyChanged),
+        Ok(Err(ReserveError::MinedJump { mined, .. }))
+            if timeout_at(answer_by, confirm(app, account, mined)).await.unwrap_or(false) =>
+        {
+            return Err(Stop::Confirmed);
+        }
         Ok(Err(error)) => return Err(Stop::Refused(error.into())),
         Err(_) => {
             let why = "other transactions of this account are still being signed; nothing was signed";

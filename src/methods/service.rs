@@ -3,20 +3,17 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use jsonrpsee::core::middleware::{Batch, Notification, RpcServiceT};
-use jsonrpsee::core::server::{BatchResponseBuilder, MethodResponse, ResponsePayload};
-use jsonrpsee::types::{ErrorObjectOwned, Id, Request};
-use serde::Serialize;
+use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
+use jsonrpsee::types::{Id, Request};
 use serde_json::value::RawValue;
 
 use crate::identity::Caller;
 use crate::ledger::RefusedRow;
 use crate::methods::{
-    App, Cause, Method, Refusal, accounts, chain, forward, receipt, send_raw, send_transaction, sign_message,
-    sign_transaction, sign_typed_data, transaction_count,
+    App, Cause, Method, Outbox, Refusal, Reply, accounts, chain, forward, receipt, send_raw,
+    send_transaction, sign_message, sign_transaction, sign_typed_data, subscribe, transaction_count,
 };
 use crate::transaction::{Conditions, PresignedError, SignedTransaction, Text};
-use crate::upstream::Answer;
 
 /// The JSON-RPC service. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -35,25 +32,26 @@ impl Service {
         Self(app)
     }
 
-    async fn answer(self, request: Request<'_>) -> MethodResponse {
+    async fn answer(self, request: Request<'_>) -> Reply {
         let id = request.id.clone();
         let Some(caller) = request.extensions.get::<Caller>().cloned() else {
             // The gateway puts the caller in before anything else; without one there is nobody to answer.
-            return failed(id, &Refusal::internal().to_error(None));
+            return Reply::error(&id, &Refusal::internal().to_error(None));
         };
         let name = request.method.as_ref();
         let params = request.params.as_deref();
+        let outbox = request.extensions.get::<Outbox>();
         let answered = match request.extensions.get::<TooLate>() {
             Some(late) => Err((*late).into()),
-            None => self.dispatch(name, &caller, params, &id).await,
+            None => self.dispatch(name, &caller, params, (&id, outbox)).await,
         };
         match answered {
-            Ok(response) => response,
+            Ok(reply) => reply,
             Err(refusal) => {
                 if Method::find(name).is_some_and(Method::signs) {
                     self.record(name, &caller, params, &refusal).await;
                 }
-                failed(id, &refusal.to_error(Some(caller.request())))
+                Reply::error(&id, &refusal.to_error(Some(caller.request())))
             }
         }
     }
@@ -63,8 +61,8 @@ impl Service {
         name: &str,
         caller: &Caller,
         params: Option<&RawValue>,
-        id: &Id<'_>,
-    ) -> Result<MethodResponse, Refusal> {
+        (id, outbox): (&Id<'_>, Option<&Outbox>),
+    ) -> Result<Reply, Refusal> {
         let app = &self.0;
         let text = params.map(RawValue::get);
         let Some(method) = Method::find(name) else {
@@ -74,51 +72,70 @@ impl Service {
             return Err(Refusal::new(Cause::MethodNotFound, message));
         };
         Ok(match method {
-            Method::Accounts => result(id, accounts::accounts(caller)),
-            Method::Coinbase => result(id, &accounts::coinbase(caller)?),
-            Method::ChainId => result(id, &chain::chain_id(app)),
-            Method::NetVersion => result(id, &chain::net_version(app)),
-            Method::ClientVersion => result(id, &chain::client_version()),
+            Method::Accounts => Reply::result(id, accounts::accounts(caller)),
+            Method::Coinbase => Reply::result(id, &accounts::coinbase(caller)?),
+            Method::ChainId => Reply::result(id, &chain::chain_id(app)),
+            Method::NetVersion => Reply::result(id, &chain::net_version(app)),
+            Method::ClientVersion => Reply::result(id, &chain::client_version()),
+            // Boxed: a read would carry the room for all of them around.
             Method::SendTransaction => {
-                result(id, &send_transaction::send_transaction(app, caller, text).await?)
+                let sent = Box::pin(send_transaction::send_transaction(app, caller, text));
+                Reply::result(id, &sent.await?)
             }
             Method::SendTransactionSync => {
                 let (params, until) = send_transaction::and_wait(text)?;
-                let hash = send_transaction::send_transaction(app, caller, Some(&params)).await?;
-                result(id, &receipt::receipt(app, hash, until).await?)
+                let hash = Box::pin(send_transaction::send_transaction(app, caller, Some(&params))).await?;
+                Reply::of_node(id, Box::pin(receipt::receipt(app, hash, until)).await?)
             }
             Method::SendRaw => {
                 let (signed, more) = SignedTransaction::parse(text)?;
                 if !more.is_empty() {
                     return Err(PresignedError::Parameters.into());
                 }
-                result(id, &send_raw::send_raw(app, caller, signed, None).await?)
+                let sent = Box::pin(send_raw::send_raw(app, caller, signed, None));
+                Reply::result(id, &sent.await?)
             }
             Method::SendRawSync => {
                 let (signed, more) = SignedTransaction::parse(text)?;
                 let until = receipt::patience(&more)?;
-                let hash = send_raw::send_raw(app, caller, signed, None).await?;
-                result(id, &receipt::receipt(app, hash, until).await?)
+                let hash = Box::pin(send_raw::send_raw(app, caller, signed, None)).await?;
+                Reply::of_node(id, Box::pin(receipt::receipt(app, hash, until)).await?)
             }
             Method::SendRawConditional => {
                 let (signed, more) = SignedTransaction::parse(text)?;
                 let conditions = Conditions::parse(&more)?;
-                result(id, &send_raw::send_raw(app, caller, signed, Some(conditions)).await?)
+                let sent = Box::pin(send_raw::send_raw(app, caller, signed, Some(conditions)));
+                Reply::result(id, &sent.await?)
             }
             Method::SignTransaction => {
-                result(id, &sign_transaction::sign_transaction(app, caller, text).await?)
+                let signed = Box::pin(sign_transaction::sign_transaction(app, caller, text));
+                Reply::result(id, &signed.await?)
             }
             Method::PersonalSign => {
-                result(id, &sign_message::sign_message(app, caller, Text::parse(text)?).await?)
+                let signed = Box::pin(sign_message::sign_message(app, caller, Text::parse(text)?));
+                Reply::result(id, &signed.await?)
             }
             Method::Sign => {
-                result(id, &sign_message::sign_message(app, caller, Text::parse_sign(text)?).await?)
+                let signed = Box::pin(sign_message::sign_message(app, caller, Text::parse_sign(text)?));
+                Reply::result(id, &signed.await?)
             }
-            Method::SignTypedData => result(id, &sign_typed_data::sign_typed_data(app, caller, text).await?),
+            Method::SignTypedData => {
+                let signed = Box::pin(sign_typed_data::sign_typed_data(app, caller, text));
+                Reply::result(id, &signed.await?)
+            }
             Method::TransactionCount => {
-                node(id, transaction_count::transaction_count(app, caller, params).await?)
+                Reply::of_node(id, transaction_count::transaction_count(app, caller, params).await?)
             }
-            Method::Forward(name) => node(id, forward::forward(app, name, params).await?),
+            Method::Forward(name) => Reply::of_node(id, forward::forward(app, name, params).await?),
+            Method::NewFilter(name) => {
+                Reply::of_node(id, forward::new_filter(app, caller, name, params).await?)
+            }
+            Method::Filter(name) => Reply::of_node(id, forward::filter(app, caller, name, params).await?),
+            Method::Subscribe => {
+                let subscribed = Box::pin(subscribe::subscribe(app, outbox, params));
+                Reply::result(id, &subscribed.await?)
+            }
+            Method::Unsubscribe => Reply::result(id, &subscribe::unsubscribe(outbox, params)?),
         })
     }
 
@@ -143,44 +160,55 @@ impl Service {
 }
 
 impl RpcServiceT for Service {
-    type MethodResponse = MethodResponse;
-    type NotificationResponse = MethodResponse;
-    type BatchResponse = MethodResponse;
+    type MethodResponse = Reply;
+    type NotificationResponse = ();
+    /// In the order of the calls.
+    type BatchResponse = Vec<Reply>;
 
-    fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+    fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = Reply> + Send + 'a {
         self.clone().answer(request)
     }
 
-    /// One after the other. The gateway's own loop runs a batch's reads side by side.
-    fn batch<'a>(&self, requests: Batch<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+    /// Reads go to the node together; with anything else among them, one after the other.
+    fn batch<'a>(&self, requests: Batch<'a>) -> impl Future<Output = Vec<Reply>> + Send + 'a {
         let service = self.clone();
         async move {
-            let mut answers = BatchResponseBuilder::new_with_limit(usize::MAX);
+            let mut calls = Vec::with_capacity(requests.len());
             for entry in requests {
-                let answer = match entry {
-                    Ok(jsonrpsee::core::middleware::BatchEntry::Call(call)) => {
-                        service.clone().answer(call).await
-                    }
-                    Ok(jsonrpsee::core::middleware::BatchEntry::Notification(n)) => {
-                        service.notification(n).await;
-                        continue;
-                    }
-                    Err(error) => {
-                        let (error, id) = error.into_parts();
-                        MethodResponse::error(id, error)
-                    }
-                };
-                if let Err(too_large) = answers.append(answer) {
-                    return too_large;
+                if let Ok(BatchEntry::Call(call)) = entry {
+                    calls.push(call);
                 }
             }
-            MethodResponse::from_batch(answers.finish())
+            let mut replies = Vec::with_capacity(calls.len());
+            let mut reads = Vec::with_capacity(calls.len());
+            for call in &calls {
+                if let Some(Method::Forward(name)) = Method::find(&call.method) {
+                    reads.push((name, call.params.as_deref()));
+                }
+            }
+            if reads.len() < calls.len() {
+                for call in calls {
+                    replies.push(service.clone().answer(call).await);
+                }
+                return replies;
+            }
+            let answers = service.0.upstream.forward_batch(&reads).await;
+            for (call, answer) in calls.iter().zip(answers) {
+                replies.push(match answer {
+                    Ok(answer) => Reply::of_node(&call.id, answer),
+                    Err(error) => {
+                        let request = call.extensions.get::<Caller>().map(Caller::request);
+                        Reply::error(&call.id, &Refusal::from(error).to_error(request))
+                    }
+                });
+            }
+            replies
         }
     }
 
     /// Nobody hears the answer to a notification, so nothing is done for one; one that asks for a signature is
     /// refused on the record.
-    fn notification<'a>(&self, n: Notification<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+    fn notification<'a>(&self, n: Notification<'a>) -> impl Future<Output = ()> + Send + 'a {
         let service = self.clone();
         async move {
             if Method::find(&n.method).is_some_and(Method::signs)
@@ -195,24 +223,6 @@ impl RpcServiceT for Service {
                 let params = n.params.as_deref();
                 service.record(&n.method, caller, params, &refusal).await;
             }
-            MethodResponse::notification()
         }
     }
-}
-
-fn result<T: Serialize + ?Sized>(id: &Id<'_>, value: &T) -> MethodResponse {
-    MethodResponse::response(id.clone(), ResponsePayload::success(value), usize::MAX)
-}
-
-fn node(id: &Id<'_>, answer: Answer) -> MethodResponse {
-    match answer {
-        Answer::Result(value) => result(id, &*value),
-        Answer::Error(error) => {
-            failed(id.clone(), &ErrorObjectOwned::owned(error.code, error.message, error.data))
-        }
-    }
-}
-
-fn failed(id: Id<'_>, error: &ErrorObjectOwned) -> MethodResponse {
-    MethodResponse::error(id, error.clone())
 }

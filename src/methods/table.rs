@@ -22,6 +22,11 @@ pub enum Method {
     // Asked of the node.
     TransactionCount,
     Forward(&'static str),
+    NewFilter(&'static str),
+    Filter(&'static str),
+    // News of the node, for WebSockets.
+    Subscribe,
+    Unsubscribe,
 }
 
 /// Methods that the node answers as they are: the standard reads.
@@ -42,8 +47,6 @@ const READS: &[&str] = &[
     "eth_getBlockTransactionCountByHash",
     "eth_getBlockTransactionCountByNumber",
     "eth_getCode",
-    "eth_getFilterChanges",
-    "eth_getFilterLogs",
     "eth_getLogs",
     "eth_getProof",
     "eth_getStorageAt",
@@ -56,17 +59,19 @@ const READS: &[&str] = &[
     "eth_getUncleCountByBlockHash",
     "eth_getUncleCountByBlockNumber",
     "eth_maxPriorityFeePerGas",
-    "eth_newBlockFilter",
-    "eth_newFilter",
-    "eth_newPendingTransactionFilter",
     "eth_protocolVersion",
     "eth_simulateV1",
     "eth_syncing",
-    "eth_uninstallFilter",
     "net_listening",
     "net_peerCount",
     "web3_sha3",
 ];
+
+/// Methods that make a filter.
+const NEW_FILTERS: &[&str] = &["eth_newBlockFilter", "eth_newFilter", "eth_newPendingTransactionFilter"];
+
+/// Methods that ask a filter.
+const FILTERS: &[&str] = &["eth_getFilterChanges", "eth_getFilterLogs", "eth_uninstallFilter"];
 
 impl Method {
     /// Exact match on the decoded name.
@@ -87,7 +92,14 @@ impl Method {
             "eth_sign" => Self::Sign,
             "eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4" => Self::SignTypedData,
             "eth_getTransactionCount" => Self::TransactionCount,
-            read => Self::Forward(READS.iter().find(|known| **known == read)?),
+            "eth_subscribe" => Self::Subscribe,
+            "eth_unsubscribe" => Self::Unsubscribe,
+            other => {
+                let listed = |in_list: &'static [&str]| in_list.iter().find(|known| **known == other);
+                None.or_else(|| listed(READS).map(|name| Self::Forward(name)))
+                    .or_else(|| listed(NEW_FILTERS).map(|name| Self::NewFilter(name)))
+                    .or_else(|| listed(FILTERS).map(|name| Self::Filter(name)))?
+            }
         })
     }
 
@@ -110,8 +122,15 @@ impl Method {
             Self::Sign => "eth_sign",
             Self::SignTypedData => "eth_signTypedData_v4",
             Self::TransactionCount => "eth_getTransactionCount",
-            Self::Forward(name) => name,
+            Self::Subscribe => "eth_subscribe",
+            Self::Unsubscribe => "eth_unsubscribe",
+            Self::Forward(name) | Self::NewFilter(name) | Self::Filter(name) => name,
         }
+    }
+
+    /// Whether the node answers it as it is, so that several go there together.
+    pub const fn is_read(self) -> bool {
+        matches!(self, Self::Forward(_))
     }
 
     /// Whether it asks a key for a signature, or brings one: each leaves a row in the audit.
@@ -150,7 +169,7 @@ mod tests {
             "eth_sendTransactio",
             "eth_signTypedData_v1",
             "eth_resend",
-            "eth_subscribe",
+            "eth_subscribeNewHeads",
             "wallet_sendTransaction",
             "personal_unlockAccount",
             "personal_sendTransaction",

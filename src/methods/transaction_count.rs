@@ -19,16 +19,16 @@ pub(super) async fn transaction_count(
         return Ok(answer);
     }
     let Answer::Result(count) = &answer else { return Ok(answer) };
-    let text = serde_json::from_str::<String>(count.get()).ok();
+    let text = serde_json::from_slice::<String>(count.bytes()).ok();
     let Some(node) = text.and_then(|text| quantity(&text).ok()).and_then(|count| u64::try_from(count).ok())
     else {
         return Ok(answer);
     };
     // A ledger in trouble does not stop a read.
     match app.ledger.next_nonce(app.chain_id, account, node).await {
-        Ok(ours) if ours > node => {
-            to_raw_value(&U64::from(ours)).map(Answer::Result).map_err(|_| Refusal::internal())
-        }
+        Ok(ours) if ours > node => to_raw_value(&U64::from(ours))
+            .map(|count| Answer::Result(count.into()))
+            .map_err(|_| Refusal::internal()),
         _ => Ok(answer),
     }
 }

@@ -24,7 +24,7 @@ const GAP_MAY_STAND: Duration = Duration::from_secs(3);
 const FIRST_REST: Duration = Duration::from_secs(3);
 const LONGEST_REST: Duration = Duration::from_secs(300);
 
-/// The task that does it; one in a process.
+/// The task that does it; one for each chain.
 #[derive(Debug)]
 pub struct Upkeep {
     app: Arc<App>,
@@ -72,7 +72,8 @@ impl Upkeep {
             return;
         }
         // A ledger in trouble says so elsewhere.
-        let Ok(open) = self.app.ledger.open_transactions().await else { return };
+        let Ok(mut open) = self.app.ledger.open_transactions().await else { return };
+        open.retain(|one| one.chain == self.app.chain_id);
         let accounts: BTreeSet<Address> = open.iter().map(|one| one.account).collect();
         let mut standing = Vec::new();
         for account in accounts {
@@ -131,7 +132,8 @@ impl Upkeep {
             }
         }
         let old = self.gaps.values().filter(|seen| seen.next <= now || seen.rest > FIRST_REST).count();
-        metrics::gauge!("chancery_gaps").set(u32::try_from(old).unwrap_or(u32::MAX));
+        metrics::gauge!("chancery_gaps", "chain" => self.app.chain_id.to_string())
+            .set(u32::try_from(old).unwrap_or(u32::MAX));
     }
 
     async fn fill_one(&mut self, (account, nonce): (Address, u64), cap: U256) -> bool {

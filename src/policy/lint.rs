@@ -98,10 +98,10 @@ impl Policy {
         let mut accounts = None;
         for condition in &rule.conditions {
             match condition {
-                Condition::Chain(chain) if *chain != world.chain => {
+                Condition::Chain(chain) if world.chains().all(|ours| ours != *chain) => {
                     found.push(format!(
                         "it is for chain {chain}, and this gateway is for chain {}",
-                        world.chain
+                        ours(world)
                     ));
                 }
                 Condition::Clients(names) => {
@@ -326,10 +326,10 @@ fn idle(budget: &Budget, world: &World) -> Vec<String> {
         _ => None,
     });
     let mut found = Vec::new();
-    if let Some(chain) = of_token.or(of_match).filter(|chain| *chain != world.chain) {
+    if let Some(chain) = of_token.or(of_match).filter(|chain| world.chains().all(|ours| ours != *chain)) {
         found.push(format!(
             "it is for chain {chain}, and this gateway is for chain {}: it counts nothing",
-            world.chain
+            ours(world)
         ));
     }
     if budget.limit.max.is_zero() {
@@ -338,6 +338,10 @@ fn idle(budget: &Budget, world: &World) -> Vec<String> {
         );
     }
     found
+}
+
+fn ours(world: &World) -> String {
+    world.chains().map(|chain| chain.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn is_ambiguous(world: &World, name: &str) -> bool {

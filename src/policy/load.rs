@@ -159,9 +159,12 @@ fn archive(
     abis: &BTreeMap<String, String>,
     lists: &BTreeMap<String, String>,
 ) -> String {
-    let mut text = format!("chancery policy 1\nchain {}\n", world.chain);
+    let mut text = "chancery policy 1\n".to_owned();
     // Writing to a string does not fail.
     let mut put = |line: std::fmt::Arguments<'_>| text.write_fmt(line).unwrap_or_default();
+    for chain in world.chains() {
+        put(format_args!("chain {chain}\n"));
+    }
     for (name, address) in &world.accounts {
         put(format_args!("account {name} {address}\n"));
     }

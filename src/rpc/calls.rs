@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use jsonrpsee::MethodResponse;
-use jsonrpsee::core::middleware::{Notification, Request, RpcServiceT};
+use jsonrpsee::core::middleware::{Batch, Notification, Request, RpcServiceT};
 use jsonrpsee::types::Id;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
@@ -15,8 +15,9 @@ use tracing::Instrument;
 
 use crate::config::Client;
 use crate::identity::{Caller, IdempotencyKey, RequestId};
-use crate::methods::{Cause, Method, Refusal, TooLate};
+use crate::methods::{Cause, Method, Outbox, Refusal, Reply, TooLate};
 use crate::rpc::envelope::{Body, Bounds, Entry, EntryError, Envelope};
+use crate::rpc::tally::Tally;
 
 /// Where calls go, and how they are told apart.
 pub struct Calls<S> {
@@ -28,13 +29,29 @@ pub struct Calls<S> {
     pub max_batch_answer: usize,
     /// A call of a batch that did not begin within this is refused: its client has stopped waiting for it.
     pub begin_within: Duration,
+    pub tally: Tally,
 }
 
-/// The calls of a batch that run one after another, each with its place in the batch.
-type Lane<'a> = Vec<(usize, Envelope<'a>)>;
+/// Who asks, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    pub client: &'a Arc<Client>,
+    /// The name that the client gave to the body; in a batch each call has it with its place.
+    pub key: Option<&'a IdempotencyKey>,
+    /// Where news go that are subscribed to.
+    pub outbox: Option<&'a Outbox>,
+}
+
+/// Calls of a batch, each with its place in it.
+enum Lane<'a> {
+    /// One after another.
+    InOrder(Vec<(usize, Envelope<'a>)>),
+    /// All at once, as one batch of the service.
+    Together(Vec<(usize, Envelope<'a>)>),
+}
 
 /// What a call left to be answered, and where in the batch.
-type Placed = (usize, Option<Box<RawValue>>);
+type Placed = (usize, Option<Bytes>);
 
 /// How many lanes of one batch run at the same time.
 const LANES: usize = 16;
@@ -47,43 +64,32 @@ const LONGEST_NAME: usize = 64;
 
 impl<S> Calls<S>
 where
-    S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync,
+    S: RpcServiceT<MethodResponse = Reply, BatchResponse = Vec<Reply>> + Send + Sync,
 {
     /// Does what `body` asks. `None`: nothing is to be answered, for all of it were notifications.
-    /// `key` is the name that the client gave to it; in a batch each call has it with its place.
-    pub async fn answer(
-        &self,
-        client: &Arc<Client>,
-        key: Option<&IdempotencyKey>,
-        body: &[u8],
-    ) -> Option<Box<str>> {
+    pub async fn answer(&self, asking: Asking<'_>, body: &[u8]) -> Option<Bytes> {
         match Body::read(body, self.bounds) {
             Ok(Body::Single(entry)) => {
                 let budget = Budget::new(usize::MAX, self.begin_within);
-                self.entry(client, key.cloned(), entry, &budget).await.map(Into::into)
+                self.entry(asking, asking.key.cloned(), entry, &budget).await
             }
-            Ok(Body::Batch(entries)) => self.batch(client, key, entries).await,
+            // Boxed: it is much larger than a single call, which would carry its room around.
+            Ok(Body::Batch(entries)) => Box::pin(self.batch(asking, entries)).await,
             Err(error) => {
                 // Nobody can say what such a body asks; that it names a signature is enough to write it down.
                 let head = body.get(..NAMES_WITHIN).unwrap_or(body);
                 let mut parts = head.split(|byte| *byte == b'"').filter_map(|part| str::from_utf8(part).ok());
                 let named = parts.find(|part| (self.is_ordered)(part));
-                let refused = self.refuse_malformed(client, Id::Null, named, &Refusal::from(&error)).await;
-                Some(refused.into())
+                let client = asking.client;
+                Some(self.refuse_malformed(client, Id::Null, named, &Refusal::from(&error)).await)
             }
         }
     }
 
-    /// Reads run side by side, calls of ordered methods one after another, in one lane.
-    async fn batch(
-        &self,
-        client: &Arc<Client>,
-        key: Option<&IdempotencyKey>,
-        entries: Vec<Entry<'_>>,
-    ) -> Option<Box<str>> {
+    /// The node's reads go together, calls of ordered methods one after another in one lane, and the others side by side.
+    async fn batch(&self, asking: Asking<'_>, entries: Vec<Entry<'_>>) -> Option<Bytes> {
         let budget = Budget::new(self.max_batch_answer, self.begin_within);
-        let mut answers: Vec<Option<Box<RawValue>>> = Vec::new();
-        answers.resize_with(entries.len(), || None);
+        let mut answers: Vec<Option<Bytes>> = vec![None; entries.len()];
         let mut place_answers = |placed: Vec<Placed>| {
             for (place, answer) in placed {
                 if let Some(slot) = answers.get_mut(place) {
@@ -92,79 +98,115 @@ where
             }
         };
 
-        let mut lanes: Vec<Lane<'_>> = Vec::new();
-        let mut ordered = None;
+        let (mut ordered, mut reads, mut lanes) = (Vec::new(), Vec::new(), Vec::new());
         for (place, entry) in entries.into_iter().enumerate() {
             match entry {
-                Ok(envelope) if (self.is_ordered)(&envelope.method) => {
-                    let lane = *ordered.get_or_insert_with(|| {
-                        lanes.push(Vec::new());
-                        lanes.len().saturating_sub(1)
-                    });
-                    if let Some(lane) = lanes.get_mut(lane) {
-                        lane.push((place, envelope));
-                    }
-                }
-                Ok(envelope) => lanes.push(vec![(place, envelope)]),
+                Ok(envelope) if (self.is_ordered)(&envelope.method) => ordered.push((place, envelope)),
+                Ok(envelope) if is_read(&envelope) => reads.push((place, envelope)),
+                Ok(envelope) => lanes.push(Lane::InOrder(vec![(place, envelope)])),
                 Err(error) => {
-                    let refused = self.refuse_entry(client, error).await;
+                    let refused = self.refuse_entry(asking.client, error).await;
                     place_answers(vec![(place, Some(refused))]);
                 }
             }
         }
+        let first = [Lane::InOrder(ordered), Lane::Together(reads)];
 
-        let mut waiting = lanes.into_iter();
+        let mut waiting = first.into_iter().chain(lanes);
         let mut running: FuturesUnordered<_> =
-            waiting.by_ref().take(LANES).map(|lane| self.lane(client, key, lane, &budget)).collect();
+            waiting.by_ref().take(LANES).map(|lane| self.lane(asking, lane, &budget)).collect();
         while let Some(placed) = running.next().await {
             place_answers(placed);
-            running.extend(waiting.next().map(|lane| self.lane(client, key, lane, &budget)));
+            running.extend(waiting.next().map(|lane| self.lane(asking, lane, &budget)));
         }
         joined(&answers)
     }
 
-    async fn lane(
-        &self,
-        client: &Arc<Client>,
-        key: Option<&IdempotencyKey>,
-        lane: Lane<'_>,
-        budget: &Budget,
-    ) -> Vec<Placed> {
-        let mut placed = Vec::with_capacity(lane.len());
-        for (place, envelope) in lane {
-            let key = key.map(|key| key.at(place));
-            placed.push((place, self.entry(client, key, Ok(envelope), budget).await));
+    async fn lane(&self, asking: Asking<'_>, lane: Lane<'_>, budget: &Budget) -> Vec<Placed> {
+        let calls = match lane {
+            Lane::Together(calls) => return self.together(asking, calls, budget).await,
+            Lane::InOrder(calls) => calls,
+        };
+        let mut placed = Vec::with_capacity(calls.len());
+        for (place, envelope) in calls {
+            let (key, id) = (asking.key.map(|key| key.at(place)), envelope.id.clone());
+            let answer = self.entry(asking, key, Ok(envelope), budget).await;
+            placed.push((place, answer.map(|answer| sound(asking.client, id.as_ref(), answer))));
         }
         placed
     }
 
+    async fn together(
+        &self,
+        asking: Asking<'_>,
+        calls: Vec<(usize, Envelope<'_>)>,
+        budget: &Budget,
+    ) -> Vec<Placed> {
+        if calls.is_empty() {
+            return Vec::new();
+        }
+        let started = Instant::now();
+        let (mut batch, mut asked) = (Batch::with_capacity(calls.len()), Vec::with_capacity(calls.len()));
+        for (place, envelope) in calls {
+            let (Some(id), Ok(request)) = (envelope.id, RequestId::random()) else { continue };
+            let caller = Caller::new(Arc::clone(asking.client), request);
+            let name = Method::find(&envelope.method).map_or("other", Method::label);
+            let mut call = Request::borrowed("", envelope.params, id.clone());
+            call.method = envelope.method;
+            call.extensions.insert(caller.clone());
+            batch.push(call);
+            asked.push((place, id, caller, name));
+        }
+        let span = tracing::debug_span!("reads", client = asking.client.name, count = asked.len());
+        let replies = self.service.batch(batch).instrument(span).await;
+        let placed = asked.into_iter().zip(replies).map(|((place, id, caller, name), reply)| {
+            let fits = budget.take(reply.len());
+            let outcome = if fits { outcome_of(&reply) } else { "too_large" };
+            self.tally.count(name, false, outcome, started);
+            let answer = if fits { reply.into_json() } else { refuse(&caller, &id, &too_large()) };
+            (place, Some(sound(asking.client, Some(&id), answer)))
+        });
+        placed.collect()
+    }
+
     async fn entry(
         &self,
-        client: &Arc<Client>,
+        asking: Asking<'_>,
         key: Option<IdempotencyKey>,
         entry: Entry<'_>,
         budget: &Budget,
-    ) -> Option<Box<RawValue>> {
+    ) -> Option<Bytes> {
+        let client = asking.client;
         let envelope = match entry {
             Ok(envelope) => envelope,
             Err(error) => return Some(self.refuse_entry(client, error).await),
         };
         let Ok(request) = RequestId::random() else {
             let refusal = Refusal::new(Cause::Internal, "the system gives no randomness; nothing was done");
-            return envelope.id.map(|id| refuse_body(client, id, &refusal));
+            return envelope.id.map(|id| refuse_body(client, &id, &refusal));
         };
-        let span = tracing::info_span!(
-            "call", client = client.name, method = loggable(&envelope.method), %request
-        );
-        let caller = Caller::new(client.clone(), request).with_key(key);
-        self.call(caller, envelope, budget).instrument(span).await
+        // Of reads there are many, and little is said about each.
+        let (client_name, method) = (&client.name, loggable(&envelope.method));
+        let span = if (self.is_ordered)(&envelope.method) {
+            tracing::info_span!("call", client = client_name, method, %request)
+        } else {
+            tracing::debug_span!("call", client = client_name, method, %request)
+        };
+        let caller = Caller::new(Arc::clone(client), request).with_key(key);
+        self.call(caller, envelope, (budget, asking.outbox)).instrument(span).await
     }
 
-    async fn call(&self, caller: Caller, envelope: Envelope<'_>, budget: &Budget) -> Option<Box<RawValue>> {
+    async fn call(
+        &self,
+        caller: Caller,
+        envelope: Envelope<'_>,
+        (budget, outbox): (&Budget, Option<&Outbox>),
+    ) -> Option<Bytes> {
         let started = Instant::now();
         let is_ordered = (self.is_ordered)(&envelope.method);
-        let name = Method::find(&envelope.method).map_or("other", Method::label);
-        let count = |outcome| count(name, is_ordered, outcome, started);
+        let method = Method::find(&envelope.method);
+        let name = method.map_or("other", Method::label);
+        let count = |outcome| self.tally.count(name, is_ordered, outcome, started);
         let Some(id) = envelope.id else {
             let params = envelope.params.map(std::borrow::Cow::Borrowed);
             let mut notification = Notification::new(envelope.method, params);
@@ -176,32 +218,34 @@ where
         let is_late = started > budget.begin_until;
         if is_late && !is_ordered {
             count("too_late");
-            return Some(refuse(&caller, id, &TooLate.into()));
+            return Some(refuse(&caller, &id, &TooLate.into()));
         }
         if !is_ordered && budget.is_spent() {
             count("too_large");
-            return Some(refuse(&caller, id, &too_large()));
+            return Some(refuse(&caller, &id, &too_large()));
         }
         let mut request = Request::borrowed("", envelope.params, id.clone());
         request.method = envelope.method;
         request.extensions.insert(caller.clone());
+        if let (Some(Method::Subscribe | Method::Unsubscribe), Some(outbox)) = (method, outbox) {
+            request.extensions.insert(outbox.clone());
+        }
         if is_late {
             // The service refuses it: what asked for a signature is recorded there.
             request.extensions.insert(TooLate);
         }
-        let response = self.service.call(request).await;
-        let outcome = if is_late { "too_late" } else { outcome_of(&response) };
-        let json = response.into_json();
+        let reply = self.service.call(request).await;
+        let outcome = if is_late { "too_late" } else { outcome_of(&reply) };
         // An answer about a signature is never dropped: whoever does not see it would ask again.
-        if !budget.take(json.get().len()) && !is_ordered {
+        if !budget.take(reply.len()) && !is_ordered {
             count("too_large");
-            return Some(refuse(&caller, id, &too_large()));
+            return Some(refuse(&caller, &id, &too_large()));
         }
         count(outcome);
-        Some(json)
+        Some(reply.into_json())
     }
 
-    async fn refuse_entry(&self, client: &Arc<Client>, error: EntryError<'_>) -> Box<RawValue> {
+    async fn refuse_entry(&self, client: &Arc<Client>, error: EntryError<'_>) -> Bytes {
         self.refuse_malformed(client, error.id, error.method.as_deref(), &Refusal::from(&error.fault)).await
     }
 
@@ -212,12 +256,12 @@ where
         id: Id<'_>,
         named: Option<&str>,
         refusal: &Refusal,
-    ) -> Box<RawValue> {
+    ) -> Bytes {
         let request = RequestId::random().ok();
         if let (Some(method), Some(request)) = (named.filter(|name| (self.is_ordered)(name)), request) {
             self.put_on_record(Caller::new(Arc::clone(client), request), method, refusal).await;
         }
-        refused(client, request, id, refusal)
+        refused(client, request, &id, refusal)
     }
 
     /// The service keeps the record; a notification with a refusal in its hand is for that alone.
@@ -261,36 +305,52 @@ fn too_large() -> Refusal {
 }
 
 /// The answer to a call that does not reach the service, or whose answer is not passed on.
-fn refuse(caller: &Caller, id: Id<'_>, refusal: &Refusal) -> Box<RawValue> {
+fn refuse(caller: &Caller, id: &Id<'_>, refusal: &Refusal) -> Bytes {
     refused(caller.client(), Some(caller.request()), id, refusal)
 }
 
 /// The answer to a body or an entry in which no call was found.
-pub fn refuse_body(client: &Client, id: Id<'_>, refusal: &Refusal) -> Box<RawValue> {
+pub fn refuse_body(client: &Client, id: &Id<'_>, refusal: &Refusal) -> Bytes {
     refused(client, RequestId::random().ok(), id, refusal)
 }
 
-fn refused(client: &Client, request: Option<RequestId>, id: Id<'_>, refusal: &Refusal) -> Box<RawValue> {
+fn refused(client: &Client, request: Option<RequestId>, id: &Id<'_>, refusal: &Refusal) -> Bytes {
     let name = refusal.cause().name();
     metrics::counter!("chancery_rpc_refused_total", "cause" => name).increment(1);
     let shown = request.map(|request| request.to_string());
     tracing::info!(client = client.name, request = shown, cause = name, "refused: {refusal}");
-    MethodResponse::error(id, refusal.to_error(request)).into_json()
+    Reply::error(id, &refusal.to_error(request)).into_json()
+}
+
+/// The answer, if it is good JSON. A node's result that is none would take the answers beside it along, and whoever cannot
+/// read that its transaction was sent sends it again.
+fn sound(client: &Client, id: Option<&Id<'_>>, answer: Bytes) -> Bytes {
+    if serde_json::from_slice::<&RawValue>(&answer).is_ok() {
+        return answer;
+    }
+    let refusal =
+        Refusal::new(Cause::NodeUnavailable, "the node's answer makes no sense: its result is not JSON");
+    refuse_body(client, id.unwrap_or(&Id::Null), &refusal)
+}
+
+/// Whether it is a read for the node that somebody hears the answer to.
+fn is_read(envelope: &Envelope<'_>) -> bool {
+    envelope.id.is_some() && Method::find(&envelope.method).is_some_and(Method::is_read)
 }
 
 /// `[` answers `]`, without those of notifications.
-fn joined(answers: &[Option<Box<RawValue>>]) -> Option<Box<str>> {
-    let length = answers.iter().flatten().map(|json| json.get().len().saturating_add(1)).sum::<usize>();
-    let mut joined = String::with_capacity(length.saturating_add(1));
+fn joined(answers: &[Option<Bytes>]) -> Option<Bytes> {
+    let length = answers.iter().flatten().map(|json| json.len().saturating_add(1)).sum::<usize>();
+    let mut joined = Vec::with_capacity(length.saturating_add(1));
     for json in answers.iter().flatten() {
-        joined.push(if joined.is_empty() { '[' } else { ',' });
-        joined.push_str(json.get());
+        joined.push(if joined.is_empty() { b'[' } else { b',' });
+        joined.extend_from_slice(json);
     }
     if joined.is_empty() {
         return None;
     }
-    joined.push(']');
-    Some(joined.into_boxed_str())
+    joined.push(b']');
+    Some(joined.into())
 }
 
 /// The name as logs may repeat it: whoever asks chooses it, and could write lines of its own with it.
@@ -300,8 +360,8 @@ fn loggable(method: &str) -> &str {
 }
 
 /// What became of a call, out of a fixed set: a node chooses its codes freely.
-fn outcome_of(response: &MethodResponse) -> &'static str {
-    match response.as_error_code() {
+fn outcome_of(reply: &Reply) -> &'static str {
+    match reply.code() {
         None => "ok",
         Some(-32700 | -32600 | -32602) => "invalid",
         Some(-32601) => "unknown_method",
@@ -312,20 +372,11 @@ fn outcome_of(response: &MethodResponse) -> &'static str {
     }
 }
 
-fn count(method: &'static str, is_ordered: bool, outcome: &'static str, started: Instant) {
-    metrics::counter!("chancery_rpc_calls_total", "method" => method, "outcome" => outcome).increment(1);
-    // Reads and signatures differ by a token and two fsyncs: one histogram of both would tell of neither.
-    let class = if is_ordered { "sign" } else { "other" };
-    metrics::histogram!("chancery_rpc_call_seconds", "class" => class)
-        .record(started.elapsed().as_secs_f64());
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
 
-    use jsonrpsee::ResponsePayload;
-    use jsonrpsee::core::middleware::Batch;
+    use jsonrpsee::core::middleware::BatchEntry;
     use serde_json::{Value, json};
     use tokio::sync::Barrier;
 
@@ -350,17 +401,17 @@ mod tests {
     }
 
     impl RpcServiceT for Recorder {
-        type MethodResponse = MethodResponse;
+        type MethodResponse = Reply;
         type NotificationResponse = ();
-        type BatchResponse = ();
+        type BatchResponse = Vec<Reply>;
 
-        fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        fn call<'a>(&self, request: Request<'a>) -> impl Future<Output = Reply> + Send + 'a {
             let this = self.clone();
             async move {
                 if let Some(late) = request.extensions.get::<TooLate>() {
                     this.see(&format!("late {}", request.method), None);
                     let refusal = Refusal::from(*late).to_error(None);
-                    return MethodResponse::error(request.id, refusal);
+                    return Reply::error(&request.id, &refusal);
                 }
                 let params = request.params.as_deref();
                 assert_eq!(request.extensions.get::<Caller>().unwrap().client().name, "trader");
@@ -373,12 +424,19 @@ mod tests {
                 }
                 this.see(&format!("end {}", request.method), params);
                 let echo = params.map_or(Value::Null, |params| serde_json::from_str(params.get()).unwrap());
-                MethodResponse::response(request.id, ResponsePayload::success(echo), usize::MAX)
+                Reply::result(&request.id, &echo)
             }
         }
 
-        fn batch<'a>(&self, _: Batch<'a>) -> impl Future<Output = ()> + Send + 'a {
-            std::future::ready(())
+        fn batch<'a>(&self, batch: Batch<'a>) -> impl Future<Output = Vec<Reply>> + Send + 'a {
+            self.see("batch", None);
+            let replies = batch.into_iter().map(|entry| {
+                let Ok(BatchEntry::Call(call)) = entry else { panic!("a call") };
+                self.see(&call.method, call.params.as_deref());
+                assert_eq!(call.extensions.get::<Caller>().unwrap().client().name, "trader");
+                Reply::result(&call.id, call.params.as_deref().unwrap())
+            });
+            std::future::ready(replies.collect())
         }
 
         fn notification<'a>(&self, n: Notification<'a>) -> impl Future<Output = ()> + Send + 'a {
@@ -395,6 +453,7 @@ mod tests {
             is_ordered: |method| method == "sign",
             max_batch_answer,
             begin_within: Duration::from_secs(60),
+            tally: Tally::default(),
         }
     }
 
@@ -411,13 +470,17 @@ mod tests {
         })
     }
 
+    const fn asking(client: &Arc<Client>) -> Asking<'_> {
+        Asking { client, key: None, outbox: None }
+    }
+
     fn call(id: u64, method: &str, params: &str) -> String {
         format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
     }
 
     async fn answer(calls: &Calls<Recorder>, body: &str) -> Value {
-        let answer = calls.answer(&trader(), None, body.as_bytes()).await;
-        serde_json::from_str(&answer.expect("an answer")).unwrap()
+        let answer = calls.answer(asking(&trader()), body.as_bytes()).await;
+        serde_json::from_slice(&answer.expect("an answer")).unwrap()
     }
 
     #[tokio::test]
@@ -490,11 +553,61 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_nodes_reads_of_a_batch_go_together_and_nothing_else_does() {
+        let calls = calls(1, 1000);
+        let body = format!(
+            r#"[{}, {}, {}, {}, {{"jsonrpc":"2.0","method":"eth_call","params":[5]}}, {}]"#,
+            call(1, "eth_call", "[1]"),
+            call(2, "sign", "[2]"),
+            call(3, "eth_chainId", "[3]"),
+            call(4, "eth_getBalance", "[4]"),
+            call(6, "eth_call", "[6]"),
+        );
+        let answer = answer(&calls, &body).await;
+        let told: Vec<_> =
+            answer.as_array().unwrap().iter().map(|a| (a["id"].as_u64(), a["result"][0].as_u64())).collect();
+        assert_eq!(told, [1, 2, 3, 4, 6].map(|n| (Some(n), Some(n))));
+        let seen = calls.service.seen();
+        let at = seen.iter().position(|seen| seen == "batch ").unwrap();
+        assert_eq!(seen[at + 1..at + 4], ["eth_call [1]", "eth_getBalance [4]", "eth_call [6]"]);
+        assert_eq!(seen.iter().filter(|seen| *seen == "batch ").count(), 1);
+
+        // One alone goes the same way: its answer stands among others.
+        let body = format!("[{},{}]", call(1, "eth_call", "[1]"), call(2, "sign", "[2]"));
+        assert_eq!(self::answer(&calls, &body).await[0]["result"], json!([1]));
+        assert!(calls.service.seen().contains(&"batch ".to_owned()));
+
+        // Past what a batch may gather they are refused like others.
+        let long = format!(r#"["{}"]"#, "a".repeat(600));
+        let body = format!("[{},{}]", call(1, "eth_call", &long), call(2, "eth_call", &long));
+        let answer = self::answer(&calls, &body).await;
+        assert!(answer[0]["result"].is_array());
+        assert_eq!(answer[1]["error"]["data"]["code"], "answer_too_large");
+    }
+
+    #[test]
+    fn inv_11_what_is_no_json_takes_no_other_answer_along() {
+        let client = trader();
+        let good = Bytes::from_static(br#"{"id":1,"result":[]}"#);
+        assert_eq!(sound(&client, None, good.clone()), good);
+        for bad in
+            [r#"{"id":1,"result":[}}"#, r#"{"id":1,"result":1},{"id":2,"result":2}"#, r#"{"id":1,"result":}"#]
+        {
+            let answer = sound(&client, Some(&Id::Number(1)), Bytes::copy_from_slice(bad.as_bytes()));
+            let answer: Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!(
+                (&answer["id"], &answer["error"]["data"]["code"]),
+                (&json!(1), &json!("node_unavailable"))
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn nothing_answers_a_notification() {
         let calls = calls(1, 1000);
         let note = r#"{"jsonrpc":"2.0","method":"sign","params":[1]}"#;
-        assert_eq!(calls.answer(&trader(), None, note.as_bytes()).await, None);
-        assert_eq!(calls.answer(&trader(), None, format!("[{note},{note}]").as_bytes()).await, None);
+        assert_eq!(calls.answer(asking(&trader()), note.as_bytes()).await, None);
+        assert_eq!(calls.answer(asking(&trader()), format!("[{note},{note}]").as_bytes()).await, None);
         assert_eq!(calls.service.seen(), ["notified sign [1]"; 3]);
     }
 

@@ -9,40 +9,59 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body as HttpBody;
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::service::{Service, service_fn};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use jsonrpsee::MethodResponse;
 use jsonrpsee::core::middleware::RpcServiceT;
 use jsonrpsee::types::Id;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::{Client, Limits};
-use crate::identity::IdempotencyKey;
-use crate::methods::{Cause, Refusal};
-use crate::rpc::calls::{Calls, refuse_body};
+use crate::methods::{Cause, Refusal, Reply};
+use crate::rpc::calls::{Asking, Calls, refuse_body};
 use crate::rpc::envelope::Bounds;
+use crate::rpc::head::{declared_length, is_json, is_welcome, key, only, without_port};
 use crate::rpc::rejection::{Rejection, plain};
 use crate::rpc::share::{Place, Share};
+use crate::rpc::socket::{self, Life, Socket};
+use crate::rpc::tally::Tally;
 
-/// JSON-RPC over HTTP in front of a service. Cheap to clone.
+/// JSON-RPC over HTTP in front of a service for each chain. Cheap to clone.
 pub struct Rpc<S>(Arc<Inner<S>>);
 
-struct Inner<S> {
-    calls: Calls<S>,
+/// What answers for one chain, and the names by which its path is known.
+pub(super) struct Route<S> {
+    names: Vec<String>,
+    pub calls: Calls<S>,
+}
+
+/// What answers calls.
+pub(super) trait Answers:
+    RpcServiceT<MethodResponse = Reply, BatchResponse = Vec<Reply>> + Send + Sync + 'static
+{
+}
+
+impl<S> Answers for S where
+    S: RpcServiceT<MethodResponse = Reply, BatchResponse = Vec<Reply>> + Send + Sync + 'static
+{
+}
+
+pub(super) struct Inner<S> {
+    /// The first is at `/`.
+    pub routes: Vec<Route<S>>,
     /// Without the port 443.
     hosts: Vec<String>,
-    max_body: usize,
+    pub max_body: usize,
     body_timeout: Duration,
     in_flight: Semaphore,
+    in_flight_count: metrics::Gauge,
     max_in_flight_per_client: usize,
     /// By the client's name: all its connections share one. Clients come from the configuration, so it is small.
     per_client: Mutex<HashMap<String, Arc<Share>>>,
 }
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Bytes of answers to reads that one batch may gather: 100 calls for the largest answer would fill the memory.
 const MAX_BATCH_ANSWER: usize = 32 * 1024 * 1024;
@@ -58,35 +77,43 @@ const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// A body up to this size is in the socket's buffers already, or soon: nobody is left writing.
 const UNREAD: usize = 16 * 1024;
 
-impl<S> Rpc<S>
-where
-    S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync + 'static,
-{
-    /// `hosts`: the names that are ours, with port where it is not 443. `is_ordered`: whether calls of a method
-    /// keep their order within a batch.
-    pub fn new(service: S, limits: &Limits, hosts: Vec<String>, is_ordered: fn(&str) -> bool) -> Self {
+#[expect(private_bounds, reason = "the bound is only a shorter name for others")]
+impl<S: Answers> Rpc<S> {
+    /// `chains`: what answers for each, at `/` followed by one of these names; the first also at `/` alone. `hosts`: the
+    /// names that are ours, with port where it is not 443. `is_ordered`: whether calls of a method keep their order
+    /// within a batch.
+    pub fn new(
+        chains: Vec<(Vec<String>, S)>,
+        limits: &Limits,
+        hosts: Vec<String>,
+        is_ordered: fn(&str) -> bool,
+    ) -> Self {
         let bounds = Bounds { max_batch: limits.max_batch, max_depth: limits.max_depth };
+        let route = |(names, service)| {
+            let (max_batch_answer, begin_within) = (MAX_BATCH_ANSWER, BEGIN_WITHIN);
+            let tally = Tally::default();
+            Route {
+                names,
+                calls: Calls { service, bounds, is_ordered, max_batch_answer, begin_within, tally },
+            }
+        };
         Self(Arc::new(Inner {
-            calls: Calls {
-                service,
-                bounds,
-                is_ordered,
-                max_batch_answer: MAX_BATCH_ANSWER,
-                begin_within: BEGIN_WITHIN,
-            },
+            routes: chains.into_iter().map(route).collect(),
             hosts: hosts.into_iter().map(|host| without_port(&host).to_owned()).collect(),
             max_body: limits.max_body,
             body_timeout: limits.body_timeout,
             in_flight: Semaphore::new(limits.max_in_flight),
+            in_flight_count: metrics::gauge!("chancery_rpc_in_flight"),
             max_in_flight_per_client: limits.max_in_flight_per_client,
             per_client: Mutex::default(),
         }))
     }
 
-    /// The service of one connection of `client`.
+    /// The service of one connection of `client`, which may become a WebSocket with this life.
     pub fn connection<B>(
         &self,
         client: Arc<Client>,
+        life: Life,
     ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>
     + Clone
     + Send
@@ -97,29 +124,38 @@ where
         let inner = self.0.clone();
         let share = inner.share_of(&client);
         service_fn(move |request: Request<B>| {
-            let (inner, client, share) = (inner.clone(), client.clone(), share.clone());
-            async move { Ok(inner.respond(&client, &share, request).await) }
+            let (inner, client, share, life) = (inner.clone(), client.clone(), share.clone(), life.clone());
+            async move { Ok(inner.respond(&client, &share, life, request).await) }
         })
     }
 }
 
-impl<S> Inner<S>
-where
-    S: RpcServiceT<MethodResponse = MethodResponse> + Send + Sync + 'static,
-{
+impl<S: Answers> Inner<S> {
     async fn respond<B>(
-        &self,
+        self: Arc<Self>,
         client: &Arc<Client>,
         share: &Arc<Share>,
+        life: Life,
         request: Request<B>,
     ) -> Response<Full<Bytes>>
     where
         B: HttpBody<Data = Bytes> + Send,
     {
-        let (head, body) = request.into_parts();
-        let key = self.rules(client, &head).and_then(|()| key(&head.headers));
-        let key = match key {
-            Ok(key) => key,
+        let (mut head, body) = request.into_parts();
+        if socket::is_asked_for(&head) {
+            let switched = self.socket_rules(client, &head).map(|(route, accept)| {
+                let (inner, client, share) = (Arc::clone(&self), Arc::clone(client), Arc::clone(share));
+                let socket = Socket { inner, route, client, share, life: life.clone() };
+                if let Some(upgrade) = head.extensions.remove::<OnUpgrade>() {
+                    life.sockets.spawn(socket.serve(upgrade));
+                }
+                socket::switching(accept)
+            });
+            return switched.unwrap_or_else(|rejection| rejection.response(client, head.version));
+        }
+        let found = self.rules(client, &head).and_then(|route| Ok((route, key(&head.headers)?)));
+        let (route, key) = match found {
+            Ok(found) => found,
             Err(rejection) => {
                 let asks_first = head.headers.contains_key(header::EXPECT);
                 if !asks_first && declared_length(&head.headers).is_some_and(|length| length > UNREAD) {
@@ -130,21 +166,37 @@ where
         };
         // Taken before the body is read, for bodies are what fills the memory. There is no id to echo then. HTTP
         // 429 or 503 would say it better, but most clients answer those with a storm of repeats.
-        let (Ok(_slot), Some(place)) = (self.in_flight.try_acquire(), share.enter()) else {
+        let Some((_slot, place)) = self.enter(share) else {
             let busy = Refusal::new(Cause::Busy, "the gateway is busy; nothing was done, ask again later");
-            return json(Box::<str>::from(refuse_body(client, Id::Null, &busy)).into_string().into());
+            return json(refuse_body(client, &Id::Null, &busy));
         };
-        let _in_flight = InFlight::enter();
         let body = match tokio::time::timeout(self.body_timeout, whole(body, self.max_body)).await {
             Ok(Ok(body)) => body,
             Ok(Err(rejection)) => return rejection.response(client, head.version),
             Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
         };
-        answer(self.calls.answer(client, key.as_ref(), &body).await, place)
+        let asking = Asking { client, key: key.as_ref(), outbox: None };
+        answer(route.calls.answer(asking, &body).await, place)
     }
 
-    /// The rules, in the order in which they are asked.
-    fn rules(&self, client: &Client, head: &Parts) -> Result<(), Rejection> {
+    /// A call's place among those of all clients and of its own, if there is one.
+    pub fn enter(&self, share: &Arc<Share>) -> Option<(Slot<'_>, Place)> {
+        let (permit, place) = (self.in_flight.try_acquire().ok()?, share.enter()?);
+        self.in_flight_count.increment(1);
+        Some((Slot { _permit: permit, count: &self.in_flight_count }, place))
+    }
+
+    /// The rules of a WebSocket; whose calls come over it, and what is answered to its handshake.
+    fn socket_rules(&self, client: &Client, head: &Parts) -> Result<(usize, HeaderValue), Rejection> {
+        self.door(client, head)?;
+        if head.method != Method::GET {
+            return Err(Rejection::Method);
+        }
+        Ok((self.place_of(head).ok_or(Rejection::Path)?, socket::accept_key(&head.headers)?))
+    }
+
+    /// The rules of whatever a connection brings.
+    fn door(&self, client: &Client, head: &Parts) -> Result<(), Rejection> {
         // Where a body ends must not be open to opinion: hyper drops a Content-Length beside Transfer-Encoding
         // before we see it, and what one side takes for a body is the next request to the other.
         if head.headers.contains_key(header::TRANSFER_ENCODING) {
@@ -154,16 +206,20 @@ where
         if !self.is_for_us(head) {
             return Err(Rejection::Host);
         }
-        if head.method != Method::POST {
-            return Err(Rejection::Method);
-        }
-        if head.uri.path_and_query().is_none_or(|path| path != "/") {
-            return Err(Rejection::Path);
-        }
         // Only browsers send Origin, and they attach the user's certificate for any page that asks.
         if !head.headers.get_all(header::ORIGIN).iter().all(|origin| is_welcome(client, origin)) {
             return Err(Rejection::Origin);
         }
+        Ok(())
+    }
+
+    /// The rules of a call, in the order in which they are asked; and which chain it is for.
+    fn rules(&self, client: &Client, head: &Parts) -> Result<&Route<S>, Rejection> {
+        self.door(client, head)?;
+        if head.method != Method::POST {
+            return Err(Rejection::Method);
+        }
+        let route = self.place_of(head).and_then(|place| self.routes.get(place)).ok_or(Rejection::Path)?;
         // What a page can send without being asked first (forms, beacons, `no-cors`) is never of this type.
         if !is_json(&head.headers) {
             return Err(Rejection::ContentType);
@@ -177,7 +233,16 @@ where
         if declared_length(&head.headers).is_some_and(|length| length > self.max_body) {
             return Err(Rejection::TooLarge);
         }
-        Ok(())
+        Ok(route)
+    }
+
+    /// The chain that the path names, letter by letter and without a query.
+    fn place_of(&self, head: &Parts) -> Option<usize> {
+        let name = head.uri.path_and_query()?.as_str().strip_prefix('/')?;
+        if name.is_empty() {
+            return Some(0);
+        }
+        self.routes.iter().position(|route| route.names.iter().any(|known| known == name))
     }
 
     /// One name and no other, and it is ours. HTTP/2 may say it as `:authority`, as `Host`, or as both alike.
@@ -231,12 +296,6 @@ where
     Ok(if gathered.is_empty() { whole } else { gathered.freeze() })
 }
 
-/// The Content-Length; hyper has checked that there is one, and that it is a number.
-fn declared_length(headers: &HeaderMap) -> Option<usize> {
-    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?;
-    Some(length.parse().unwrap_or(usize::MAX))
-}
-
 async fn discard<B>(body: B, max: usize)
 where
     B: HttpBody<Data = Bytes>,
@@ -251,60 +310,8 @@ where
     }
 }
 
-/// A header stands there twice, or is not ASCII.
-struct Unclear;
-
-/// The only value of a header, if it is there.
-fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, Unclear> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Unclear);
-    }
-    first.map(|value| value.to_str().map_err(|_| Unclear)).transpose()
-}
-
-/// The name that the client gave to what it asks, if it gave one.
-fn key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Rejection> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => {
-            IdempotencyKey::parse(value.as_bytes()).map(Some).ok_or(Rejection::IdempotencyKey)
-        }
-        (Some(_), Some(_)) => Err(Rejection::IdempotencyKey),
-    }
-}
-
-fn without_port(host: &str) -> &str {
-    host.strip_suffix(":443").unwrap_or(host)
-}
-
-fn is_welcome(client: &Client, origin: &HeaderValue) -> bool {
-    // Firefox gives an extension another name in each installation.
-    let is_extension = origin.as_bytes().starts_with(b"moz-extension://");
-    client.origins.iter().any(|listed| {
-        listed.as_bytes() == origin.as_bytes() || (listed == "moz-extension://*" && is_extension)
-    })
-}
-
-/// `application/json`, with no parameter but a charset of UTF-8.
-fn is_json(headers: &HeaderMap) -> bool {
-    let Ok(Some(value)) = only(headers, &header::CONTENT_TYPE) else {
-        return false;
-    };
-    let mut parts = value.split(';').map(str::trim);
-    let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
-    is_json
-        && parts.all(|parameter| {
-            parameter.split_once('=').is_some_and(|(name, value)| {
-                name.eq_ignore_ascii_case("charset") && value.trim_matches('"').eq_ignore_ascii_case("utf-8")
-            })
-        })
-}
-
 /// HTTP 200 with JSON, or 204 where nothing is to be answered.
-fn answer(answer: Option<Box<str>>, place: Place) -> Response<Full<Bytes>> {
+fn answer(answer: Option<Bytes>, place: Place) -> Response<Full<Bytes>> {
     match answer {
         Some(answer) => json(place.answer(answer)),
         None => plain(StatusCode::NO_CONTENT, Bytes::new()),
@@ -319,19 +326,15 @@ fn json(json: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-/// Counted in `chancery_rpc_in_flight` from its making to its drop, also when the client hangs up.
-struct InFlight;
-
-impl InFlight {
-    fn enter() -> Self {
-        metrics::gauge!("chancery_rpc_in_flight").increment(1);
-        Self
-    }
+/// One of the requests that may be answered at once, until it is dropped, also when the client hangs up.
+pub(super) struct Slot<'a> {
+    _permit: SemaphorePermit<'a>,
+    count: &'a metrics::Gauge,
 }
 
-impl Drop for InFlight {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        metrics::gauge!("chancery_rpc_in_flight").decrement(1);
+        self.count.decrement(1);
     }
 }
 
@@ -354,7 +357,6 @@ mod tests {
     use hyper::body::{Frame, Incoming};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use hyper_util::server::conn::auto;
-    use jsonrpsee::ResponsePayload;
     use jsonrpsee::core::middleware::{Batch, Notification, Request as Call};
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -372,11 +374,11 @@ mod tests {
     }
 
     impl RpcServiceT for Answering {
-        type MethodResponse = MethodResponse;
+        type MethodResponse = Reply;
         type NotificationResponse = ();
-        type BatchResponse = ();
+        type BatchResponse = Vec<Reply>;
 
-        fn call<'a>(&self, request: Call<'a>) -> impl Future<Output = MethodResponse> + Send + 'a {
+        fn call<'a>(&self, request: Call<'a>) -> impl Future<Output = Reply> + Send + 'a {
             let this = self.clone();
             async move {
                 if request.method == "wait" {
@@ -384,15 +386,14 @@ mod tests {
                     this.go_on.notified().await;
                 }
                 if request.method == "much" {
-                    let much = ResponsePayload::success("x".repeat(1 << 20));
-                    return MethodResponse::response(request.id, much, usize::MAX);
+                    return Reply::result(&request.id, &"x".repeat(1 << 20));
                 }
-                MethodResponse::response(request.id, ResponsePayload::success("done"), usize::MAX)
+                Reply::result(&request.id, "done")
             }
         }
 
-        fn batch<'a>(&self, _: Batch<'a>) -> impl Future<Output = ()> + Send + 'a {
-            std::future::ready(())
+        fn batch<'a>(&self, _: Batch<'a>) -> impl Future<Output = Vec<Reply>> + Send + 'a {
+            std::future::ready(Vec::new())
         }
 
         fn notification<'a>(&self, _: Notification<'a>) -> impl Future<Output = ()> + Send + 'a {
@@ -413,9 +414,16 @@ mod tests {
         })
     }
 
+    /// Of a connection that nobody ends.
+    fn life() -> Life {
+        let (closing, cut) = Default::default();
+        Life { sockets: tokio_util::task::TaskTracker::new(), closing, cut, may_ask: Arc::new(|| true) }
+    }
+
     fn rpc(limits: &Limits) -> Rpc<Answering> {
         let hosts = vec!["gateway.example:8545".to_owned(), "gateway.example:443".to_owned()];
-        Rpc::new(Answering::default(), limits, hosts, |_| false)
+        let chains = ["mainnet", "10"].map(|name| (vec![name.to_owned()], Answering::default()));
+        Rpc::new(chains.into(), limits, hosts, |_| false)
     }
 
     /// A request that is answered, to be spoilt in one place.
@@ -428,7 +436,7 @@ mod tests {
         client: Arc<Client>,
         request: Request<Full<Bytes>>,
     ) -> Response<Full<Bytes>> {
-        let Ok(response) = rpc.connection(client).call(request).await;
+        let Ok(response) = rpc.connection(client, life()).call(request).await;
         response
     }
 
@@ -454,7 +462,7 @@ mod tests {
     /// What a real connection answers to these bytes, until it closes.
     async fn raw(limits: &Limits, bytes: &[u8]) -> String {
         let (mut near, far) = tokio::io::duplex(1 << 20);
-        let service = rpc(limits).connection(client("trader", &[]));
+        let service = rpc(limits).connection(client("trader", &[]), life());
         let server = hyper::server::conn::http1::Builder::new()
             .half_close(true)
             .serve_connection(TokioIo::new(far), service);
@@ -556,7 +564,7 @@ mod tests {
     async fn many_requests_share_one_http_2_connection() {
         let (near, far) = tokio::io::duplex(1 << 16);
         let limits = Limits { max_body: 100, ..Limits::default() };
-        let service = for_the_listener(rpc(&limits).connection(client("trader", &[])));
+        let service = for_the_listener(rpc(&limits).connection(client("trader", &[]), life()));
         tokio::spawn(async move {
             let _ =
                 auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await;
@@ -615,7 +623,12 @@ mod tests {
             assert_eq!(response.status(), 405, "{method}");
             assert_eq!(response.headers()["allow"], "POST");
         }
-        for path in ["/x", "//", "/?a=b", "/?", "/1", "/%2f"] {
+        for path in ["/mainnet", "/10"] {
+            assert_eq!(status(good().uri(path), &[]).await, 200, "{path}");
+        }
+        for path in
+            ["/x", "//", "/?a=b", "/?", "/1", "/%2f", "/Mainnet", "/mainnet/", "/mainnet?", "/010", "//10"]
+        {
             assert_eq!(status(good().uri(path), &[]).await, 404, "{path}");
         }
     }
@@ -717,7 +730,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let server = async {
             let (stream, _) = listener.accept().await.unwrap();
-            let service = rpc(&Limits::default()).connection(client("trader", &[]));
+            let service = rpc(&Limits::default()).connection(client("trader", &[]), life());
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
         };
         let sending = async {
@@ -760,7 +773,7 @@ mod tests {
             let frames = sizes.iter().map(|&size| Ok::<_, Infallible>(Frame::data(vec![b' '; size].into())));
             let body = StreamBody::new(stream::iter(frames.collect::<Vec<_>>()));
             let Ok(response) =
-                rpc(&limits).connection(client("trader", &[])).call(good().body(body).unwrap()).await;
+                rpc(&limits).connection(client("trader", &[]), life()).call(good().body(body).unwrap()).await;
             assert_eq!(response.status(), 413, "{sizes:?}");
         }
     }
@@ -774,7 +787,8 @@ mod tests {
                 .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
                 .collect();
             let request = good().body(StreamBody::new(stream::iter(frames))).unwrap();
-            let Ok(response) = rpc(&Limits::default()).connection(client("trader", &[])).call(request).await;
+            let Ok(response) =
+                rpc(&Limits::default()).connection(client("trader", &[]), life()).call(request).await;
             assert_eq!(read(response).await["result"], "done");
         }
     }
@@ -784,7 +798,7 @@ mod tests {
         let limits = Limits { body_timeout: Duration::from_millis(20), ..Limits::default() };
         let body = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
         let Ok(response) =
-            rpc(&limits).connection(client("trader", &[])).call(good().body(body).unwrap()).await;
+            rpc(&limits).connection(client("trader", &[]), life()).call(good().body(body).unwrap()).await;
         assert_eq!(response.status(), 408);
         assert_eq!(response.headers()["connection"], "close");
     }
@@ -795,7 +809,7 @@ mod tests {
         let rpc = rpc(&limits);
         let wait = || good().body(Full::from(CALL.replace("echo", "wait"))).unwrap();
         let call = || good().body(Full::from(CALL)).unwrap();
-        let service = rpc.0.calls.service.clone();
+        let service = rpc.0.routes[0].calls.service.clone();
         let spawn = |name: &'static str| {
             let rpc = rpc.clone();
             tokio::spawn(async move { ask(&rpc, client(name, &[]), wait()).await })
@@ -825,7 +839,7 @@ mod tests {
     async fn inv_12_an_answer_that_is_not_read_is_still_in_flight() {
         let (near, far) = tokio::io::duplex(1 << 16);
         let limits = Limits { max_in_flight_per_client: 1, ..Limits::default() };
-        let service = for_the_listener(rpc(&limits).connection(client("trader", &[])));
+        let service = for_the_listener(rpc(&limits).connection(client("trader", &[]), life()));
         tokio::spawn(async move {
             let _ =
                 auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), service).await;

@@ -2,10 +2,14 @@
 
 mod calls;
 mod envelope;
+mod head;
 mod http;
 mod rejection;
 mod scan;
 mod share;
+mod socket;
+mod tally;
 
 pub use envelope::{Body, BodyError, Bounds, Entry, EntryError, Envelope, Fault};
 pub use http::Rpc;
+pub use socket::Life;

@@ -19,6 +19,7 @@ pub enum Rejection {
     ContentType,
     ContentEncoding,
     IdempotencyKey,
+    Upgrade,
     TooLarge,
     TooSlow,
     Broken,
@@ -57,10 +58,16 @@ impl Rejection {
                 "host",
                 "Name the gateway in exactly one Host header, as in `gateway.hosts` of its configuration.\n",
             ),
-            Self::Method => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method", "JSON-RPC calls are sent with POST.\n")
-            }
-            Self::Path => (StatusCode::NOT_FOUND, "path", "JSON-RPC is at `/`, without a query.\n"),
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "JSON-RPC calls are sent with POST, or over a WebSocket.\n",
+            ),
+            Self::Path => (
+                StatusCode::NOT_FOUND,
+                "path",
+                "There is no chain at this path: JSON-RPC is at `/`, and at `/NAME` or `/ID` of each [[chain]].\n",
+            ),
             Self::Origin => (
                 StatusCode::FORBIDDEN,
                 "origin",
@@ -76,6 +83,11 @@ impl Rejection {
                 StatusCode::BAD_REQUEST,
                 "idempotency_key",
                 "Send one Idempotency-Key of 1 to 128 visible ASCII characters, or none; nothing was done.\n",
+            ),
+            Self::Upgrade => (
+                StatusCode::BAD_REQUEST,
+                "upgrade",
+                "A WebSocket is opened by one Sec-WebSocket-Key and Sec-WebSocket-Version: 13 (RFC 6455).\n",
             ),
             Self::TooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,

@@ -24,7 +24,7 @@ pub struct Place(Arc<Share>);
 /// An answer that nobody has taken yet. Whoever asks and does not read would fill the memory otherwise.
 #[derive(Debug)]
 struct Unread {
-    json: Box<str>,
+    json: Bytes,
     place: Place,
 }
 
@@ -47,7 +47,7 @@ impl Share {
 impl Place {
     /// The answer's bytes, which keep the place until the last of them is handed to the socket, or the connection
     /// is gone.
-    pub fn answer(self, json: Box<str>) -> Bytes {
+    pub fn answer(self, json: Bytes) -> Bytes {
         self.0.unread.fetch_add(json.len(), Ordering::Relaxed);
         Bytes::from_owner(Unread { json, place: self })
     }
@@ -61,7 +61,7 @@ impl Drop for Place {
 
 impl AsRef<[u8]> for Unread {
     fn as_ref(&self) -> &[u8] {
-        self.json.as_bytes()
+        &self.json
     }
 }
 

@@ -1,16 +1,31 @@
 //! Handing a recorded transaction to the network, and telling what became of it.
 
+use std::sync::Arc;
+
 use alloy_primitives::B256;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::ledger::{Outcome, Recorded, RefusalClass};
 use crate::transaction::{Conditions, Sendable};
 use crate::upstream::classify::{Verdict, classify, shortened};
-use crate::upstream::{Answer, Upstream, UpstreamError};
+use crate::upstream::node::Node;
+use crate::upstream::{Answer, Upstream};
+
+/// What a sequencer includes under conditions only (EIP-7796).
+const CONDITIONAL: &str = "eth_sendRawTransactionConditional";
+
+/// A recorded transaction as a node is handed it.
+#[derive(Debug)]
+struct Parcel {
+    method: &'static str,
+    params: Value,
+    hash: B256,
+}
 
 impl Upstream {
-    /// Sends the recorded bytes. Whatever is not a definite refusal counts as sent.
+    /// Sends the recorded bytes to every node that transactions are sent to. Whatever is not a definite refusal, by all
+    /// of them, counts as sent.
     pub async fn broadcast<K: Sendable>(&self, recorded: &Recorded<K>) -> Outcome {
         self.broadcast_if(recorded, None).await
     }
@@ -21,38 +36,68 @@ impl Upstream {
         recorded: &Recorded<K>,
         conditions: Option<&Conditions>,
     ) -> Outcome {
-        if let Err(error) = self.pinned().await {
-            return Outcome::Unknown { text: error.to_string() };
-        }
-        let (method, params) = match conditions {
-            None => ("eth_sendRawTransaction", json!([recorded.raw()])),
-            Some(conditions) => {
-                ("eth_sendRawTransactionConditional", json!([recorded.raw(), conditions.json()]))
-            }
+        let params = match conditions {
+            None => json!([recorded.raw()]),
+            Some(conditions) => json!([recorded.raw(), conditions.json()]),
         };
-        let answer = self.ask(method, Some(params)).await;
-        let outcome = match answer {
-            Ok(Answer::Result(result)) => match serde_json::from_str::<B256>(result.get()) {
-                Ok(hash) if hash == recorded.hash() => Outcome::Accepted,
+        let method = if conditions.is_some() { CONDITIONAL } else { "eth_sendRawTransaction" };
+        let parcel = Parcel { method, params, hash: recorded.hash() };
+        self.0.flights.sent();
+        let nodes: Vec<_> = self.0.nodes.broadcast().cloned().collect();
+        let outcome = match &nodes[..] {
+            [only] => self.hand(only, &parcel).await,
+            _ => self.hand_to_all(nodes, parcel).await,
+        };
+        self.0.flights.sent();
+        metrics::counter!("chancery_broadcasts_total", "outcome" => label(&outcome)).increment(1);
+        outcome
+    }
+
+    /// The first that takes it decides; the others are still handed it.
+    async fn hand_to_all(&self, nodes: Vec<Arc<Node>>, parcel: Parcel) -> Outcome {
+        let (mut hands, parcel) = (JoinSet::new(), Arc::new(parcel));
+        for node in nodes {
+            let (upstream, parcel) = (self.clone(), Arc::clone(&parcel));
+            hands.spawn(async move { upstream.hand(&node, &parcel).await });
+        }
+        let mut outcomes = Vec::new();
+        while let Some(outcome) = hands.join_next().await {
+            match outcome {
+                Ok(Outcome::Accepted) => {
+                    // Each ends by its own deadline.
+                    hands.detach_all();
+                    return Outcome::Accepted;
+                }
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => outcomes.push(Outcome::Unknown { text: error.to_string() }),
+            }
+        }
+        together(outcomes)
+    }
+
+    async fn hand(&self, node: &Node, parcel: &Parcel) -> Outcome {
+        let Parcel { method, params, hash } = parcel;
+        let hash = *hash;
+        match node.ask(method, Some(params.clone())).await {
+            Ok(Answer::Result(result)) => match serde_json::from_slice::<B256>(result.bytes()) {
+                Ok(found) if found == hash => Outcome::Accepted,
                 answer => {
                     let theirs = answer.map_or_else(|_| "no hash".to_owned(), |hash| hash.to_string());
-                    tracing::error!(ours = %recorded.hash(), theirs, "the node lies: it was sent one transaction and names another");
+                    tracing::error!(node = node.name, ours = %hash, theirs, "the node lies: it was sent one transaction and names another");
                     metrics::counter!("chancery_node_lies_total").increment(1);
                     Outcome::Unknown { text: "the node answered with another hash".to_owned() }
                 }
             },
-            Ok(Answer::Error(error)) => self.judge(&error.message, recorded.hash()).await,
+            Ok(Answer::Error(error)) => self.judge(&error.message, hash).await,
             Err(error) => Outcome::Unknown { text: error.to_string() },
-        };
-        metrics::counter!("chancery_broadcasts_total", "outcome" => label(&outcome)).increment(1);
-        outcome
+        }
     }
 
     async fn judge(&self, text: &str, hash: B256) -> Outcome {
         match classify(text) {
             Verdict::Known => Outcome::Known,
-            // Our own transaction, mined or pooled meanwhile, is in its own way. Where the node does not tell
-            // whether it is that, nothing is definite.
+            // Our own transaction, mined or pooled meanwhile, is in its own way. Where a node does not tell whether it
+            // is that, nothing is definite.
             Verdict::Refused(
                 class @ (RefusalClass::NonceTooLow | RefusalClass::ReplacementUnderpriced),
                 text,
@@ -70,21 +115,21 @@ impl Upstream {
             Verdict::Unknown => Outcome::Unknown { text: shortened(text) },
         }
     }
-
-    /// Whether the node has a transaction of this hash, in its pool or in a block.
-    pub(super) async fn knows(&self, hash: B256) -> Result<bool, UpstreamError> {
-        let answer = self.ask("eth_getTransactionByHash", Some(json!([hash]))).await?;
-        match answer.shape::<Option<Transaction>>()? {
-            Some(found) if found.hash != hash => Err(UpstreamError::garbage("another transaction")),
-            found => Ok(found.is_some()),
-        }
-    }
 }
 
-/// A transaction as the node has it, as far as we read it.
-#[derive(Deserialize)]
-struct Transaction {
-    hash: B256,
+/// What several nodes' words come to, none of which took it: known if one of them has it; a refusal if all of them
+/// refuse, by the first that did.
+fn together(outcomes: Vec<Outcome>) -> Outcome {
+    let rank = |outcome: &Outcome| match outcome {
+        Outcome::Accepted => 0,
+        Outcome::Known => 1,
+        Outcome::Unknown { .. } => 2,
+        // Of a nonce that is used up nothing follows for it: the least definite of refusals goes first.
+        Outcome::Refused { class: RefusalClass::NonceTooLow, .. } => 3,
+        Outcome::Refused { .. } => 4,
+    };
+    let none = || Outcome::Unknown { text: "no node was asked".to_owned() };
+    outcomes.into_iter().min_by_key(rank).unwrap_or_else(none)
 }
 
 const fn label(outcome: &Outcome) -> &'static str {
@@ -93,5 +138,28 @@ const fn label(outcome: &Outcome) -> &'static str {
         Outcome::Known => "known",
         Outcome::Refused { .. } => "refused",
         Outcome::Unknown { .. } => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_10_only_a_refusal_by_all_nodes_is_one() {
+        let refused = |class| Outcome::Refused { class, text: String::new() };
+        let funds = || refused(RefusalClass::InsufficientFunds);
+        let low = || refused(RefusalClass::NonceTooLow);
+        let unknown = || Outcome::Unknown { text: String::new() };
+        for (outcomes, expected) in [
+            (vec![funds(), funds()], funds()),
+            (vec![funds(), low()], low()),
+            (vec![funds(), unknown()], unknown()),
+            (vec![unknown(), Outcome::Known, funds()], Outcome::Known),
+            (vec![Outcome::Accepted, Outcome::Known], Outcome::Accepted),
+        ] {
+            assert_eq!(together(outcomes), expected);
+        }
+        assert!(matches!(together(Vec::new()), Outcome::Unknown { .. }));
     }
 }

@@ -1,144 +1,102 @@
-//! One HTTP client for the node: pooled, bounded in bytes and time, with ids of our own.
+//! What one node is asked, and what it answers: every call is written anew, with an id of our own.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::uri::Scheme;
-use http::{HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use percent_encoding::percent_decode_str;
-use rustls::{ClientConfig, RootCertStore};
-use serde::Serialize;
+use http::uri::PathAndQuery;
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::Full;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
-use crate::config::Chain;
+use crate::clock::Clock;
+use crate::config::{Chain, Node};
 use crate::secret::SecretUrl;
-use crate::upstream::{Answer, UpstreamError};
+use crate::upstream::auth::{self, Credentials};
+use crate::upstream::pool::Pool;
+use crate::upstream::{Answer, UpstreamError, batch};
 
-/// Idle connections that are kept; more are opened when they are needed, and closed again.
-const MAX_IDLE: usize = 256;
+/// Where our ids begin: as long as the longest of most clients, so that an answer's head can be written over in place
+/// (`answer.rs`), and exact in every JSON decoder.
+const FIRST_ID: u64 = 1_000_000_000_000_000;
+
+/// One call. The name is of our own table, never a client's text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    pub method: &'static str,
+    /// An array or an object; nothing is `[]`.
+    pub params: Option<&'a RawValue>,
+}
 
 pub(super) struct Client {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// May hold an API key: never shown.
-    uri: Uri,
+    pool: Pool,
+    credentials: Credentials,
+    path: Uri,
     shown: SecretUrl,
-    authorization: Option<HeaderValue>,
     timeout: Duration,
     max_answer: usize,
     next_id: AtomicU64,
-}
-
-/// A call as we write it: the client's own bytes are never sent on.
-#[derive(Serialize)]
-struct Call<'a> {
-    jsonrpc: &'static str,
-    id: u64,
-    method: &'a str,
-    params: &'a RawValue,
+    seconds: metrics::Histogram,
 }
 
 impl Client {
-    pub(super) fn new(chain: &Chain) -> Result<Self, UpstreamError> {
-        let whole: Uri = chain
-            .node
-            .expose()
-            .parse()
-            .map_err(|_| UpstreamError::Unreachable(format!("{} is not a URL", chain.node)))?;
-        let (uri, authorization) = without_credentials(&whole)
-            .ok_or_else(|| UpstreamError::Unreachable(format!("{} is not a URL", chain.node)))?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(chain.timeout));
-        let builder = HttpsConnectorBuilder::new();
-        let builder = if uri.scheme() == Some(&Scheme::HTTPS) {
-            builder.with_native_roots().map_err(|e| {
-                UpstreamError::Unreachable(format!("the system's CA certificates cannot be read: {e}"))
-            })?
-        } else {
-            // A node in the next room needs no CA, and a small image may have none.
-            let trusts_nobody = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
-            builder.with_tls_config(trusts_nobody.with_no_client_auth())
-        };
-        let https = builder.https_or_http().enable_http1().enable_http2().wrap_connector(tcp);
-        let http = legacy::Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(30))
-            .pool_max_idle_per_host(MAX_IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(https);
+    pub(super) fn new(chain: &Chain, node: &Node, clock: Clock) -> Result<Self, UpstreamError> {
+        let credentials = Credentials::new(&node.url, &node.auth, clock)?;
+        let tls = auth::tls(&node.auth, Pool::is_encrypted(&credentials.uri))?;
+        let path = credentials.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         Ok(Self {
-            http,
-            uri,
-            shown: chain.node.clone(),
-            authorization,
+            path: path.parse().map_err(UpstreamError::garbage)?,
+            pool: Pool::new(credentials.uri.clone(), tls, chain.timeout),
+            credentials,
+            shown: node.url.clone(),
             timeout: chain.timeout,
             max_answer: chain.max_answer,
-            next_id: AtomicU64::new(1),
+            next_id: AtomicU64::new(FIRST_ID),
+            seconds: metrics::histogram!("chancery_node_seconds"),
         })
     }
 
-    /// A call of our own.
-    pub(super) async fn ask(
-        &self,
-        method: &str,
-        params: Option<serde_json::Value>,
-    ) -> Result<Answer, UpstreamError> {
-        let params = params.unwrap_or_else(|| serde_json::Value::Array(Vec::new()));
-        let params = serde_json::value::to_raw_value(&params).map_err(UpstreamError::garbage)?;
-        self.call(method, Some(&params)).await
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let mut body = Vec::with_capacity(size(&call));
+        write(&mut body, id, call);
+        let (status, body) = self.timed(body).await?;
+        read(status, body.into(), id)
     }
 
-    pub(super) async fn call(
-        &self,
-        method: &str,
-        params: Option<&RawValue>,
-    ) -> Result<Answer, UpstreamError> {
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let none = RawValue::from_string("[]".to_owned()).map_err(UpstreamError::garbage)?;
-        let call = Call { jsonrpc: "2.0", id, method, params: params.unwrap_or(&none) };
-        let body = serde_json::to_vec(&call).map_err(UpstreamError::garbage)?;
-        let asked = Instant::now();
-        let answer = tokio::time::timeout(self.timeout, self.post(body)).await;
-        let answer =
-            answer.unwrap_or(Err(UpstreamError::Timeout)).and_then(|(status, body)| read(status, &body, id));
-        metrics::histogram!("chancery_node_seconds").record(asked.elapsed());
-        if let Err(error) = &answer {
-            metrics::counter!("chancery_node_errors_total", "kind" => error.label()).increment(1);
+    /// All of these in one body; `None` where the node does not take that, or its answer is not one to each of them.
+    pub(super) async fn batch(&self, calls: &[Call<'_>]) -> Result<Option<Vec<Answer>>, UpstreamError> {
+        let count = u64::try_from(calls.len()).unwrap_or(u64::MAX);
+        let first = self.next_id.fetch_add(count, Ordering::Relaxed);
+        let mut body = Vec::with_capacity(calls.iter().map(size).sum());
+        for (id, call) in (first..).zip(calls) {
+            body.push(if body.is_empty() { b'[' } else { b',' });
+            write(&mut body, id, *call);
         }
+        body.push(b']');
+        match self.timed(body).await {
+            Ok((status, body)) if status.is_success() => Ok(batch::read(&body.into(), first, calls.len())),
+            Ok(_) | Err(UpstreamError::TooLarge(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn timed(&self, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), UpstreamError> {
+        let asked = Instant::now();
+        let answer = tokio::time::timeout(self.timeout, self.pool.send(self.request(body), self.max_answer));
+        let answer = answer.await.unwrap_or(Err(UpstreamError::Timeout));
+        self.seconds.record(asked.elapsed());
         answer
     }
 
-    async fn post(&self, body: Vec<u8>) -> Result<(StatusCode, Bytes), UpstreamError> {
+    fn request(&self, body: Vec<u8>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(Bytes::from(body)));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(authorization) = &self.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
-        }
-        let response =
-            self.http.request(request).await.map_err(|e| UpstreamError::Unreachable(root_of(&e)))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), self.max_answer).collect().await.map_err(|e| {
-            if e.is::<LengthLimitError>() {
-                UpstreamError::TooLarge(self.max_answer)
-            } else {
-                UpstreamError::Unreachable("the connection broke in the middle of an answer".to_owned())
-            }
-        })?;
-        Ok((status, body.to_bytes()))
+        *request.uri_mut() = self.path.clone();
+        *request.headers_mut() = self.credentials.headers();
+        request
     }
 }
 
@@ -150,7 +108,7 @@ impl fmt::Debug for Client {
 
 /// Some nodes send JSON-RPC errors with a status of failure; a body that is JSON-RPC counts, an error page does
 /// not, and a result comes with success only. A redirect is not followed, whatever is in it.
-fn read(status: StatusCode, body: &[u8], id: u64) -> Result<Answer, UpstreamError> {
+fn read(status: StatusCode, body: Bytes, id: u64) -> Result<Answer, UpstreamError> {
     if status.is_success() {
         return Answer::read(body, id);
     }
@@ -160,45 +118,18 @@ fn read(status: StatusCode, body: &[u8], id: u64) -> Result<Answer, UpstreamErro
     }
 }
 
-/// Takes `user:password@` out of a URL, for the header that stands for it.
-fn without_credentials(whole: &Uri) -> Option<(Uri, Option<HeaderValue>)> {
-    let authority = whole.authority()?.as_str();
-    let Some((credentials, host)) = authority.rsplit_once('@') else { return Some((whole.clone(), None)) };
-    // A URL writes an `@` in a password as %40; the header wants it as it is.
-    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-    let credentials =
-        [user, password].map(|part| Zeroizing::new(percent_decode_str(part).collect::<Vec<u8>>()));
-    let credentials = Zeroizing::new(credentials.each_ref().map(|part| part.as_slice()).join(&b':'));
-    let header = Zeroizing::new(format!("Basic {}", STANDARD.encode(&*credentials)));
-    let mut header = HeaderValue::try_from(header.as_str()).ok()?;
-    header.set_sensitive(true);
-    let mut parts = whole.clone().into_parts();
-    parts.authority = Some(host.parse().ok()?);
-    Some((Uri::from_parts(parts).ok()?, Some(header)))
+/// About as long as a call is when it is written.
+fn size(call: &Call<'_>) -> usize {
+    let params = call.params.map_or(2, |params| params.get().len());
+    params.saturating_add(call.method.len()).saturating_add(80)
 }
 
-/// The innermost reason (connection refused, certificate unknown), which never names the URL.
-fn root_of(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_go_into_a_header_and_out_of_the_url() {
-        let (uri, header) = without_credentials(&"http://ada:pa%20ss@node:8545/v3".parse().unwrap()).unwrap();
-        assert_eq!(uri, "http://node:8545/v3");
-        assert_eq!(header.unwrap(), format!("Basic {}", STANDARD.encode("ada:pa ss")).as_str());
-        let (uri, header) = without_credentials(&"http://ada%3A:p%40%3a@node".parse().unwrap()).unwrap();
-        assert_eq!((uri.host(), header.unwrap()), (Some("node"), "Basic YWRhOjpwQDo=".parse().unwrap()));
-        let (_, header) = without_credentials(&"http://key@node/".parse().unwrap()).unwrap();
-        assert_eq!(header.unwrap(), format!("Basic {}", STANDARD.encode("key:")).as_str());
-        assert_eq!(without_credentials(&"http://node/".parse().unwrap()).unwrap().1, None);
+fn write(into: &mut Vec<u8>, id: u64, call: Call<'_>) {
+    let params = call.params.map_or("[]", RawValue::get);
+    let id = id.to_string();
+    for part in
+        [r#"{"jsonrpc":"2.0","id":"#, &id, r#","method":""#, call.method, r#"","params":"#, params, "}"]
+    {
+        into.extend_from_slice(part.as_bytes());
     }
 }

@@ -15,7 +15,7 @@ pub enum UpstreamError {
     OtherChain { found: u64, ours: u64 },
     #[error("the node's answer makes no sense: {0}")]
     Garbage(String),
-    #[error("the node's answer is larger than the {0} bytes that [chain] max_answer allows")]
+    #[error("the node's answer is larger than the {0} bytes that `max_answer` of its [chain] allows")]
     TooLarge(usize),
     /// What was asked would fail on the chain as it is now; in geth's words, with what the contract returned.
     #[error("{message}")]
@@ -25,6 +25,19 @@ pub enum UpstreamError {
     Node { code: i32, message: String, data: Option<Box<RawValue>> },
 }
 
+/// JSON-RPC codes (EIP-1474) of a node that cannot, for now or at all: method unknown, not supported, limit exceeded.
+const ELSEWHERE: [i32; 3] = [-32601, -32004, -32005];
+
+/// How nodes say that they do not have a block's state, or not any more.
+const NOT_HERE: [&str; 6] = [
+    "missing trie node",
+    "header not found",
+    "historical state",
+    "state not available",
+    "state is not available",
+    "unknown block",
+];
+
 impl UpstreamError {
     pub(super) fn garbage(why: impl std::fmt::Display) -> Self {
         Self::Garbage(why.to_string())
@@ -33,6 +46,19 @@ impl UpstreamError {
     /// Whether the next question would most likely end in the same way.
     pub(super) const fn is_about_the_node(&self) -> bool {
         matches!(self, Self::Unreachable(_) | Self::Timeout | Self::OtherChain { .. })
+    }
+
+    /// Whether another node may do better: this one is away or confused, has too much to do, does not know the method, or
+    /// does not have the state.
+    pub(super) fn may_differ_elsewhere(&self) -> bool {
+        match self {
+            Self::Node { code, message, .. } => {
+                let lower = message.to_ascii_lowercase();
+                ELSEWHERE.contains(code) || NOT_HERE.iter().any(|text| lower.contains(text))
+            }
+            Self::Reverted { .. } => false,
+            _ => true,
+        }
     }
 
     /// For metrics: a fixed set.

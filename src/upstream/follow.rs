@@ -2,6 +2,7 @@
 //! and tells the ledger what is final. Never signs.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U64};
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::{Final, Ledger, Recorded, Standing};
 use crate::transaction::Tx;
 use crate::upstream::answer::read_number;
+use crate::upstream::node::Node;
 use crate::upstream::{Answer, Upstream, UpstreamError};
 
 /// Between two rounds; a round also begins at start.
@@ -30,6 +32,12 @@ struct Receipt {
     block_number: Option<String>,
     transaction_hash: B256,
     status: Option<String>,
+}
+
+/// A transaction as the node has it, as far as we read it.
+#[derive(Deserialize)]
+struct Transaction {
+    hash: B256,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +80,7 @@ async fn gap_is_noticed(upstream: &Upstream, wait: Duration) {
 /// Looks at every open transaction once. One that makes trouble does not keep the others from being followed;
 /// only a node that is not there ends the round.
 async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError> {
-    let open = match ledger.unsettled().await {
+    let open = match ledger.unsettled(upstream.0.chain_id).await {
         Ok(open) => open,
         Err(error) => {
             tracing::error!(%error, "the ledger cannot be read");
@@ -82,8 +90,13 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError
     if open.is_empty() {
         return Ok(());
     }
-    upstream.pinned().await?;
-    let finalized = upstream.finalized().await?;
+    // One node's word for the whole of it, so that its parts go together.
+    let finality = upstream.0.finality;
+    let found = upstream.0.nodes.first(async |node: Arc<Node>| {
+        let finalized = node.finalized(finality).await?;
+        Ok(View { upstream, ledger, node, finalized })
+    });
+    let view = found.await?;
     // An account's transactions go out in the order of their nonces.
     let mut accounts: HashMap<Address, Vec<Recorded<Tx>>> = HashMap::new();
     for recorded in open {
@@ -91,87 +104,93 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError
     }
     stream::iter(accounts)
         .map(Ok)
-        .try_for_each_concurrent(AT_ONCE, async |(account, open)| {
-            follow_account(upstream, ledger, account, &open, finalized).await
-        })
+        .try_for_each_concurrent(AT_ONCE, async |(account, open)| view.follow_account(account, &open).await)
         .await
 }
 
-async fn follow_account(
-    upstream: &Upstream,
-    ledger: &Ledger,
-    account: Address,
-    open: &[Recorded<Tx>],
+/// What one round goes by.
+struct View<'a> {
+    upstream: &'a Upstream,
+    ledger: &'a Ledger,
+    node: Arc<Node>,
+    /// The newest block that cannot be undone.
     finalized: u64,
-) -> Result<(), UpstreamError> {
-    let mined = match upstream.mined_at_latest(account).await {
-        Ok(mined) => mined,
-        Err(error) if error.is_about_the_node() => return Err(error),
-        Err(error) => {
-            tracing::warn!(%error, %account, "its transactions are followed in the next round");
-            return Ok(());
-        }
-    };
-    for recorded in open {
-        match settle(upstream, ledger, recorded, mined, finalized).await {
-            Err(error) if error.is_about_the_node() => return Err(error),
-            Err(error) => {
-                tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
-            }
-            Ok(()) => {}
-        }
-    }
-    Ok(())
 }
 
-async fn settle(
-    upstream: &Upstream,
-    ledger: &Ledger,
-    recorded: &Recorded<Tx>,
-    mined: u64,
-    finalized: u64,
-) -> Result<(), UpstreamError> {
-    let done = if recorded.nonce().is_some_and(|nonce| nonce < mined) {
-        match upstream.receipt(recorded.hash()).await? {
-            Some((block, succeeded)) if block <= finalized => {
-                ledger.settled(recorded.id(), Final::Mined { block, succeeded }).await
+impl View<'_> {
+    async fn follow_account(&self, account: Address, open: &[Recorded<Tx>]) -> Result<(), UpstreamError> {
+        let mined = match self.node.mined_at_latest(account).await {
+            Ok(mined) => mined,
+            Err(error) if error.is_about_the_node() => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, %account, "its transactions are followed in the next round");
+                return Ok(());
             }
-            // A node that has ours in a pool or a block, but no receipt for it, has not caught up with itself.
-            None if upstream.mined_at(recorded.from(), finalized).await?
-                > recorded.nonce().unwrap_or(u64::MAX)
-                && !upstream.knows(recorded.hash()).await? =>
-            {
-                ledger.settled(recorded.id(), Final::Replaced).await
+        };
+        for recorded in open {
+            match self.settle(recorded, mined).await {
+                Err(error) if error.is_about_the_node() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
+                }
+                Ok(()) => {}
             }
-            // Not final yet: the chain may still turn.
-            _ => return Ok(()),
         }
-    } else if !recorded.is_ours_to_send() || recorded.standing() != Standing::Live {
-        return Ok(());
-    } else {
-        let outcome = upstream.broadcast(recorded).await;
-        ledger.outcome(recorded.id(), outcome).await
-    };
-    if let Err(error) = done {
-        tracing::warn!(%error, hash = %recorded.hash(), "what became of it could not be written; asked again later");
+        Ok(())
     }
-    Ok(())
+
+    async fn settle(&self, recorded: &Recorded<Tx>, mined: u64) -> Result<(), UpstreamError> {
+        let nonce = recorded.nonce().unwrap_or(u64::MAX);
+        let done = if nonce < mined {
+            let place = (recorded.from(), nonce, recorded.hash());
+            match self.node.receipt(recorded.hash()).await? {
+                Some((block, succeeded)) if block <= self.finalized => {
+                    self.ledger.settled(recorded.id(), Final::Mined { block, succeeded }).await
+                }
+                // A node that has ours in a pool or a block, but no receipt for it, has not caught up with itself.
+                None if self.upstream.was_replaced(place, self.finalized).await? => {
+                    self.ledger.settled(recorded.id(), Final::Replaced).await
+                }
+                // Not final yet: the chain may still turn.
+                _ => return Ok(()),
+            }
+        } else if !recorded.is_ours_to_send() || recorded.standing() != Standing::Live {
+            return Ok(());
+        } else {
+            let outcome = self.upstream.broadcast(recorded).await;
+            self.ledger.outcome(recorded.id(), outcome).await
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, hash = %recorded.hash(), "what became of it could not be written; asked again later");
+        }
+        Ok(())
+    }
 }
 
 impl Upstream {
-    /// How many transactions of this account the chain has mined, as the node says.
+    /// How many transactions of this account the chain has mined, as a node says.
     pub async fn mined_count(&self, account: Address) -> Result<u64, UpstreamError> {
-        self.pinned().await?;
-        self.mined_at_latest(account).await
+        self.0.nodes.first(async |node: Arc<Node>| node.mined_at_latest(account).await).await
     }
+}
 
-    async fn mined_at_latest(&self, account: Address) -> Result<u64, UpstreamError> {
+impl Node {
+    pub(super) async fn mined_at_latest(&self, account: Address) -> Result<u64, UpstreamError> {
         self.ask("eth_getTransactionCount", Some(json!([account, "latest"]))).await?.number()
     }
 
-    async fn mined_at(&self, account: Address, block: u64) -> Result<u64, UpstreamError> {
+    pub(super) async fn mined_at(&self, account: Address, block: u64) -> Result<u64, UpstreamError> {
         let params = json!([account, U64::from(block)]);
         self.ask("eth_getTransactionCount", Some(params)).await?.number()
+    }
+
+    /// Whether it has a transaction of this hash, in its pool or in a block.
+    pub(super) async fn knows(&self, hash: B256) -> Result<bool, UpstreamError> {
+        let answer = self.ask("eth_getTransactionByHash", Some(json!([hash]))).await?;
+        match answer.shape::<Option<Transaction>>()? {
+            Some(found) if found.hash != hash => Err(UpstreamError::garbage("another transaction")),
+            found => Ok(found.is_some()),
+        }
     }
 
     /// The block and success of a transaction of this hash, if one is mined.
@@ -187,8 +206,8 @@ impl Upstream {
         Ok(Some((read_number(&block)?, status.as_deref() == Some("0x1"))))
     }
 
-    /// The newest block that cannot be undone: the chain's own word, or the configured depth where it has none.
-    async fn finalized(&self) -> Result<u64, UpstreamError> {
+    /// The newest block that cannot be undone: the chain's own word, or this depth where it has none.
+    async fn finalized(&self, finality: u64) -> Result<u64, UpstreamError> {
         let tag = self.ask("eth_getBlockByNumber", Some(json!(["finalized", false]))).await?;
         match tag {
             Answer::Result(block) => {
@@ -200,7 +219,7 @@ impl Upstream {
             Answer::Error(_) => {}
         }
         let head: u64 = self.ask("eth_blockNumber", None).await?.number()?;
-        Ok(head.saturating_sub(self.0.finality))
+        Ok(head.saturating_sub(finality))
     }
 }
 
@@ -240,7 +259,7 @@ mod tests {
         /// The nonces that are still open after a round.
         async fn open_after_a_round(&self) -> Vec<u64> {
             round(&self.upstream, &self.ledger).await.unwrap();
-            let unsettled = self.ledger.unsettled().await.unwrap();
+            let unsettled = self.ledger.unsettled(1).await.unwrap();
             let open = unsettled.iter().filter(|recorded| recorded.standing() == Standing::Live);
             open.filter_map(Recorded::nonce).collect()
         }
@@ -275,11 +294,11 @@ mod tests {
         let scene = Scene::set("0x0", "0x9").await;
         scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
         assert!(scene.open_after_a_round().await.is_empty());
-        assert_eq!(scene.ledger.unsettled().await.unwrap().len(), 2);
+        assert_eq!(scene.ledger.unsettled(1).await.unwrap().len(), 2);
         scene.fake.on("eth_getTransactionCount", Reply::Result(json!("0x1")));
         scene.receipt(0, "0x9");
         scene.open_after_a_round().await;
-        let [left] = &scene.ledger.unsettled().await.unwrap()[..] else { panic!("one is left") };
+        let [left] = &scene.ledger.unsettled(1).await.unwrap()[..] else { panic!("one is left") };
         assert_eq!(left.nonce(), Some(1));
         // What the chain decided is the ledger's: a node that lags does not bring the nonce back.
         assert_eq!(scene.ledger.next_nonce(1, ACCOUNT, 0).await.unwrap(), 1);

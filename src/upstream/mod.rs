@@ -1,127 +1,94 @@
-//! The network: one node, asked for reads and quotes, and handed what is recorded. Its word is not trusted.
+//! The network: a chain's nodes, asked for reads and quotes, and handed what is recorded. Their word is not trusted.
 //!
 //! **Invariant:** [`Upstream::broadcast`] takes a `Recorded<Tx>`; nothing else can be sent from here.
 
 mod answer;
+mod auth;
+mod batch;
 mod broadcast;
 mod classify;
 mod client;
 mod error;
+mod feeds;
+mod filters;
+mod flights;
 mod follow;
 mod health;
+mod node;
+mod nodes;
+mod opinion;
+mod pool;
 mod quote;
+mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::Chain;
 
-pub use answer::{Answer, NodeError};
+pub use answer::{Answer, Json, NodeError};
 pub use error::UpstreamError;
+pub use feeds::{Feed, News};
 pub use follow::follow;
 pub use health::Health;
 
-use client::Client;
+use client::Call;
+use feeds::Feeds;
+use filters::Filters;
+use flights::Flights;
+use nodes::Nodes;
 
-/// The chain's node. Cheap to clone.
+/// One chain, as its nodes know it. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Upstream(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    client: Client,
-    /// Reads of clients, and what a signature needs, are bounded apart: nobody's reads keep others from signing.
-    reads: Semaphore,
-    own: Semaphore,
+    nodes: Arc<Nodes>,
+    flights: Flights,
+    filters: Filters,
+    feeds: Feeds,
     chain_id: u64,
     finality: u64,
-    clock: Clock,
-    /// When the node last said that it is on the pinned chain. Never held while it is asked: a node that hangs
-    /// must not make its callers wait for each other.
-    on_chain: Mutex<Option<Timestamp>>,
     /// A node did not take a transaction because it misses one below.
     above_a_gap: Notify,
 }
 
-/// How long a node's chain id is believed. A node does not change its chain, but the address behind a URL can.
-const CHAIN_ID_HOLDS: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// Calls to the node that are under way at once: each may need a connection of its own.
-const READS: usize = 256;
-const OWN: usize = 256;
-
-/// How long a call waits for its place.
-const PLACE_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
-
-async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, UpstreamError> {
-    match tokio::time::timeout(PLACE_WITHIN, places.acquire()).await {
-        Ok(Ok(place)) => Ok(place),
-        _ => Err(UpstreamError::Busy),
-    }
-}
-
 impl Upstream {
-    pub fn new(chain: &Chain, clock: Clock) -> Result<Self, UpstreamError> {
+    pub fn new(chain: &Chain, clock: &Clock) -> Result<Self, UpstreamError> {
         Ok(Self(Arc::new(Inner {
-            client: Client::new(chain)?,
-            reads: Semaphore::new(READS),
-            own: Semaphore::new(OWN),
+            nodes: Arc::new(Nodes::new(chain, clock)?),
+            flights: Flights::default(),
+            filters: Filters::default(),
+            feeds: Feeds::default(),
             chain_id: chain.id,
             finality: chain.finality,
-            clock,
-            on_chain: Mutex::new(None),
             above_a_gap: Notify::new(),
         })))
     }
 
-    /// Asks the node and passes its answer on, a result or an error of its own.
-    pub async fn forward(&self, method: &str, params: Option<&RawValue>) -> Result<Answer, UpstreamError> {
-        let _place = place(&self.0.reads).await?;
-        self.pinned().await?;
-        self.noticed(self.0.client.call(method, params).await)
+    pub fn chain_id(&self) -> u64 {
+        self.0.chain_id
     }
 
-    /// Asks for something of our own.
-    async fn ask(&self, method: &str, params: Option<Value>) -> Result<Answer, UpstreamError> {
-        let _place = place(&self.0.own).await?;
-        self.noticed(self.0.client.ask(method, params).await)
+    /// Keeps looking at the nodes until `stop`, so that a bad one is not asked first.
+    pub async fn watch(self, stop: CancellationToken) {
+        self.0.nodes.watch(stop).await;
     }
 
-    /// After a failure there may be another node behind the same URL.
-    fn noticed(&self, answer: Result<Answer, UpstreamError>) -> Result<Answer, UpstreamError> {
-        if answer.is_err() {
-            self.unpin();
-        }
-        answer
-    }
-
-    /// Whether the node is on the pinned chain; asked again when the last answer is too old.
-    async fn pinned(&self) -> Result<(), UpstreamError> {
-        let now = self.0.clock.now();
-        if self.checked().is_some_and(|at| now.since(at) < CHAIN_ID_HOLDS && at <= now) {
-            return Ok(());
-        }
-        self.unpin();
-        let found: u64 = self.0.client.ask("eth_chainId", None).await?.number()?;
-        if found != self.0.chain_id {
-            return Err(UpstreamError::OtherChain { found, ours: self.0.chain_id });
-        }
-        *self.0.on_chain.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-        Ok(())
-    }
-
-    fn checked(&self) -> Option<Timestamp> {
-        *self.0.on_chain.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Forgets that the node was on the right chain: after a failure it is asked again.
-    fn unpin(&self) {
-        *self.0.on_chain.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Asks a node and passes its answer on, a result or an error of its own. Asked once for all who want the same.
+    pub async fn forward(
+        &self,
+        method: &'static str,
+        params: Option<&RawValue>,
+    ) -> Result<Answer, UpstreamError> {
+        let call = Call { method, params };
+        let read = async |node: Arc<node::Node>| node.read(call).await.and_then(Answer::or_elsewhere);
+        self.0.flights.share(call, async { Answer::told(self.0.nodes.first(read).await) }).await
     }
 }
 
@@ -129,20 +96,24 @@ impl Upstream {
 mod tests {
     use super::*;
     use std::collections::HashMap;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     use alloy_primitives::{Address, B256, address};
     use k256::ecdsa::SigningKey;
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::net::{TcpListener, TcpStream};
 
+    use crate::clock::Timestamp;
     use crate::config;
     use crate::identity::{Caller, RequestId};
     use crate::ledger::{Claim, Ledger, Outcome, Purpose, Recorded, RefusalClass};
     use crate::policy::Permitted;
     use crate::secret::SecretUrl;
     use crate::transaction::{Quote, QuotedFees, Request, Tx};
+    use crate::upstream::node::CHAIN_ID_HOLDS;
 
     const POLICY: B256 = B256::repeat_byte(7);
     pub(super) const ACCOUNT: Address = address!("0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
@@ -159,6 +130,8 @@ mod tests {
         /// Bytes without end, one at a time or as fast as they go.
         Drip,
         Flood,
+        /// A head that promises too much, and nothing after it.
+        Promise,
         Close,
         Hang,
     }
@@ -169,13 +142,22 @@ mod tests {
         pub url: String,
         script: Arc<Mutex<HashMap<String, Reply>>>,
         calls: Arc<Mutex<Vec<(String, Value)>>>,
+        /// Of each body, single call or batch.
+        heads: Arc<Mutex<Vec<String>>>,
+        no_batches: Arc<AtomicBool>,
     }
 
     impl Fake {
         pub(super) async fn start() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/v3/APIKEY", listener.local_addr().unwrap());
-            let fake = Self { url, script: Arc::default(), calls: Arc::default() };
+            let fake = Self {
+                url,
+                script: Arc::default(),
+                calls: Arc::default(),
+                heads: Arc::default(),
+                no_batches: Arc::default(),
+            };
             fake.on("eth_chainId", Reply::Result(json!("0x1")));
             let node = fake.clone();
             tokio::spawn(async move {
@@ -202,56 +184,129 @@ mod tests {
         }
 
         fn known_as(url: &str, clock: &Clock) -> Upstream {
-            let node = SecretUrl::parse(url).unwrap();
-            let chain = Chain { id: 1, node, timeout: TIMEOUT, finality: 3, max_answer: MAX_ANSWER };
-            Upstream::new(&chain, clock.clone()).unwrap()
+            Upstream::new(&chain_of(&[("node", url)]), clock).unwrap()
+        }
+
+        /// The chain that this is the only node of.
+        pub(super) fn chain(&self) -> Chain {
+            chain_of(&[("node", &self.url)])
+        }
+
+        pub(super) fn takes_batches(&self, takes: bool) {
+            self.no_batches.store(!takes, Ordering::SeqCst);
+        }
+
+        /// How many bodies came.
+        pub(super) fn bodies(&self) -> usize {
+            self.heads.lock().unwrap().len()
         }
 
         async fn converse(&self, socket: TcpStream) {
             let mut socket = BufReader::new(socket);
-            while let Some(call) = read_call(&mut socket).await {
-                let (method, params) = (call["method"].as_str().unwrap().to_owned(), call["params"].clone());
-                let words = params.as_array().into_iter().flatten().filter_map(Value::as_str);
-                let whole = std::iter::once(method.as_str()).chain(words).collect::<Vec<_>>().join(" ");
-                self.calls.lock().unwrap().push((method.clone(), params));
-                let reply = {
-                    let script = self.script.lock().unwrap();
-                    script.get(&whole).or_else(|| script.get(&method)).cloned()
-                };
-                let id = &call["id"];
-                let answer = match reply {
-                    Some(Reply::Result(result)) => {
-                        ok(&json!({ "jsonrpc": "2.0", "id": id, "result": result }).to_string())
+            while let Some((head, body)) = read_body(&mut socket).await {
+                self.heads.lock().unwrap().push(head);
+                let answer = match &body {
+                    Value::Array(_) if self.no_batches.load(Ordering::SeqCst) => {
+                        let error = json!({ "code": -32600, "message": "one at a time" });
+                        ok(&json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string())
                     }
-                    Some(Reply::Error(code, message)) => {
-                        let error = json!({ "code": code, "message": message });
-                        ok(&json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string())
-                    }
-                    None => {
-                        let error = json!({ "code": -32601, "message": "no such method" });
-                        ok(&json!({ "jsonrpc": "2.0", "id": id, "error": error }).to_string())
-                    }
-                    Some(Reply::Raw(status, body)) => http(status, &body.replace("ID", &id.to_string())),
-                    Some(Reply::Close) => return,
-                    Some(Reply::Hang) => std::future::pending().await,
-                    Some(endless) => {
-                        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999\r\n\r\n").await.unwrap();
-                        while socket.write_all(b" ").await.is_ok() && socket.flush().await.is_ok() {
-                            if matches!(endless, Reply::Drip) {
-                                tokio::time::sleep(Duration::from_millis(20)).await;
+                    Value::Array(calls) => {
+                        let answers = calls.iter().map(|call| {
+                            let answer = self.answer_of(call);
+                            match self.reply_to(call) {
+                                Some(Reply::Close | Reply::Hang) => Value::Null,
+                                _ => answer.unwrap_or_default(),
                             }
+                        });
+                        let answers: Vec<Value> = answers.collect();
+                        if answers.contains(&Value::Null) {
+                            return;
                         }
-                        return;
+                        ok(&Value::Array(answers).to_string())
                     }
+                    call => match (self.answer_of(call), self.reply_to(call)) {
+                        (Some(answer), _) => ok(&answer.to_string()),
+                        (None, Some(Reply::Raw(status, body))) => {
+                            http(status, &body.replace("ID", &call["id"].to_string()))
+                        }
+                        (None, Some(Reply::Close)) => return,
+                        (None, Some(Reply::Hang) | None) => std::future::pending().await,
+                        (None, Some(endless)) => {
+                            flood(&mut socket, &endless).await;
+                            return;
+                        }
+                    },
                 };
                 if socket.write_all(answer.as_bytes()).await.is_err() {
                     return;
                 }
             }
         }
+
+        fn reply_to(&self, call: &Value) -> Option<Reply> {
+            let words = call["params"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let method = call["method"].as_str().unwrap();
+            let whole = std::iter::once(method).chain(words).collect::<Vec<_>>().join(" ");
+            let script = self.script.lock().unwrap();
+            script.get(&whole).or_else(|| script.get(method)).cloned()
+        }
+
+        /// The JSON-RPC answer, where that is what it is told to give.
+        fn answer_of(&self, call: &Value) -> Option<Value> {
+            let (method, params) = (call["method"].as_str().unwrap().to_owned(), call["params"].clone());
+            self.calls.lock().unwrap().push((method, params));
+            let id = &call["id"];
+            let error = |code: i32, message: &str| {
+                let error = json!({ "code": code, "message": message });
+                Some(json!({ "jsonrpc": "2.0", "id": id, "error": error }))
+            };
+            match self.reply_to(call) {
+                Some(Reply::Result(result)) => Some(json!({ "jsonrpc": "2.0", "id": id, "result": result })),
+                Some(Reply::Error(code, message)) => error(code, message),
+                None => error(-32601, "no such method"),
+                Some(_) => None,
+            }
+        }
     }
 
-    async fn read_call(socket: &mut BufReader<TcpStream>) -> Option<Value> {
+    async fn flood(socket: &mut BufReader<TcpStream>, endless: &Reply) {
+        let length = match endless {
+            Reply::Drip => "content-length: 4000\r\n",
+            Reply::Promise => "content-length: 99999\r\n",
+            _ => "",
+        };
+        let head = format!("HTTP/1.1 200 OK\r\n{length}\r\n");
+        socket.write_all(head.as_bytes()).await.unwrap();
+        if matches!(endless, Reply::Promise) {
+            std::future::pending::<()>().await;
+        }
+        while socket.write_all(b" ").await.is_ok() && socket.flush().await.is_ok() {
+            if matches!(endless, Reply::Drip) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Chain 1 with these nodes, each read from and sent to.
+    pub(super) fn chain_of(nodes: &[(&str, &str)]) -> Chain {
+        let node = |(name, url): &(&str, &str)| {
+            let url = SecretUrl::parse(url).unwrap();
+            let (name, ws) = ((*name).to_owned(), url.as_websocket());
+            config::Node { name, ws, url, auth: config::NodeAuth::default(), reads: true }
+        };
+        Chain {
+            name: "1".to_owned(),
+            id: 1,
+            nodes: nodes.iter().map(node).collect(),
+            broadcast: (0..nodes.len()).collect(),
+            timeout: TIMEOUT,
+            finality: 3,
+            max_answer: MAX_ANSWER,
+            max_lag: 3,
+        }
+    }
+
+    async fn read_body(socket: &mut BufReader<TcpStream>) -> Option<(String, Value)> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(socket.read_u8().await.ok()?);
@@ -260,7 +315,7 @@ mod tests {
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
         let mut body = vec![0; length.parse().unwrap()];
         socket.read_exact(&mut body).await.ok()?;
-        Some(serde_json::from_slice(&body).unwrap())
+        Some((head, serde_json::from_slice(&body).unwrap()))
     }
 
     fn ok(body: &str) -> String {
@@ -328,26 +383,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn inv_12_reads_at_once_are_bounded_and_keep_nothing_else_from_the_node() {
-        let fake = Fake::start().await;
-        let mut upstream = fake.upstream(&still());
-        Arc::get_mut(&mut upstream.0).unwrap().reads = Semaphore::new(5);
-        fake.on("eth_blockNumber", Reply::Hang);
-        fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
-        upstream.pinned().await.unwrap();
-        let reads = futures_util::future::join_all((0..8).map(|_| read(&upstream)));
-        let own = async {
-            tokio::time::sleep(TIMEOUT / 2).await;
-            (fake.calls("eth_blockNumber").len(), upstream.knows(B256::ZERO).await)
-        };
-        let (reads, (asked, own)) = tokio::join!(reads, own);
-        assert_eq!(asked, 5);
-        assert!(!own.unwrap(), "what a signature needs goes on");
-        assert!(reads.iter().all(Result::is_err));
-        assert_eq!(fake.calls("eth_blockNumber").len(), 8, "the others had their turn");
-    }
-
-    #[tokio::test]
     async fn inv_11_only_an_answer_to_the_call_that_was_asked_is_an_answer() {
         let fake = Fake::start().await;
         let upstream = fake.upstream(&still());
@@ -384,8 +419,10 @@ mod tests {
     async fn inv_12_an_answer_is_bounded_in_bytes_and_time() {
         let fake = Fake::start().await;
         let upstream = fake.upstream(&still());
-        fake.on("eth_blockNumber", Reply::Flood);
-        assert!(matches!(read(&upstream).await, Err(UpstreamError::TooLarge(MAX_ANSWER))));
+        for large in [Reply::Flood, Reply::Promise] {
+            fake.on("eth_blockNumber", large);
+            assert!(matches!(read(&upstream).await, Err(UpstreamError::TooLarge(MAX_ANSWER))));
+        }
         for late in [Reply::Drip, Reply::Hang] {
             fake.on("eth_blockNumber", late);
             let asked = tokio::time::Instant::now();
@@ -543,6 +580,183 @@ mod tests {
         let error = upstream.quote(&asked("")).await.unwrap_err();
         assert!(matches!(error, UpstreamError::Reverted { .. }), "{error:?}");
         assert_eq!(error.to_string(), "execution reverted: paused");
+    }
+
+    /// Two nodes of one chain; `first` is asked first.
+    async fn pair() -> (Fake, Fake, Upstream) {
+        let (first, second) = (Fake::start().await, Fake::start().await);
+        for fake in [&first, &second] {
+            fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        }
+        let chain = chain_of(&[("first", &first.url), ("second", &second.url)]);
+        (first, second, Upstream::new(&chain, &still()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_node_is_shown_what_its_configuration_says() {
+        let fake = Fake::start().await;
+        fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        let mut chain = fake.chain();
+        let auth = &mut chain.nodes[0].auth;
+        auth.headers = vec![("x-api-key".to_owned(), "secret".to_owned().into())];
+        auth.jwt = Some("0b".repeat(32).into());
+        let upstream = Upstream::new(&chain, &still()).unwrap();
+        read(&upstream).await.unwrap();
+        let heads = fake.heads.lock().unwrap().clone();
+        assert_eq!(heads.len(), 2);
+        for head in heads {
+            assert!(head.contains("\r\nx-api-key: secret\r\n"), "{head}");
+            assert!(head.contains("\r\nauthorization: bearer eyj"), "{head}");
+            assert!(head.starts_with("post /v3/apikey http/1.1\r\nhost: 127.0.0.1:"), "{head}");
+        }
+        assert!(!format!("{upstream:?}").contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn what_several_ask_at_once_is_asked_once_and_after_a_send_anew() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        fake.on("eth_blockNumber", Reply::Hang);
+        futures_util::future::join_all((0..8).map(|_| read(&upstream))).await;
+        assert_eq!(fake.calls("eth_blockNumber").len(), 1);
+        let after = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            upstream.0.flights.sent();
+            read(&upstream).await
+        };
+        drop(tokio::join!(read(&upstream), read(&upstream), after));
+        assert_eq!(fake.calls("eth_blockNumber").len(), 3);
+    }
+
+    #[tokio::test]
+    async fn inv_13_a_read_goes_to_another_node_where_the_first_fails() {
+        for fault in [
+            Reply::Close,
+            Reply::Raw("503 Busy", "<html>"),
+            Reply::Flood,
+            Reply::Error(-32601, "the method does not exist"),
+            Reply::Error(-32005, "daily limit"),
+            Reply::Error(-32000, "missing trie node 0x1"),
+        ] {
+            let (first, second, upstream) = pair().await;
+            first.on("eth_blockNumber", fault.clone());
+            assert!(matches!(read(&upstream).await, Ok(Answer::Result(_))), "{fault:?}");
+            assert_eq!(second.calls("eth_blockNumber").len(), 1, "{fault:?}");
+            // What is said of the question itself is said by every node.
+            first.on("eth_blockNumber", Reply::Error(3, "execution reverted"));
+            second.on("eth_blockNumber", Reply::Error(3, "execution reverted"));
+            assert!(matches!(read(&upstream).await, Ok(Answer::Error(_))));
+        }
+    }
+
+    #[tokio::test]
+    async fn where_all_fail_the_first_ones_reason_is_told() {
+        let (first, second, upstream) = pair().await;
+        first.on("eth_blockNumber", Reply::Error(-32601, "not here"));
+        second.on("eth_blockNumber", Reply::Close);
+        let Ok(Answer::Error(error)) = read(&upstream).await else { panic!("an error") };
+        assert_eq!(error.message, "not here");
+    }
+
+    #[tokio::test]
+    async fn inv_11_a_node_on_another_chain_is_out_at_once_and_the_other_is_used() {
+        let (first, second, upstream) = pair().await;
+        first.on("eth_chainId", Reply::Result(json!("0x2")));
+        read(&upstream).await.unwrap();
+        assert!(first.calls("eth_blockNumber").is_empty());
+        upstream.0.nodes.look().await;
+        assert_eq!(upstream.0.nodes.readers()[0].name, "second");
+        second.on("eth_chainId", Reply::Result(json!("0x3")));
+        upstream.0.nodes.look().await;
+        assert!(matches!(read(&upstream).await, Err(UpstreamError::OtherChain { .. })));
+        first.on("eth_chainId", Reply::Result(json!("0x1")));
+        read(&upstream).await.unwrap();
+        assert!(!first.calls("eth_blockNumber").is_empty(), "it is back");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_slow_is_overtaken_and_one_that_is_behind_comes_last() {
+        let (first, second, upstream) = pair().await;
+        upstream.0.nodes.look().await;
+        first.on("eth_blockNumber", Reply::Hang);
+        let asked = tokio::time::Instant::now();
+        read(&upstream).await.unwrap();
+        let took = asked.elapsed();
+        assert!(took >= TIMEOUT / 2 && took < TIMEOUT, "{took:?}");
+        first.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        upstream.0.nodes.look().await;
+        assert_eq!(upstream.0.nodes.readers()[0].name, "first");
+        second.on("eth_blockNumber", Reply::Result(json!("0x6")));
+        upstream.0.nodes.look().await;
+        assert_eq!(upstream.0.nodes.readers()[0].name, "second", "four blocks ahead");
+        assert_eq!(upstream.0.nodes.well().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn inv_10_a_transaction_goes_to_every_node_that_is_named_and_one_that_takes_it_is_enough() {
+        let (clock, folder) = (still(), tempfile::tempdir().unwrap());
+        let recorded = recorded(&ledger(&folder, &clock).await).await;
+        let (first, second, upstream) = pair().await;
+        first.on("eth_sendRawTransaction", Reply::Hang);
+        second.on("eth_sendRawTransaction", Reply::Result(json!(recorded.hash())));
+        assert_eq!(upstream.broadcast(&recorded).await, Outcome::Accepted);
+        while first.calls("eth_sendRawTransaction").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // One that refuses while another does not say: nothing is definite.
+        second.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
+        assert!(matches!(upstream.broadcast(&recorded).await, Outcome::Unknown { .. }));
+        first.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
+        assert!(matches!(upstream.broadcast(&recorded).await, Outcome::Refused { .. }));
+
+        // A private relay gets it alone, and is asked nothing else.
+        let mut chain = chain_of(&[("public", &first.url), ("relay", &second.url)]);
+        (chain.broadcast, chain.nodes[1].reads) = (vec![1], false);
+        let upstream = Upstream::new(&chain, &clock).unwrap();
+        let before = (first.calls("eth_sendRawTransaction").len(), second.calls("eth_blockNumber").len());
+        second.on("eth_sendRawTransaction", Reply::Result(json!(recorded.hash())));
+        assert_eq!(upstream.broadcast(&recorded).await, Outcome::Accepted);
+        first.on("eth_blockNumber", Reply::Close);
+        assert!(read(&upstream).await.is_err());
+        assert_eq!(
+            before,
+            (first.calls("eth_sendRawTransaction").len(), second.calls("eth_blockNumber").len())
+        );
+    }
+
+    #[tokio::test]
+    async fn inv_11_a_mined_count_is_confirmed_by_two_nodes_and_not_by_one() {
+        let (first, second, upstream) = pair().await;
+        first.on("eth_getTransactionCount", Reply::Result(json!("0x30")));
+        for (count, confirmed) in [("0x30", true), ("0x31", true), ("0x2f", false)] {
+            second.on("eth_getTransactionCount", Reply::Result(json!(count)));
+            assert_eq!(upstream.who_confirms(ACCOUNT, 0x30).await.is_some(), confirmed, "{count}");
+        }
+        second.on("eth_getTransactionCount", Reply::Close);
+        assert_eq!(upstream.who_confirms(ACCOUNT, 0x30).await, None);
+        assert_eq!(first.upstream(&still()).who_confirms(ACCOUNT, 0x30).await, None, "one alone");
+    }
+
+    #[tokio::test]
+    async fn inv_10_a_payload_is_replaced_for_good_only_where_every_node_says_so() {
+        let (first, second, upstream) = pair().await;
+        let place = (ACCOUNT, 4, B256::repeat_byte(3));
+        for fake in [&first, &second] {
+            fake.on("eth_getTransactionCount", Reply::Result(json!("0x5")));
+            fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
+        }
+        assert!(upstream.was_replaced(place, 9).await.unwrap());
+        second.on("eth_getTransactionByHash", Reply::Result(json!({ "hash": B256::repeat_byte(3) })));
+        assert!(!upstream.was_replaced(place, 9).await.unwrap());
+        second.on("eth_getTransactionByHash", Reply::Result(Value::Null));
+        second.on("eth_getTransactionCount", Reply::Result(json!("0x4")));
+        assert!(!upstream.was_replaced(place, 9).await.unwrap());
+        second.on("eth_getTransactionCount", Reply::Error(-32000, "header not found"));
+        assert!(upstream.was_replaced(place, 9).await.is_err());
+        // One that is away does not hold this up for ever.
+        second.on("eth_blockNumber", Reply::Close);
+        upstream.0.nodes.look().await;
+        assert!(upstream.was_replaced(place, 9).await.unwrap());
     }
 
     #[tokio::test]

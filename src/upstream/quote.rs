@@ -1,6 +1,8 @@
 //! What a request needs to know before it can be filled: the mined count, and gas and fees where it left them
 //! open.
 
+use std::sync::Arc;
+
 use alloy_primitives::U256;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -8,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::transaction::{Quote, QuotedFees, Request};
 use crate::upstream::answer::read_number;
 use crate::upstream::classify::{Verdict, classify, shortened};
+use crate::upstream::node::Node;
 use crate::upstream::{Answer, NodeError, Upstream, UpstreamError};
 
 const METHOD_NOT_FOUND: i32 = -32601;
@@ -41,19 +44,27 @@ struct FeeHistory {
 }
 
 impl Upstream {
-    /// Asks side by side for everything that this request leaves open, and for nothing else.
+    /// Asks side by side for everything that this request leaves open, and for nothing else; all of it one node.
     pub async fn quote(&self, request: &Request) -> Result<Quote, UpstreamError> {
-        self.pinned().await?;
-        let (mined, gas, fees) =
-            tokio::try_join!(self.mined(request), self.gas(request), self.fees(request.needs_fees()))?;
-        Ok(Quote { chain_id: self.0.chain_id, mined, gas, fees })
+        let chain_id = self.0.chain_id;
+        let quote = |node: Arc<Node>| {
+            // Boxed: five calls at once are much to carry around.
+            Box::pin(async move {
+                // Once, before the questions that would each ask for it.
+                node.pinned().await?;
+                let (mined, gas, fees) = tokio::try_join!(
+                    node.mined_at_latest(request.from()),
+                    node.gas(request),
+                    node.fees(request.needs_fees())
+                )?;
+                Ok(Quote { chain_id, mined, gas, fees })
+            })
+        };
+        self.0.nodes.first(quote).await
     }
+}
 
-    async fn mined(&self, request: &Request) -> Result<u64, UpstreamError> {
-        let params = json!([request.from(), "latest"]);
-        self.ask("eth_getTransactionCount", Some(params)).await?.number()
-    }
-
+impl Node {
     async fn gas(&self, request: &Request) -> Result<Option<u64>, UpstreamError> {
         if request.gas().is_some() {
             return Ok(None);

@@ -117,7 +117,7 @@ async fn a_gap_that_costs_more_than_its_cap_stays_and_is_told() {
     })
     .await;
     assert_eq!(gateway.node().mined(gateway.treasury()).await, 0);
-    assert!(gateway.metric("chancery_gaps ").await > 0.0);
+    assert!(gateway.metric("chancery_gaps{").await > 0.0);
     // Whoever pays enough closes it.
     gateway.client("trader").send(gateway.payment(3)).await.unwrap();
     gateway.node().mines(gateway.treasury(), 2).await;

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::kit::{Client, Gateway, World, eventually};
+use crate::kit::{Client, Gateway, Socket, World, eventually};
 
 /// A world in which a certificate without a list in force is not good.
 async fn with_lists() -> World {
@@ -72,6 +72,19 @@ async fn inv_08_who_is_revoked_under_load_succeeds_for_no_more_than_a_second() {
     assert!(late <= 1000, "the last success {late} ms after the list was there");
     assert!(works(&gateway.client("trader")).await, "the trader's other certificate");
     assert!(gateway.metric("chancery_connections_cut_total{reason=\"revoked\"}").await >= 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_08_who_is_revoked_is_cut_on_a_websocket_that_says_nothing() {
+    let gateway = with_lists().await.start().await;
+    let robber = gateway.world.authority.leaf("trader").serial(4711).issue();
+    let mut idle = Socket::open(&gateway.visitor(Some(&robber))).await;
+    let mut good = Socket::open(&gateway.client("trader")).await;
+    assert!(idle.call("eth_chainId", json!([])).await.is_ok());
+    exchange(gateway.folder(), "ca.crl", &gateway.world.authority.crl(2, &[4711]));
+    let cut = timeout(Duration::from_secs(1), idle.hear()).await;
+    assert!(matches!(cut, Ok(Err(_))), "{cut:?}");
+    assert!(good.call("eth_chainId", json!([])).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -71,10 +71,12 @@ impl Target {
         request
     }
 
-    /// The gateway's name as part of a file's name.
+    /// The gateway's name as part of a file's name, and the chain's where its path is said.
     pub fn file_stem(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-        format!("{}-{}", self.host.chars().map(plain).collect::<String>(), self.port)
+        let plain = |text: &str| text.chars().map(plain).collect::<String>();
+        let path = self.uri.path().trim_end_matches('/');
+        format!("{}-{}{}", plain(&self.host), self.port, plain(path))
     }
 }
 
@@ -132,7 +134,8 @@ mod tests {
             assert_eq!(target.server_name().to_str(), server, "{url}");
             assert_eq!(target.post(()).uri().to_string(), uri, "{url}");
         }
-        assert_eq!(Target::parse("https://[::1]:8545", None).unwrap().file_stem(), "--1-8545");
+        let stem = |url: &str| Target::parse(url, None).unwrap().file_stem();
+        assert_eq!([stem("https://[::1]:8545"), stem("https://gw/base")], ["--1-8545", "gw-443-base"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::audit::{Backup, Drills};
 use crate::clock::Clock;
 use crate::cmd::doctor::finding::Finding;
-use crate::config::{Config, KeySource};
+use crate::config::{Chain, Config, KeySource, Node};
 use crate::ledger;
 use crate::signer::{Confinement, Pins, SignError, Signer, StartError, TokenState};
 use crate::upstream::{Upstream, UpstreamError};
@@ -121,24 +121,44 @@ pub async fn drills(config: &Config, clock: Clock) -> Vec<Finding> {
     backups.iter().map(finding).collect()
 }
 
-/// Whether the node answers, and is on our chain.
+/// Whether the nodes answer, and are on their chain.
 pub async fn node(config: &Config, clock: Clock) -> Vec<Finding> {
-    let node = &config.chain.node;
-    let head = match Upstream::new(&config.chain, clock) {
-        Ok(upstream) => upstream.health().await.head,
-        Err(error) => Err(error),
-    };
-    vec![match head {
-        Ok(block) => Finding::ok("node", format_args!("{node}: chain {}, at block {block}", config.chain.id)),
-        Err(error @ UpstreamError::OtherChain { .. }) => {
-            Finding::failed("node", format_args!("{node}: {error}"), "correct `id` or `node` of [chain]")
+    let mut findings = Vec::new();
+    for chain in &config.chains {
+        let heads = match Upstream::new(chain, &clock) {
+            Ok(upstream) => upstream.health().await.nodes,
+            Err(error) => {
+                findings.push(Finding::failed(
+                    "node",
+                    format_args!("chain {}: {error}", chain.id),
+                    "correct its [chain]",
+                ));
+                continue;
+            }
+        };
+        for (name, head) in heads {
+            let Some(node) = chain.nodes.iter().find(|node| node.name == name) else { continue };
+            findings.push(finding(chain, node, head));
         }
+    }
+    findings
+}
+
+fn finding(chain: &Chain, node: &Node, head: Result<u64, UpstreamError>) -> Finding {
+    let url = &node.url;
+    match head {
+        Ok(block) => Finding::ok("node", format_args!("{url}: chain {}, at block {block}", chain.id)),
+        Err(error @ UpstreamError::OtherChain { .. }) => Finding::failed(
+            "node",
+            format_args!("{url}: {error}"),
+            "correct `id` of [chain], or the node's URL",
+        ),
         Err(error) => Finding::failed(
             "node",
-            format_args!("{node}: {error}"),
+            format_args!("{url}: {error}"),
             "is it running, and does it serve JSON-RPC at this URL?",
         ),
-    }]
+    }
 }
 
 /// Whether the ports are free, or this gateway is already there.

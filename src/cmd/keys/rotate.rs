@@ -173,12 +173,22 @@ fn retire(context: &Context, config: &Config, name: &str, to: &str, admin: &Admi
     Ok(Success::Done)
 }
 
+/// On all chains together: one that does not say may hold some.
 async fn balance(config: &Config, account: Address) -> Result<U256, String> {
-    let upstream = Upstream::new(&config.chain, Clock::system()).map_err(|error| error.to_string())?;
-    let params =
-        serde_json::value::to_raw_value(&json!([account, "latest"])).map_err(|error| error.to_string())?;
-    match upstream.forward("eth_getBalance", Some(&params)).await.map_err(|error| error.to_string())? {
-        Answer::Result(value) => serde_json::from_str(value.get()).map_err(|error| error.to_string()),
-        Answer::Error(error) => Err(error.message),
+    let mut sum = U256::ZERO;
+    for chain in &config.chains {
+        let upstream = Upstream::new(chain, &Clock::system()).map_err(|error| error.to_string())?;
+        let params = serde_json::value::to_raw_value(&json!([account, "latest"]))
+            .map_err(|error| error.to_string())?;
+        let answer = upstream.forward("eth_getBalance", Some(&params)).await;
+        match answer.map_err(|error| format!("chain {}: {error}", chain.id))? {
+            Answer::Result(value) => {
+                let balance: U256 =
+                    serde_json::from_slice(value.bytes()).map_err(|error| error.to_string())?;
+                sum = sum.saturating_add(balance);
+            }
+            Answer::Error(error) => return Err(format!("chain {}: {}", chain.id, error.message)),
+        }
     }
+    Ok(sum)
 }

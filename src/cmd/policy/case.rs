@@ -65,7 +65,9 @@ impl Asked {
     fn transaction(params: &Value, world: &World) -> Result<Self, String> {
         let request = Request::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
         let fees = QuotedFees { base_fee: Some(10 * GWEI), max_priority_fee: GWEI, gas_price: 11 * GWEI };
-        let quote = Quote { chain_id: world.chain, mined: 0, gas: Some(GAS), fees: Some(fees) };
+        let asked = request.chain_id().filter(|asked| world.chains().any(|chain| chain == *asked));
+        let quote =
+            Quote { chain_id: asked.unwrap_or(world.chain), mined: 0, gas: Some(GAS), fees: Some(fees) };
         let filled = request.fill(&quote, None).map_err(|e| e.to_string())?;
         Ok(Self::Transaction(Box::new(filled)))
     }

@@ -368,6 +368,67 @@ mod tests {
         assert_eq!(run(&[examples().to_str().unwrap()]).unwrap(), Success::Done);
     }
 
+    /// What the examples of `docs/policy.md` are about.
+    const WORLD: &str = r#"
+[world]
+chain    = 1
+accounts = { treasury = "0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045" }
+clients  = [{ name = "ann", role = "trader" }]
+"#;
+    const CONTRACTS: &str = r#"
+[contracts]
+usdc      = { chain = 1, address = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48", abi = "erc20", decimals = 6, symbol = "USDC" }
+weth      = { chain = 1, address = "0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2", abi = "weth", decimals = 18, symbol = "WETH" }
+aave_pool = { chain = 1, address = "0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2", abi = "aave-v3-pool" }
+router    = { chain = 1, address = "0x68b3465833fb72A70ecDF485E0e4C7bD8665Fc45", abi = "uniswap-v3-router-02" }
+safe      = { chain = 1, address = "0x90F79bf6EB2c4f870365E785982E1f101E93b906", abi = "safe" }
+multisend = { chain = 1, address = "0x40A2aCCbd92BCA938b02010E17A5b8929b49130D", abi = "multisend" }
+alice     = { chain = 1, address = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8" }
+bob       = { chain = 1, address = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC" }
+"#;
+    const VAULT: &str = r#"[{"type":"function","name":"supply","inputs":[{"name":"asset","type":"address"},{"name":"amount","type":"uint256"}],"outputs":[],"stateMutability":"nonpayable"},
+{"type":"function","name":"redeem","inputs":[{"name":"shares","type":"uint256"}],"outputs":[],"stateMutability":"nonpayable"}]"#;
+    const PAYEES: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8 # alice\n0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC # bob\n";
+
+    #[test]
+    fn every_example_of_the_reference_does_what_it_says() {
+        let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policy.md");
+        let reference = std::fs::read_to_string(reference).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("contracts.toml", CONTRACTS),
+            ("abis/vault.json", VAULT),
+            ("lists/payees.txt", PAYEES),
+            ("tests/none.toml", WORLD),
+        ] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let (mut policies, mut cases) = (0, 0);
+        for block in reference.split("```toml\n").skip(1) {
+            let block = block.split("\n```").next().unwrap();
+            if block.starts_with("[world]") {
+                // The page on cases speaks of the first example.
+                let file = folder.path().join("cases.txt");
+                std::fs::write(&file, block).unwrap();
+                let (file, policy) = (file.to_str().unwrap(), examples().join("payments"));
+                let done = run(&[file, "--policy", policy.to_str().unwrap()]);
+                assert_eq!(done.unwrap(), Success::Done, "{block}");
+            } else if block.starts_with("[[case]]") {
+                cases += block.matches("[[case]]").count();
+                std::fs::write(folder.path().join("tests/cases.toml"), format!("{WORLD}{block}")).unwrap();
+                assert_eq!(run(&[folder.path().to_str().unwrap()]).unwrap(), Success::Done, "{block}");
+            } else {
+                policies += 1;
+                std::fs::remove_file(folder.path().join("tests/cases.toml")).unwrap_or_default();
+                std::fs::write(folder.path().join("example.toml"), block).unwrap();
+                assert_eq!(run(&[folder.path().to_str().unwrap()]).unwrap(), Success::Done, "{block}");
+            }
+        }
+        assert!(policies >= 9 && cases >= 20, "{policies} {cases}");
+    }
+
     #[test]
     fn a_case_that_does_not_hold_fails_the_run() {
         let folder = tempfile::tempdir().unwrap();

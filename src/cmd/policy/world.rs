@@ -34,6 +34,8 @@ pub(super) struct WorldFlags {
 pub(super) struct WrittenWorld {
     pub chain: u64,
     #[serde(default)]
+    pub other_chains: Vec<u64>,
+    #[serde(default)]
     pub accounts: BTreeMap<String, String>,
     #[serde(default)]
     pub clients: Vec<WrittenClient>,
@@ -137,7 +139,7 @@ impl WrittenWorld {
             })
         });
         let clients = clients.collect::<Result<_, Failure>>()?;
-        Ok(World { chain: self.chain, accounts, clients })
+        Ok(World { chain: self.chain, other_chains: self.other_chains.clone(), accounts, clients })
     }
 }
 

@@ -129,7 +129,7 @@ impl Desk {
 
     /// What is to be sent until the chain has decided of it.
     pub async fn live(&self) -> Vec<Recorded<Tx>> {
-        let unsettled = self.ledger.unsettled().await.unwrap();
+        let unsettled = self.ledger.unsettled(CHAIN).await.unwrap();
         unsettled.into_iter().filter(|recorded| recorded.standing() == Standing::Live).collect()
     }
 
@@ -282,6 +282,11 @@ pub async fn sql(file: &Path, statement: &'static str) {
 pub fn policy(budgets: &str) -> Arc<Policy> {
     let client = |name| Ask { client: name, ..ASK }.caller().client().clone();
     let accounts = [("treasury".to_owned(), address(1)), ("second".to_owned(), address(2))].into();
-    let world = World { chain: CHAIN, accounts, clients: ["alice", "bob"].map(client).into() };
+    let world = World {
+        chain: CHAIN,
+        other_chains: Vec::new(),
+        accounts,
+        clients: ["alice", "bob"].map(client).into(),
+    };
     Arc::new(Policy::of_text(&format!("{ALLOW_ALL}{budgets}"), &world))
 }

@@ -278,7 +278,7 @@ async fn inv_11_a_jump_of_the_mined_count_is_refused_until_an_operator_takes_it_
     let jump = Ask { mined: 18, value: 2, ..ASK };
     let refused = desk.send(jump).await.unwrap_err();
     assert!(matches!(refused, ReserveError::MinedJump { mined: 18, known: 1 }), "{refused:?}");
-    let doubt = Doubt { account: address(1), mined: 18, known: 1 };
+    let doubt = Doubt { chain: CHAIN, account: address(1), mined: 18, known: 1 };
     assert_eq!(desk.ledger.doubts(), [doubt]);
     desk.send(Ask { seed: 2, mined: 900, ..ASK }).await.unwrap();
     let by = Administration {

@@ -30,6 +30,7 @@ pub struct Client {
     address: SocketAddr,
     tls: Arc<ClientConfig>,
     http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    path: String,
     next_id: AtomicU64,
 }
 
@@ -70,7 +71,17 @@ impl Client {
 
     fn with(address: SocketAddr, tls: ClientConfig, connector: HttpsConnector<HttpConnector>) -> Self {
         let http = legacy::Client::builder(TokioExecutor::new()).build(connector);
-        Self { address, tls: Arc::new(tls), http, next_id: AtomicU64::new(1) }
+        Self { address, tls: Arc::new(tls), http, path: "/".to_owned(), next_id: AtomicU64::new(1) }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The same at the path of another chain.
+    pub fn at(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
     }
 
     pub const fn address(&self) -> SocketAddr {
@@ -124,7 +135,7 @@ impl Client {
 
     /// A request as `post` sends it, still to be spoilt.
     pub fn json_request(&self, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
-        Request::post(format!("https://{}/", self.address))
+        Request::post(format!("https://{}{}", self.address, self.path))
             .header("content-type", "application/json")
             .body(Full::new(body.into()))
             .unwrap()
@@ -203,6 +214,11 @@ pub async fn plain_raw(address: &str, bytes: impl AsRef<[u8]>) -> String {
 
 /// One call without TLS: to the node itself, or to the connector.
 pub async fn plain(url: &str, method: &str, params: Value) -> Result<Value, String> {
+    outcome(&plain_answer(url, method, params).await?).map_err(|e| e.message)
+}
+
+/// The same, with the whole answer.
+pub async fn plain_answer(url: &str, method: &str, params: Value) -> Result<Value, String> {
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     let client = legacy::Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let request = Request::post(url)
@@ -211,12 +227,10 @@ pub async fn plain(url: &str, method: &str, params: Value) -> Result<Value, Stri
         .unwrap();
     let answer = client.request(request).await.map_err(|e| causes(&e))?;
     let body = answer.into_body().collect().await.map_err(|e| causes(&e))?.to_bytes();
-    let answer =
-        serde_json::from_slice(&body).map_err(|e| format!("{e}: {}", String::from_utf8_lossy(&body)))?;
-    outcome(&answer).map_err(|e| e.message)
+    serde_json::from_slice(&body).map_err(|e| format!("{e}: {}", String::from_utf8_lossy(&body)))
 }
 
-fn outcome(answer: &Value) -> Result<Value, RpcError> {
+pub fn outcome(answer: &Value) -> Result<Value, RpcError> {
     assert_eq!(answer["jsonrpc"], "2.0", "{answer}");
     match answer.get("error") {
         None => {

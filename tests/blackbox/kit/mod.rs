@@ -11,6 +11,7 @@ mod process;
 mod recorder;
 #[path = "../../../src/ledger/tests/server.rs"]
 mod server;
+mod socket;
 pub mod test_token;
 mod token;
 mod tools;
@@ -24,6 +25,7 @@ pub use preload::{FailingCalls, WallClock};
 pub use process::{Output, Process, run};
 pub use recorder::Fault;
 pub use server::Server;
+pub use socket::Socket;
 pub use test_token::{TestKey, TestToken};
 pub use token::{LABEL, PIN, RemoteToken, Token};
 pub use tools::{Tool, remote_module, repository, softhsm_module, spy_module, tool};

@@ -47,9 +47,19 @@ impl Node {
         self.recorder.url()
     }
 
+    /// Where its subscriptions are: past the recorder, which knows only calls.
+    pub fn ws_url(&self) -> String {
+        self.direct.replacen("http", "ws", 1)
+    }
+
     /// Asks the node itself, past the recorder.
     pub async fn ask(&self, method: &str, params: Value) -> Value {
         client::plain(&self.direct, method, params).await.unwrap()
+    }
+
+    /// The same, with its whole answer, which may be an error.
+    pub async fn ask_raw(&self, method: &str, params: Value) -> Value {
+        client::plain_answer(&self.direct, method, params).await.unwrap()
     }
 
     /// Gives `account` a hundred ether, and has the node ready to send for it: so that what gets through would work.

@@ -7,7 +7,7 @@ use alloy_primitives::B256;
 
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::db::{batch, query};
-use crate::ledger::tests::kit::{ASK, Ask, START, policy, sign};
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, START, policy, sign};
 use crate::ledger::tests::simulation::chain::Chain;
 use crate::ledger::tests::simulation::ears::{Owed, heard};
 use crate::ledger::tests::simulation::record::{Budget, Record};
@@ -274,8 +274,9 @@ impl World {
     }
 
     pub fn resend(&mut self, replica: usize) {
-        self.replicas[replica]
-            .begin(ASK, |ledger| async move { Done::Open(ledger.unsettled().await.unwrap_or_default()) });
+        self.replicas[replica].begin(ASK, |ledger| async move {
+            Done::Open(ledger.unsettled(CHAIN).await.unwrap_or_default())
+        });
     }
 
     /// What is final is told to the ledger, which takes several commits.
@@ -290,7 +291,7 @@ impl World {
             })
             .collect();
         self.replicas[replica].begin(ASK, |ledger| async move {
-            for recorded in ledger.unsettled().await.unwrap_or_default() {
+            for recorded in ledger.unsettled(CHAIN).await.unwrap_or_default() {
                 if let Some((_, last)) = told.iter().find(|(hash, _)| *hash == recorded.hash()) {
                     let _ = ledger.settled(recorded.id(), *last).await;
                 }

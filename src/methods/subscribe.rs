@@ -1,0 +1,161 @@
+//! `eth_subscribe` and `eth_unsubscribe`: news for one WebSocket, under names of ours.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::methods::{App, Cause, Refusal};
+use crate::upstream::{Feed, News};
+
+/// Subscriptions of one WebSocket.
+const MAX_SUBSCRIPTIONS: usize = 64;
+
+/// News that wait for one WebSocket, beside what each of its feeds holds.
+const MAX_WAITING: usize = 256;
+
+/// The longest filter of logs, in bytes: it is kept for as long as it is subscribed to.
+const MAX_PARAMS: usize = 16 * 1024;
+
+/// What nodes have to tell.
+const KINDS: [&str; 4] = ["logs", "newHeads", "newPendingTransactions", "syncing"];
+
+/// The subscriptions of one WebSocket, and where their news go. All of them end with the last clone.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    news: mpsc::Sender<Bytes>,
+    open: Arc<Mutex<HashMap<String, AbortOnDropHandle<()>>>>,
+    /// Its client does not read what it subscribed to.
+    overrun: CancellationToken,
+}
+
+impl Outbox {
+    /// The outbox, what is to be sent, and a token that says that there is too much of it.
+    pub fn new() -> (Self, mpsc::Receiver<Bytes>, CancellationToken) {
+        let (news, sent) = mpsc::channel(MAX_WAITING);
+        let overrun = CancellationToken::new();
+        (Self { news, open: Arc::default(), overrun: overrun.clone() }, sent, overrun)
+    }
+
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<String, AbortOnDropHandle<()>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers the subscription's name.
+pub(super) async fn subscribe(
+    app: &App,
+    outbox: Option<&Outbox>,
+    params: Option<&RawValue>,
+) -> Result<String, Refusal> {
+    let outbox = outbox.ok_or_else(no_socket)?;
+    let params = params.filter(|params| params.get().len() <= MAX_PARAMS);
+    let params = params.filter(|params| kind_of(params).is_some_and(|kind| KINDS.contains(&kind.as_str())));
+    let Some(params) = params else {
+        let what = format!(
+            "eth_subscribe takes one of {}, and for logs a filter of at most 16 KiB",
+            KINDS.join(", ")
+        );
+        return Err(Refusal::new(Cause::InvalidParams, what));
+    };
+    if outbox.open().len() >= MAX_SUBSCRIPTIONS {
+        let what = "this WebSocket has as many subscriptions as it may; end those that are not needed";
+        return Err(Refusal::new(Cause::Busy, what));
+    }
+    let name = name()?;
+    let feed = app.upstream.subscribe(params).await?;
+    let deliver = deliver(name.clone(), feed, outbox.news.clone(), outbox.overrun.clone());
+    let task = AbortOnDropHandle::new(tokio::spawn(deliver));
+    outbox.open().insert(name.clone(), task);
+    Ok(name)
+}
+
+/// Whether there was one of this name.
+pub(super) fn unsubscribe(outbox: Option<&Outbox>, params: Option<&RawValue>) -> Result<bool, Refusal> {
+    let outbox = outbox.ok_or_else(no_socket)?;
+    let named = params.and_then(|params| serde_json::from_str::<(String,)>(params.get()).ok());
+    let Some((name,)) = named else {
+        return Err(Refusal::new(Cause::InvalidParams, "eth_unsubscribe takes the name of a subscription"));
+    };
+    Ok(outbox.open().remove(&name).is_some())
+}
+
+async fn deliver(name: String, mut feed: Feed, news: mpsc::Sender<Bytes>, overrun: CancellationToken) {
+    let head = format!(
+        r#"{{"jsonrpc":"2.0","method":"eth_subscription","params":{{"subscription":"{name}","result":"#
+    );
+    loop {
+        match feed.next().await {
+            News::Item(item) => {
+                let message = [head.as_bytes(), &item, b"}}"].concat().into();
+                if news.try_send(message).is_err() {
+                    break;
+                }
+            }
+            News::Lost => break,
+            News::Over => return,
+        }
+    }
+    // News that were left out would not be noticed: the socket is closed, and its client begins anew.
+    metrics::counter!("chancery_sockets_overrun_total").increment(1);
+    overrun.cancel();
+}
+
+fn kind_of(params: &RawValue) -> Option<String> {
+    let all: Vec<&RawValue> = serde_json::from_str(params.get()).ok()?;
+    let kind = all.first().filter(|_| all.len() <= 2)?;
+    serde_json::from_str(kind.get()).ok()
+}
+
+fn no_socket() -> Refusal {
+    Refusal::new(Cause::MethodNotFound, "notifications not supported: subscribe over a WebSocket")
+}
+
+/// As geth writes them.
+fn name() -> Result<String, Refusal> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| Refusal::internal())?;
+    Ok(format!("{:#x}", u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(params: &str) -> Option<String> {
+        kind_of(&RawValue::from_string(params.to_owned()).unwrap())
+    }
+
+    #[test]
+    fn a_kind_stands_first_with_a_filter_at_most() {
+        assert_eq!(kind(r#"["newHeads"]"#).as_deref(), Some("newHeads"));
+        assert_eq!(kind(r#"["logs",{"topics":[]}]"#).as_deref(), Some("logs"));
+        for bad in ["[]", "{}", "[1]", r#"["logs",{},{}]"#, r#""newHeads""#] {
+            assert_eq!(kind(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_asked_over_a_socket_is_not_subscribed() {
+        let refusal = unsubscribe(None, None).unwrap_err();
+        assert_eq!(refusal.cause(), Cause::MethodNotFound);
+    }
+
+    #[tokio::test]
+    async fn inv_12_who_does_not_read_its_news_is_overrun() {
+        let (outbox, waiting, overrun) = Outbox::new();
+        for _ in 0..MAX_WAITING {
+            outbox.news.try_send(Bytes::new()).unwrap();
+        }
+        let (send, feed) = Feed::for_test();
+        let task = tokio::spawn(deliver("0x1".to_owned(), feed, outbox.news.clone(), overrun.clone()));
+        send.send("{}".into()).unwrap();
+        overrun.cancelled().await;
+        task.await.unwrap();
+        drop(waiting);
+    }
+}

@@ -1,0 +1,256 @@
+//! A WebSocket (RFC 6455): each message is a body like any other, and is answered through the same road.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{SinkExt as _, StreamExt as _};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::{Response, StatusCode, Version};
+use hyper_util::rt::TokioIo;
+use jsonrpsee::types::Id;
+use tokio::io::AsyncReadExt as _;
+use tokio::time::{Instant, interval, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Client;
+use crate::methods::{Cause, Outbox, Refusal};
+use crate::rpc::calls::{Asking, refuse_body};
+use crate::rpc::http::{Answers, Inner};
+use crate::rpc::rejection::{Rejection, plain};
+use crate::rpc::share::Share;
+
+/// What a connection's WebSocket lives by.
+#[derive(Clone)]
+pub struct Life {
+    /// The socket is one of these; the connection is not over before it is.
+    pub sockets: TaskTracker,
+    /// The gateway ends: what was begun is answered, and no more is taken.
+    pub closing: CancellationToken,
+    /// The connection is cut: nothing is sent any more.
+    pub cut: CancellationToken,
+    /// Asked before each message: whether its client's certificate is still accepted.
+    pub may_ask: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for Life {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Life").finish_non_exhaustive()
+    }
+}
+
+/// Messages of one socket that are being answered. While there are so many no more are read.
+const MAX_AT_ONCE: usize = 32;
+
+/// A message that is not taken off our hands in this time: its reader is gone, or too slow.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Between two pings; a client that answered none of two is gone.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// How long, and for how many bytes, a client is still listened to after a farewell.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Whether this asks for a WebSocket at all.
+pub(super) fn is_asked_for(head: &Parts) -> bool {
+    head.version == Version::HTTP_11 && has(&head.headers, &header::UPGRADE, "websocket")
+}
+
+/// The handshake (RFC 6455, section 4.2.1): what is to be answered to this key.
+pub(super) fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, Rejection> {
+    let only = |name: &HeaderName| {
+        let mut values = headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none())
+    };
+    let is_13 = only(&header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let key = only(&header::SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes);
+    // 16 bytes in base64.
+    let key = key.filter(|key| key.len() == 24 && key.ends_with(b"=="));
+    let is_empty = !headers.contains_key(header::CONTENT_LENGTH)
+        || only(&header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    match key {
+        Some(key) if is_13 && is_empty && has(headers, &header::CONNECTION, "upgrade") => {
+            HeaderValue::try_from(derive_accept_key(key)).map_err(|_| Rejection::Upgrade)
+        }
+        _ => Err(Rejection::Upgrade),
+    }
+}
+
+pub(super) fn switching(accept: HeaderValue) -> Response<http_body_util::Full<Bytes>> {
+    let mut response = plain(StatusCode::SWITCHING_PROTOCOLS, Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    response
+}
+
+/// Whether a list in a header has this word.
+fn has(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+}
+
+/// Who is on a socket, and what answers it.
+pub(super) struct Socket<S> {
+    pub inner: Arc<Inner<S>>,
+    pub route: usize,
+    pub client: Arc<Client>,
+    pub share: Arc<Share>,
+    pub life: Life,
+}
+
+/// Why a socket is closed by us.
+struct Farewell(CloseCode, &'static str);
+
+impl<S: Answers> Socket<S> {
+    /// Answers until either side ends it.
+    pub(super) async fn serve(self, upgrade: OnUpgrade) {
+        let Ok(upgraded) = upgrade.await else { return };
+        let open = metrics::gauge!("chancery_sockets_open");
+        open.increment(1.0);
+        let cut = self.life.cut.clone();
+        cut.run_until_cancelled(self.run(upgraded)).await;
+        open.decrement(1.0);
+    }
+
+    async fn run(&self, upgraded: Upgraded) {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4 * 1024)
+            .write_buffer_size(0)
+            .max_message_size(Some(self.inner.max_body))
+            .max_frame_size(Some(self.inner.max_body));
+        let stream = TokioIo::new(upgraded);
+        let mut stream = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+        let Some(Farewell(code, reason)) = self.converse(&mut stream).await else { return };
+        tracing::debug!(client = self.client.name, reason, "a WebSocket is closed");
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        drop(timeout(WRITTEN_WITHIN, stream.close(Some(frame))).await);
+        // A socket that is closed with bytes unread is reset, which can overtake the reason.
+        let mut rest = stream.get_mut().take(LINGER_BYTES);
+        drop(timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await);
+    }
+
+    /// `None`: there is nobody any more to say farewell to.
+    async fn converse(&self, stream: &mut WebSocketStream<TokioIo<Upgraded>>) -> Option<Farewell> {
+        let (outbox, mut news, overrun) = Outbox::new();
+        let mut answers = FuturesUnordered::new();
+        let mut ping = interval(PING_EVERY);
+        ping.reset();
+        let mut heard = Instant::now();
+        let mut is_closing = false;
+        loop {
+            if is_closing && answers.is_empty() {
+                return Some(Farewell(CloseCode::Away, "the gateway ends"));
+            }
+            let takes_more = !is_closing && answers.len() < MAX_AT_ONCE;
+            let message = tokio::select! {
+                // In this order: the name of a subscription goes before its news.
+                biased;
+                () = overrun.cancelled() => {
+                    return Some(Farewell(CloseCode::Policy, "news were not read in time; connect and subscribe again"));
+                }
+                Some(answer) = answers.next() => match answer {
+                    Some(answer) => text(answer),
+                    None => continue,
+                },
+                Some(item) = news.recv() => text(item),
+                () = self.life.closing.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    continue;
+                }
+                _ = ping.tick() => {
+                    if heard.elapsed() > PING_EVERY.saturating_mul(2) {
+                        return None;
+                    }
+                    Message::Ping(Bytes::new())
+                }
+                message = stream.next(), if takes_more => {
+                    heard = Instant::now();
+                    if !(self.life.may_ask)() {
+                        return None;
+                    }
+                    match message {
+                        Some(Ok(Message::Text(body))) => answers.push(self.answer(&outbox, body.into())),
+                        Some(Ok(Message::Binary(body))) => answers.push(self.answer(&outbox, body)),
+                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                        Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
+                            return Some(Farewell(CloseCode::Size, "the message is larger than `limits.max_body`"));
+                        }
+                        Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                    }
+                    continue;
+                }
+            };
+            match timeout(WRITTEN_WITHIN, stream.send(message)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => {
+                    metrics::counter!("chancery_sockets_overrun_total").increment(1);
+                    return None;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, outbox: &Outbox, body: Bytes) -> Option<Bytes> {
+        let route = self.inner.routes.get(self.route)?;
+        let Some((_slot, place)) = self.inner.enter(&self.share) else {
+            let busy = Refusal::new(Cause::Busy, "the gateway is busy; nothing was done, ask again later");
+            return Some(refuse_body(&self.client, &Id::Null, &busy));
+        };
+        let asking = Asking { client: &self.client, key: None, outbox: Some(outbox) };
+        let answer = route.calls.answer(asking, &body).await;
+        answer.map(|answer| place.answer(answer))
+    }
+}
+
+/// An answer is JSON, and JSON is UTF-8.
+fn text(json: Bytes) -> Message {
+    match Utf8Bytes::try_from(json) {
+        Ok(text) => Message::Text(text),
+        Err(_) => Message::Binary(Bytes::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+        let header = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        all.iter().map(header).collect()
+    }
+
+    #[test]
+    fn a_handshake_is_by_the_letter() {
+        // The example of RFC 6455, section 1.3.
+        let good = [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        assert_eq!(accept_key(&headers(&good)).unwrap(), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        for (place, bad) in [(0, "close"), (2, "8"), (2, "13, 8"), (3, "short=="), (3, "")] {
+            let mut spoilt = good;
+            spoilt[place].1 = bad;
+            assert_eq!(accept_key(&headers(&spoilt)).unwrap_err(), Rejection::Upgrade, "{bad}");
+        }
+        let with_body = [&good[..], &[("content-length", "5")]].concat();
+        assert!(accept_key(&headers(&with_body)).is_err());
+    }
+}

@@ -1,0 +1,159 @@
+//! Several reads in one body, for nodes that take that; one by one for those that do not.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use serde_json::value::RawValue;
+
+use crate::upstream::answer::Written;
+use crate::upstream::client::Call;
+use crate::upstream::node::Node;
+use crate::upstream::{Answer, Upstream, UpstreamError};
+
+/// How many reads of a batch are under way at once where they are asked one by one.
+const LANES: usize = 16;
+
+type Outcome = Result<Answer, UpstreamError>;
+
+impl Upstream {
+    /// Asks all of these, and passes each answer on, in their order.
+    pub async fn forward_batch(&self, calls: &[(&'static str, Option<&RawValue>)]) -> Vec<Outcome> {
+        let calls: Vec<Call<'_>> =
+            calls.iter().map(|(method, params)| Call { method, params: *params }).collect();
+        let read = async |node: Arc<Node>| node.read_batch(&calls).await;
+        let answers = match self.0.nodes.first(read).await {
+            Ok(answers) => answers,
+            Err(error) => return calls.iter().map(|_| Err(error.clone())).collect(),
+        };
+        // What this node could not answer, another may.
+        let again = self.0.nodes.are_several();
+        let mut told = Vec::with_capacity(answers.len());
+        for (call, answer) in calls.iter().zip(answers) {
+            told.push(match answer {
+                Err(error) if again && error.may_differ_elsewhere() => {
+                    Answer::told(self.forward(call.method, call.params).await)
+                }
+                other => Answer::told(other),
+            });
+        }
+        told
+    }
+}
+
+impl Node {
+    /// Each with its own answer; an error where there is nobody to ask.
+    async fn read_batch(&self, calls: &[Call<'_>]) -> Result<Vec<Outcome>, UpstreamError> {
+        if self.takes_batches() {
+            if let Some(answers) = self.put_batch(calls).await? {
+                return Ok(answers.into_iter().map(Answer::or_elsewhere).collect());
+            }
+            tracing::info!(
+                node = self.name,
+                "the node takes no batches, or not this one: it is asked one by one"
+            );
+            self.takes_no_batch();
+        }
+        let mut answers = Vec::with_capacity(calls.len());
+        for some in calls.chunks(LANES) {
+            let some = some.iter().map(|call| self.read(*call));
+            answers
+                .extend(join_all(some).await.into_iter().map(|answer| answer.and_then(Answer::or_elsewhere)));
+        }
+        Ok(answers)
+    }
+}
+
+/// The answers to the calls with the ids from this one on, in their order; `None` where that is not what this is. Every
+/// letter is looked at: these go into one body with others.
+pub(super) fn read(body: &Bytes, first: u64, count: usize) -> Option<Vec<Answer>> {
+    let written: Vec<Written<'_>> = serde_json::from_slice(body).ok()?;
+    let mut answers: Vec<Option<Answer>> = vec![None; count];
+    for one in written {
+        let id = one.id()?;
+        let place = answers.get_mut(usize::try_from(id.checked_sub(first)?).ok()?)?;
+        // Two answers to one call are none.
+        if place.replace(one.answer(body, id).ok()?).is_some() {
+            return None;
+        }
+    }
+    answers.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::upstream::tests::{Fake, Reply, chain_of, still};
+
+    fn answers(text: &str) -> Option<Vec<String>> {
+        let shown = |answer: Answer| match answer {
+            Answer::Result(json) => String::from_utf8(json.bytes().to_vec()).unwrap(),
+            Answer::Error(error) => error.message,
+        };
+        Some(read(&Bytes::copy_from_slice(text.as_bytes()), 7, 2)?.into_iter().map(shown).collect())
+    }
+
+    #[test]
+    fn inv_11_a_batch_is_answered_call_by_call_or_not_at_all() {
+        let good =
+            r#"[{"id":8,"error":{"code":1,"message":"no"}}, {"jsonrpc":"2.0","id":7,"result":{"a":1}}]"#;
+        assert_eq!(answers(good).unwrap(), [r#"{"a":1}"#, "no"]);
+        for bad in [
+            r#"{"id":7,"error":{"code":1,"message":"no batches"}}"#,
+            r#"[{"id":7,"result":1}]"#,
+            r#"[{"id":7,"result":1},{"id":7,"result":2}]"#,
+            r#"[{"id":7,"result":1},{"id":9,"result":2}]"#,
+            r#"[{"id":7,"result":1},{"id":6,"result":2}]"#,
+            r#"[{"id":7,"result":1},{"id":null,"error":{"code":1,"message":"x"}}]"#,
+            r#"[{"id":7,"result":1},{"id":8,"result":[1}]}]"#,
+            r#"[{"id":7,"result":1},{"id":8}]"#,
+            r#"[{"id":7,"result":1},{"id":8,"result":1},{"id":9,"result":1}]"#,
+            "[]",
+            "<html>",
+        ] {
+            assert!(answers(bad).is_none(), "{bad}");
+        }
+    }
+
+    async fn ask(upstream: &Upstream) -> Vec<Result<Value, String>> {
+        let calls = [("eth_blockNumber", None), ("eth_gasPrice", None), ("eth_blobBaseFee", None)];
+        let told = |outcome: Outcome| match outcome {
+            Ok(Answer::Result(json)) => Ok(serde_json::from_slice(json.bytes()).unwrap()),
+            Ok(Answer::Error(error)) => Err(error.message),
+            Err(error) => Err(error.label().to_owned()),
+        };
+        upstream.forward_batch(&calls).await.into_iter().map(told).collect()
+    }
+
+    #[tokio::test]
+    async fn a_node_that_takes_no_batch_is_asked_one_by_one() {
+        for takes_batches in [true, false] {
+            let fake = Fake::start().await;
+            fake.takes_batches(takes_batches);
+            fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+            fake.on("eth_gasPrice", Reply::Error(-32000, "too busy"));
+            let upstream = fake.upstream(&still());
+            let expected = [Ok(json!("0x2")), Err("too busy".to_owned()), Err("no such method".to_owned())];
+            assert_eq!(ask(&upstream).await, expected);
+            assert_eq!(ask(&upstream).await, expected);
+            // The chain, and twice what was asked; or a first batch that is refused, and not tried again.
+            assert_eq!(fake.bodies(), if takes_batches { 3 } else { 8 });
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_13_what_one_node_of_several_cannot_answer_another_may() {
+        let (first, second) = (Fake::start().await, Fake::start().await);
+        let upstream = Upstream::new(&chain_of(&[("a", &first.url), ("b", &second.url)]), &still()).unwrap();
+        for method in ["eth_blockNumber", "eth_gasPrice", "eth_blobBaseFee"] {
+            second.on(method, Reply::Result(json!("0xb")));
+        }
+        first.on("eth_blockNumber", Reply::Result(json!("0xa")));
+        assert_eq!(ask(&upstream).await, [Ok(json!("0xa")), Ok(json!("0xb")), Ok(json!("0xb"))]);
+        first.on("eth_chainId", Reply::Close);
+        first.on("eth_blockNumber", Reply::Close);
+        assert_eq!(ask(&upstream).await, [Ok(json!("0xb")), Ok(json!("0xb")), Ok(json!("0xb"))]);
+    }
+}

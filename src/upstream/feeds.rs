@@ -1,0 +1,426 @@
+//! Subscriptions: one at a node for all who want the same, and made anew at another node when theirs fails. What happens
+//! between the two is not told: a feed is news, not a record.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, interval, sleep};
+
+use crate::upstream::node::Node;
+use crate::upstream::nodes::Nodes;
+use crate::upstream::wire::{Heard, Wire};
+use crate::upstream::{NodeError, Upstream, UpstreamError};
+
+/// Different subscriptions of one chain.
+const MAX_TOPICS: usize = 1024;
+
+/// News that may wait for the slowest of those who listen; one that is further behind has lost some.
+const MAX_WAITING: usize = 256;
+
+/// Orders that wait for the hub.
+const MAX_ORDERS: usize = 256;
+
+/// How long somebody waits for a subscription.
+const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(8);
+
+/// Between two looks: whether the node lives, and who still listens.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// A connection on which nothing came for so long, pings unanswered, is dead.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// Between two attempts to connect.
+const FIRST_REST: Duration = Duration::from_millis(250);
+const LONGEST_REST: Duration = Duration::from_secs(10);
+
+/// One subscription, as one client has it.
+#[derive(Debug)]
+pub struct Feed(broadcast::Receiver<Bytes>);
+
+/// What a feed has next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The node's own JSON.
+    Item(Bytes),
+    /// Some of it was lost: whoever listens was too slow.
+    Lost,
+    /// There will be no more.
+    Over,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Feeds(OnceLock<mpsc::Sender<Order>>);
+
+type Subscribed = Result<broadcast::Receiver<Bytes>, UpstreamError>;
+
+#[derive(Debug)]
+struct Order {
+    params: Box<str>,
+    reply: oneshot::Sender<Subscribed>,
+}
+
+impl Upstream {
+    /// News by these parameters of `eth_subscribe`.
+    pub async fn subscribe(&self, params: &RawValue) -> Result<Feed, UpstreamError> {
+        let nodes = &self.0.nodes;
+        let orders = self.0.feeds.0.get_or_init(|| {
+            let (orders, taken) = mpsc::channel(MAX_ORDERS);
+            tokio::spawn(Hub::new(Arc::clone(nodes), taken).run());
+            orders
+        });
+        let (reply, subscribed) = oneshot::channel();
+        let order = Order { params: params.get().into(), reply };
+        orders.try_send(order).map_err(|_| UpstreamError::Busy)?;
+        match tokio::time::timeout(SUBSCRIBED_WITHIN, subscribed).await {
+            Ok(Ok(feed)) => feed.map(Feed),
+            Ok(Err(_)) => Err(UpstreamError::Busy),
+            Err(_) => Err(UpstreamError::Timeout),
+        }
+    }
+}
+
+impl Feed {
+    pub async fn next(&mut self) -> News {
+        match self.0.recv().await {
+            Ok(item) => News::Item(item),
+            Err(broadcast::error::RecvError::Lagged(_)) => News::Lost,
+            Err(broadcast::error::RecvError::Closed) => News::Over,
+        }
+    }
+}
+
+/// What all feeds of a chain have in common: one connection, to one node at a time.
+struct Hub {
+    nodes: Arc<Nodes>,
+    orders: mpsc::Receiver<Order>,
+    /// By their parameters.
+    topics: HashMap<Box<str>, Topic>,
+    /// What was asked of the node and not answered: by our id, the parameters.
+    asked: HashMap<u64, Box<str>>,
+    next_id: u64,
+}
+
+struct Topic {
+    feed: broadcast::Sender<Bytes>,
+    /// The node's name for it.
+    id: Option<String>,
+    /// Who is told when the node has it.
+    waiting: Vec<oneshot::Sender<Subscribed>>,
+}
+
+/// What a node sends.
+#[derive(Deserialize)]
+struct Message<'a> {
+    id: Option<u64>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<NodeError>,
+    #[serde(borrow)]
+    params: Option<Notice<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Notice<'a> {
+    subscription: String,
+    #[serde(borrow)]
+    result: &'a RawValue,
+}
+
+impl Hub {
+    fn new(nodes: Arc<Nodes>, orders: mpsc::Receiver<Order>) -> Self {
+        Self { nodes, orders, topics: HashMap::new(), asked: HashMap::new(), next_id: 1 }
+    }
+
+    async fn run(mut self) {
+        let mut rest = FIRST_REST;
+        loop {
+            // Nobody listens: no connection is needed.
+            if self.topics.is_empty() {
+                let Some(order) = self.orders.recv().await else { return };
+                self.take(order);
+            }
+            let (node, mut wire) = match self.connect().await {
+                Ok(connected) => connected,
+                Err(error) => {
+                    self.give_up(&error);
+                    sleep(rest).await;
+                    rest = rest.saturating_mul(2).min(LONGEST_REST);
+                    continue;
+                }
+            };
+            rest = FIRST_REST;
+            match self.serve(&node, &mut wire).await {
+                Ok(()) if self.orders.is_closed() => return,
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::warn!(node = node.name, %error, "subscriptions are made anew");
+                    metrics::counter!("chancery_feeds_lost_total").increment(1);
+                }
+            }
+            self.asked.clear();
+            self.topics.values_mut().for_each(|topic| topic.id = None);
+        }
+    }
+
+    /// The best node that takes a WebSocket.
+    async fn connect(&self) -> Result<(Arc<Node>, Wire), UpstreamError> {
+        let mut failed = UpstreamError::Busy;
+        for node in self.nodes.readers() {
+            match node.socket().open().await {
+                Ok(wire) => return Ok((node, wire)),
+                Err(error) => {
+                    tracing::debug!(node = node.name, %error, "no subscriptions there");
+                    failed = error;
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    /// Until the connection fails, or nobody listens any more.
+    async fn serve(&mut self, node: &Arc<Node>, wire: &mut Wire) -> Result<(), UpstreamError> {
+        let wanted: Vec<_> = self.topics.keys().cloned().collect();
+        for params in wanted {
+            self.ask(wire, params).await?;
+        }
+        let mut look = interval(EVERY);
+        look.reset();
+        let mut heard = Instant::now();
+        while !self.topics.is_empty() {
+            tokio::select! {
+                order = self.orders.recv() => {
+                    let Some(order) = order else { return Ok(()) };
+                    if let Some(params) = self.take(order) {
+                        self.ask(wire, params).await?;
+                    }
+                }
+                message = wire.hear() => {
+                    heard = Instant::now();
+                    if let Heard::Message(body) = message? {
+                        self.hear(&body);
+                    }
+                }
+                _ = look.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        return Err(UpstreamError::Timeout);
+                    }
+                    if !self.nodes.well().iter().any(|well| Arc::ptr_eq(well, node)) {
+                        return Err(UpstreamError::garbage("it is behind, or failing; another node is not"));
+                    }
+                    wire.ping().await?;
+                    self.sweep(wire).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers an order that can be answered now. Otherwise it waits; and the parameters are what the node is to be
+    /// asked for, if it was not yet.
+    fn take(&mut self, order: Order) -> Option<Box<str>> {
+        let Order { params, reply } = order;
+        if let Some(topic) = self.topics.get_mut(&params) {
+            if topic.id.is_some() {
+                // Whoever does not wait any more has hung up.
+                drop(reply.send(Ok(topic.feed.subscribe())));
+            } else {
+                topic.waiting.push(reply);
+            }
+            return None;
+        }
+        if self.topics.len() >= MAX_TOPICS {
+            drop(reply.send(Err(UpstreamError::Busy)));
+            return None;
+        }
+        let (feed, _) = broadcast::channel(MAX_WAITING);
+        self.topics.insert(params.clone(), Topic { feed, id: None, waiting: vec![reply] });
+        Some(params)
+    }
+
+    async fn ask(&mut self, wire: &mut Wire, params: Box<str>) -> Result<(), UpstreamError> {
+        let id = self.call_id();
+        let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"eth_subscribe","params":{params}}}"#);
+        self.asked.insert(id, params);
+        wire.send(text).await
+    }
+
+    fn call_id(&mut self) -> u64 {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        id
+    }
+
+    fn hear(&mut self, body: &Bytes) {
+        let Ok(message) = serde_json::from_slice::<Message<'_>>(body) else {
+            tracing::debug!("a message of a node makes no sense");
+            return;
+        };
+        if let Some(Notice { subscription, result }) = message.params {
+            let topic = self.topics.values().find(|topic| topic.id.as_ref() == Some(&subscription));
+            if let Some(topic) = topic {
+                // Where nobody listens it is ended at the next look.
+                drop(topic.feed.send(body.slice_ref(result.get().as_bytes())));
+            }
+            return;
+        }
+        let Some(params) = message.id.and_then(|id| self.asked.remove(&id)) else { return };
+        let Some(topic) = self.topics.get_mut(&params) else { return };
+        let name = message.result.and_then(|result| serde_json::from_str::<String>(result.get()).ok());
+        let refused = match (name, message.error) {
+            (Some(name), None) => {
+                topic.id = Some(name);
+                for reply in topic.waiting.drain(..) {
+                    drop(reply.send(Ok(topic.feed.subscribe())));
+                }
+                return;
+            }
+            (_, Some(NodeError { code, message, data })) => UpstreamError::Node { code, message, data },
+            (None, None) => UpstreamError::garbage("no name for a subscription"),
+        };
+        for reply in topic.waiting.drain(..) {
+            drop(reply.send(Err(refused.clone())));
+        }
+        // Those that had it from another node keep it, and this one is asked again.
+        if topic.feed.receiver_count() == 0 {
+            self.topics.remove(&params);
+        }
+    }
+
+    /// Nobody has what these want, for now.
+    fn give_up(&mut self, why: &UpstreamError) {
+        while let Ok(order) = self.orders.try_recv() {
+            self.take(order);
+        }
+        self.topics.retain(|_, topic| {
+            for reply in topic.waiting.drain(..) {
+                drop(reply.send(Err(why.clone())));
+            }
+            topic.feed.receiver_count() > 0
+        });
+    }
+
+    /// Ends what nobody listens to, and asks again for what the node did not give.
+    async fn sweep(&mut self, wire: &mut Wire) -> Result<(), UpstreamError> {
+        let is_idle = |topic: &Topic| topic.feed.receiver_count() == 0 && topic.waiting.is_empty();
+        let idle: Vec<_> = self
+            .topics
+            .iter()
+            .filter(|(_, topic)| is_idle(topic))
+            .map(|(params, _)| params.clone())
+            .collect();
+        for params in idle {
+            if let Some(Topic { id: Some(name), .. }) = self.topics.remove(&params) {
+                let (id, name) = (self.call_id(), serde_json::Value::String(name));
+                let call =
+                    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"eth_unsubscribe","params":[{name}]}}"#);
+                wire.send(call).await?;
+            }
+        }
+        let is_asked = |params| self.asked.values().any(|asked| asked == params);
+        let missing = self.topics.iter().filter(|(params, topic)| topic.id.is_none() && !is_asked(*params));
+        let missing: Vec<_> = missing.map(|(params, _)| params.clone()).collect();
+        for params in missing {
+            self.ask(wire, params).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::tests::{chain_of, still};
+
+    impl Feed {
+        /// A feed without a node.
+        pub fn for_test() -> (broadcast::Sender<Bytes>, Self) {
+            let (send, feed) = broadcast::channel(MAX_WAITING);
+            (send, Self(feed))
+        }
+    }
+
+    /// A hub whose node was asked for everything that was ordered.
+    struct Scene(Hub);
+
+    impl Scene {
+        fn new() -> Self {
+            let nodes = Nodes::new(&chain_of(&[("a", "http://127.0.0.1:1")]), &still()).unwrap();
+            Self(Hub::new(Arc::new(nodes), mpsc::channel(1).1))
+        }
+
+        fn order(&mut self, params: &str) -> oneshot::Receiver<Subscribed> {
+            let (reply, subscribed) = oneshot::channel();
+            if let Some(params) = self.0.take(Order { params: params.into(), reply }) {
+                let id = self.0.call_id();
+                self.0.asked.insert(id, params);
+            }
+            subscribed
+        }
+
+        fn hear(&mut self, text: &str) {
+            self.0.hear(&Bytes::copy_from_slice(text.as_bytes()));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_subscription_of_the_node_is_for_all_who_want_it() {
+        let mut scene = Scene::new();
+        let (first, second) = (scene.order(r#"["newHeads"]"#), scene.order(r#"["newHeads"]"#));
+        assert_eq!(scene.0.asked.len(), 1);
+        scene.hear(r#"{"jsonrpc":"2.0","id":1,"result":"0x9"}"#);
+        let third = scene.order(r#"["newHeads"]"#);
+        let mut feeds = Vec::new();
+        for subscribed in [first, second, third] {
+            feeds.push(Feed(subscribed.await.unwrap().unwrap()));
+        }
+        scene
+            .hear(r#"{"method":"eth_subscription","params":{"subscription":"0x8","result":{"not":"ours"}}}"#);
+        scene.hear(r#"{"method":"eth_subscription","params":{"subscription":"0x9","result":{"a":1}}}"#);
+        for feed in &mut feeds {
+            assert_eq!(feed.next().await, News::Item(Bytes::from_static(br#"{"a":1}"#)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_nodes_refusal_is_told_and_nothing_stays_of_it() {
+        let mut scene = Scene::new();
+        for (id, answer) in [
+            (1, r#"{"id":1,"error":{"code":-32602,"message":"no such topic"}}"#),
+            (2, r#"{"id":2,"result":5}"#),
+        ] {
+            let refused = scene.order(r#"["logs",{}]"#);
+            assert!(scene.0.asked.contains_key(&id));
+            scene.hear(answer);
+            assert!(refused.await.unwrap().is_err(), "{answer}");
+            assert!(scene.0.topics.is_empty());
+        }
+        for nonsense in ["", "[]", "{}", r#"{"id":77,"result":"0x1"}"#] {
+            scene.hear(nonsense);
+        }
+    }
+
+    #[tokio::test]
+    async fn where_no_node_is_there_those_that_wait_are_told_and_those_that_have_it_keep_it() {
+        let mut scene = Scene::new();
+        let had = scene.order(r#"["newHeads"]"#);
+        scene.hear(r#"{"id":1,"result":"0x9"}"#);
+        let _feed = had.await.unwrap().unwrap();
+        let waits = scene.order(r#"["syncing"]"#);
+        scene.0.give_up(&UpstreamError::Timeout);
+        assert!(waits.await.unwrap().is_err());
+        assert_eq!(scene.0.topics.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn inv_12_there_are_no_more_subscriptions_than_may_be() {
+        let mut scene = Scene::new();
+        let held: Vec<_> = (0..MAX_TOPICS).map(|n| scene.order(&format!("[{n}]"))).collect();
+        assert!(matches!(scene.order("[\"newHeads\"]").await.unwrap(), Err(UpstreamError::Busy)));
+        assert_eq!(held.len(), scene.0.topics.len());
+    }
+}

@@ -1,0 +1,191 @@
+//! Filters: each lives in the node that made it, and is its client's alone. Clients see names of our own, for two nodes
+//! may give the same one.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::Instant;
+
+use crate::upstream::client::Call;
+use crate::upstream::node::Node;
+use crate::upstream::{Answer, NodeError, Upstream, UpstreamError};
+
+/// Filters that one client may have.
+const MAX_OF_A_CLIENT: usize = 256;
+
+/// After so long without a question a filter is forgotten; nodes forget theirs after five minutes.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
+
+/// As geth says it.
+const NOT_FOUND: (i32, &str) = (-32000, "filter not found");
+
+#[derive(Debug, Default)]
+pub(super) struct Filters(Mutex<HashMap<String, Filter>>);
+
+#[derive(Clone, Debug)]
+struct Filter {
+    client: Arc<str>,
+    /// The node's place, and its name for the filter.
+    node: usize,
+    id: Arc<RawValue>,
+    used: Instant,
+}
+
+impl Upstream {
+    /// Makes a filter for this client: `eth_newFilter` and its relatives.
+    pub async fn new_filter(
+        &self,
+        client: &str,
+        method: &'static str,
+        params: Option<&RawValue>,
+    ) -> Result<Answer, UpstreamError> {
+        let filters = &self.0.filters;
+        if !filters.have_room(client) {
+            return Ok(refusal((-32005, "too many filters; uninstall those that are not needed any more")));
+        }
+        let call = Call { method, params };
+        let make = async |node: Arc<Node>| {
+            let answer = node.read(call).await.and_then(Answer::or_elsewhere)?;
+            Ok((node, answer))
+        };
+        let (node, result) = match self.0.nodes.first(make).await {
+            Ok((node, Answer::Result(result))) => (node, result),
+            Ok((_, error)) => return Ok(error),
+            Err(error) => return Answer::told(Err(error)),
+        };
+        let id = serde_json::from_slice::<Box<RawValue>>(result.bytes()).map_err(UpstreamError::garbage)?;
+        let node = self.0.nodes.place_of(&node).ok_or(UpstreamError::Busy)?;
+        let name = name()?;
+        let shown = to_raw_value(&name).map_err(UpstreamError::garbage)?;
+        filters.put(name, Filter { client: client.into(), node, id: id.into(), used: Instant::now() });
+        Ok(Answer::Result(shown.into()))
+    }
+
+    /// Asks the node that has a client's filter: for what is new, for all of it, or to forget it.
+    pub async fn filter(
+        &self,
+        client: &str,
+        method: &'static str,
+        params: Option<&RawValue>,
+    ) -> Result<Answer, UpstreamError> {
+        let named = params.and_then(|params| serde_json::from_str::<(String,)>(params.get()).ok());
+        let filters = &self.0.filters;
+        let found = named.and_then(|(name,)| Some((filters.of(client, &name)?, name)));
+        let Some((Filter { node, id, .. }, name)) = found else {
+            // Uninstalling what is not there is answered by no, as the nodes do.
+            let is_about_the_end = method == "eth_uninstallFilter" && params.is_some();
+            let no = RawValue::from_string("false".to_owned()).map_err(UpstreamError::garbage)?;
+            return Ok(if is_about_the_end { Answer::Result(no.into()) } else { refusal(NOT_FOUND) });
+        };
+        if method == "eth_uninstallFilter" {
+            filters.forget(&name);
+        }
+        let Some(node) = self.0.nodes.at(node) else { return Ok(refusal(NOT_FOUND)) };
+        let params = to_raw_value(&(id,)).map_err(UpstreamError::garbage)?;
+        node.read(Call { method, params: Some(&params) }).await
+    }
+}
+
+impl Filters {
+    fn have_room(&self, client: &str) -> bool {
+        let mut filters = self.lock();
+        filters.retain(|_, filter| filter.used.elapsed() < FORGOTTEN_AFTER);
+        filters.values().filter(|filter| &*filter.client == client).count() < MAX_OF_A_CLIENT
+    }
+
+    fn put(&self, name: String, filter: Filter) {
+        self.lock().insert(name, filter);
+    }
+
+    /// Nobody learns of another client's filter.
+    fn of(&self, client: &str, name: &str) -> Option<Filter> {
+        let mut filters = self.lock();
+        let filter = filters.get_mut(name).filter(|filter| &*filter.client == client)?;
+        filter.used = Instant::now();
+        Some(filter.clone())
+    }
+
+    fn forget(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Filter>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refusal((code, message): (i32, &str)) -> Answer {
+    Answer::Error(NodeError { code, message: message.to_owned(), data: None })
+}
+
+/// As geth writes them: hexadecimal digits of a random number.
+fn name() -> Result<String, UpstreamError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| UpstreamError::garbage("the system gives no randomness"))?;
+    Ok(format!("{:#x}", u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::upstream::tests::{Fake, Reply, chain_of, still};
+
+    fn raw(value: &Value) -> Box<RawValue> {
+        to_raw_value(value).unwrap()
+    }
+
+    fn text(answer: Result<Answer, UpstreamError>) -> Result<String, String> {
+        match answer.unwrap() {
+            Answer::Result(json) => Ok(String::from_utf8(json.bytes().to_vec()).unwrap()),
+            Answer::Error(error) => Err(error.message),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_filter_stays_with_its_node_and_its_client() {
+        let nodes = [Fake::start().await, Fake::start().await];
+        let chain = chain_of(&[("one", &nodes[0].url), ("two", &nodes[1].url)]);
+        let upstream = Upstream::new(&chain, &still()).unwrap();
+        for (node, fake) in nodes.iter().enumerate() {
+            // Both give it the same name.
+            fake.on("eth_newFilter", Reply::Result(json!("0x1")));
+            fake.on("eth_getFilterChanges", Reply::Result(json!([node])));
+            fake.on("eth_uninstallFilter", Reply::Result(json!(true)));
+        }
+        let asked = raw(&json!([{}]));
+        let make = || upstream.new_filter("ada", "eth_newFilter", Some(&asked));
+        let one = text(make().await).unwrap();
+        nodes[0].on("eth_newFilter", Reply::Close);
+        let two = text(make().await).unwrap();
+        assert_ne!(one, two);
+        let params = |name: &str| raw(&json!([serde_json::from_str::<String>(name).unwrap()]));
+        let ask = async |client: &str, method: &'static str, name: &str| {
+            text(upstream.filter(client, method, Some(&params(name))).await)
+        };
+        assert_eq!(ask("ada", "eth_getFilterChanges", &one).await.unwrap(), "[0]");
+        assert_eq!(ask("ada", "eth_getFilterChanges", &two).await.unwrap(), "[1]");
+        assert_eq!(nodes[1].calls("eth_getFilterChanges"), [json!(["0x1"])], "by the node's own name");
+        assert_eq!(ask("bob", "eth_getFilterChanges", &one).await.unwrap_err(), "filter not found");
+        assert_eq!(ask("bob", "eth_uninstallFilter", &one).await.unwrap(), "false");
+        assert_eq!(ask("ada", "eth_uninstallFilter", &one).await.unwrap(), "true");
+        assert_eq!(ask("ada", "eth_getFilterChanges", &one).await.unwrap_err(), "filter not found");
+        assert_eq!(ask("ada", "eth_getFilterChanges", "\"0x1\"").await.unwrap_err(), "filter not found");
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_client_has_no_more_filters_than_it_may() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        fake.on("eth_newBlockFilter", Reply::Result(json!("0x1")));
+        let make = async |client| text(upstream.new_filter(client, "eth_newBlockFilter", None).await);
+        for _ in 0..MAX_OF_A_CLIENT {
+            make("ada").await.unwrap();
+        }
+        assert!(make("ada").await.unwrap_err().contains("too many"));
+        assert!(make("bob").await.is_ok());
+    }
+}

@@ -1,0 +1,253 @@
+//! One node of a chain: asked only while it says that it is on that chain, and within its places.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::upstream::client::{Call, Client};
+use crate::upstream::wire::Socket;
+use crate::upstream::{Answer, UpstreamError};
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub name: String,
+    pub reads: bool,
+    chain: String,
+    client: Client,
+    socket: Socket,
+    chain_id: u64,
+    clock: Clock,
+    /// Reads of clients, and what a signature needs, are bounded apart: nobody's reads keep others from signing.
+    places: Places,
+    /// When it last said that it is on the pinned chain, in milliseconds; 0 where it did not, or failed since.
+    on_chain: AtomicU64,
+    is_failing: AtomicBool,
+    /// In milliseconds.
+    no_batch_before: AtomicU64,
+    /// Its newest block when it was last looked at.
+    head: AtomicU64,
+    /// What a small question takes, smoothed, in microseconds.
+    latency: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Places {
+    reads: Semaphore,
+    own: Semaphore,
+}
+
+/// How a node does, as it was when it was last looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub is_failing: bool,
+    pub head: u64,
+    pub latency: Duration,
+}
+
+/// How long a node's chain id is believed. A node does not change its chain, but the address behind a URL can.
+pub(super) const CHAIN_ID_HOLDS: Duration = Duration::from_secs(10);
+
+/// After a batch that was not answered as one.
+const NO_BATCH_FOR: Duration = Duration::from_secs(60);
+
+/// Calls to a node that are under way at once: each may need a connection of its own.
+const READS: usize = 256;
+const OWN: usize = 256;
+
+/// How long a call waits for its place.
+const PLACE_WITHIN: Duration = Duration::from_secs(2);
+
+async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, UpstreamError> {
+    if let Ok(place) = places.try_acquire() {
+        return Ok(place);
+    }
+    match tokio::time::timeout(PLACE_WITHIN, places.acquire()).await {
+        Ok(Ok(place)) => Ok(place),
+        _ => Err(UpstreamError::Busy),
+    }
+}
+
+impl Node {
+    pub(super) fn new(
+        chain: &config::Chain,
+        node: &config::Node,
+        clock: Clock,
+    ) -> Result<Self, UpstreamError> {
+        Ok(Self {
+            name: node.name.clone(),
+            reads: node.reads,
+            chain: chain.name.clone(),
+            client: Client::new(chain, node, clock.clone())?,
+            socket: Socket::new(chain, node, clock.clone())?,
+            chain_id: chain.id,
+            clock,
+            places: Places { reads: Semaphore::new(READS), own: Semaphore::new(OWN) },
+            on_chain: AtomicU64::new(0),
+            is_failing: AtomicBool::new(false),
+            no_batch_before: AtomicU64::new(0),
+            head: AtomicU64::new(0),
+            latency: AtomicU64::new(0),
+        })
+    }
+
+    /// A client's read, passed on with the node's own word.
+    pub(super) async fn read(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+        let _place = place(&self.places.reads).await?;
+        self.pinned().await?;
+        self.noticed(self.client.call(call).await)
+    }
+
+    /// Several reads in one body; `None` where it does not take that.
+    pub(super) async fn put_batch(&self, calls: &[Call<'_>]) -> Result<Option<Vec<Answer>>, UpstreamError> {
+        let _place = place(&self.places.reads).await?;
+        self.pinned().await?;
+        self.noticed(self.client.batch(calls).await)
+    }
+
+    pub(super) fn takes_batches(&self) -> bool {
+        self.clock.now().millis() >= self.no_batch_before.load(Ordering::Relaxed)
+    }
+
+    /// It answered one as it should not, and is asked one by one for a while.
+    pub(super) fn takes_no_batch(&self) {
+        let rest = u64::try_from(NO_BATCH_FOR.as_millis()).unwrap_or(u64::MAX);
+        self.no_batch_before.store(self.clock.now().millis().saturating_add(rest), Ordering::Relaxed);
+    }
+
+    pub(super) const fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// A question of our own.
+    pub(super) async fn ask(
+        &self,
+        method: &'static str,
+        params: Option<Value>,
+    ) -> Result<Answer, UpstreamError> {
+        let _place = place(&self.places.own).await?;
+        self.pinned().await?;
+        self.put(method, params).await
+    }
+
+    /// Whether it is on the pinned chain; asked again when its last word on that is too old.
+    pub(super) async fn pinned(&self) -> Result<(), UpstreamError> {
+        let now = self.clock.now().millis();
+        let at = self.on_chain.load(Ordering::Relaxed);
+        let holds = u64::try_from(CHAIN_ID_HOLDS.as_millis()).unwrap_or(u64::MAX);
+        if at != 0 && at <= now && now.saturating_sub(at) < holds {
+            return Ok(());
+        }
+        self.on_chain.store(0, Ordering::Relaxed);
+        let found: u64 = self.put("eth_chainId", None).await?.number()?;
+        if found != self.chain_id {
+            return self.noticed(Err(UpstreamError::OtherChain { found, ours: self.chain_id }));
+        }
+        self.on_chain.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Looks at it: chain, newest block, and how long it takes to say so.
+    pub(super) async fn look(&self) -> Result<u64, UpstreamError> {
+        let head = self.sound_out().await;
+        let gauge = |metric| {
+            let labels = [("chain", self.chain.clone()), ("node", self.name.clone())];
+            metrics::gauge!(metric, &labels)
+        };
+        gauge("chancery_node_up").set(if head.is_ok() { 1.0 } else { 0.0 });
+        if let Ok(head) = &head {
+            #[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "a gauge is a float")]
+            gauge("chancery_node_head").set(*head as f64);
+        }
+        head
+    }
+
+    async fn sound_out(&self) -> Result<u64, UpstreamError> {
+        self.on_chain.store(0, Ordering::Relaxed);
+        self.pinned().await?;
+        let asked = Instant::now();
+        let head = self.put("eth_blockNumber", None).await?.number()?;
+        let latest = u64::try_from(asked.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let before = self.latency.load(Ordering::Relaxed);
+        let smoothed = if before == 0 { latest } else { before.saturating_mul(3).saturating_add(latest) / 4 };
+        self.latency.store(smoothed, Ordering::Relaxed);
+        self.head.store(head, Ordering::Relaxed);
+        self.is_failing.store(false, Ordering::Relaxed);
+        Ok(head)
+    }
+
+    pub(super) fn condition(&self) -> Condition {
+        Condition {
+            is_failing: self.is_failing.load(Ordering::Relaxed),
+            head: self.head.load(Ordering::Relaxed),
+            latency: Duration::from_micros(self.latency.load(Ordering::Relaxed)),
+        }
+    }
+
+    async fn put(&self, method: &'static str, params: Option<Value>) -> Result<Answer, UpstreamError> {
+        let params =
+            params.map(|params| to_raw_value(&params)).transpose().map_err(UpstreamError::garbage)?;
+        self.noticed(self.client.call(Call { method, params: params.as_deref() }).await)
+    }
+
+    /// After a failure there may be another node behind the same URL.
+    fn noticed<T>(&self, answer: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
+        if let Err(error) = &answer {
+            metrics::counter!("chancery_node_errors_total", "kind" => error.label()).increment(1);
+            self.on_chain.store(0, Ordering::Relaxed);
+            if error.is_about_the_node() {
+                self.is_failing.store(true, Ordering::Relaxed);
+            }
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::upstream::tests::{Fake, Reply, still};
+
+    #[tokio::test]
+    async fn inv_12_reads_at_once_are_bounded_and_keep_nothing_else_from_the_node() {
+        let fake = Fake::start().await;
+        let chain = fake.chain();
+        let mut node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
+        node.places.reads = Semaphore::new(5);
+        fake.on("eth_blockNumber", Reply::Hang);
+        fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
+        node.pinned().await.unwrap();
+        let call = Call { method: "eth_blockNumber", params: None };
+        let reads = futures_util::future::join_all((0..8).map(|_| node.read(call)));
+        let own = async {
+            tokio::time::sleep(chain.timeout / 2).await;
+            (fake.calls("eth_blockNumber").len(), node.ask("eth_getTransactionByHash", None).await)
+        };
+        let (reads, (asked, own)) = tokio::join!(reads, own);
+        assert_eq!(asked, 5);
+        assert!(own.is_ok(), "what a signature needs goes on");
+        assert!(reads.iter().all(Result::is_err));
+        assert_eq!(fake.calls("eth_blockNumber").len(), 8, "the others had their turn");
+    }
+
+    #[tokio::test]
+    async fn a_look_tells_its_head_and_how_long_it_takes() {
+        let fake = Fake::start().await;
+        let chain = fake.chain();
+        let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
+        fake.on("eth_blockNumber", Reply::Result(json!("0x10")));
+        assert_eq!(node.look().await.unwrap(), 16);
+        let seen = node.condition();
+        assert!(seen.head == 16 && !seen.is_failing && seen.latency > Duration::ZERO);
+        fake.on("eth_blockNumber", Reply::Close);
+        assert!(node.look().await.is_err());
+        assert!(node.condition().is_failing);
+    }
+}
