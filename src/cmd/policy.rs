@@ -3,6 +3,7 @@
 mod case;
 mod check;
 mod explain;
+mod preflight;
 mod sign;
 mod test;
 mod world;
@@ -23,6 +24,7 @@ enum Verb {
     Check(check::Check),
     Test(test::Test),
     Explain(explain::Explain),
+    Preflight(preflight::Preflight),
     Sign(sign::Sign),
 }
 
@@ -32,6 +34,7 @@ impl Policy {
             Verb::Check(verb) => verb.run(context),
             Verb::Test(verb) => verb.run(context),
             Verb::Explain(verb) => verb.run(context),
+            Verb::Preflight(verb) => verb.run(context),
             Verb::Sign(verb) => verb.run(context),
         }
     }
