@@ -7,7 +7,7 @@ use alloy_primitives::B256;
 
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::db::{batch, query};
-use crate::ledger::tests::kit::{ASK, Ask, CHAIN, START, policy, sign};
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, START, sign};
 use crate::ledger::tests::simulation::chain::Chain;
 use crate::ledger::tests::simulation::ears::{Owed, heard};
 use crate::ledger::tests::simulation::policies::{POLICIES, READ};
