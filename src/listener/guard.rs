@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::Either;
@@ -11,11 +12,14 @@ use http_body_util::Full;
 use hyper::service::Service;
 
 use crate::listener::pass::{Lapsed, Pass};
+use crate::listener::wire::Meter;
 
 #[derive(Debug)]
 pub(in crate::listener) struct Guarded<S> {
     pub pass: Pass,
     pub inner: S,
+    /// Of HTTP/2, told of each request.
+    pub meter: Option<Arc<Meter>>,
 }
 
 impl<S, B> Service<Request<B>> for Guarded<S>
@@ -27,6 +31,9 @@ where
     type Future = Either<Ready<Result<Self::Response, Infallible>>, S::Future>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
+        if let Some(meter) = &self.meter {
+            meter.request(request.headers());
+        }
         match self.pass.check() {
             Ok(()) => Either::Right(self.inner.call(request)),
             // The connection is about to be cut; this is for whoever can still read it.
