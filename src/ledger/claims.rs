@@ -4,13 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U128};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::charges::{self, Place};
-use crate::ledger::command::Reply;
+use crate::ledger::command::{Command, Reply};
 use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
 use crate::ledger::db::{Sql, SqlError};
+use crate::ledger::handover::Handover;
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
 use crate::ledger::nonce_store;
@@ -45,6 +47,8 @@ pub(in crate::ledger) struct Reserve {
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
     pub assign: Box<dyn Fn(Option<u64>) -> (Bytes, B256) + Send>,
     pub reply: Reply<Result<Claimed, ReserveError>>,
+    /// The way back of what nobody takes.
+    pub commands: mpsc::WeakSender<Command>,
     /// How long it may wait for another's signature.
     pub patience: Duration,
 }
@@ -61,7 +65,7 @@ struct Taken {
 /// What a claim came to.
 #[derive(Debug)]
 pub(in crate::ledger) enum Claimed {
-    Fresh { id: i64, nonce: Option<u64> },
+    Fresh { reservation: Handover, nonce: Option<u64> },
     Known(Stored),
 }
 
@@ -255,7 +259,7 @@ impl Reserve {
             digest,
         };
         group.audit(&Body::Intent(Box::new(intent))).await?;
-        group.reserved(id, nonce, self.reply);
+        group.reserved(Handover::new(id, self.commands), (id, nonce), self.reply);
         Ok(())
     }
 

@@ -7,14 +7,15 @@ use crate::ledger::audit::{Body, Head};
 use crate::ledger::claims::Claimed;
 use crate::ledger::command::Reply;
 use crate::ledger::db::{self, Db, Location, Sql};
+use crate::ledger::handover::Handover;
 use crate::ledger::store;
 use crate::ledger::{LedgerError, ReserveError};
 
 /// How far the wall clock may be from the steady one before somebody should look.
 const STEP: Duration = Duration::from_secs(30);
 
-/// An answer that waits for the commit. Names the reservation that nobody was there to take.
-pub(in crate::ledger) type Answer = Box<dyn FnOnce(Result<(), LedgerError>) -> Option<i64> + Send>;
+/// An answer that waits for the commit.
+pub(in crate::ledger) type Answer = Box<dyn FnOnce(Result<(), LedgerError>) + Send>;
 
 /// What time it is in the ledger: this machine's, or, where replicas share it, its server's.
 #[derive(Debug)]
@@ -60,22 +61,18 @@ impl Group<'_> {
     ) {
         self.answers.push(Box::new(move |committed| {
             drop(reply.send(committed.map_err(E::from).and(value)));
-            None
         }));
     }
 
-    /// Hands a reservation over after the commit; one that nobody takes is void at once.
+    /// Hands a reservation over after the commit.
     pub(in crate::ledger) fn reserved(
         &mut self,
-        id: i64,
-        nonce: Option<u64>,
+        reservation: Handover,
+        (id, nonce): (i64, Option<u64>),
         reply: Reply<Result<Claimed, ReserveError>>,
     ) {
         self.opened.push(id);
-        self.answers.push(Box::new(move |committed| {
-            let claimed = committed.map(|()| Claimed::Fresh { id, nonce });
-            reply.send(claimed.map_err(ReserveError::from)).is_err().then_some(id)
-        }));
+        self.answer(reply, Ok(Claimed::Fresh { reservation, nonce }));
     }
 }
 

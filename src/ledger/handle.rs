@@ -127,7 +127,8 @@ impl Ledger {
         let claimed = self.answered(answer, self.deadline.saturating_add(COMMIT)).await?;
         self.doubts.hear(from, &claimed);
         Ok(match claimed? {
-            Claimed::Fresh { id, nonce } => {
+            Claimed::Fresh { reservation, nonce } => {
+                let id = reservation.take().ok_or_else(closed)?;
                 let unsigned = K::assign(permitted.into_asked(), nonce);
                 Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, purpose, unsigned))
             }
@@ -290,7 +291,7 @@ impl Ledger {
             let unsigned = K::assign(asked.clone(), nonce);
             (K::unsigned_bytes(&unsigned), K::digest(&unsigned))
         });
-        let kind = K::NAME;
+        let (kind, commands) = (K::NAME, self.commands.downgrade());
         move |reply| Reserve {
             kind,
             client,
@@ -307,6 +308,7 @@ impl Ledger {
             replace,
             assign,
             reply,
+            commands,
             patience,
         }
     }

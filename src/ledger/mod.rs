@@ -21,6 +21,7 @@ mod doubts;
 mod error;
 mod group;
 mod handle;
+mod handover;
 mod headroom;
 mod key_rows;
 mod key_store;

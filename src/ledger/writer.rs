@@ -264,11 +264,7 @@ impl Writer {
             }
         }
         for answer in answers {
-            if let Some(nobodys) = answer(committed.clone())
-                && let Some(until) = self.live.get_mut(&nobodys)
-            {
-                *until = now;
-            }
+            answer(committed.clone());
         }
     }
 

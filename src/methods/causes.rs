@@ -49,9 +49,10 @@ impl Refusal {
     pub(super) fn denied(error: Denied, denied: Cause) -> Self {
         let (sentence, rule, condition) = (error.to_string(), error.rule, error.condition);
         match error.cause {
-            DenialCause::Rate { retry_after } => {
-                Self::new(Cause::RateLimited, sentence).retry_after(retry_after)
+            DenialCause::Rate { retry_after: Some(wait) } => {
+                Self::new(Cause::RateLimited, sentence).retry_after(wait)
             }
+            // Asked again it would be the same.
             _ => Self::new(denied, sentence),
         }
         .by_rule(rule, condition)

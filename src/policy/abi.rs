@@ -8,7 +8,7 @@ use alloy_json_abi::{JsonAbi, Param};
 use alloy_primitives::Selector;
 use serde::Deserialize;
 
-use crate::policy::registry::{self, Move};
+use crate::policy::registry::{self, BuiltIn, Move};
 use crate::policy::signature;
 use crate::transaction::calldata::is_decodable;
 
@@ -23,6 +23,8 @@ pub(in crate::policy) struct Abi {
     json: String,
     /// What its calls move, where it is built in.
     pub moves: Vec<Move>,
+    /// The functions that are commands inside `execute`, by number: of a Universal Router.
+    commands: BTreeMap<u8, Arc<Function>>,
 }
 
 /// A function and what it is called with.
@@ -37,6 +39,8 @@ pub(in crate::policy) struct Function {
     pub types: Vec<DynSolType>,
     /// What the tuples of each parameter are made of, where its type is, or holds, a tuple.
     pub parts: Vec<Vec<Part>>,
+    /// Whether there is a list in its arguments in which other calls could stand.
+    pub may_carry: bool,
 }
 
 /// A component of a tuple.
@@ -74,12 +78,13 @@ impl Abi {
         }
         let wrong = |e: serde_json::Error| AbiError::Json(e.to_string());
         let built_in = registry::parse(json).transpose().map_err(AbiError::Signature)?;
-        let (abi, moves) = if let Some(built_in) = built_in {
+        let BuiltIn { abi, moves, commands } = if let Some(built_in) = built_in {
             built_in
         } else if json.trim_start().starts_with('[') {
-            (serde_json::from_str(json).map_err(wrong)?, Vec::new())
+            BuiltIn { abi: serde_json::from_str(json).map_err(wrong)?, ..BuiltIn::default() }
         } else {
-            (serde_json::from_str::<Artifact>(json).map_err(wrong)?.abi, Vec::new())
+            let abi = serde_json::from_str::<Artifact>(json).map_err(wrong)?.abi;
+            BuiltIn { abi, ..BuiltIn::default() }
         };
         let mut functions = BTreeMap::<Selector, Arc<Function>>::new();
         for function in abi.functions() {
@@ -91,7 +96,12 @@ impl Abi {
             }
         }
         let json = serde_json::to_string(&abi).map_err(wrong)?;
-        Ok(Self { functions, json, moves })
+        let command = |(number, signature): (u8, String)| {
+            let function = functions.values().find(|function| function.signature == signature)?;
+            Some((number, Arc::clone(function)))
+        };
+        let commands = commands.into_iter().filter_map(command).collect();
+        Ok(Self { functions, json, moves, commands })
     }
 
     /// The ABI alone, in one canonical form; what else the file held is not part of the policy.
@@ -101,6 +111,19 @@ impl Abi {
 
     pub fn by_selector(&self, selector: Selector) -> Option<&Arc<Function>> {
         self.functions.get(&selector)
+    }
+
+    /// The function that a command's number stands for.
+    pub fn command(&self, number: u8) -> Option<&Arc<Function>> {
+        self.commands.get(&number)
+    }
+
+    pub fn has_commands(&self) -> bool {
+        !self.commands.is_empty()
+    }
+
+    pub fn is_command(&self, selector: Selector) -> bool {
+        self.commands.values().any(|function| function.selector == selector)
     }
 
     /// By name, if it is unambiguous, or by full signature.
@@ -148,6 +171,7 @@ impl Function {
             name: function.name.clone(),
             selector: function.selector(),
             names: function.inputs.iter().map(|input| input.name.clone()).collect(),
+            may_carry: types.iter().any(may_carry),
             types,
             parts: function.inputs.iter().map(|input| parts(&input.components)).collect(),
             signature,
@@ -191,6 +215,30 @@ impl Function {
 fn parts(components: &[Param]) -> Vec<Part> {
     let part = |one: &Param| Part { name: one.name.clone(), parts: parts(&one.components) };
     components.iter().map(part).collect()
+}
+
+/// Whether a list of calls could stand in a value of this type: of bytes, or of tuples with an address and bytes.
+fn may_carry(ty: &DynSolType) -> bool {
+    fn holds(ty: &DynSolType, is: fn(&DynSolType) -> bool) -> bool {
+        is(ty)
+            || match ty {
+                DynSolType::Array(item) | DynSolType::FixedArray(item, _) => holds(item, is),
+                DynSolType::Tuple(items) => items.iter().any(|item| holds(item, is)),
+                _ => false,
+            }
+    }
+    let is_bytes = |ty: &DynSolType| *ty == DynSolType::Bytes;
+    match ty {
+        DynSolType::Array(item) | DynSolType::FixedArray(item, _) => match item.as_ref() {
+            DynSolType::Bytes => true,
+            tuple @ DynSolType::Tuple(_) => {
+                (holds(tuple, is_bytes) && holds_address(tuple)) || may_carry(tuple)
+            }
+            item => may_carry(item),
+        },
+        DynSolType::Tuple(items) => items.iter().any(may_carry),
+        _ => false,
+    }
 }
 
 /// Whether an address can stand anywhere in a value of this type.
@@ -256,6 +304,27 @@ mod tests {
             (function.position(""), function.position("2"), function.position("01")),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn a_list_in_which_calls_could_stand_is_found_at_any_depth() {
+        for (text, may) in [
+            ("bytes[]", true),
+            ("bytes[3]", true),
+            ("bytes[][]", true),
+            ("(uint8,bytes[])", true),
+            ("(address,bytes)[]", true),
+            ("(address,(uint8,bytes))[2]", true),
+            ("(uint8,(address,uint256,bytes)[])", true),
+            ("bytes", false),
+            ("(address,bytes)", false),
+            ("(uint256,bytes)[]", false),
+            ("(address,uint256)[]", false),
+            ("address[]", false),
+            ("bytes32[]", false),
+        ] {
+            assert_eq!(may_carry(&DynSolType::parse(text).unwrap()), may, "{text}");
+        }
     }
 
     #[test]

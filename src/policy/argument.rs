@@ -10,8 +10,9 @@ use alloy_primitives::U256;
 use crate::clock::Timestamp;
 use crate::policy::abi::Function;
 use crate::policy::amount::{Unit, show_unit};
+use crate::policy::call::TransactionFacts;
 use crate::policy::condition::{Holds, inexact, when};
-use crate::policy::facts::{Facts, TransactionFacts};
+use crate::policy::facts::{Facts, Subject};
 use crate::policy::path::{Over, Path};
 
 /// A test of one value.
@@ -30,6 +31,8 @@ pub(in crate::policy) enum ArgumentTest {
 pub(in crate::policy) enum Operand {
     /// `$from`: the account that signs.
     From,
+    /// `$sender`: who makes the call; the account, or the contract that carries it.
+    Sender,
     /// `$client`: the name of the client that asks.
     Client,
     /// `$now`, and so many seconds more (or fewer): a time in seconds since 1970.
@@ -119,6 +122,10 @@ impl Operand {
         match (self, beside) {
             (Self::Value(value), _) => Some(value.clone()),
             (Self::From, _) => Some(DynSolValue::Address(facts.account)),
+            (Self::Sender, _) => match &facts.subject {
+                Subject::Transaction(transaction) => Some(DynSolValue::Address(transaction.sender)),
+                Subject::Message(_) => None,
+            },
             (Self::Client, _) => Some(DynSolValue::String(facts.client.to_owned())),
             (Self::Now(more), DynSolValue::Uint(_, bits)) => {
                 Some(DynSolValue::Uint(U256::from(seconds(facts.now, *more)), *bits))

@@ -12,10 +12,12 @@ use toml::Value;
 use crate::config::units;
 use crate::policy::abi::Function;
 use crate::policy::amount::{Unit, show_unit, show_wei, show_window};
+use crate::policy::call::{Call, TransactionFacts};
 use crate::policy::denied::{DenialCause, Denied};
-use crate::policy::facts::{Call, Contract, Facts, Subject, TransactionFacts};
+use crate::policy::facts::{Contract, Facts, Subject};
 use crate::policy::path::{Over, Path};
 use crate::policy::scope::Reach;
+use crate::policy::wrapper::Whole;
 
 /// What a payload takes from one budget.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub(in crate::policy) struct Spend {
     pub asset: Asset,
     /// The parameter that is the amount; `None` where nothing is moved.
     pub amount: Option<Path>,
+    /// A parameter that says whether it is; if not, another pays.
+    pub only_if: Option<Path>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,19 +129,6 @@ impl Limit {
     }
 }
 
-impl Charge {
-    /// Adds it to what one transaction takes from the same count already. Its ether leaves once, whichever of the calls
-    /// that it carries are counted.
-    pub(in crate::policy) fn add_to(self, charges: &mut Vec<Self>, sum: &Sum) {
-        let same = |other: &&mut Self| other.limit.id == self.limit.id && other.scope == self.scope;
-        match (charges.iter_mut().find(same), sum) {
-            (Some(other), Sum::Ether) => other.amount = other.amount.max(self.amount),
-            (Some(other), _) => other.amount = other.amount.saturating_add(self.amount),
-            (None, _) => charges.push(self),
-        }
-    }
-}
-
 impl Measure {
     /// Every amount carries its unit; only 0, and what has no unit, is bare.
     pub fn read(&self, written: &Value) -> Result<U256, String> {
@@ -166,26 +157,39 @@ impl Measure {
 }
 
 impl Budget {
-    /// What `facts` take from it; nothing where it is not about them. What cannot be told is refused.
-    pub fn charge(&self, facts: &Facts<'_>, rule: &Arc<str>) -> Result<Option<Charge>, Denied> {
-        if !self.reach.covers(facts) {
-            return Ok(None);
-        }
-        let amount = match (&self.sum, &facts.subject) {
-            (Sum::Count, _) => Ok(U256::ONE),
-            (_, Subject::Message(_)) => return Ok(None),
-            (sum, Subject::Transaction(transaction)) => sum.of(transaction),
-        };
-        let amount = amount.map_err(|why| self.unclear(facts, &why))?;
-        if amount.is_zero() {
-            return Ok(None);
-        }
-        let mut scope = self.reach.scope(facts, rule);
-        if let (Sum::Ether, Subject::Transaction(transaction)) = (&self.sum, &facts.subject) {
+    /// What a payload takes from it, with all that it carries; nothing where it is not about them. What cannot be told is
+    /// refused.
+    pub fn charges(&self, whole: &Whole<'_>, rules: &[Arc<str>]) -> Result<Vec<Charge>, Denied> {
+        let mut sums = Vec::<(String, U256)>::new();
+        if self.sum == Sum::Ether {
             // Wei of different chains are different coins.
-            scope.chain = Some(transaction.asked.chain_id());
+            let scope = |at: usize, facts: &Facts<'_>| {
+                let rule = rules.get(at)?;
+                let Subject::Transaction(transaction) = &facts.subject else { return None };
+                let mut scope = self.reach.covers(facts).then(|| self.reach.scope(facts, rule))?;
+                scope.chain = Some(transaction.asked.chain_id());
+                Some(scope.to_string())
+            };
+            sums = whole.sent(scope);
+            // It is executed once, whichever of the calls are counted.
+            if let Some(Facts { subject: Subject::Transaction(transaction), .. }) = whole.payload() {
+                let fee = transaction.asked.max_execution_fee();
+                for (_, sum) in &mut sums {
+                    *sum = sum.saturating_add(fee);
+                }
+            }
+        } else {
+            for (facts, rule) in whole.each().zip(rules).filter(|(facts, _)| self.reach.covers(facts)) {
+                let amount = self.sum.of(&facts.subject).map_err(|why| self.unclear(facts, &why))?;
+                let scope = self.reach.scope(facts, rule).to_string();
+                match sums.iter_mut().find(|(known, _)| *known == scope) {
+                    Some((_, sum)) => *sum = sum.saturating_add(amount),
+                    None => sums.push((scope, amount)),
+                }
+            }
         }
-        Ok(Some(Charge { limit: Arc::clone(&self.limit), scope: scope.to_string(), amount }))
+        let taken = sums.into_iter().filter(|(_, amount)| !amount.is_zero());
+        Ok(taken.map(|(scope, amount)| Charge { limit: Arc::clone(&self.limit), scope, amount }).collect())
     }
 
     fn unclear(&self, facts: &Facts<'_>, why: &str) -> Denied {
@@ -200,25 +204,27 @@ impl Budget {
 }
 
 impl Sum {
-    fn of(&self, transaction: &TransactionFacts<'_>) -> Result<U256, String> {
-        match self {
-            Self::Count => Ok(U256::ONE),
-            Self::Ether => {
-                Ok(transaction.asked.value().saturating_add(transaction.asked.max_execution_fee()))
-            }
-            Self::Token { chain, address } if transaction.asked.chain_id() == *chain => {
+    /// What one call takes of it. (Ether is counted over all calls at once.)
+    fn of(&self, subject: &Subject<'_>) -> Result<U256, String> {
+        match (self, subject) {
+            (Self::Count, _) => Ok(U256::ONE),
+            (Self::Token { chain, address }, Subject::Transaction(transaction))
+                if transaction.asked.chain_id() == *chain =>
+            {
                 moved(transaction, *address)
             }
-            Self::Token { .. } => Ok(U256::ZERO),
             // `match` names the function, so whatever else is called is not covered.
-            Self::Argument { function, path } => number(transaction, function, path),
+            (Self::Argument { function, path }, Subject::Transaction(transaction)) => {
+                number(transaction, function, path)
+            }
+            (Self::Ether | Self::Token { .. } | Self::Argument { .. }, _) => Ok(U256::ZERO),
         }
     }
 }
 
 /// How much of `token` a transaction moves, or lets others move.
 fn moved(transaction: &TransactionFacts<'_>, token: Address) -> Result<U256, String> {
-    let Call::Function(selector, _) = transaction.call else { return Ok(U256::ZERO) };
+    let Call::Function(selector) = transaction.call else { return Ok(U256::ZERO) };
     let Some(contract) = transaction.contract else { return Ok(U256::ZERO) };
     let declared = contract.spends.iter().filter(|spend| spend.function.selector == selector);
     let mut sum = U256::ZERO;
@@ -250,6 +256,11 @@ impl Spend {
         transaction: &TransactionFacts<'_>,
     ) -> Result<U256, String> {
         let Some(amount) = &self.amount else { return Ok(U256::ZERO) };
+        if let Some(path) = &self.only_if
+            && !holds(transaction, &self.function, path)?
+        {
+            return Ok(U256::ZERO);
+        }
         let path = match &self.asset {
             Asset::Own if contract.address == token => return number(transaction, &self.function, amount),
             Asset::Token(asset) if *asset == token => return number(transaction, &self.function, amount),
@@ -278,6 +289,14 @@ fn numbers(arguments: &[DynSolValue], function: &Function, path: &Path) -> Resul
     let none = || format!("`{path}` of {} is no amount", function.signature);
     let number = |value: Cow<'_, DynSolValue>| value.as_uint().map(|(number, _)| number).ok_or_else(none);
     path.values(arguments)?.into_iter().map(number).collect()
+}
+
+/// Whether it is true.
+fn holds(transaction: &TransactionFacts<'_>, function: &Arc<Function>, path: &Path) -> Result<bool, String> {
+    let arguments = transaction.arguments(function);
+    let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
+    let is = path.values(arguments)?.first().and_then(|value| value.as_bool());
+    is.ok_or_else(|| format!("`{path}` of {} is neither true nor false", function.signature))
 }
 
 /// The number there; of several, their sum.

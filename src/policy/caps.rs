@@ -3,8 +3,9 @@
 use alloy_primitives::U256;
 
 use crate::policy::amount::show_wei;
+use crate::policy::call::TransactionFacts;
 use crate::policy::denied::{DenialCause, Denied};
-use crate::policy::facts::{Facts, TransactionFacts};
+use crate::policy::facts::Facts;
 
 /// A missing cap is none, but for one: what nobody bounds, a node or a client could spend whole on fees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,8 @@ use alloy_primitives::{Address, U256};
 use crate::policy::abi::Function;
 use crate::policy::amount::{Range, show_wei};
 use crate::policy::argument::{self, ArgumentTest};
-use crate::policy::facts::{Call, Facts, MessageFacts, Subject, TransactionFacts};
+use crate::policy::call::{Call, Made, TransactionFacts};
+use crate::policy::facts::{Facts, MessageFacts, Subject};
 use crate::policy::hours::Hours;
 use crate::policy::path::Path;
 use crate::policy::siwe::SiweError;
@@ -22,6 +23,10 @@ pub(in crate::policy) enum Condition {
     Clients(Vec<String>),
     From(Vec<Address>),
     To(Targets),
+    /// The contracts that may make the call for the account; without any, it is the account that makes it.
+    Via(Vec<Address>),
+    /// Whether it is a delegatecall.
+    Delegatecall(bool),
     Call(Called),
     Argument {
         function: Arc<Function>,
@@ -85,6 +90,8 @@ impl Condition {
             Self::Clients(_) => "clients".to_owned(),
             Self::From(_) => "from".to_owned(),
             Self::To(_) => "to".to_owned(),
+            Self::Via(_) => "via".to_owned(),
+            Self::Delegatecall(_) => "delegatecall".to_owned(),
             Self::Call(_) => "call".to_owned(),
             Self::Argument { path, .. } => format!("args.{path}"),
             Self::Value(_) => "value".to_owned(),
@@ -114,12 +121,17 @@ impl Condition {
                 when(is == *chain, || format!("the chain is {is}, the rule is for chain {chain}"))
             }
             (Self::To(targets), Subject::Transaction(transaction)) => targets.test(transaction, facts),
+            (Self::Via(carriers), Subject::Transaction(transaction)) => via(carriers, transaction, facts),
+            (Self::Delegatecall(wanted), Subject::Transaction(transaction)) => {
+                let is = transaction.made == Made::Delegated;
+                when(is == *wanted, || format!("it is {} delegatecall", if is { "a" } else { "no" }))
+            }
             (Self::Call(called), Subject::Transaction(transaction)) => called.test(transaction),
             (Self::Argument { function, path, test }, Subject::Transaction(transaction)) => {
                 argument::test(transaction, function, (path, test), facts)
             }
             (Self::Value(range), Subject::Transaction(transaction)) => {
-                amount("value", transaction.asked.value(), range)
+                amount("value", transaction.value, range)
             }
             (Self::ExecutionFee(range), Subject::Transaction(transaction)) => amount(
                 "the most it can cost to execute (gas limit times fee)",
@@ -136,7 +148,7 @@ impl Condition {
 
 impl Targets {
     fn test(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Holds {
-        match transaction.asked.to() {
+        match transaction.to {
             None => when(self.creation, || "it creates a contract, which the rule does not name".to_owned()),
             Some(to) => when(self.any || self.addresses.contains(&to), || {
                 let name = facts.name(transaction.asked.chain_id(), to);
@@ -146,11 +158,24 @@ impl Targets {
     }
 }
 
+fn via(carriers: &[Address], transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Holds {
+    let is_own = transaction.sender == facts.account;
+    let holds = if is_own { carriers.is_empty() } else { carriers.contains(&transaction.sender) };
+    when(holds, || {
+        if is_own {
+            return "the account makes the call itself, and the rule is for calls through contracts"
+                .to_owned();
+        }
+        let sender = facts.name(transaction.asked.chain_id(), transaction.sender);
+        format!("the call is made through {sender}, which the rule does not name")
+    })
+}
+
 impl Called {
     fn test(&self, transaction: &TransactionFacts<'_>) -> Holds {
         match (self, transaction.call) {
             (Self::Empty, call) => when(call == Call::Empty, || "there is calldata".to_owned()),
-            (Self::Function(function), Call::Function(is, _)) if is == function.selector => {
+            (Self::Function(function), Call::Function(is)) if is == function.selector => {
                 // Also where no condition looks at the arguments: calldata that is not exactly this call may be
                 // anything to the contract.
                 match transaction.arguments(function).as_ref() {

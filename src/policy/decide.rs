@@ -7,15 +7,16 @@ use alloy_primitives::B256;
 use crate::clock::{Clock, Timestamp};
 use crate::identity::AccountCaller;
 use crate::policy::budget::{Budget, Charge};
+use crate::policy::call::Call;
 use crate::policy::caps::Caps;
 use crate::policy::denied::{DenialCause, Denied};
-use crate::policy::facts::{Book, Call, Facts, Subject};
+use crate::policy::facts::{Book, Facts, Subject};
 use crate::policy::index::{Index, of_effect};
 use crate::policy::judged::{Judged, facts};
 use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Effect, Failure, Rule};
-use crate::policy::wrapper::{Wrappers, inside, opened};
+use crate::policy::wrapper::{Whole, Wrappers};
 use crate::transaction::Filled;
 
 /// All files of a policy folder, read and checked. The default has no rule, and denies everything.
@@ -70,9 +71,9 @@ impl Policy {
         now: Timestamp,
     ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
         same_account::<K>(caller, asked)?;
-        let facts = facts::<K>(caller, asked, &self.book, now);
-        let rule = self.verdict(&facts)?;
-        let charges = self.charges(&facts, &|call| self.verdict_of_one(call))?;
+        let whole = Whole::open(facts::<K>(caller, asked, &self.book, now), &self.wrappers);
+        let (rule, rules) = self.verdict(&whole)?;
+        let charges = self.charges(&whole, &rules)?;
         Ok((rule, charges))
     }
 
@@ -99,66 +100,50 @@ impl Policy {
         count: bool,
     ) -> Result<Permitted<K>, Denied> {
         same_account::<K>(caller, &asked)?;
-        let facts = facts::<K>(caller, &asked, &self.book, self.clock.now());
-        let rule = self.verdict(&facts)?;
-        let charges = self.charges(&facts, &|call| self.verdict_of_one(call))?;
+        let whole = Whole::open(facts::<K>(caller, &asked, &self.book, self.clock.now()), &self.wrappers);
+        let (rule, rules) = self.verdict(&whole)?;
+        let charges = self.charges(&whole, &rules)?;
         if count {
-            let mut due = self.rates.due(&facts, &rule);
-            inside(&facts, &mut |inner| {
-                due.extend(self.rates.due(inner, &self.verdict_of_one(inner)?));
-                Ok(())
-            })?;
-            self.rates.charge(&facts, due)?;
+            self.rates.charge(&whole, &rules)?;
         }
-        let replace = self.replaces(&facts);
-        drop(facts);
+        let replace = self.replaces(&whole);
+        drop(whole);
         Ok(Permitted::new(asked, caller.clone(), rule, self.hash).replacing(replace).charging(charges))
     }
 
-    /// What it takes from each budget, by itself and by each call that it carries, which are counted under the rule that
-    /// `rule_of` names; whether the budgets have it is the ledger's to say.
+    /// What it takes from each budget, by itself and by each call that it carries, of which each is counted under its own
+    /// rule; whether the budgets have it is the ledger's to say.
     pub(in crate::policy) fn charges(
         &self,
-        facts: &Facts<'_>,
-        rule_of: &dyn Fn(&Facts<'_>) -> Result<Arc<str>, Denied>,
+        whole: &Whole<'_>,
+        rules: &[Arc<str>],
     ) -> Result<Vec<Charge>, Denied> {
         let mut charges = Vec::new();
-        let mut add = |facts: &Facts<'_>| -> Result<(), Denied> {
-            let rule = rule_of(facts)?;
-            for budget in &self.budgets {
-                if let Some(charge) = budget.charge(facts, &rule)? {
-                    charge.add_to(&mut charges, &budget.sum);
-                }
-            }
-            Ok(())
-        };
-        add(facts)?;
-        inside(facts, &mut add)?;
+        for budget in &self.budgets {
+            charges.extend(budget.charges(whole, rules)?);
+        }
         Ok(charges)
     }
 
     /// Whether some rule that allows this lets it replace; which rule is named does not matter.
-    fn replaces(&self, facts: &Facts<'_>) -> Replace {
+    fn replaces(&self, whole: &Whole<'_>) -> Replace {
         let names_a_nonce = |asked: &Filled| asked.request().nonce().is_some();
-        if !matches!(&facts.subject, Subject::Transaction(transaction) if names_a_nonce(transaction.asked)) {
-            return Replace::Never;
-        }
         let mut all = true;
-        let mut look = |facts: &Facts<'_>| -> Result<(), Denied> {
+        for facts in whole.each() {
+            let Subject::Transaction(transaction) = &facts.subject else { return Replace::Never };
             let candidates = self.index.candidates(&facts.subject);
-            let mut allowing = of_effect(&self.rules, &candidates, Effect::Allow);
-            all &= allowing.any(|rule| rule.replaces_own && rule.matches(facts));
-            Ok(())
-        };
-        let looked = look(facts).and_then(|()| inside(facts, &mut look));
-        if looked.is_ok() && all { Replace::Own } else { Replace::Never }
+            all &= names_a_nonce(transaction.asked)
+                && self.allowing(facts, &candidates).any(|rule| rule.replaces_own);
+        }
+        if all { Replace::Own } else { Replace::Never }
     }
 
-    /// The rule that allows it, if every call that it carries is allowed by some rule as well.
-    pub(in crate::policy) fn verdict(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
-        let rule = self.verdict_of_one(facts)?;
-        inside(facts, &mut |inner| self.verdict_of_one(inner).map(drop))?;
-        Ok(rule)
+    /// The rule that allows it, if every call that it carries is allowed by some rule as well; and the rules of all.
+    pub(in crate::policy) fn verdict(&self, whole: &Whole<'_>) -> Result<(Arc<str>, Vec<Arc<str>>), Denied> {
+        let rules = whole.each().map(|facts| self.verdict_of_one(facts)).collect::<Result<Vec<_>, _>>()?;
+        whole.is_open()?;
+        let none = || Denied::new(DenialCause::NoRule, "there is nothing to judge".to_owned());
+        Ok((rules.first().cloned().ok_or_else(none)?, rules))
     }
 
     pub(in crate::policy) fn verdict_of_one(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
@@ -170,9 +155,12 @@ impl Policy {
             return Err(Denied::new(DenialCause::Rule, sentence).by(&rule.id, None));
         }
         self.refuse_unread(facts)?;
-        let Some(rule) = of_effect(&self.rules, &candidates, Effect::Allow).find(|rule| rule.matches(facts))
-        else {
-            return Err(no_rule(facts, of_effect(&self.rules, &candidates, Effect::Allow)));
+        let allowing = || of_effect(&self.rules, &candidates, Effect::Allow);
+        let Some(rule) = self.allowing(facts, &candidates).next() else {
+            return Err(match self.must_be_named(facts) {
+                Some(why) if allowing().any(|rule| rule.matches(facts)) => refused(facts, why),
+                _ => no_rule(facts, allowing()),
+            });
         };
         if let Subject::Transaction(transaction) = &facts.subject {
             self.caps.check(transaction, facts)?;
@@ -180,24 +168,56 @@ impl Policy {
         Ok(Arc::clone(&rule.id))
     }
 
+    /// The rules that allow one call.
+    fn allowing<'a>(
+        &'a self,
+        facts: &'a Facts<'_>,
+        candidates: &'a [usize],
+    ) -> impl Iterator<Item = &'a Rule> {
+        let must_be_named = self.must_be_named(facts).is_some();
+        of_effect(&self.rules, candidates, Effect::Allow)
+            .filter(move |rule| (!must_be_named || rule.names_function()) && rule.matches(facts))
+    }
+
+    /// Why a rule must name what is called: `call = "any"` is not enough for what is not known and not opened.
+    fn must_be_named(&self, facts: &Facts<'_>) -> Option<&'static str> {
+        let Subject::Transaction(transaction) = &facts.subject else { return None };
+        let is_opened =
+            |selector| self.wrappers.find(selector).is_some_and(|(_, form)| form.opens(transaction));
+        match transaction.call {
+            Call::Function(selector) if is_opened(selector) => None,
+            _ => transaction.must_be_named(),
+        }
+    }
+
     /// What nobody can judge is refused before any allow rule is asked.
     fn refuse_unread(&self, facts: &Facts<'_>) -> Result<(), Denied> {
         let Subject::Transaction(transaction) = &facts.subject else { return Ok(()) };
-        let refused = |why: &str| format!("client `{}` may not {}: {why}", facts.client, facts.describe());
-        if let Call::Function(selector, _) = transaction.call
-            && let Some(signature) = self.wrappers.find(selector)
-            && opened(transaction).is_none()
+        if let Call::Function(selector) = transaction.call
+            && let Some((signature, form)) = self.wrappers.find(selector)
+            && !form.opens(transaction)
         {
-            let why = format!(
-                "{signature} carries other calls inside it, which are not judged here; send them one by one"
-            );
-            return Err(Denied::new(DenialCause::Wrapper, refused(&why)));
+            return Err(refused(
+                facts,
+                &format!(
+                    "{signature} carries other calls inside it, which are not judged here; send them one by one"
+                ),
+            ));
         }
         match transaction.undecodable() {
-            Some(why) => Err(Denied::new(DenialCause::Undecodable, refused(&why))),
+            Some(why) => {
+                let sentence = format!("client `{}` may not {}: {why}", facts.client, facts.describe());
+                Err(Denied::new(DenialCause::Undecodable, sentence))
+            }
             None => Ok(()),
         }
     }
+}
+
+/// A refusal for what a call carries, or may carry.
+fn refused(facts: &Facts<'_>, why: &str) -> Denied {
+    let sentence = format!("client `{}` may not {}: {why}", facts.client, facts.describe());
+    Denied::new(DenialCause::Wrapper, sentence)
 }
 
 /// The payload must be from the very account for which the caller was admitted.
@@ -405,6 +425,24 @@ mod tests {
                 less.remove(at);
                 prop_assert!(before.is_ok() || judge(&load(&less), &request).is_err());
             }
+        }
+
+        #[test]
+        fn inv_04_a_lower_budget_never_allows_more(
+            rules in prop::collection::vec(some_rule(any::<bool>()), 1..6), request in some_request(),
+            max in 0_u64..6000, less in 0_u64..6000,
+        ) {
+            let fits = |max: u64| {
+                let texts: Vec<_> = rules.iter().enumerate().map(|(id, rule)| rule.text(id)).collect();
+                let max = format!("0.{max:06} USDC");
+                let budget = format!("[[budget]]\nid = \"b\"\nasset = \"usdc\"\nmax = \"{max}\"\nwindow = \"24h\"\n");
+                let files = [("a.toml", CONTRACTS), ("b.toml", &texts.concat()), ("c.toml", &budget)];
+                let policy = policy_of(&files).unwrap_or_else(|e| panic!("{e}"));
+                let (who, fields) = &request;
+                let assessed = policy.assess::<Tx>(&caller(who), &transaction(fields), Timestamp::from_millis(0));
+                assessed.is_ok_and(|(_, charges)| charges.iter().all(|charge| charge.amount <= charge.limit.max))
+            };
+            prop_assert!(fits(max) || !fits(max.saturating_sub(less)));
         }
 
         #[test]

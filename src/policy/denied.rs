@@ -32,8 +32,8 @@ pub enum DenialCause {
     Undecodable,
     /// A call that carries other calls.
     Wrapper,
-    /// A `[[rate]]` is used up. Nothing else spoke against it.
-    Rate { retry_after: Duration },
+    /// A `[[rate]]` is used up. Nothing else spoke against it. No wait is long enough where there is none.
+    Rate { retry_after: Option<Duration> },
 }
 
 impl Denied {

@@ -9,15 +9,18 @@ use crate::policy::argument::show_value;
 use crate::policy::budget::Charge;
 use crate::policy::decide::Policy;
 use crate::policy::denied::Denied;
-use crate::policy::facts::{Call, Facts, Subject};
+use crate::policy::facts::{Facts, Subject};
 use crate::policy::judged::{Judged, facts};
 use crate::policy::rule::{Effect, Failure, Rule};
+use crate::policy::wrapper::Whole;
 
 /// A decision taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     /// What the payload was read as.
     pub asked: String,
+    /// The calls that it carries.
+    pub inside: Vec<String>,
     /// The arguments of the call by name, where the contract's ABI is known.
     pub arguments: Vec<(String, String)>,
     pub allowed: bool,
@@ -69,6 +72,7 @@ impl Policy {
             Ok((rule, charges)) => (Ok(rule), charges),
             Err(denied) => (Err(denied), Vec::new()),
         };
+        let whole = Whole::open(facts::<K>(caller, asked, &self.book, now), &self.wrappers);
         let facts = facts::<K>(caller, asked, &self.book, now);
         // Every rule is asked, not only those that the index finds.
         let judged: Vec<_> = self.rules.iter().map(|rule| (rule, rule.failures(&facts))).collect();
@@ -79,6 +83,7 @@ impl Policy {
         rules.sort_by_key(|(_, failures)| failures.len());
         Explanation {
             asked: facts.describe(),
+            inside: whole.each().skip(1).map(Facts::describe).collect(),
             arguments: arguments(&facts),
             allowed: decision.is_ok(),
             rule: match &decision {
@@ -140,11 +145,7 @@ fn report(rule: &Rule, failures: &[Failure]) -> RuleReport {
 
 fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
     let Subject::Transaction(transaction) = &facts.subject else { return Vec::new() };
-    let Call::Function(selector, _) = transaction.call else { return Vec::new() };
-    let contract = transaction.contract;
-    let Some(function) = contract.and_then(|contract| contract.abi.as_ref()?.by_selector(selector)) else {
-        return Vec::new();
-    };
+    let Some(function) = transaction.function() else { return Vec::new() };
     let chain = transaction.asked.chain_id();
     match transaction.arguments(function).as_ref() {
         Ok(values) => values

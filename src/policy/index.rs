@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use alloy_primitives::{Address, Selector};
 
+use crate::policy::call::Call;
 use crate::policy::condition::{Called, Condition};
-use crate::policy::facts::{Call, Subject};
+use crate::policy::facts::Subject;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 
 #[derive(Debug, Default)]
@@ -62,11 +63,11 @@ fn keys_of(subject: &Subject<'_>) -> Vec<Key> {
     let Subject::Transaction(transaction) = subject else {
         return vec![Key { kind: RuleKind::Message, chain: None, target: Target::Any, call: CallKey::Any }];
     };
-    let exact = transaction.asked.to().map_or(Target::Creation, Target::At);
+    let exact = transaction.to.map_or(Target::Creation, Target::At);
     let call = match transaction.call {
         Call::Creation | Call::Short => None,
         Call::Empty => Some(CallKey::Empty),
-        Call::Function(selector, _) => Some(CallKey::Function(selector)),
+        Call::Function(selector) => Some(CallKey::Function(selector)),
     };
     let mut keys = Vec::with_capacity(8);
     for chain in [None, Some(transaction.asked.chain_id())] {

@@ -2,7 +2,8 @@
 
 use crate::clock::Timestamp;
 use crate::identity::AccountCaller;
-use crate::policy::facts::{Book, Facts, MessageFacts, Subject, TransactionFacts};
+use crate::policy::call::TransactionFacts;
+use crate::policy::facts::{Book, Facts, MessageFacts, Subject};
 use crate::transaction::{Kind, Message, Tx};
 
 /// A kind that rules can be written for. Sealed: no other module can add one, so nothing is judged by accident.

@@ -13,10 +13,12 @@ use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::budget::{Budget, Sum};
 use crate::policy::condition::{Called, Condition, TextTest};
 use crate::policy::decide::Policy;
+use crate::policy::exposure::is_approval;
 use crate::policy::facts::Contract;
 use crate::policy::rule::{Effect, Rule, RuleKind};
+use crate::policy::shadowed::ByTarget;
 use crate::policy::world::World;
-use crate::policy::wrapper::on_itself;
+use crate::policy::wrapper::Form;
 
 /// Something worth a second look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,9 +58,22 @@ impl Policy {
                     .to_owned(),
             );
         }
+        let (allowing, denying) =
+            (ByTarget::new(&self.rules, Effect::Allow), ByTarget::new(&self.rules, Effect::Deny));
         for rule in &self.rules {
             for what in self.never(rule, world) {
                 about(Some(rule), what);
+            }
+            if let Some(other) = denying.covering(rule) {
+                let what = if rule.effect == Effect::Allow { "allows, so it never does" } else { "denies" };
+                about(Some(rule), format!("rule `{}` denies all that it {what}", other.id));
+            } else if let Some(other) = allowing.covering(rule).filter(|_| rule.effect == Effect::Allow)
+                && (other.replaces_own || !rule.replaces_own)
+            {
+                about(
+                    Some(rule),
+                    format!("rule `{}` allows all that it allows, so it changes nothing", other.id),
+                );
             }
             if rule.effect == Effect::Allow {
                 for what in self.wide(rule) {
@@ -66,6 +81,7 @@ impl Policy {
                 }
             }
         }
+        self.lookalikes().into_iter().for_each(|what| about(None, what));
         for budget in &self.budgets {
             for what in idle(budget, world) {
                 about(None, format!("budget `{}`: {what}", budget.limit.id));
@@ -98,8 +114,10 @@ impl Policy {
                 Condition::From(from) => accounts = Some(from),
                 Condition::Call(Called::Function(function))
                     if rule.effect == Effect::Allow
-                        && self.wrappers.find(function.selector).is_some()
-                        && !self.opens(rule, &function.signature) =>
+                        && self
+                            .wrappers
+                            .find(function.selector)
+                            .is_some_and(|(_, form)| !self.opens(rule, form)) =>
                 {
                     let signature = &function.signature;
                     found.push(format!("{signature} carries other calls, and is refused always"));
@@ -117,24 +135,12 @@ impl Policy {
                 found.push("none of its clients may use any of its accounts, so it never matches".to_owned());
             }
         }
-        if rule.effect == Effect::Allow {
-            let denies = |other: &&Rule| {
-                other.effect == Effect::Deny
-                    && other.kind.is_none_or(|kind| Some(kind) == rule.kind)
-                    && other
-                        .conditions
-                        .iter()
-                        .all(|deny| rule.conditions.iter().any(|allow| covers(deny, allow)))
-            };
-            if let Some(other) = self.rules.iter().find(denies) {
-                found.push(format!("rule `{}` denies all that it allows", other.id));
-            }
-        }
+        found.extend(self.never_inside(rule));
         found
     }
 
     /// Whether what the rule's targets carry with this function is opened.
-    fn opens(&self, rule: &Rule, signature: &str) -> bool {
+    fn opens(&self, rule: &Rule, form: Form) -> bool {
         let known = |at: &Address| {
             self.book.contracts.values().any(|contract| contract.address == *at && contract.abi.is_some())
         };
@@ -142,7 +148,7 @@ impl Policy {
             Condition::To(to) => Some(to),
             _ => None,
         });
-        on_itself(signature).is_some() && targets.any(|to| !to.any && to.addresses.iter().all(known))
+        form != Form::Closed && targets.any(|to| !to.any && to.addresses.iter().all(known))
     }
 
     /// What an allow rule leaves open.
@@ -177,6 +183,11 @@ impl Policy {
             !creates && !has(|c| matches!(c, Condition::Call(_))),
             "`call` is \"any\": calldata is not judged",
         );
+        any(!has(|c| matches!(c, Condition::Via(_))), "`via` is \"any\": whatever contract makes the call");
+        any(
+            has(|c| *c == Condition::Delegatecall(true)) && !has(|c| matches!(c, Condition::Call(_))),
+            "`delegatecall` with `call` \"any\": any code may act as the account that delegates",
+        );
         any(!has(|c| matches!(c, Condition::Value(_))), "`value` is \"any\"");
         any(has(|c| matches!(c, Condition::Value(range) if range.max.is_none())), "`value` has no max");
         any(
@@ -189,6 +200,7 @@ impl Policy {
             "neither `execution_fee` nor [caps] bounds what it costs to execute",
         );
         open.extend(self.open_arguments(rule));
+        open.extend(self.exposures(rule));
         open
     }
 
@@ -212,6 +224,7 @@ impl Policy {
         };
         let Some((contract, function)) = contracts.find_map(known) else { return Vec::new() };
         let mut open = Vec::new();
+        let is_opened = self.wrappers.find(selector).is_some_and(|(_, form)| self.opens(rule, form));
         for (at, ty) in function.types.iter().enumerate() {
             let tests: Vec<_> = rule
                 .conditions
@@ -222,12 +235,17 @@ impl Policy {
                 })
                 .collect();
             let label = function.label(at);
-            if holds_address(ty) && tests.is_empty() {
+            // Who is called inside is judged there.
+            if holds_address(ty) && tests.is_empty() && !is_opened {
                 open.push(format!("`args.{label}` is \"any\" address"));
             }
             let bounded =
                 tests.iter().any(|test| matches!(test, ArgumentTest::OneOf(..) | ArgumentTest::Max(..)));
-            if *ty == DynSolType::Uint(256) && contract.unit.is_some() && !bounded {
+            if *ty == DynSolType::Uint(256)
+                && contract.unit.is_some()
+                && !bounded
+                && !is_approval(&function.signature)
+            {
                 open.push(format!("`args.{label}` has no max"));
             }
             let bare = |test: &&&ArgumentTest| match test {
@@ -244,27 +262,6 @@ impl Policy {
             }
         }
         open
-    }
-}
-
-/// Whether whatever the one condition lets through, the other does too.
-fn covers(wide: &Condition, narrow: &Condition) -> bool {
-    match (wide, narrow) {
-        (Condition::Clients(wide), Condition::Clients(narrow)) => {
-            narrow.iter().all(|name| wide.contains(name))
-        }
-        (Condition::From(wide), Condition::From(narrow)) => {
-            narrow.iter().all(|account| wide.contains(account))
-        }
-        (Condition::To(wide), Condition::To(narrow)) => {
-            (wide.any || !narrow.any)
-                && (wide.creation || !narrow.creation)
-                && (wide.any || narrow.addresses.iter().all(|address| wide.addresses.contains(address)))
-        }
-        (Condition::Call(Called::Function(wide)), Condition::Call(Called::Function(narrow))) => {
-            wide.selector == narrow.selector
-        }
-        (wide, narrow) => wide == narrow,
     }
 }
 
@@ -329,6 +326,12 @@ mod tests {
             ),
             ("call    = \"transfer\"\nargs", "call = \"any\"\n# args", "`call` is \"any\""),
             ("execution_fee", "value = \"any\" #", "`value` is \"any\""),
+            ("execution_fee", "via = [\"any\"] #", "`via` is \"any\""),
+            (
+                "call    = \"transfer\"\nargs",
+                "delegatecall = true\ncall = \"any\"\n# args",
+                "any code may act as the account",
+            ),
             ("execution_fee", "value = { min = 0 } #", "`value` has no max"),
             ("[\"alice\", \"bob\"]", "\"any\"", "`args.to` is \"any\" address"),
             (", amount = { max = \"1_000 USDC\" }", "", "`args.amount` has no max"),
@@ -374,6 +377,98 @@ mod tests {
         }
         let narrow = "[[rule]]\nid = \"d\"\neffect = \"deny\"\nkind = \"transaction\"\nfrom = [\"treasury\"]\nvalue = { min = \"1 wei\" }\n";
         assert_eq!(warnings(&format!("{PAY}{CAPS}{narrow}")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_superfluous_or_out_of_reach_is_said() {
+        let another = |from: &str, to: &str| PAY.replace("\"pay\"", "\"another\"").replacen(from, to, 1);
+        for (more, what) in [
+            (another("", ""), Some("rule `another` allows all that it allows")),
+            (another("[\"alice\", \"bob\"]", "\"bob\""), Some("`pay` allows all that it allows")),
+            (another("\"1_000 USDC\"", "\"5 USDC\""), Some("`pay` allows all that it allows")),
+            (another("\"0.05 ether\"", "\"1 wei\""), Some("`pay` allows all that it allows")),
+            (another("\"1_000 USDC\"", "\"1_001 USDC\""), Some("rule `another` allows all that it allows")),
+            (another("[\"alice\", \"bob\"]", "\"$from\""), None),
+            (another("[\"trader\"]", "[\"ben\"]"), None),
+            (
+                another("execution_fee", "value = { max = \"1 wei\" }\nexecution_fee"),
+                Some("rule `another` allows all"),
+            ),
+            (
+                another("execution_fee", "hours = \"daily 08:00-09:00 UTC\"\nexecution_fee"),
+                Some("`pay` allows all"),
+            ),
+            (
+                another("execution_fee", "replace = \"own\"\nexecution_fee"),
+                Some("rule `another` allows all that it allows"),
+            ),
+            (another("execution_fee", "via = [\"bob\"]\nexecution_fee"), Some("nothing is opened of")),
+            (
+                another("execution_fee", "delegatecall = true\nexecution_fee"),
+                Some("an account makes none itself"),
+            ),
+        ] {
+            let found = warnings(&format!("{PAY}{CAPS}{more}"));
+            let about_this = found.iter().filter(|said| what.is_some_and(|what| said.contains(what))).count();
+            assert_eq!(about_this, usize::from(what.is_some()), "{more}: {found:?}");
+            assert!(what.is_some() || found.is_empty(), "{more}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn what_lets_others_take_without_a_limit_is_said() {
+        let call = |to: &str, call: &str, args: &str| {
+            format!(
+                "[[rule]]\nid = \"x\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"trader\"]\n\
+                 from = [\"treasury\"]\nto = [\"{to}\"]\ncall = \"{call}\"\nargs = {{ {args} }}\n"
+            )
+        };
+        let all = alloy_primitives::U256::MAX;
+        let nft = "setApprovalForAll(address operator, bool approved)";
+        let supply = "supply(address asset, uint256 amount)";
+        for (rule, what) in [
+            (call("usdc", "approve", "spender = \"bob\""), Some("an approval without a limit")),
+            (
+                call("usdc", "approve", &format!("spender = \"bob\", amount = {{ max = \"{all}\" }}")),
+                Some("an approval without a limit"),
+            ),
+            (
+                call("usdc", "approve", &format!("spender = \"bob\", amount = [5, \"{all}\"]")),
+                Some("an approval without a limit"),
+            ),
+            (call("usdc", "approve", "spender = \"bob\", amount = { max = \"5 USDC\" }"), None),
+            (call("usdc", "approve", "spender = \"bob\", amount = 0"), None),
+            (call("usdc", "increaseAllowance", "spender = \"bob\""), Some("give `args.addedValue` a max")),
+            (call("bob", nft, "operator = \"alice\""), Some("lets another take everything")),
+            (call("bob", nft, "operator = \"alice\", approved = true"), Some("lets another take everything")),
+            (call("bob", nft, "operator = \"alice\", approved = false"), None),
+            (
+                call("pool", supply, "asset = \"usdc\""),
+                Some("`args.amount` has no max, and that much is moved"),
+            ),
+            (call("pool", supply, "asset = \"usdc\", amount = { max = \"5 USDC\" }"), None),
+        ] {
+            let pool = "pool = { chain = 1, address = \"0xc3d688B66703497DAA19211EEdff47f25384cdc3\", abi = \"compound-v3-comet\" }\n";
+            let found = warnings(&format!("{pool}{CAPS}{rule}"));
+            // A number that large has no unit, which is said as well.
+            let found: Vec<_> = found.iter().filter(|said| !said.contains("is a bare number")).collect();
+            assert_eq!(found.len(), usize::from(what.is_some()), "{rule}: {found:?}");
+            assert!(what.is_none_or(|what| found[0].contains(what)), "{rule}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_look_alike_are_said() {
+        let near = "near = { chain = 1, address = \"0x7099000000000000000000000000000000000000\" }\n";
+        let twin = near.replace("near", "twin").replace("0000\"", "79C8\"");
+        let checked = |text: &str| {
+            let at = text.split('"').nth(1).unwrap();
+            text.replace(at, &at.parse::<alloy_primitives::Address>().unwrap().to_checksum(None))
+        };
+        assert_eq!(warnings(&format!("{}{PAY}{CAPS}", checked(near))), Vec::<String>::new());
+        let found = warnings(&format!("{}{PAY}{CAPS}", checked(&twin)));
+        assert!(found.len() == 1 && found[0].contains("look alike"), "{found:?}");
+        assert!(found[0].contains("`alice`") && found[0].contains("`twin`"), "{found:?}");
     }
 
     #[test]

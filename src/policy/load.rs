@@ -10,19 +10,20 @@ use alloy_primitives::keccak256;
 use crate::config::ConfigError;
 use crate::policy::decide::Policy;
 use crate::policy::error::PolicyError;
+use crate::policy::include::Files;
 use crate::policy::read;
 use crate::policy::registry::{self, built_in};
 use crate::policy::world::World;
 
-const MAX_FILES: usize = 256;
-const MAX_FILE: u64 = 1024 * 1024;
+pub(super) const MAX_FILES: usize = 256;
+pub(super) const MAX_FILE: u64 = 1024 * 1024;
 /// Artifacts carry bytecode and metadata, which is left out when they are archived.
 const MAX_ABI: u64 = 8 * 1024 * 1024;
 
 /// A file of the folder.
 #[derive(Clone, Debug)]
 pub(in crate::policy) struct Source {
-    /// As the archive names it.
+    /// As the archive names it: its path from the folder.
     pub name: String,
     pub path: PathBuf,
     pub text: String,
@@ -38,7 +39,7 @@ pub(in crate::policy) enum Beside<'a> {
 }
 
 impl Policy {
-    /// Reads every `*.toml` of the folder as one policy; folders in it are not looked at.
+    /// Reads every `*.toml` of the folder, and what they include, as one policy; folders in it are not looked at.
     pub fn load(directory: &Path, world: &World) -> Result<Self, PolicyError> {
         let sources = sources(directory)?;
         Self::of_sources(&sources, world, |beside| match beside {
@@ -77,15 +78,11 @@ fn sources(directory: &Path) -> Result<Vec<Source>, PolicyError> {
         return Err(ConfigError::new(directory, format_args!("more than {MAX_FILES} policy files")).into());
     }
     paths.sort();
-    let mut sources = Vec::new();
-    let mut mistakes = Vec::new();
-    for path in paths {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        match read_bounded(&path, MAX_FILE) {
-            Ok(text) => sources.push(Source { name, path, text }),
-            Err(why) => mistakes.push(ConfigError::new(&path, why)),
-        }
+    let mut files = Files::default();
+    for name in paths.iter().filter_map(|path| path.file_name()) {
+        files.read(directory, Path::new(name));
     }
+    let Files { sources, mistakes, .. } = files;
     if mistakes.is_empty() { Ok(sources) } else { Err(PolicyError { mistakes }) }
 }
 
@@ -103,7 +100,7 @@ fn read_abi(directory: &Path, name: &str) -> Result<String, String> {
     })
 }
 
-fn read_bounded(path: &Path, most: u64) -> Result<String, String> {
+pub(super) fn read_bounded(path: &Path, most: u64) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     let mut text = String::new();
     file.take(most.saturating_add(1)).read_to_string(&mut text).map_err(|e| e.to_string())?;

@@ -15,6 +15,7 @@ use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Facts, Subject};
 use crate::policy::judged::facts;
 use crate::policy::permitted::{Permitted, Replace};
+use crate::policy::wrapper::Whole;
 use crate::transaction::{Checkpoint, Filled, Kind, Request, SealedText, Tx};
 
 /// What is to be done at a nonce.
@@ -60,13 +61,16 @@ impl Policy {
         if let Subject::Transaction(transaction) = &facts.subject {
             self.caps.check(transaction, &facts)?;
         }
+        let role = self.book.roles.get(facts.client).map(String::as_str);
+        let whole = Whole::open(Facts { role, ..facts }, &self.wrappers);
         let charges = match own {
             Own::FillGap | Own::Cancel => Vec::new(),
             Own::Bump { .. } | Own::AutoBump { .. } => {
-                let role = self.book.roles.get(facts.client).map(String::as_str);
-                self.charges(&Facts { role, ..facts }, &|_| Ok(own.name().into()))?
+                whole.is_open()?;
+                self.charges(&whole, &vec![own.name().into(); whole.each().len()])?
             }
         };
+        drop(whole);
         let replace = if matches!(own, Own::FillGap) { Replace::Never } else { Replace::Any };
         let permitted = Permitted::new(asked, caller.clone(), own.name().into(), self.hash);
         Ok(permitted.replacing(replace).charging(charges))

@@ -6,8 +6,10 @@ use alloy_primitives::{Address, Bytes};
 
 use crate::clock::Timestamp;
 use crate::policy::budget::{Charge, Limit};
+use crate::policy::call::TransactionFacts;
 use crate::policy::decide::Policy;
-use crate::policy::facts::{Facts, MessageFacts, Subject, TransactionFacts};
+use crate::policy::facts::{Facts, MessageFacts, Subject};
+use crate::policy::wrapper::Whole;
 use crate::transaction::{Filled, Kind as _, Text, Tx};
 
 /// A payload as the ledger keeps it.
@@ -51,11 +53,14 @@ impl Policy {
         let rule: Arc<str> = past.rule.into();
         // The ledger knows the rule of the whole; of a call inside, the one that would allow it now is the best guess.
         let rule_of = |call: &Facts<'_>| match &call.subject {
-            Subject::Transaction(transaction) if transaction.is_inner => {
-                Ok(self.verdict_of_one(call).unwrap_or_else(|_| Arc::clone(&rule)))
+            Subject::Transaction(transaction) if transaction.is_inner() => {
+                self.verdict_of_one(call).unwrap_or_else(|_| Arc::clone(&rule))
             }
-            _ => Ok(Arc::clone(&rule)),
+            _ => Arc::clone(&rule),
         };
-        self.charges(&facts, &rule_of).map_err(|denied| denied.to_string())
+        let whole = Whole::open(facts, &self.wrappers);
+        whole.is_open().map_err(|denied| denied.to_string())?;
+        let rules: Vec<_> = whole.each().map(rule_of).collect();
+        self.charges(&whole, &rules).map_err(|denied| denied.to_string())
     }
 }

@@ -19,6 +19,7 @@ use governor::{Quota, RateLimiter};
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::Facts;
 use crate::policy::scope::{Reach, Scope};
+use crate::policy::wrapper::Whole;
 
 /// How many keys one rate remembers. Keys that are as good as new are forgotten first; over it a new key waits.
 const MAX_KEYS: usize = 65_536;
@@ -49,9 +50,10 @@ struct Limiter<C: Clock> {
 
 /// A count of one rate.
 #[derive(Debug)]
-pub(in crate::policy) struct Due {
+struct Due {
     at: usize,
     scope: Scope,
+    times: NonZeroU32,
 }
 
 /// Governor's state, from which a charge can be taken back.
@@ -83,59 +85,81 @@ impl<C: Clock + Clone> Rates<C> {
         self.limiters.len()
     }
 
-    /// On which counts a request (or a call that one carries) that `rule` allows is to be counted.
-    pub fn due(&self, facts: &Facts<'_>, rule: &Arc<str>) -> Vec<Due> {
-        let limiters = self.limiters.iter().enumerate();
-        let covering = limiters.filter(|(_, limiter)| limiter.rate.reach.covers(facts));
-        covering.map(|(at, limiter)| Due { at, scope: limiter.rate.reach.scope(facts, rule) }).collect()
-    }
-
-    /// Counts a request on all that is due; or on none.
-    pub fn charge(&self, facts: &Facts<'_>, due: Vec<Due>) -> Result<(), Denied> {
+    /// Counts a request, and each call that it carries under the rule that allows it, on every rate that covers it; or on
+    /// none.
+    pub fn charge(&self, whole: &Whole<'_>, rules: &[Arc<str>]) -> Result<(), Denied> {
+        let due = self.due(whole, rules);
         if due.is_empty() {
             return Ok(());
         }
+        let Some(payload) = whole.payload() else { return Ok(()) };
         let _charging = lock(&self.charging);
         let mut charged = Vec::new();
-        for Due { at, scope } in due {
+        for Due { at, scope, times } in due {
             let Some(limiter) = self.limiters.get(at) else { continue };
             let before = limiter.counts.of(&scope);
-            if let Err(retry_after) = limiter.charge(&scope, &self.clock) {
-                // The last first: one count may be due several times.
-                for (counts, scope, before) in charged.into_iter().rev() {
+            if let Err(retry_after) = limiter.charge(&scope, times, &self.clock) {
+                for (counts, scope, before) in charged {
                     Counts::put_back(counts, scope, before);
                 }
-                return Err(limiter.rate.denied(facts, retry_after));
+                return Err(limiter.rate.denied(payload, times, retry_after));
             }
             charged.push((&limiter.counts, scope, before));
         }
         Ok(())
     }
+
+    /// On which counts it is to be counted, each once.
+    fn due(&self, whole: &Whole<'_>, rules: &[Arc<str>]) -> Vec<Due> {
+        let mut due = Vec::<Due>::new();
+        for (facts, rule) in whole.each().zip(rules) {
+            for (at, limiter) in self.limiters.iter().enumerate() {
+                if !limiter.rate.reach.covers(facts) {
+                    continue;
+                }
+                let scope = limiter.rate.reach.scope(facts, rule);
+                match due.iter_mut().find(|due| due.at == at && due.scope == scope) {
+                    Some(due) => due.times = due.times.saturating_add(1),
+                    None => due.push(Due { at, scope, times: NonZeroU32::MIN }),
+                }
+            }
+        }
+        due
+    }
 }
 
 impl<C: Clock> Limiter<C> {
-    fn charge(&self, scope: &Scope, clock: &C) -> Result<(), Duration> {
+    /// Or how long to wait; no wait is long enough for more than `max`.
+    fn charge(&self, scope: &Scope, times: NonZeroU32, clock: &C) -> Result<(), Option<Duration>> {
         if self.counts.is_full_for(scope) {
             self.governor.retain_recent();
             if self.counts.is_full_for(scope) {
-                return Err(FULL);
+                return Err(Some(FULL));
             }
         }
-        self.governor.check_key(scope).map_err(|until| until.wait_time_from(clock.now()))
+        match self.governor.check_key_n(scope, times) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(Some(until.wait_time_from(clock.now()))),
+            Err(_) => Err(None),
+        }
     }
 }
 
 impl Rate {
-    fn denied(&self, facts: &Facts<'_>, retry_after: Duration) -> Denied {
-        let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
-        let sentence = format!(
-            "client `{}` may {}, but has used up rate `{}` ({} in {} s); nothing was signed, try again in {seconds} s",
-            facts.client,
-            facts.describe(),
-            self.id,
-            self.max,
-            self.window.as_secs_f64(),
-        );
+    fn denied(&self, facts: &Facts<'_>, times: NonZeroU32, retry_after: Option<Duration>) -> Denied {
+        let (client, what) = (facts.client, facts.describe());
+        let rate = format!("rate `{}` ({} in {} s)", self.id, self.max, self.window.as_secs_f64());
+        let sentence = match retry_after {
+            Some(wait) => {
+                let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+                format!(
+                    "client `{client}` may {what}, but has used up {rate}; nothing was signed, try again in {seconds} s"
+                )
+            }
+            None => format!(
+                "client `{client}` may {what}, but it counts {times} times on {rate}, at once; send it in several parts"
+            ),
+        };
         Denied::new(DenialCause::Rate { retry_after }, sentence).by(&self.id, None)
     }
 }
@@ -221,8 +245,7 @@ mod tests {
         let policy = Policy::default();
         let (caller, asked) = (caller(who), transaction(&json!({ "data": transfer(ALICE, 1) })));
         let facts = facts::<Tx>(&caller, &asked, &policy.book, Timestamp::from_millis(0));
-        let due = rates.due(&facts, &Arc::from(rule));
-        rates.charge(&facts, due)
+        rates.charge(&Whole::open(facts, &policy.wrappers), &[Arc::from(rule)])
     }
 
     #[test]
@@ -232,7 +255,7 @@ mod tests {
         charge(&rates, "ann", "pay").unwrap();
         charge(&rates, "ann", "pay").unwrap();
         let denied = charge(&rates, "ann", "pay").unwrap_err();
-        assert_eq!(denied.cause, DenialCause::Rate { retry_after: Duration::from_secs(30) });
+        assert_eq!(denied.cause, DenialCause::Rate { retry_after: Some(Duration::from_secs(30)) });
         assert_eq!(denied.rule.as_deref(), Some("sends"));
         charge(&rates, "ben", "pay").expect("another client has a count of its own");
         clock.advance(Duration::from_secs(30));
@@ -265,7 +288,7 @@ mod tests {
             );
         }
         let full = charge(&rates, "ann", "new").unwrap_err();
-        assert_eq!(full.cause, DenialCause::Rate { retry_after: FULL });
+        assert_eq!(full.cause, DenialCause::Rate { retry_after: Some(FULL) });
         clock.advance(Duration::from_secs(121));
         charge(&rates, "ann", "new").unwrap();
         assert_eq!(rates.limiters[0].counts.len(), 1);

@@ -1,7 +1,8 @@
 //! The ABIs that are built in, by name: well-known contracts, and what their calls move.
 //!
 //! A line is a function with the names of its parameters, and after ` : ` what it moves: `none`, or pairs of an asset
-//! (`self`, or where its address stands) and where the amount stands. What a contract has besides is not listed, so
+//! (`self`, or where its address stands) and where the amount stands, with ` if ` and where it stands whether it is. A
+//! number before it makes it a command inside `execute` of a Universal Router. What a contract has besides is not listed, so
 //! that nothing else of it is called without somebody having looked at it.
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("erc4626", include_str!("../../abis/erc4626.abi")),
     ("erc721", include_str!("../../abis/erc721.abi")),
     ("multicall3", include_str!("../../abis/multicall3.abi")),
+    ("multisend", include_str!("../../abis/multisend.abi")),
     ("permit2", include_str!("../../abis/permit2.abi")),
     ("safe", include_str!("../../abis/safe.abi")),
     ("uniswap-v2-router", include_str!("../../abis/uniswap-v2-router.abi")),
@@ -40,6 +42,17 @@ pub(in crate::policy) struct Move {
     pub asset: String,
     /// A path, or `none`.
     pub amount: String,
+    /// A path to what says whether it is moved.
+    pub only_if: Option<String>,
+}
+
+/// An ABI that is built in, as it is written.
+#[derive(Debug, Default)]
+pub(in crate::policy) struct BuiltIn {
+    pub abi: JsonAbi,
+    pub moves: Vec<Move>,
+    /// Their signatures, by their number.
+    pub commands: BTreeMap<u8, String>,
 }
 
 /// The text of an ABI that is built in.
@@ -53,22 +66,30 @@ pub(in crate::policy) fn names() -> String {
 }
 
 /// Reads the lines of a built-in ABI; `None` where the text is no such thing.
-pub(in crate::policy) fn parse(text: &str) -> Option<Result<(JsonAbi, Vec<Move>), String>> {
+pub(in crate::policy) fn parse(text: &str) -> Option<Result<BuiltIn, String>> {
     let lines = text.strip_prefix(MARK)?;
-    let mut functions = BTreeMap::<String, Vec<_>>::new();
-    let mut moves = Vec::new();
+    let mut built_in = BuiltIn::default();
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let (call, what) = line.split_once(" : ").map_or((line, None), |(call, what)| (call, Some(what)));
+        let command = call.strip_prefix("0x").and_then(|rest| rest.split_once(' '));
+        let (number, call) = match command.map(|(number, call)| (u8::from_str_radix(number, 16), call)) {
+            Some((Ok(number), call)) => (Some(number), call),
+            Some(_) => return Some(Err(call.to_owned())),
+            None => (None, call),
+        };
         let Some(function) = signature::parse(call) else { return Some(Err(call.to_owned())) };
         for one in what.into_iter().flat_map(|what| what.split(';')) {
+            let (one, only_if) = one.split_once(" if ").map_or((one, None), |(one, when)| (one, Some(when)));
             let one = one.trim();
             let (asset, amount) = if one == "none" { ("self", "none") } else { one.split_once(' ')? };
             let (call, asset, amount) = (function.signature(), asset.to_owned(), amount.trim().to_owned());
-            moves.push(Move { call, asset, amount });
+            let only_if = only_if.map(|when| when.trim().to_owned());
+            built_in.moves.push(Move { call, asset, amount, only_if });
         }
-        functions.entry(function.name.clone()).or_default().push(function);
+        built_in.commands.extend(number.map(|number| (number, function.signature())));
+        built_in.abi.functions.entry(function.name.clone()).or_default().push(function);
     }
-    Some(Ok((JsonAbi { functions, ..JsonAbi::default() }, moves)))
+    Some(Ok(built_in))
 }
 
 #[cfg(test)]
@@ -131,6 +152,7 @@ mod tests {
                 ("399542e9", "tryBlockAndAggregate"),
             ],
         ),
+        ("multisend", &[("8d80ff0a", "multiSend")]),
         (
             "safe",
             &[

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::policy::condition::{Condition, Holds};
+use crate::policy::condition::{Called, Condition, Holds};
 use crate::policy::facts::{Facts, Subject};
 
 /// One `[[rule]]`.
@@ -102,6 +102,12 @@ impl Rule {
             failures.retain(|failure| !failure.condition.starts_with("args."));
         }
         failures
+    }
+
+    /// Whether it speaks of the very function that is called.
+    pub fn names_function(&self) -> bool {
+        let names = |condition: &Condition| matches!(condition, Condition::Call(Called::Function(_)));
+        self.conditions.iter().any(names)
     }
 
     fn is_for(&self, facts: &Facts<'_>) -> bool {

@@ -53,7 +53,7 @@ impl Reach {
                 Per::Rule => scope.rule = Some(Arc::clone(rule)),
                 Per::To => {
                     if let Subject::Transaction(transaction) = &facts.subject {
-                        scope.to = transaction.asked.to();
+                        scope.to = transaction.to;
                     }
                 }
             }

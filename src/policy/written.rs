@@ -11,6 +11,9 @@ pub(super) type List = Spanned<Vec<Text>>;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
+    /// Followed before the files are read.
+    #[serde(default, rename = "include")]
+    pub _include: Vec<Text>,
     #[serde(default)]
     pub contracts: BTreeMap<Text, Contract>,
     #[serde(default)]
@@ -63,6 +66,8 @@ pub(super) struct Rule {
     pub clients: Option<List>,
     pub from: Option<List>,
     pub to: Option<List>,
+    pub via: Option<List>,
+    pub delegatecall: Option<Spanned<bool>>,
     pub call: Option<Text>,
     pub args: Option<Spanned<BTreeMap<Text, Spanned<Value>>>>,
     pub value: Option<Spanned<Value>>,

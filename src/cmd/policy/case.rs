@@ -122,7 +122,7 @@ pub(super) fn plain(written: &Map<String, Value>, policy: &Policy, world: &World
             Some(_) => return Err("`args` must be a list".to_owned()),
         };
         let to = plain.get("to").and_then(Value::as_str).and_then(|to| to.parse().ok());
-        let data = encode(signature, args, to, policy, world)?;
+        let data = hex::encode_prefixed(encode(signature, args, to, policy, world)?);
         if plain.insert("data".to_owned(), Value::String(data)).is_some() {
             return Err("write either `call` or `data`".to_owned());
         }
@@ -136,7 +136,7 @@ fn encode(
     to: Option<Address>,
     policy: &Policy,
     world: &World,
-) -> Result<String, String> {
+) -> Result<Vec<u8>, String> {
     let function = Function::parse(signature).map_err(|e| format!("`{signature}`: {e}"))?;
     if function.inputs.len() != args.len() {
         return Err(format!("`{signature}` takes {} arguments, not {}", function.inputs.len(), args.len()));
@@ -144,17 +144,52 @@ fn encode(
     let mut values = Vec::new();
     for (input, arg) in function.inputs.iter().zip(args) {
         let ty = DynSolType::parse(&input.selector_type()).map_err(|e| e.to_string())?;
-        let text = match arg {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        values.push(value(&ty, &text, to, policy, world)?);
+        values.push(value(&ty, arg, to, policy, world)?);
     }
     let encoded = DynSolValue::Tuple(values).abi_encode_sequence().unwrap_or_default();
-    Ok(hex::encode_prefixed([function.selector().as_slice(), &encoded].concat()))
+    Ok([function.selector().as_slice(), &encoded].concat())
 }
 
+/// An argument: text, a list of what an array or a tuple is made of, or for bytes a call of its own, `{ call, args }`, or
+/// `{ input, args }` for its arguments alone.
 fn value(
+    ty: &DynSolType,
+    arg: &Value,
+    to: Option<Address>,
+    policy: &Policy,
+    world: &World,
+) -> Result<DynSolValue, String> {
+    let each = |items: &[Value], types: &mut dyn Iterator<Item = &DynSolType>| {
+        let values = items.iter().zip(types).map(|(item, ty)| value(ty, item, to, policy, world));
+        values.collect::<Result<Vec<_>, _>>()
+    };
+    match (ty, arg) {
+        (DynSolType::Array(item), Value::Array(items)) => {
+            Ok(DynSolValue::Array(each(items, &mut std::iter::repeat(item.as_ref()))?))
+        }
+        (DynSolType::FixedArray(item, size), Value::Array(items)) if items.len() == *size => {
+            Ok(DynSolValue::FixedArray(each(items, &mut std::iter::repeat(item.as_ref()))?))
+        }
+        (DynSolType::Tuple(types), Value::Array(items)) if items.len() == types.len() => {
+            Ok(DynSolValue::Tuple(each(items, &mut types.iter())?))
+        }
+        (DynSolType::Bytes, Value::Object(call)) => {
+            let (signature, skip) = match (call.get("call"), call.get("input")) {
+                (Some(Value::String(signature)), None) => (signature, 0),
+                (None, Some(Value::String(signature))) => (signature, 4),
+                _ => return Err("write { call = \"…\", args = […] }".to_owned()),
+            };
+            let args = call.get("args").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+            let to = call.get("to").and_then(Value::as_str).and_then(|to| named(to, policy).parse().ok());
+            let data = encode(signature, args, to, policy, world)?;
+            Ok(DynSolValue::Bytes(data.get(skip..).unwrap_or_default().to_vec()))
+        }
+        (_, Value::String(text)) => plain_value(ty, text, to, policy, world),
+        (_, other) => plain_value(ty, &other.to_string(), to, policy, world),
+    }
+}
+
+fn plain_value(
     ty: &DynSolType,
     text: &str,
     to: Option<Address>,

@@ -80,6 +80,9 @@ fn show(told: &Explanation, client: &str) -> Result<String, std::fmt::Error> {
     for (name, value) in &told.arguments {
         writeln!(text, "  {name} = {value}")?;
     }
+    for inside in &told.inside {
+        writeln!(text, "  and to {inside}")?;
+    }
     for rule in &told.rules {
         let matches = if rule.matches { "matches" } else { "does not match" };
         writeln!(text, "\n{} rule `{}` ({}:{}) {matches}", rule.effect, rule.rule, rule.file, rule.line)?;

@@ -255,6 +255,14 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::from_slice(&[seed; 32]).unwrap()
 }
 
+#[expect(clippy::disallowed_methods, reason = "scripts/test says how long it may take")]
+/// A number that `scripts/test --full` sets for what takes long.
+pub fn number(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
 /// Lets others have the processor first: this thread, and those that it starts, work for a long time, beside tests that go by
 /// the clock.
 pub fn stand_back() {

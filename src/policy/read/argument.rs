@@ -106,7 +106,7 @@ fn pinned(test: &ArgumentTest) -> Option<Vec<Address>> {
     let ArgumentTest::OneOf(operands, _) = test else { return None };
     let address = |operand: &Operand| match operand {
         Operand::Value(value) => value.as_address(),
-        Operand::From | Operand::Client | Operand::Now(_) => None,
+        Operand::From | Operand::Sender | Operand::Client | Operand::Now(_) => None,
     };
     operands.iter().map(address).collect()
 }

@@ -142,14 +142,16 @@ pub(super) fn spends(
         let amount = file.right(&spend.amount.span(), amount_of(function, spend.amount.get_ref()));
         let asset = file.right(&spend.asset.span(), asset_of(function, spend.asset.get_ref()));
         if let (Some(amount), Some(asset)) = (amount, asset) {
-            spends.push(Spend { function: Arc::clone(function), asset, amount });
+            spends.push(Spend { function: Arc::clone(function), asset, amount, only_if: None });
         }
     }
     let declared: BTreeSet<_> = spends.iter().map(|spend| spend.function.selector).collect();
     for (abi, known) in abi.iter().flat_map(|abi| abi.moves.iter().map(move |known| (abi, known))) {
         let spend = abi.find(&known.call).map_err(|e| e.to_string()).and_then(|function| {
             let (asset, amount) = (asset_of(function, &known.asset)?, amount_of(function, &known.amount)?);
-            Ok(Spend { function: Arc::clone(function), asset, amount })
+            let only_if = known.only_if.as_ref();
+            let only_if = only_if.map(|text| place(function, text, |ty| *ty == DynSolType::Bool, "flag"));
+            Ok(Spend { function: Arc::clone(function), asset, amount, only_if: only_if.transpose()? })
         });
         let Some(spend) = file.right(&label.span(), spend) else { continue };
         if !declared.contains(&spend.function.selector) {

@@ -107,6 +107,20 @@ fn accounts(file: &mut File<'_>, list: &List, names: &Names<'_>) -> Option<Vec<A
     (!any).then_some(found)
 }
 
+/// `via`; nothing for "any".
+pub(super) fn via(
+    file: &mut File<'_>,
+    list: &List,
+    names: &Names<'_>,
+    chain: Option<u64>,
+) -> Option<Condition> {
+    let mut found = Vec::new();
+    let any = each(file, "via", list, |file, name| {
+        found.extend(file.right(&name.span(), names.find_all(name.get_ref(), chain)).unwrap_or_default());
+    });
+    (!any).then_some(Condition::Via(found))
+}
+
 fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Targets {
     let mut targets = Targets::default();
     targets.any = each(file, "to", list, |file, name| match name.get_ref().as_str() {

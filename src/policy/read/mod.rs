@@ -218,6 +218,10 @@ mod tests {
             ("execution_fee = {", "hours = \"always\" # {", 17, "write days, times and a time zone"),
             ("execution_fee = {", "hours = [] # {", 17, "the list is empty"),
             ("execution_fee = {", "hours = [\"Mon 08:00-09:00 UTC\", 5] # {", 17, "5: write hours ="),
+            ("execution_fee = {", "via = [] # {", 17, "`via` names nobody"),
+            ("execution_fee = {", "via = [\"safe\"] # {", 17, "no contract or account named `safe`"),
+            ("execution_fee = {", "via = \"bob\" # {", 17, "invalid type"),
+            ("execution_fee = {", "delegatecall = \"yes\" # {", 17, "invalid type"),
             ("execution_fee = {", "replace = \"any\" # {", 17, "expected \"own\" or \"never\""),
             ("abi = \"erc20\"", "abi = \"erc-20\"", 3, "no such ABI"),
             ("decimals = 6, ", "", 3, "`symbol` needs `decimals`"),
@@ -290,6 +294,7 @@ mod tests {
             ),
             ("text = \"any\"\nsiwe = { domain = [\"a.example\"], chain_id = 1 }", "do not go together"),
             ("text = \"any\"\nto = [\"any\"]", "`to` goes with kind = \"transaction\" only"),
+            ("text = \"any\"\nvia = [\"any\"]", "`via` goes with kind = \"transaction\" only"),
             ("text = \"any\"\nvalue = 0", "`value` goes with kind = \"transaction\" only"),
         ] {
             let found = mistakes(&format!("{message}{line}\n"));

@@ -197,6 +197,14 @@ fn transaction(
     allow: bool,
 ) {
     argument::read(file, written.args.as_ref(), meant, written.call.as_ref(), names, allow);
+    match &written.via {
+        Some(list) => meant.conditions.extend(matcher::via(file, list, names, meant.chain)),
+        // What contracts do for the account is a permission of its own.
+        None if allow => meant.conditions.push(Condition::Via(Vec::new())),
+        None => {}
+    }
+    let delegatecall = written.delegatecall.as_ref().map(|is| *is.get_ref()).or(allow.then_some(false));
+    meant.conditions.extend(delegatecall.map(Condition::Delegatecall));
     match &written.value {
         Some(bound) => {
             if let Some(Some(range)) = file.right(&bound.span(), value::bounds(bound.get_ref())) {
@@ -259,6 +267,8 @@ type Keys = Vec<(&'static str, Option<std::ops::Range<usize>>)>;
 
 fn transaction_keys(written: &written::Rule) -> Keys {
     vec![
+        ("via", written.via.as_ref().map(Spanned::span)),
+        ("delegatecall", written.delegatecall.as_ref().map(Spanned::span)),
         ("args", written.args.as_ref().map(Spanned::span)),
         ("value", written.value.as_ref().map(Spanned::span)),
         ("execution_fee", written.execution_fee.as_ref().map(Spanned::span)),

@@ -22,7 +22,7 @@ use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tokio::time::Instant;
 
-use crate::ledger::tests::kit;
+use crate::ledger::tests::kit::{self, number};
 use replica::Site;
 use world::World;
 
@@ -31,13 +31,6 @@ const STEPS: usize = 500;
 
 /// Runs without `CHANCERY_SIMULATION_SECONDS`: 100,000 steps.
 const RUNS: u64 = 200;
-
-#[expect(clippy::disallowed_methods, reason = "scripts/test says how long it may take")]
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name)
-        .ok()
-        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
-}
 
 #[test]
 fn no_fault_breaks_an_invariant() {

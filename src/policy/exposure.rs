@@ -1,0 +1,149 @@
+//! For `policy check`: allow rules that let others take without a limit, and addresses that look like others.
+
+use std::collections::BTreeMap;
+
+use alloy_primitives::{Address, U256};
+
+use crate::policy::abi::Function;
+use crate::policy::argument::{ArgumentTest, Operand};
+use crate::policy::condition::{Called, Condition};
+use crate::policy::decide::Policy;
+use crate::policy::path::{Over, Path};
+use crate::policy::rule::Rule;
+
+/// The functions that let somebody take an amount later, and the parameter that says how much.
+const APPROVALS: &[(&str, usize)] = &[
+    ("approve(address,uint256)", 1),
+    ("increaseAllowance(address,uint256)", 1),
+    ("increaseApproval(address,uint256)", 1),
+    ("permit(address,address,uint256,uint256,uint8,bytes32,bytes32)", 2),
+    ("approve(address,address,uint160,uint48)", 2),
+];
+
+/// Those that let somebody take everything, and the parameter that switches it on.
+const SWITCHES: &[(&str, usize)] = &[
+    ("setApprovalForAll(address,bool)", 1),
+    ("allow(address,bool)", 1),
+    ("allowBySig(address,address,bool,uint256,uint256,uint8,bytes32,bytes32)", 2),
+    ("permit(address,address,uint256,uint256,bool,uint8,bytes32,bytes32)", 4),
+];
+
+/// The functions whose amounts are warned of here, and not as any token's amount.
+pub(in crate::policy) fn is_approval(signature: &str) -> bool {
+    APPROVALS.iter().any(|(known, _)| *known == signature)
+}
+
+impl Policy {
+    /// What a rule lets others take, or lets move, without a limit.
+    pub(in crate::policy) fn exposures(&self, rule: &Rule) -> Vec<String> {
+        let function = rule.conditions.iter().find_map(|condition| match condition {
+            Condition::Call(Called::Function(function)) => Some(function),
+            _ => None,
+        });
+        let Some(function) = function else { return Vec::new() };
+        let find = |list: &[(&str, usize)]| {
+            list.iter().find(|(known, _)| *known == function.signature).map(|(_, at)| *at)
+        };
+        let mut found = Vec::new();
+        if let Some(at) = find(APPROVALS)
+            && !is_bounded(rule, function, &Path::argument(function, at))
+        {
+            found.push(format!(
+                "an approval without a limit: whoever gets it may take all there will ever be; give `args.{}` a max",
+                function.label(at)
+            ));
+        }
+        if let Some(at) = find(SWITCHES)
+            && !tests(rule, function, &Path::argument(function, at)).any(is_off)
+        {
+            found.push(format!(
+                "{} lets another take everything; write args = {{ {} = false }} if it is to be switched off only",
+                function.signature,
+                function.label(at)
+            ));
+        }
+        found.extend(self.unbounded(rule, function));
+        found
+    }
+
+    /// The amounts that its contracts declare as moved, and that it does not bound.
+    fn unbounded(&self, rule: &Rule, function: &Function) -> Vec<String> {
+        let targets = rule.conditions.iter().find_map(|condition| match condition {
+            Condition::To(to) => Some(to.addresses.as_slice()),
+            _ => None,
+        });
+        let contracts = targets
+            .into_iter()
+            .flatten()
+            .filter_map(|at| self.book.contracts.values().find(|contract| contract.address == *at));
+        let spends = contracts.flat_map(|contract| &contract.spends);
+        let spends = spends.filter(|spend| spend.function.selector == function.selector);
+        let mut open = Vec::new();
+        for amount in spends.filter_map(|spend| spend.amount.as_ref()) {
+            let what = format!("`args.{amount}` has no max, and that much is moved");
+            if !is_approval(&function.signature)
+                && !is_bounded(rule, function, amount)
+                && !open.contains(&what)
+            {
+                open.push(what);
+            }
+        }
+        open
+    }
+
+    /// Addresses that a person would take for each other: alike at both ends.
+    pub(in crate::policy) fn lookalikes(&self) -> Vec<String> {
+        let contracts =
+            self.book.contracts.values().map(|contract| (contract.address, contract.label.clone()));
+        let accounts = self.book.accounts.iter().map(|(at, name)| (*at, name.clone()));
+        let known: BTreeMap<Address, String> = contracts.chain(accounts).collect();
+        let mut ends = BTreeMap::<_, Vec<_>>::new();
+        for (at, name) in &known {
+            let (first, last) = (at.0.first_chunk::<2>(), at.0.last_chunk::<2>());
+            ends.entry((first, last)).or_default().push(format!("`{name}` ({at})"));
+        }
+        let alike = ends.into_values().filter(|names| names.len() > 1);
+        alike
+            .map(|names| format!("{} look alike: compare each with its source", names.join(" and ")))
+            .collect()
+    }
+}
+
+/// What a rule demands of a place in the arguments.
+fn tests<'r>(rule: &'r Rule, function: &Function, place: &Path) -> impl Iterator<Item = &'r ArgumentTest> {
+    let selector = function.selector;
+    let place = place.clone();
+    rule.conditions.iter().filter_map(move |condition| match condition {
+        Condition::Argument { function, path, test }
+            if function.selector == selector && is_said_by(path, &place) =>
+        {
+            Some(test)
+        }
+        _ => None,
+    })
+}
+
+/// Whether what is said of one place holds for the other.
+fn is_said_by(said: &Path, place: &Path) -> bool {
+    let one = |over: Over| if over == Over::All { Over::One } else { over };
+    said.at == place.at && said.steps == place.steps && one(said.over) == one(place.over)
+}
+
+fn is_bounded(rule: &Rule, function: &Function, place: &Path) -> bool {
+    // Nobody has half of all numbers of a token.
+    let much = U256::ONE.checked_shl(159).unwrap_or(U256::MAX);
+    let little = |operand: &Operand| match operand {
+        Operand::Value(value) => value.as_uint().is_some_and(|(number, _)| number < much),
+        _ => false,
+    };
+    tests(rule, function, place).any(|test| match test {
+        ArgumentTest::OneOf(operands, _) => operands.iter().all(little),
+        ArgumentTest::Max(most, _) => little(most),
+        _ => false,
+    })
+}
+
+fn is_off(test: &ArgumentTest) -> bool {
+    let off = |operand: &Operand| matches!(operand, Operand::Value(value) if value.as_bool() == Some(false));
+    matches!(test, ArgumentTest::OneOf(operands, _) if operands.iter().all(off))
+}

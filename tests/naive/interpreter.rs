@@ -1,0 +1,387 @@
+//! What `docs/policy.md` says, by the letter.
+
+use std::collections::BTreeMap;
+
+use alloy_dyn_abi::DynSolValue;
+use alloy_primitives::{Address, U256};
+
+use crate::requests::{Asked, EXEC, decode, selector};
+use crate::rules::{
+    ACCOUNTS, Budget, CLIENTS, CONTRACTS, Called, Eyes, FUNCTIONS, MULTICALL, MULTISEND, ROUTER, Rule, SAFE,
+    USDC, World,
+};
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    Allowed { rule: String, charges: BTreeMap<(String, String), U256> },
+    Denied { cause: String },
+}
+
+/// A call, and what it carries.
+struct Call {
+    sender: Address,
+    to: Option<Address>,
+    value: U256,
+    data: Vec<u8>,
+    inside: bool,
+    delegated: bool,
+    /// It is made by its carrier's target on itself, or as delegated code: no ether is sent with it.
+    sends: bool,
+    carries: Vec<Call>,
+    /// Why what it carries cannot be told.
+    broken: bool,
+}
+
+/// The canonical form of a signature whose parameters are named.
+fn canonical(signature: &str) -> String {
+    let mut out = String::new();
+    let mut name = false;
+    for c in signature.chars() {
+        match c {
+            ' ' => name = !out.ends_with(','),
+            ',' | ')' | '(' | '[' => {
+                name = false;
+                out.push(c);
+            }
+            c if !name => out.push(c),
+            _ => {}
+        }
+    }
+    out
+}
+
+fn types(canonical: &str) -> &str {
+    &canonical[canonical.find('(').unwrap()..]
+}
+
+fn label(at: Address) -> Option<&'static str> {
+    CONTRACTS.iter().find(|(_, known, _)| *known == at).map(|(label, ..)| *label)
+}
+
+fn has_abi(at: Option<Address>) -> bool {
+    CONTRACTS.iter().any(|(_, known, abi)| Some(*known) == at && !abi.is_empty())
+}
+
+/// The function of the contract's ABI, of those that are ever called here.
+fn known(at: Option<Address>, data: &[u8]) -> Option<usize> {
+    let label = label(at?).filter(|_| has_abi(at))?;
+    let is = |signature: &str| data.get(..4) == Some(&selector(&canonical(signature))[..]);
+    FUNCTIONS.iter().position(|function| function.of.contains(&label) && is(function.signature))
+}
+
+fn read(function: usize, data: &[u8]) -> Option<Vec<DynSolValue>> {
+    let signature = canonical(FUNCTIONS[function].signature);
+    if data.get(..4)? != selector(&signature) {
+        return None;
+    }
+    decode(types(&signature), &data[4..])
+}
+
+impl Call {
+    /// Opens what it carries. `count` goes over the whole.
+    fn open(&mut self, depth: usize, count: &mut usize) {
+        let Some(values) = known(self.to, &self.data).and_then(|function| read(function, &self.data)) else {
+            return;
+        };
+        let Some(calls) = self.carried(&values) else { return };
+        self.broken = true;
+        let Some(calls) = calls else { return };
+        *count += calls.len();
+        if calls.is_empty() || *count > 64 || depth >= 4 {
+            return;
+        }
+        self.broken = false;
+        self.carries = calls;
+        for call in &mut self.carries {
+            call.open(depth + 1, count);
+        }
+    }
+
+    /// Nothing where it carries none; nothing inside where they cannot be told.
+    fn carried(&self, values: &[DynSolValue]) -> Option<Option<Vec<Self>>> {
+        let is = |at: Address, signature: &str| self.to == Some(at) && self.data[..4] == selector(signature);
+        let acts = if self.delegated { self.sender } else { self.to.unwrap() };
+        let bytes = |value: &DynSolValue| value.as_bytes().unwrap().to_vec();
+        let sent = |operation: u64, to: Address, value: U256, data: Vec<u8>| Self {
+            sender: acts,
+            to: Some(to),
+            value: if operation == 1 { self.value } else { value },
+            data,
+            inside: true,
+            delegated: operation == 1,
+            sends: operation == 0,
+            carries: Vec::new(),
+            broken: false,
+        };
+        if is(ROUTER, "multicall(bytes[])") && !self.delegated {
+            let on_itself = |data| Self {
+                sender: self.sender,
+                value: self.value,
+                delegated: false,
+                sends: false,
+                to: self.to,
+                ..sent(0, Address::ZERO, U256::ZERO, bytes(data))
+            };
+            return Some(Some(values[0].as_array().unwrap().iter().map(on_itself).collect()));
+        }
+        if is(MULTICALL, "aggregate3((address,bool,bytes)[])") {
+            let each = values[0].as_array().unwrap().iter().map(|tuple| {
+                let parts = tuple.as_tuple().unwrap();
+                sent(0, parts[0].as_address().unwrap(), U256::ZERO, bytes(&parts[2]))
+            });
+            return Some(Some(each.collect()));
+        }
+        let small = |value: &DynSolValue| u64::try_from(value.as_uint().unwrap().0).unwrap();
+        if is(SAFE, EXEC) {
+            let (value, operation, price) = (values[1].as_uint().unwrap().0, small(&values[3]), &values[6]);
+            if operation > 1 || (operation == 1 && !value.is_zero()) || !price.as_uint().unwrap().0.is_zero()
+            {
+                return Some(None);
+            }
+            return Some(Some(vec![sent(
+                operation,
+                values[0].as_address().unwrap(),
+                value,
+                bytes(&values[2]),
+            )]));
+        }
+        if is(MULTISEND, "multiSend(bytes)") {
+            let mut calls = Vec::new();
+            let mut rest = values[0].as_bytes().unwrap();
+            while !rest.is_empty() {
+                if rest.len() < 85 {
+                    return Some(None);
+                }
+                let (head, after) = rest.split_at(85);
+                let length = U256::from_be_slice(&head[53..]);
+                let to = Address::from_slice(&head[1..21]);
+                let value = U256::from_be_slice(&head[21..53]);
+                if length > U256::from(after.len()) || head[0] > 1 || to.is_zero() {
+                    return Some(None);
+                }
+                if head[0] == 1 && !value.is_zero() {
+                    return Some(None);
+                }
+                let (data, after) = after.split_at(usize::try_from(length).unwrap());
+                calls.push(sent(u64::from(head[0]), to, value, data.to_vec()));
+                rest = after;
+            }
+            return Some(Some(calls));
+        }
+        None
+    }
+
+    /// A wrapper by its selector that is not opened here.
+    fn is_closed_wrapper(&self) -> bool {
+        let wrappers = ["multicall(bytes[])", "aggregate3((address,bool,bytes)[])", EXEC, "multiSend(bytes)"];
+        let is_wrapper =
+            wrappers.iter().any(|signature| self.data.get(..4) == Some(&selector(signature)[..]));
+        self.to.is_some()
+            && is_wrapper
+            && (known(self.to, &self.data).is_none() || (self.delegated && self.to == Some(ROUTER)))
+    }
+
+    fn is_undecodable(&self) -> bool {
+        let is_self_call = self.inside && !self.sends && !self.delegated;
+        if !has_abi(self.to) || (self.data.is_empty() && !is_self_call) {
+            return false;
+        }
+        known(self.to, &self.data).and_then(|function| read(function, &self.data)).is_none()
+    }
+
+    fn all<'c>(&'c self, found: &mut Vec<&'c Self>) {
+        found.push(self);
+        self.carries.iter().for_each(|call| call.all(found));
+    }
+}
+
+fn within(range: Option<(Option<u64>, Option<u64>)>, number: U256) -> bool {
+    range.is_none_or(|(min, max)| {
+        min.is_none_or(|min| number >= U256::from(min)) && max.is_none_or(|max| number <= U256::from(max))
+    })
+}
+
+fn labels(list: &[&str], at: Address) -> bool {
+    label(at).is_some_and(|label| list.contains(&label))
+}
+
+/// Whether a rule matches. A deny rule matches what it cannot read.
+fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
+    let role = CLIENTS.iter().find(|(name, ..)| *name == asked.client).and_then(|(_, role, _)| *role);
+    let is_named = |name: &&str| *name == "any" || *name == asked.client || Some(*name) == role;
+    if rule.clients.as_ref().is_some_and(|names| !names.iter().any(is_named)) {
+        return false;
+    }
+    let is_from = |at: &usize| ACCOUNTS.get(*at).is_none_or(|(_, account)| *account == asked.account);
+    if rule.from.as_ref().is_some_and(|list| !list.iter().any(is_from))
+        || rule.chain.is_some_and(|is| is != 1)
+    {
+        return false;
+    }
+    if let Some(list) = &rule.to {
+        let holds = match call.to {
+            None => list.contains(&"create") || (rule.deny && list.contains(&"any")),
+            Some(to) => list.contains(&"any") || labels(list, to),
+        };
+        if !holds {
+            return false;
+        }
+    }
+    let is_own = call.sender == asked.account;
+    let holds = match &rule.via {
+        None => rule.deny || is_own,
+        Some(list) => list.contains(&"any") || (!is_own && labels(list, call.sender)),
+    };
+    let wanted = if rule.deny { rule.delegatecall } else { Some(rule.delegatecall.unwrap_or(false)) };
+    if !holds || wanted.is_some_and(|is| is != call.delegated) {
+        return false;
+    }
+    let value = if rule.deny { rule.value } else { Some(rule.value.unwrap_or((Some(0), Some(0)))) };
+    if !within(value, call.value) || !within(rule.fee, U256::from(asked.gas * asked.price)) {
+        return false;
+    }
+    // Of the times that are asked, all but the Saturday and the minute before eight.
+    if rule.hours && !matches!(asked.now, 1_769_688_000 | 1_770_019_200) {
+        return false;
+    }
+    let is_self_call = call.inside && !call.sends && !call.delegated;
+    match rule.called {
+        None | Some(Called::Any) => true,
+        Some(Called::Empty) => call.to.is_some() && call.data.is_empty() && !is_self_call,
+        Some(Called::Function(at)) => {
+            let signature = canonical(FUNCTIONS[at].signature);
+            if call.to.is_none() || call.data.get(..4) != Some(&selector(&signature)[..]) {
+                return false;
+            }
+            let eyes = Eyes { account: asked.account, sender: call.sender, client: asked.client };
+            read(at, &call.data)
+                .map_or(rule.deny, |values| rule.args.iter().all(|(_, test)| test(&values, &eyes)))
+        }
+    }
+}
+
+/// The rule that allows one call, or the cause that forbids it.
+fn one<'w>(world: &'w World, call: &Call, asked: &Asked) -> Result<&'w str, &'static str> {
+    if world.rules.iter().any(|rule| rule.deny && matches(rule, call, asked)) {
+        return Err("rule");
+    }
+    if call.is_closed_wrapper() {
+        return Err("wrapper");
+    }
+    if call.is_undecodable() {
+        return Err("undecodable");
+    }
+    let must_be_named = call.inside && !has_abi(call.to) && !call.data.is_empty();
+    let allowing = world.rules.iter().filter(|rule| !rule.deny && matches(rule, call, asked));
+    let allowing: Vec<_> = allowing.collect();
+    let named =
+        allowing.iter().filter(|rule| !must_be_named || matches!(rule.called, Some(Called::Function(_))));
+    let Some(rule) = named.map(|rule| rule.id.as_str()).min() else {
+        return Err(if allowing.is_empty() { "no_rule" } else { "wrapper" });
+    };
+    let over = world.max_gas.is_some_and(|max| asked.gas > max)
+        || world.max_calldata.is_some_and(|max| asked.data.len() as u64 > max);
+    if over { Err("cap") } else { Ok(rule) }
+}
+
+/// What is decided, and how many calls there are.
+pub fn judge(world: &World, asked: &Asked) -> (Answer, usize) {
+    let mut whole = Call {
+        sender: asked.account,
+        to: asked.to,
+        value: U256::from(asked.value),
+        data: asked.data.clone(),
+        inside: false,
+        delegated: false,
+        sends: true,
+        carries: Vec::new(),
+        broken: false,
+    };
+    if asked.to.is_some() {
+        whole.open(0, &mut 0);
+    }
+    let mut calls = Vec::new();
+    whole.all(&mut calls);
+    let denied = |cause: &str| (Answer::Denied { cause: cause.to_owned() }, calls.len());
+    let mut rules = Vec::new();
+    for call in &calls {
+        match one(world, call, asked) {
+            Ok(rule) => rules.push(rule),
+            Err(cause) => return denied(cause),
+        }
+    }
+    if calls.iter().any(|call| call.broken) {
+        return denied("wrapper");
+    }
+    let mut charges = BTreeMap::new();
+    for budget in &world.budgets {
+        let covers = |call: &Call| budget.to.is_none_or(|to| call.to.and_then(label) == Some(to));
+        if budget.of == "ether" {
+            let mut at = 0;
+            for (scope, sent) in ether(&whole, budget, &rules, &mut at, asked) {
+                let sum = sent + U256::from(asked.gas * asked.price);
+                charges.insert((budget.id.to_owned(), scope), sum);
+            }
+            continue;
+        }
+        for (call, rule) in calls.iter().zip(&rules).filter(|(call, _)| covers(call)) {
+            let amount = if budget.of == "count" { U256::ONE } else { tokens(call) };
+            if !amount.is_zero() {
+                let key = (budget.id.to_owned(), scope(budget, call, rule, asked));
+                *charges.entry(key).or_default() += amount;
+            }
+        }
+    }
+    (Answer::Allowed { rule: rules[0].to_owned(), charges }, calls.len())
+}
+
+fn scope(budget: &Budget, call: &Call, rule: &str, asked: &Asked) -> String {
+    let text = match (budget.per, call.to) {
+        ("from", _) => format!("from={}", asked.account),
+        ("client", _) => format!("client={}", asked.client),
+        ("rule", _) => format!("rule={rule}"),
+        ("to", Some(to)) => format!("to={to}"),
+        _ => String::new(),
+    };
+    match (budget.of, text.is_empty()) {
+        ("ether", true) => "chain=1".to_owned(),
+        ("ether", false) => format!("chain=1 {text}"),
+        _ => text,
+    }
+}
+
+/// What is sent by scope: of a call, or inside it, whichever is more.
+fn ether(
+    call: &Call,
+    budget: &Budget,
+    rules: &[&str],
+    at: &mut usize,
+    asked: &Asked,
+) -> BTreeMap<String, U256> {
+    let rule = rules[*at];
+    *at += 1;
+    let mut sums = BTreeMap::<String, U256>::new();
+    for inner in &call.carries {
+        for (scope, sent) in ether(inner, budget, rules, at, asked) {
+            let sum = sums.entry(scope).or_default();
+            *sum = if inner.sends { *sum + sent } else { (*sum).max(sent) };
+        }
+    }
+    if budget.to.is_none_or(|to| call.to.and_then(label) == Some(to)) {
+        let sum = sums.entry(scope(budget, call, rule, asked)).or_default();
+        *sum = (*sum).max(call.value);
+    }
+    sums
+}
+
+/// How much USDC a call moves, or lets others move.
+fn tokens(call: &Call) -> U256 {
+    let Some(function) = known(call.to, &call.data) else { return U256::ZERO };
+    let values = read(function, &call.data).unwrap();
+    let name = FUNCTIONS[function].signature.split('(').next().unwrap();
+    match name {
+        "transfer" | "approve" => values[1].as_uint().unwrap().0,
+        "pull" if values[0].as_address() == Some(USDC) => values[1].as_uint().unwrap().0,
+        _ => U256::ZERO,
+    }
+}

@@ -1,0 +1,154 @@
+//! A second interpreter of policies, as naive as the language's reference reads, against the one that decides.
+//!
+//! It shares no code with the program: it knows rules as they were made up (`rules.rs`), not as they are read, reads
+//! calldata with another decoder, has no index, and opens calls by recursion (`interpreter.rs`). Both must agree on
+//! random policies and requests: whether it is allowed, by which rule, and what it takes from budgets; and why not, where
+//! there is one call only. `CHANCERY_POLICY_PAIRS=1000000` tries more than the 20,000 of every run, and
+//! `CHANCERY_POLICY_SEED` another world; a pair that differs is printed whole.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::needless_for_each,
+    clippy::option_option,
+    clippy::similar_names,
+    clippy::string_slice,
+    clippy::struct_excessive_bools,
+    clippy::unwrap_used,
+    reason = "a test may panic, and this one is to be plain before all"
+)]
+
+mod interpreter;
+mod requests;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use alloy_primitives::U256;
+use chancery::clock::Timestamp;
+use chancery::config::Client;
+use chancery::identity::{Caller, RequestId};
+use chancery::policy::{DenialCause, Policy, World};
+use chancery::transaction::{Quote, Request, Tx};
+
+use interpreter::Answer;
+use requests::Asked;
+use rules::{ACCOUNTS, CLIENTS, World as Written};
+
+/// How many requests are asked of one policy.
+const REQUESTS: usize = 20;
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |text| text.parse().expect("it is a number"))
+}
+
+/// xorshift64*: the same seed, the same pairs.
+#[derive(Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % n
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn of<'t, T>(&mut self, list: &'t [T]) -> &'t T {
+        &list[self.below(list.len())]
+    }
+}
+
+fn world() -> World {
+    let client = |(name, role, accounts): &(&str, Option<&str>, &[usize])| Client {
+        name: (*name).to_owned(),
+        identity: format!("spiffe://desk/{name}"),
+        role: role.map(str::to_owned),
+        person: None,
+        accounts: accounts.iter().map(|at| ACCOUNTS[*at].1).collect(),
+        origins: vec![],
+        repeat_window: None,
+    };
+    World {
+        chain: 1,
+        accounts: ACCOUNTS.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect(),
+        clients: CLIENTS.iter().map(client).collect(),
+    }
+}
+
+/// What the program says.
+fn decide(policy: &Policy, world: &World, asked: &Asked) -> Answer {
+    let client = world.clients.iter().find(|client| client.name == asked.client).unwrap();
+    let caller = Caller::new(Arc::new(client.clone()), RequestId::from_number(1));
+    let caller = caller.for_account(asked.account).unwrap();
+    let request = Request::parse(Some(&asked.json().to_string())).unwrap();
+    let quote = Quote { chain_id: 1, mined: 0, gas: None, fees: None };
+    let filled = request.fill(&quote, None).unwrap();
+    match policy.assess::<Tx>(&caller, &filled, Timestamp::from_millis(asked.now * 1000)) {
+        Ok((rule, charges)) => {
+            let mut sums = BTreeMap::<_, U256>::new();
+            for charge in charges {
+                *sums.entry((charge.limit.id.clone(), charge.scope)).or_default() += charge.amount;
+            }
+            Answer::Allowed { rule: rule.to_string(), charges: sums }
+        }
+        Err(denied) => {
+            assert!(!matches!(denied.cause, DenialCause::Rate { .. }), "there are no rates here");
+            Answer::Denied { cause: denied.cause.name().to_owned() }
+        }
+    }
+}
+
+#[test]
+fn inv_04_a_naive_interpreter_agrees_with_the_compiled_policy() {
+    let (pairs, seed) = (setting("CHANCERY_POLICY_PAIRS", 20_000), setting("CHANCERY_POLICY_SEED", 1));
+    let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let folder = tempfile::tempdir().unwrap();
+    let world = world();
+    let (mut allowed, mut carried, mut causes) = (0, 0, BTreeMap::<String, u64>::new());
+    for round in 0..pairs.div_ceil(REQUESTS as u64) {
+        let written = Written::random(&mut random);
+        std::fs::write(folder.path().join("policy.toml"), written.text()).unwrap();
+        let policy =
+            Policy::load(folder.path(), &world).unwrap_or_else(|e| panic!("{e}\n{}", written.text()));
+        for _ in 0..REQUESTS {
+            let asked = Asked::random(&mut random);
+            let (expected, calls) = interpreter::judge(&written, &asked);
+            let got = decide(&policy, &world, &asked);
+            // With several calls there may be several reasons, and either names one of them.
+            let same = match (&got, &expected) {
+                (Answer::Denied { .. }, Answer::Denied { .. }) if calls > 1 => true,
+                (got, expected) => got == expected,
+            };
+            assert!(
+                same,
+                "round {round} of seed {seed}: {asked:?}\n{}\nthe program: {got:?}\nnaively:     {expected:?}",
+                written.text()
+            );
+            match expected {
+                Answer::Allowed { .. } => {
+                    allowed += 1;
+                    carried += u64::from(calls > 1);
+                }
+                Answer::Denied { cause } => *causes.entry(cause).or_default() += 1,
+            }
+        }
+    }
+    println!("{allowed} allowed, {carried} of them with calls inside; denied: {causes:?}");
+    // That they agree says little if everything is denied.
+    assert!(allowed * 20 > pairs && carried * 200 > pairs, "{allowed} {carried} of {pairs}");
+    for cause in ["rule", "no_rule", "cap", "undecodable", "wrapper"] {
+        assert!(causes.get(cause).is_some_and(|times| times * 400 > pairs), "{cause}: {causes:?}");
+    }
+}
