@@ -84,8 +84,7 @@ async fn a_restart_behind_a_socket_that_was_handed_over_refuses_nobody() {
     let world = World::new().await;
     // As systemd does it: it holds the socket, and whoever it starts gets it as descriptor 3.
     let socket = std::net::TcpListener::bind(world.address()).unwrap();
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
-    let prelude = format!("exec 3<&{}\nexport LISTEN_FDS=1 LISTEN_PID=$$", socket.as_raw_fd());
+    let prelude = hand_over(&socket);
     let mut gateway = world.shell(&prelude).start().await;
 
     let (over, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -121,8 +120,15 @@ async fn a_restart_behind_a_socket_that_was_handed_over_refuses_nobody() {
 async fn a_socket_that_nobody_listens_on_is_no_silent_one() {
     let world = World::new().await;
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
-    let prelude = format!("exec 3<&{}\nexport LISTEN_FDS=1 LISTEN_PID=$$", socket.as_raw_fd());
+    let prelude = hand_over(&socket);
     let end = world.shell(&prelude).refuses_to_start().await;
     assert!(end.stderr.contains("LISTEN_FDS") && end.stderr.contains("ListenStream"), "{}", end.stderr);
+}
+
+/// Has the program begin with this socket as its descriptor 3, and the variables that say so.
+fn hand_over(socket: &std::net::TcpListener) -> String {
+    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::empty()).unwrap();
+    // Not every `sh` knows descriptors above 9.
+    let set_up = format!("exec 3<&{}; export LISTEN_FDS=1 LISTEN_PID=$$", socket.as_raw_fd());
+    format!("exec bash -c '{set_up}; exec \"$@\"' bash \"$@\"")
 }

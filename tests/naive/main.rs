@@ -74,6 +74,7 @@ fn world() -> World {
     let client = |(name, role, accounts): &(&str, Option<&str>, &[usize])| Client {
         name: (*name).to_owned(),
         identity: format!("spiffe://desk/{name}"),
+        issuer: chancery::config::OWN_ISSUER.to_owned(),
         role: role.map(str::to_owned),
         person: None,
         accounts: accounts.iter().map(|at| ACCOUNTS[*at].1).collect(),
