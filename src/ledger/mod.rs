@@ -33,6 +33,7 @@ mod nonce_store;
 mod note;
 mod offline;
 mod open;
+mod others;
 mod outcome;
 mod pause;
 mod pauses;

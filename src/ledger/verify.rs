@@ -95,7 +95,7 @@ pub async fn verify_against(
         Err(Trouble::Broken(broken)) => Ok(Err(broken)),
         // What cannot be read was not written by the gateway; what cannot be reached says nothing of it.
         Err(Trouble::Sql(error)) if error.is_damage() => {
-            let why = format!("the file is damaged from here on: {}", error);
+            let why = format!("the file is damaged from here on: {error}");
             Ok(Err(Broken { seq: walk.replay.head.seq.saturating_add(1), why }))
         }
         Err(Trouble::Sql(error)) => Err(not_opened(&at, &error)),

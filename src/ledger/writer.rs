@@ -22,6 +22,7 @@ use crate::ledger::db::{self, Db, Location, Sql, SqlError};
 use crate::ledger::error::unavailable;
 use crate::ledger::group::{Answer, Time, begin};
 use crate::ledger::headroom::Headroom;
+use crate::ledger::others::Others;
 use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::watermark::Watermark;
@@ -52,6 +53,8 @@ pub(in crate::ledger) type Failure = Arc<ArcSwapOption<LedgerError>>;
 pub(in crate::ledger) struct Writer {
     pub db: Db,
     at: Location,
+    /// Whether other processes may write at the same time.
+    is_shared: bool,
     /// The name of this process in the ledger.
     name: Arc<str>,
     time: Time,
@@ -67,6 +70,7 @@ pub(in crate::ledger) struct Writer {
     /// The reservations that may still be recorded, and when each is void. By the monotonic clock: a wall clock
     /// that steps back must not keep a nonce.
     live: BTreeMap<i64, Instant>,
+    others: Others,
     /// After a failure: when the writer tries again by itself. A command is tried at once.
     rest_until: Option<Instant>,
     failure: Failure,
@@ -104,13 +108,24 @@ impl Writer {
         deadline: Duration,
     ) -> Result<Self, LedgerError> {
         let at = Location::from(config);
+        let is_shared = at.is_shared();
+        Self::start_on(at, is_shared, config, lock, (clock, deadline)).await
+    }
+
+    pub(in crate::ledger) async fn start_on(
+        at: Location,
+        is_shared: bool,
+        config: &config::Ledger,
+        lock: File,
+        (clock, deadline): (Clock, Duration),
+    ) -> Result<Self, LedgerError> {
         let failed = |error: SqlError| LedgerError::Open { at: at.clone(), why: error.to_string() };
         let unnamed = |error: getrandom::Error| LedgerError::Unavailable(error.to_string());
         let mut db = at.create().await.map_err(failed)?;
         let (head, last) = store::head(&mut db).await.map_err(unavailable)?;
         match last {
             // Others may have gone on between the two looks.
-            _ if at.is_shared() => {}
+            _ if is_shared => {}
             Some(last) if (last.seq, last.hash) == (head.seq, head.hash) && last.is_whole() => {}
             None if head == Head::START => {}
             _ => return Err(LedgerError::Broken("its end is not as it was written".to_owned())),
@@ -119,8 +134,8 @@ impl Writer {
             db,
             name: format!("{:08x}", getrandom::u32().map_err(unnamed)?).into(),
             time: Time::new(clock),
-            head: Some(head).filter(|_| !at.is_shared()),
-            watermark: Watermark::beside(&config.path, at.is_shared()),
+            head: Some(head).filter(|_| !is_shared),
+            watermark: Watermark::beside(&config.path, is_shared),
             lead: Lead::default(),
             looked: Instant::now(),
             rules: Rules {
@@ -132,10 +147,12 @@ impl Writer {
             },
             parked: Vec::new(),
             live: BTreeMap::new(),
+            others: Others::default(),
             rest_until: None,
             failure: Failure::default(),
             headroom: Headroom::new(&config.path, config.min_free),
             at,
+            is_shared,
             lock,
         };
         writer.restart().await.map_err(unavailable)?;
@@ -148,12 +165,12 @@ impl Writer {
         let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.head).await?;
         self.watermark.compare(&mut group).await?;
         pauses::show(&pauses::all(group.db).await?);
-        let orphans = if self.at.is_shared() { Vec::new() } else { store::unrecorded(group.db).await? };
+        let orphans = if self.is_shared { Vec::new() } else { store::unrecorded(group.db).await? };
         for id in &orphans {
             void(&mut group, *id, "the process ended before the signature came").await?;
         }
         let version = env!("CARGO_PKG_VERSION");
-        let shared = self.at.is_shared();
+        let shared = self.is_shared;
         group.audit(&Body::Started { version, writer: group.writer, voided: orphans.len(), shared }).await?;
         db::commit(group.db).await?;
         let head = group.head;
@@ -163,8 +180,8 @@ impl Writer {
 
     /// What is true from a commit on.
     async fn committed(&mut self, head: Head, now: bool) {
-        self.head = Some(head).filter(|_| !self.at.is_shared());
-        self.watermark.keep(head, now || self.at.is_shared()).await;
+        self.head = Some(head).filter(|_| !self.is_shared);
+        self.watermark.keep(head, now || self.is_shared).await;
     }
 
     pub(in crate::ledger) fn name(&self) -> Arc<str> {
@@ -173,7 +190,7 @@ impl Writer {
 
     /// Whether this process looks after what was sent; of a file there is one writer.
     pub(in crate::ledger) fn lead(&self) -> Option<Lead> {
-        self.at.is_shared().then(|| self.lead.clone())
+        self.is_shared.then(|| self.lead.clone())
     }
 
     pub(in crate::ledger) fn failure(&self) -> Failure {
@@ -182,7 +199,7 @@ impl Writer {
 
     /// Runs from now on. The writer of a file has a thread to itself: it waits for the disk most of the time.
     pub(in crate::ledger) fn begin(self, commands: mpsc::Receiver<Command>) -> Result<(), LedgerError> {
-        if self.at.is_shared() {
+        if self.is_shared {
             tokio::spawn(self.run(commands));
             return Ok(());
         }
@@ -198,7 +215,7 @@ impl Writer {
         let mut closing = None;
         while closing.is_none() {
             // A quiet ledger still voids what was never signed.
-            let sweep = match (self.parked.is_empty() && self.live.is_empty(), self.at.is_shared()) {
+            let sweep = match (self.parked.is_empty() && self.live.is_empty(), self.is_shared) {
                 (false, _) => Some(SWEEP),
                 (true, true) => Some(SHARED_SWEEP),
                 (true, false) => None,
@@ -233,7 +250,7 @@ impl Writer {
         let now = Instant::now();
         let waits = |parked: &Parked| parked.is_expired(now) || parked.is_abandoned();
         let mut is_due = self.live.values().any(|until| *until <= now) || self.parked.iter().any(waits);
-        if self.at.is_shared() {
+        if self.is_shared {
             let unseen = now.saturating_duration_since(self.looked) >= SHARED_SWEEP;
             is_due = is_due || unseen || !self.parked.is_empty();
         }
@@ -243,7 +260,7 @@ impl Writer {
         }
         self.headroom.keep(&mut work);
         let mut answers = Vec::new();
-        let committed = if self.at.is_shared() {
+        let committed = if self.is_shared {
             let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, "the database does not answer");
             let done = timeout(TRANSACTION, self.transaction(work, closing, &mut answers)).await;
             done.unwrap_or_else(|_| Err(SqlError::Io(late())))
@@ -273,7 +290,7 @@ impl Writer {
         self.head = None;
         self.lead.hold(None);
         self.watermark.doubt();
-        if self.at.is_shared() {
+        if self.is_shared {
             // Rolls back by going, whatever it was in the middle of.
             if let Ok(fresh) = self.at.connect().await {
                 self.db = fresh;
@@ -287,13 +304,16 @@ impl Writer {
     async fn transaction(&mut self, work: Vec<Command>, closing: bool, answers: &mut Vec<Answer>) -> Sql<()> {
         let mut waiting = std::mem::take(&mut self.parked);
         let (mut rules, now) = (self.rules.clone(), Instant::now());
-        let is_shared = self.at.is_shared();
+        let is_shared = self.is_shared;
         let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.head).await?;
         self.watermark.compare(&mut group).await?;
         let mut due: Vec<_> =
             self.live.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
         if is_shared {
             due.extend(store::overdue(group.db, group.now).await?);
+            let reserved = store::unrecorded(group.db).await?.into_iter();
+            let others = reserved.filter(|id| !self.live.contains_key(id));
+            due.extend(self.others.see(others, now, self.rules.deadline.saturating_add(GRACE)));
         } else if self.head.is_none() {
             // A reservation whose commit seemed to fail and did not: nobody was told of it, so nobody signs it.
             for id in store::unrecorded(group.db).await? {
@@ -357,6 +377,7 @@ mod tests {
             for until in self.live.values_mut() {
                 *until = Instant::now();
             }
+            self.others.expire();
         }
     }
 }

@@ -10,6 +10,7 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::service::Service;
+use tokio_util::sync::CancellationToken;
 
 use crate::listener::pass::{Lapsed, Pass};
 use crate::listener::wire::Meter;
@@ -20,6 +21,8 @@ pub(in crate::listener) struct Guarded<S> {
     pub inner: S,
     /// Of HTTP/2, told of each request.
     pub meter: Option<Arc<Meter>>,
+    /// Set by the first request.
+    pub asked: CancellationToken,
 }
 
 impl<S, B> Service<Request<B>> for Guarded<S>
@@ -31,6 +34,7 @@ where
     type Future = Either<Ready<Result<Self::Response, Infallible>>, S::Future>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
+        self.asked.cancel();
         if let Some(meter) = &self.meter {
             meter.request(request.headers());
         }

@@ -29,7 +29,6 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -37,6 +36,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{Limits, Network};
@@ -91,6 +91,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// For how long, and for how many bytes, a refused client is still listened to.
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_BYTES: u64 = 64 * 1024;
+
+/// How long a stop waits for the first request of a new connection.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
 
 /// Connections that wait to be accepted; the system may allow fewer.
 const BACKLOG: u32 = 1024;
@@ -147,8 +150,8 @@ impl Listener {
         F: Fn(&Connection) -> S + Send + Sync + 'static,
     {
         let handshakes = Arc::new(Semaphore::new(self.limits.max_handshakes));
-        let graceful = GracefulShutdown::new();
-        let stop = CancellationToken::new();
+        let (tasks, draining, stop) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
             http: http(&self.limits),
             tls: self.tls,
@@ -181,19 +184,21 @@ impl Listener {
                     continue;
                 }
             };
-            let (shared, watcher, stop) = (Arc::clone(&shared), graceful.watcher(), stop.clone());
-            tokio::spawn(async move {
+            let (shared, draining, stop) = (Arc::clone(&shared), draining.clone(), stop.clone());
+            tasks.spawn(async move {
                 let open = metrics::gauge!("chancery_connections_open");
                 open.increment(1.0);
                 tokio::select! {
-                    () = shared.serve(stream, remote, permit, watcher) => {}
+                    () = shared.serve(stream, remote, permit, draining) => {}
                     () = stop.cancelled() => {}
                 }
                 open.decrement(1.0);
             });
         }
         drop(self.socket);
-        if timeout(drain, graceful.shutdown()).await.is_err() {
+        draining.cancel();
+        tasks.close();
+        if timeout(drain, tasks.wait()).await.is_err() {
             tracing::warn!("requests that are still open after the drain time are cut off");
         }
         stop.cancel();
@@ -219,7 +224,7 @@ impl<F> Shared<F> {
         mut stream: TcpStream,
         peer: SocketAddr,
         handshake: OwnedSemaphorePermit,
-        watcher: hyper_util::server::graceful::Watcher,
+        draining: CancellationToken,
     ) where
         S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
@@ -264,15 +269,30 @@ impl<F> Shared<F> {
         let meter = is_h2.then(|| Arc::new(Meter::new(self.limits.max_body, MAX_STREAMS)));
         let stream = Wire::new(stream, meter.clone(), self.limits.write_timeout);
         let connection = Connection { person, identity, remote, pass: pass.clone() };
-        let service = Guarded { inner: (self.service_of)(&connection), pass: pass.clone(), meter };
-        let serving = watcher.watch(self.http.serve_connection(TokioIo::new(stream), service).into_owned());
-        tokio::select! {
-            result = serving => {
-                if let Err(error) = result {
-                    tracing::debug!(%remote, %error, "the connection ended with an error");
+        let asked = CancellationToken::new();
+        let inner = (self.service_of)(&connection);
+        let service = Guarded { inner, pass: pass.clone(), meter, asked: asked.clone() };
+        let mut serving = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        // Who has come just now has a request under way, and is not sent away without an answer.
+        let mut is_time_to_go = pin!(async {
+            draining.cancelled().await;
+            drop(timeout(FIRST_REQUEST, asked.cancelled()).await);
+        });
+        let mut is_going = false;
+        loop {
+            tokio::select! {
+                result = &mut serving => {
+                    if let Err(error) = result {
+                        tracing::debug!(%remote, %error, "the connection ended with an error");
+                    }
+                    return;
                 }
+                () = &mut is_time_to_go, if !is_going => {
+                    is_going = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+                Lapsed = pass.lapsed() => return,
             }
-            Lapsed = pass.lapsed() => {}
         }
     }
 }

@@ -16,6 +16,7 @@ mod condition;
 mod decide;
 mod denied;
 mod error;
+mod evasions;
 mod explain;
 mod exposure;
 mod facts;

@@ -33,12 +33,13 @@ impl SqlError {
     pub(in crate::ledger) fn is_damage(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         match self {
-            Self::Decode(_) | Self::Server(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. }) => true,
+            Self::Decode(_)
+            | Self::Server(sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. })
+            | Self::File(rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..)) => {
+                true
+            }
             Self::File(rusqlite::Error::SqliteFailure(error, _)) => {
                 matches!(error.code, DatabaseCorrupt | NotADatabase)
-            }
-            Self::File(rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::Utf8Error(..)) => {
-                true
             }
             _ => false,
         }

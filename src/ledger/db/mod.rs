@@ -242,7 +242,7 @@ pub(in crate::ledger) async fn roll_back(db: &mut Db) {
 
 pub(in crate::ledger) async fn close(db: Db) -> Sql<()> {
     match db {
-        Db::File(file) => in_place(|| file.close()).map_err(|(_, error)| error.into()),
+        Db::File(file) => in_place(|| file.close().map_err(|(_, error)| error.into())),
         Db::Server(server) => Ok(server.close().await?),
     }
 }

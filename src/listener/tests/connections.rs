@@ -300,6 +300,21 @@ async fn a_stop_lets_open_requests_end_and_nobody_else_in() {
     timeout(Duration::from_secs(3), open.ended).await.unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn who_came_just_before_a_stop_may_still_ask_once() {
+    let door = Door::new();
+    let open = door.open(Entrance::Clients, &Limits::default(), Clock::system());
+    let mut stream = open.connect(door.trader()).await.unwrap();
+    open.stop.cancel();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let request = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    timeout(Duration::from_secs(1), open.ended).await.expect("and then it is over").unwrap();
+}
+
 #[test]
 fn files_that_do_not_fit_together_are_named() {
     let door = Door::new();

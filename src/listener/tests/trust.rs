@@ -107,7 +107,7 @@ async fn inv_08_a_request_of_somebody_revoked_reaches_nothing() {
     let inner = service_fn(|_: Request<Full<Bytes>>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
-    let guarded = Guarded { pass, inner, meter: None };
+    let guarded = Guarded { pass, inner, meter: None, asked: CancellationToken::new() };
     assert_eq!(guarded.call(Request::new(Full::default())).await.unwrap().status(), 200);
     door.publish(&crl(2, &[7], now() - 10, HOUR));
     trust.reload().unwrap();

@@ -7,6 +7,7 @@ use alloy_rlp::{Decodable as _, Header};
 
 use crate::ledger::Final;
 use crate::ledger::tests::kit::Ask;
+use crate::ledger::tests::simulation::world::POLICIES;
 
 /// A budget as the test understands it.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,6 +77,12 @@ pub struct Record {
 impl Record {
     pub fn policy(&mut self, budgets: &'static [Budget]) {
         self.history.push(budgets);
+    }
+
+    /// The number of the policy in force.
+    pub fn in_force(&self) -> usize {
+        let last = self.history.last().unwrap();
+        POLICIES.iter().position(|policy| policy == last).unwrap()
     }
 
     pub fn intended(&mut self, id: i64, ask: Ask) {

@@ -2,7 +2,7 @@
 
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, address};
 use crate::ledger::tests::simulation::replica::Stage;
-use crate::ledger::tests::simulation::steps::{End, Said};
+use crate::ledger::tests::simulation::steps::{End, Said, Step};
 use crate::ledger::tests::simulation::world::{POLICIES, World};
 use crate::ledger::verify;
 
@@ -18,6 +18,10 @@ impl World {
         // Whatever is over a budget now waits for no window.
         self.activate(0, POLICIES.len() - 1);
         self.turn(0, End::Told).await;
+        // What those had reserved that are gone is nobody's after a while.
+        for _ in 0..2 {
+            self.step(Step::Deadline { replica: 0 }).await;
+        }
         for _ in 0..ROUNDS {
             self.round().await;
             if self.is_at_rest() {

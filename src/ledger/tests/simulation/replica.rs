@@ -14,26 +14,28 @@ use crate::ledger::db;
 use crate::ledger::lock::prepare;
 use crate::ledger::tests::kit::{self, Ask, PATIENT};
 use crate::ledger::writer::Writer;
-use crate::ledger::{Claim, Ledger, RecordError, Recorded, ReserveError, Reserved};
+use crate::ledger::{Claim, Ledger, Location, RecordError, Recorded, ReserveError, Reserved};
 use crate::transaction::Tx;
 
-/// Where the rows are. Another store opens its writers another way; several of them may then share one.
+/// Where the rows are: a file that one process writes, or one that several share, as replicas do a server. What a server
+/// has beside its rows, the file has here: a lock for the transaction that writes, and one clock.
 #[derive(Debug)]
 pub struct Site {
     folder: TempDir,
+    shared: Option<Clock>,
 }
 
 impl Site {
     /// A ledger that is made and closed already, so that a run need not wait for that.
-    pub fn new(template: &[u8]) -> Self {
+    pub fn new(template: &[u8], shared: Option<Clock>) -> Self {
         let folder = folder();
         std::fs::write(folder.path().join(FILE), template).unwrap();
-        Self { folder }
+        Self { folder, shared }
     }
 
     pub async fn template() -> Vec<u8> {
-        let site = Self::new(&[]);
-        let mut writer = site.writer(Clock::set_to(kit::START)).await;
+        let site = Self::new(&[], None);
+        let mut writer = site.writer(0, Clock::set_to(kit::START)).await;
         writer.group(Vec::new(), true).await;
         let copy = site.killed();
         drop(writer);
@@ -46,10 +48,20 @@ impl Site {
         self.folder.path().join(FILE)
     }
 
-    pub async fn writer(&self, clock: Clock) -> Writer {
+    pub async fn writer(&self, replica: usize, clock: Clock) -> Writer {
         let mut config = kit::config(&self.file());
         config.keys_kept = std::time::Duration::from_secs(1_000_000);
-        Writer::start(&config, prepare(&config).unwrap(), clock, PATIENT).await.unwrap()
+        if self.shared.is_some() {
+            // What each process has for itself: its lock and its watermark.
+            config.path = self.folder.path().join(format!("replica{replica}"));
+        }
+        let (lock, at) = (prepare(&config).unwrap(), Location::File(self.file()));
+        Writer::start_on(at, self.shared.is_some(), &config, lock, (clock, PATIENT)).await.unwrap()
+    }
+
+    /// The clock of a process that starts when its machine says that it is `wall`.
+    pub fn clock(&self, wall: Timestamp) -> Clock {
+        self.shared.clone().unwrap_or_else(|| Clock::set_to(wall))
     }
 
     /// What the disk holds when the process is killed.
@@ -59,7 +71,7 @@ impl Site {
             // The others are there when something was written.
             let _ = std::fs::copy(self.folder.path().join(name), copy.path().join(name));
         }
-        Self { folder: copy }
+        Self { folder: copy, shared: self.shared.clone() }
     }
 }
 
@@ -106,9 +118,9 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub async fn start(site: &Site, wall: Timestamp, policy: usize) -> Self {
-        let clock = Clock::set_to(wall);
-        let writer = site.writer(clock.clone()).await;
+    pub async fn start(site: &Site, (at, wall): (usize, Timestamp), policy: usize) -> Self {
+        let clock = site.clock(wall);
+        let writer = site.writer(at, clock.clone()).await;
         let (ledger, queue) = Ledger::over(&writer, PATIENT);
         Self { writer, ledger, queue, clock, tasks: Vec::new(), outbox: Vec::new(), policy }
     }

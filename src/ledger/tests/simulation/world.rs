@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use alloy_primitives::B256;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::ledger::db::{batch, query};
 use crate::ledger::tests::kit::{ASK, Ask, START, policy, sign};
 use crate::ledger::tests::simulation::chain::Chain;
@@ -13,7 +13,7 @@ use crate::ledger::tests::simulation::ears::{Owed, heard};
 use crate::ledger::tests::simulation::record::{Budget, Record};
 use crate::ledger::tests::simulation::replica::{Done, Replica, Site, Stage, Task, poll};
 use crate::ledger::tests::simulation::steps::{End, Said, Step, Told, Wants};
-use crate::ledger::{Claim, Final, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
+use crate::ledger::{Claim, Final, LedgerError, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
 use crate::policy::{Policy, Replace};
 use crate::transaction::Tx;
 
@@ -61,9 +61,9 @@ pub struct World {
 }
 
 impl World {
-    /// `replicas` of one store: SQLite has one writer at a time.
+    /// `replicas` of one store. More than one share it, and have its clock.
     pub async fn new(template: &[u8], replicas: usize) -> Self {
-        let site = Site::new(template);
+        let site = Site::new(template, (replicas > 1).then(|| Clock::set_to(START)));
         let mut world = Self {
             replicas: Vec::new(),
             chains: [Chain::default(), Chain::default()],
@@ -71,8 +71,8 @@ impl World {
             now: START.millis(),
             site,
         };
-        for _ in 0..replicas {
-            let replica = Replica::start(&world.site, START, 0).await;
+        for at in 0..replicas {
+            let replica = Replica::start(&world.site, (at, START), 0).await;
             world.replicas.push(replica);
         }
         for replica in 0..replicas {
@@ -101,15 +101,13 @@ impl World {
                 });
             }
             Step::Leave(which) => {
-                let Some(replica) = self.replicas.iter_mut().find(|replica| !replica.tasks.is_empty()) else {
-                    return;
-                };
+                let Some(at) = self.one_of(which, |replica| !replica.tasks.is_empty()) else { return };
+                let replica = &mut self.replicas[at];
                 let which = usize::from(which) % replica.tasks.len();
                 replica.tasks.swap_remove(which);
             }
             Step::Send { which, word } => {
-                let full = |replica: &Replica| !replica.outbox.is_empty();
-                let Some(replica) = self.replicas.iter().position(full) else { return };
+                let Some(replica) = self.one_of(which, |replica| !replica.outbox.is_empty()) else { return };
                 let outbox = &mut self.replicas[replica].outbox;
                 let recorded = outbox.swap_remove(usize::from(which) % outbox.len());
                 self.send(replica, &recorded, word);
@@ -133,7 +131,8 @@ impl World {
             Step::Finalize { account } => self.finalize(account),
             Step::Pass(millis) => {
                 self.now += millis;
-                for replica in &self.replicas {
+                let clocks = if self.is_shared() { 1 } else { self.replicas.len() };
+                for replica in self.replicas.iter().take(clocks) {
                     replica.clock.advance(Duration::from_millis(millis));
                 }
             }
@@ -154,6 +153,10 @@ impl World {
                 self.turn(replica, End::Told).await;
             }
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.replicas.len() > 1
     }
 
     /// Somebody else sends for an account.
@@ -215,9 +218,15 @@ impl World {
         });
     }
 
+    /// One of those replicas of which this is true.
+    fn one_of(&self, which: u8, is: impl Fn(&Replica) -> bool) -> Option<usize> {
+        let found: Vec<usize> = (0..self.replicas.len()).filter(|at| is(&self.replicas[*at])).collect();
+        found.get(usize::from(which) % found.len().max(1)).copied()
+    }
+
     fn at_token(&mut self, which: u8) -> Option<(usize, Task)> {
         let is_there = |task: &Task| matches!(task.stage, Stage::AtToken(_));
-        let replica = self.replicas.iter().position(|replica| replica.tasks.iter().any(is_there))?;
+        let replica = self.one_of(which, |replica| replica.tasks.iter().any(is_there))?;
         let tasks = &mut self.replicas[replica].tasks;
         let there: Vec<usize> = (0..tasks.len()).filter(|at| is_there(&tasks[*at])).collect();
         Some((replica, tasks.swap_remove(there[usize::from(which) % there.len()])))
@@ -305,7 +314,7 @@ impl World {
             self.site = self.site.killed();
         }
         drop(before);
-        let after = Replica::start(&self.site, wall, policy).await;
+        let after = Replica::start(&self.site, (at, wall), policy).await;
         self.replicas.insert(at, after);
         self.activate(at, policy);
         self.turn(at, End::Told).await;
@@ -382,6 +391,10 @@ impl World {
                 self.ask(at, Ask { floor: Some(floor), ..ask });
             }
             Done::Open(open) => replica.outbox = open,
+            // Another replica has a newer policy, which this one reads as well.
+            Done::Claimed(Err(ReserveError::Ledger(LedgerError::OtherPolicy))) => {
+                self.activate(at, self.record.in_force());
+            }
             Done::Claimed(Err(_)) | Done::Recorded(Err(_)) | Done::Nothing => {}
         }
     }
