@@ -15,7 +15,7 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256, hex, keccak256};
@@ -86,6 +86,7 @@ fn policy(rules: usize, one_target: bool) -> (World, Policy) {
     let client = |n: usize| Client {
         name: format!("client-{n}"),
         identity: format!("spiffe://desk/{n}"),
+        issuer: chancery::config::OWN_ISSUER.to_owned(),
         role: None,
         person: None,
         accounts: vec![ACCOUNT],

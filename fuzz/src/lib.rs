@@ -26,12 +26,21 @@ pub const QUOTE: Quote = Quote {
     chain_id: 1,
     mined: 7,
     gas: Some(50_000),
-    fees: Some(QuotedFees { base_fee: Some(1_000_000_000), max_priority_fee: 1_000_000, gas_price: 1_001_000_000 }),
+    fees: Some(QuotedFees {
+        base_fee: Some(1_000_000_000),
+        max_priority_fee: 1_000_000,
+        gas_price: 1_001_000_000,
+    }),
 };
 
 pub fn caller() -> AccountCaller {
     let caller = Caller::new(Arc::new(client("finance")), RequestId::from_number(1));
     caller.for_account(TREASURY).expect("its own account")
+}
+
+/// The same client, with what another has signed.
+pub fn presenting(signer: Address) -> AccountCaller {
+    Caller::new(Arc::new(client("finance")), RequestId::from_number(1)).presenting(signer)
 }
 
 fn client(name: &str) -> Client {

@@ -35,6 +35,7 @@ CREATE TABLE reservation (
 CREATE UNIQUE INDEX one_live_payload_per_nonce ON reservation (chain, account, nonce)
     WHERE state IN ('reserved', 'recorded', 'final');
 CREATE INDEX by_nonce ON reservation (chain, account, nonce) WHERE state <> 'void';
+CREATE INDEX by_hash ON reservation (hash) WHERE hash IS NOT NULL;
 CREATE INDEX unrecorded ON reservation (id) WHERE state = 'reserved';
 CREATE INDEX unsettled ON reservation (account, nonce) WHERE state IN ('recorded', 'outbid', 'vacant');
 
@@ -85,7 +86,8 @@ CREATE TABLE head (
 CREATE TABLE policy (
     hash     BYTEA PRIMARY KEY CHECK (length(hash) = 32),
     text     TEXT NOT NULL,
-    first_at BIGINT NOT NULL
+    first_at BIGINT NOT NULL,
+    serial   BIGINT -- of the manifest that officers signed, where they must
 );
 
 -- What all writers agree on; one row.

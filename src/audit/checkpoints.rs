@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::identity::RequestId;
 use crate::ledger::{Claim, LastCheckpoint, Ledger, Location, Note, Purpose, SealedRow, Watch};
-use crate::policy::Policy;
+use crate::policy::ActivePolicy;
 use crate::signer::Signer;
 use crate::transaction::{ChainHead, SealedText, Statement, checkpoint_digest};
 
@@ -38,7 +38,7 @@ impl Late {
 #[derive(Debug)]
 pub struct Checkpoints {
     config: config::Audit,
-    policy: Arc<Policy>,
+    policy: Arc<ActivePolicy>,
     signer: Signer,
     clock: Clock,
     watch: Watch,
@@ -56,7 +56,7 @@ impl Checkpoints {
     pub fn new(
         config: config::Audit,
         ledger: Location,
-        policy: Arc<Policy>,
+        policy: Arc<ActivePolicy>,
         signer: Signer,
         clock: Clock,
     ) -> std::io::Result<Self> {
@@ -158,7 +158,7 @@ impl Checkpoints {
         let sealed = SealedText::new(self.config.key, &statement).map_err(|e| e.to_string())?;
         let text = sealed.text().to_owned();
         let request = RequestId::random().map_err(|e| e.to_string())?;
-        let permitted = self.policy.own_checkpoint(sealed, request).ok_or("no permission was made")?;
+        let permitted = self.policy.now().own_checkpoint(sealed, request).ok_or("no permission was made")?;
         let claim = ledger.reserve(permitted, Purpose::Return).await.map_err(|e| e.to_string())?;
         let recorded = match claim {
             Claim::Known(recorded) => recorded,

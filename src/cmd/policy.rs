@@ -3,6 +3,7 @@
 mod case;
 mod check;
 mod explain;
+mod sign;
 mod test;
 mod world;
 
@@ -10,7 +11,7 @@ use clap::Subcommand;
 
 use crate::cmd::{Context, Done};
 
-/// Check, test and explain a policy
+/// Check, test, explain and sign a policy
 #[derive(Debug, clap::Args)]
 pub struct Policy {
     #[command(subcommand)]
@@ -22,6 +23,7 @@ enum Verb {
     Check(check::Check),
     Test(test::Test),
     Explain(explain::Explain),
+    Sign(sign::Sign),
 }
 
 impl Policy {
@@ -30,6 +32,7 @@ impl Policy {
             Verb::Check(verb) => verb.run(context),
             Verb::Test(verb) => verb.run(context),
             Verb::Explain(verb) => verb.run(context),
+            Verb::Sign(verb) => verb.run(context),
         }
     }
 }

@@ -18,9 +18,9 @@ use crate::config::{Client, Config, Network};
 use crate::identity::Person;
 use crate::ledger::{Configuration, Ledger, Location, Note};
 use crate::listener::{BindError, Connection, Entrance, Inherited, Listener, Sources, Trust};
-use crate::methods::{self, App, Service, Upkeep};
+use crate::methods::{self, App, PolicyReload, Service, Upkeep};
 use crate::metrics::Exposition;
-use crate::policy::{Policy, World};
+use crate::policy::{ActivePolicy, World};
 use crate::rpc::Rpc;
 use crate::signer::{Pins, Signer};
 use crate::upstream::{self, Upstream};
@@ -59,14 +59,16 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     let trust = Trust::load(Sources::new(&config), clock.clone())?;
     // From here on SIGHUP means this, and does not end the process.
     tokio::spawn(trust.clone().follow());
-    let policy = Arc::new(Policy::load(&config.policies, &World::new(&config))?);
+    let policy =
+        Arc::new(ActivePolicy::load(&config.policies, World::new(&config), config.officers.clone())?);
 
     let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
         "the ledger cannot be opened",
         "is another `chancery serve` running on it, and can its folder be written?",
     )?;
     ledger.note(configuration(&config)).await?;
-    ledger.activate(Arc::clone(&policy)).await?;
+    ledger.activate(policy.now()).await?;
+    tokio::spawn(PolicyReload::new(Arc::clone(&policy), ledger.clone()).run(stop.clone()));
     let signer = Signer::start(&config, std::env::current_exe()?, &pins).await?;
     let upstream = Upstream::new(&config.chain, clock.clone())?;
 

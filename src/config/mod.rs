@@ -44,6 +44,8 @@ pub struct Config {
     pub chain: Chain,
     /// The folder of policy files.
     pub policies: PathBuf,
+    /// Who signs them.
+    pub officers: Officers,
     pub ledger: Ledger,
     pub audit: Option<Audit>,
     pub signer: Signer,
@@ -120,6 +122,14 @@ pub struct Chain {
     pub finality: u64,
     /// The largest answer of the node that is passed on, in bytes.
     pub max_answer: usize,
+}
+
+/// Whose signatures a policy needs: `[policy] signers` and `required_signatures`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Officers {
+    pub signers: Vec<Address>,
+    /// 0: none is needed.
+    pub required: usize,
 }
 
 #[derive(Clone, Debug)]

@@ -19,9 +19,11 @@ use toml::Spanned;
 use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
-    Account, AutoBump, Chain, Client, Config, ConfigError, KeySource, Operator, Signer, Token, units,
+    Account, AutoBump, Chain, Client, Config, ConfigError, KeySource, Officers, Operator, Signer, Token,
+    units,
 };
 use crate::secret::{self, SecretUrl};
+use crate::transaction::address;
 
 impl Config {
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
@@ -101,6 +103,7 @@ impl Reader<'_> {
             admin: written.admin.map(|a| self.admin(&a)).transpose()?,
             chain: self.chain(&written.chain)?,
             policies: self.path(&written.policy.directory),
+            officers: self.officers(&written.policy)?,
             ledger: self.ledger(&written.ledger, keys_kept)?,
             audit,
             signer,
@@ -110,6 +113,22 @@ impl Reader<'_> {
             tokens,
             accounts,
         })
+    }
+
+    fn officers(&self, written: &written::Policy) -> Read<Officers> {
+        let signer = |text: &Spanned<String>| {
+            address(text.get_ref())
+                .map_err(|e| self.at(&text.span(), format_args!("`{}` {e}", text.get_ref())))
+        };
+        let signers = written.signers.iter().map(signer).collect::<Read<Vec<_>>>()?;
+        self.unique("[policy] signers", signers.iter())?;
+        let required = written.required_signatures.unwrap_or_default();
+        if required > signers.len() || (required == 0 && !signers.is_empty()) {
+            return Err(self.wrong(
+                "[policy] required_signatures is how many of `signers` must have signed the policy: from 1 to as many as there are",
+            ));
+        }
+        Ok(Officers { signers, required })
     }
 
     fn chain(&self, written: &written::Chain) -> Read<Chain> {

@@ -82,6 +82,9 @@ pub(super) struct Chain {
 #[serde(deny_unknown_fields)]
 pub(super) struct Policy {
     pub directory: Text,
+    pub required_signatures: Option<usize>,
+    #[serde(default)]
+    pub signers: Vec<Text>,
 }
 
 #[derive(Deserialize)]

@@ -16,11 +16,13 @@ pub struct Caller {
     key: Option<IdempotencyKey>,
 }
 
-/// A caller and one account that it may use. Made by [`Caller::for_account`] only.
+/// A caller and one account that it may use, made by [`Caller::for_account`]; or one whose signature it has, made by
+/// [`Caller::presenting`].
 #[derive(Clone, Debug)]
 pub struct AccountCaller {
     caller: Caller,
     account: Address,
+    presents: bool,
 }
 
 /// The account does not exist here, or is not this client's: one text for both, so that nobody can list ours.
@@ -59,14 +61,26 @@ impl Caller {
 
     pub fn for_account(&self, account: Address) -> Result<AccountCaller, NotAvailable> {
         if self.client.accounts.contains(&account) {
-            Ok(AccountCaller { caller: self.clone(), account })
+            Ok(AccountCaller { caller: self.clone(), account, presents: false })
         } else {
             Err(NotAvailable(account))
         }
     }
 }
 
+impl Caller {
+    /// With the account that has signed what this caller hands in. It may use no key by this.
+    pub fn presenting(&self, signer: Address) -> AccountCaller {
+        AccountCaller { caller: self.clone(), account: signer, presents: true }
+    }
+}
+
 impl AccountCaller {
+    /// Whether it brings the account's signature, and may not ask for one.
+    pub const fn presents(&self) -> bool {
+        self.presents
+    }
+
     pub fn client(&self) -> &Client {
         self.caller.client()
     }

@@ -17,6 +17,7 @@ use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
+use crate::transaction::{Kind as _, Presigned};
 
 /// How many claims may wait.
 const MAX_PARKED: usize = 4096;
@@ -35,12 +36,13 @@ pub(in crate::ledger) async fn apply(
         }
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
         Command::Earlier(repeat) => repeat.answer(group, rules).await?,
-        Command::Record { id, raw, hash, reply } => {
+        Command::Presented(inquest) => inquest.answer(group, rules).await?,
+        Command::Record { id, kind, raw, hash, reply } => {
             let recorded = store::record(group.db, id, &raw, hash).await?;
             if recorded {
                 charges::turned(group, id, State::Recorded).await?;
                 group
-                    .audit(&Body::Signature { reservation: id, writer: group.writer, hash, raw: &raw })
+                    .audit(&Body::Signature { reservation: id, writer: signer(group, kind), hash, raw: &raw })
                     .await?;
                 group.closed.push(id);
             }
@@ -70,7 +72,13 @@ pub(in crate::ledger) async fn apply(
             group.answer(reply, Ok(()));
         }
         Command::Policy { hash, text, policy, reply } => {
-            store::archive_policy(group.db, hash, &text, group.now).await?;
+            if let Some(serial) = policy.serial()
+                && store::has_later_policy(group.db, hash, serial).await?
+            {
+                group.answer(reply, Err(LedgerError::OldPolicy { serial }));
+                return Ok(());
+            }
+            store::archive_policy(group.db, (hash, &text, policy.serial()), group.now).await?;
             if charges::activate(group, &policy).await? {
                 // It was counted by budgets that are no more, and would be recorded past those that are.
                 for id in store::unrecorded(group.db).await? {
@@ -112,6 +120,11 @@ pub(in crate::ledger) async fn apply(
         Command::Close { .. } => {}
     }
     Ok(())
+}
+
+/// Whose token is asked for a signature: nobody's, where it is there already.
+pub(in crate::ledger) fn signer<'a>(group: &Group<'a>, kind: &str) -> &'a str {
+    if kind == Presigned::NAME { "" } else { group.writer }
 }
 
 /// Tries every claim in its order: explicit nonces from the lowest on, then the others as they came.

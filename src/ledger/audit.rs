@@ -123,7 +123,7 @@ pub(in crate::ledger) enum Body<'a> {
 #[derive(Debug, Serialize)]
 pub(in crate::ledger) struct Intent<'a> {
     pub reservation: i64,
-    /// Whose token is asked, where several processes write this ledger.
+    /// Whose token is asked, where several processes write this ledger; nobody's for what came signed.
     pub writer: &'a str,
     pub request: &'a str,
     pub client: &'a str,

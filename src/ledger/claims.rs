@@ -7,6 +7,7 @@ use alloy_primitives::{Address, B256, Bytes, U128};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::ledger::apply::signer;
 use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::charges::{self, Place};
 use crate::ledger::command::{Command, Reply};
@@ -239,7 +240,7 @@ impl Reserve {
         let (unsigned, digest) = (self.assign)(nonce);
         let intent = Intent {
             reservation: id,
-            writer: group.writer,
+            writer: signer(group, self.kind),
             request: &self.request,
             client: &self.client,
             person: self.person.as_deref(),

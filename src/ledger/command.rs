@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::ledger::archive;
 use crate::ledger::claims::Reserve;
 use crate::ledger::open::Inquiry;
+use crate::ledger::presented::Inquest;
 use crate::ledger::repeats::Repeat;
 use crate::ledger::store::Stored;
 use crate::ledger::{
@@ -23,8 +24,11 @@ pub(in crate::ledger) enum Command {
     Reserve(Box<Reserve>),
     /// Whether this was asked before, under the same name.
     Earlier(Box<Repeat>),
+    /// Whether this very transaction is in the ledger.
+    Presented(Box<Inquest>),
     Record {
         id: i64,
+        kind: &'static str,
         raw: Bytes,
         hash: B256,
         reply: Reply<Result<(), RecordError>>,

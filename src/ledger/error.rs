@@ -27,6 +27,11 @@ pub enum LedgerError {
          until it is started with the same policy"
     )]
     OtherPolicy,
+    #[error(
+        "a policy with serial {serial}, or a later one, was in force in this ledger: what officers signed before is not taken again; \
+         sign this one with a higher serial"
+    )]
+    OldPolicy { serial: u64 },
 }
 
 /// Why a permitted payload gets no reservation.

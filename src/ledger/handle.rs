@@ -161,11 +161,23 @@ impl Ledger {
         })
     }
 
+    /// How many rows each client's repeats may still make.
+    pub(in crate::ledger) fn repeats(&self) -> Arc<Tally> {
+        Arc::clone(&self.refusals)
+    }
+
     /// Makes a signature durable, so that it may leave. Fails for good where the reservation is void.
     pub async fn record<K: Kind>(&self, signed: Signed<K>) -> Result<Recorded<K>, RecordError> {
         let (id, sealed) = (signed.id(), signed.sealed().clone());
-        let done =
-            self.ask(|reply| Command::Record { id: id.0, raw: sealed.raw, hash: sealed.hash, reply }).await;
+        let done = self
+            .ask(|reply| Command::Record {
+                id: id.0,
+                kind: K::NAME,
+                raw: sealed.raw,
+                hash: sealed.hash,
+                reply,
+            })
+            .await;
         match done {
             Ok(Ok(())) => {}
             // Nobody knows how the commit ended. Whichever row exists wins: the record, or a void from now on.

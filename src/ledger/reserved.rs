@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes};
 
 use crate::identity::RequestId;
-use crate::transaction::{Kind, NotOurs, Sealed, recover};
+use crate::transaction::{Kind, NotOurs, Presigned, Sealed, recover};
 
 /// A row of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,6 +105,14 @@ impl<K: Kind> Reserved<K> {
         let signature = recover(self.digest(), raw, self.from)?;
         let sealed = K::seal(&self.unsigned, signature);
         Ok(Signed { reserved: self, sealed })
+    }
+}
+
+impl Reserved<Presigned> {
+    /// Seals it with the signature that it came with, which is proved like a token's.
+    pub fn signed_already(self) -> Result<Signed<Presigned>, NotOurs> {
+        let rs = *self.unsigned.rs();
+        self.seal(&rs)
     }
 }
 

@@ -168,6 +168,20 @@ pub(in crate::ledger) async fn stored(db: &mut Db, id: i64) -> Sql<Option<Stored
     row.fetch_optional(&mut *db).await?.map(|row| stored_row(&row)).transpose()
 }
 
+/// What an account has signed under this hash, of one of two kinds; and of which.
+pub(in crate::ledger) async fn signed_as(
+    db: &mut Db,
+    (account, hash): (Address, B256),
+    kinds: (&str, &str),
+) -> Sql<Option<(String, Stored)>> {
+    let row = query(
+        "SELECT * FROM reservation WHERE hash = $1 AND account = $2 AND kind IN ($3, $4) ORDER BY id DESC LIMIT 1",
+    );
+    let row = row.bind(hash.as_slice()).bind(account.as_slice()).bind(kinds.0).bind(kinds.1);
+    let Some(row) = row.fetch_optional(&mut *db).await? else { return Ok(None) };
+    Ok(Some((row.get("kind")?, stored_row(&row)?)))
+}
+
 /// The reservations without a record, oldest first.
 pub(in crate::ledger) async fn unrecorded(db: &mut Db) -> Sql<Vec<i64>> {
     let rows = query("SELECT id FROM reservation WHERE state = 'reserved' ORDER BY id");
@@ -214,11 +228,22 @@ pub(in crate::ledger) async fn probe(db: &mut Db, at: Timestamp) -> Sql<()> {
     .map(drop)
 }
 
-pub(in crate::ledger) async fn archive_policy(db: &mut Db, hash: B256, text: &str, at: Timestamp) -> Sql<()> {
-    query("INSERT INTO policy (hash, text, first_at) VALUES ($1, $2, $3) ON CONFLICT (hash) DO NOTHING")
+/// Whether another policy has this serial, or a higher one.
+pub(in crate::ledger) async fn has_later_policy(db: &mut Db, hash: B256, serial: u64) -> Sql<bool> {
+    let row = query("SELECT hash FROM policy WHERE serial >= $1 AND hash <> $2 LIMIT 1");
+    Ok(row.bind(signed(serial)).bind(hash.as_slice()).fetch_optional(&mut *db).await?.is_some())
+}
+
+pub(in crate::ledger) async fn archive_policy(
+    db: &mut Db,
+    (hash, text, serial): (B256, &str, Option<u64>),
+    at: Timestamp,
+) -> Sql<()> {
+    query("INSERT INTO policy (hash, text, first_at, serial) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING")
         .bind(hash.as_slice())
         .bind(text)
         .bind(millis(at))
+        .bind(serial.map(signed))
         .execute(&mut *db)
         .await
         .map(drop)

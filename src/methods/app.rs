@@ -5,14 +5,14 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use crate::ledger::Ledger;
-use crate::policy::Policy;
+use crate::policy::ActivePolicy;
 use crate::signer::Signer;
 use crate::upstream::Upstream;
 
 /// The stages, and the work that outlives its request.
 #[derive(Debug)]
 pub struct App {
-    pub policy: Arc<Policy>,
+    pub policy: Arc<ActivePolicy>,
     pub ledger: Ledger,
     pub signer: Signer,
     pub upstream: Upstream,

@@ -5,7 +5,9 @@ use crate::ledger::{LedgerError, OverBudget, RecordError, ReserveError};
 use crate::methods::{Cause, Refusal, TooLate};
 use crate::policy::{DenialCause, Denied};
 use crate::signer::SignError;
-use crate::transaction::{FillError, MessageError, RequestError};
+use crate::transaction::{
+    ConditionsError, FillError, MessageError, PresignedError, RequestError, TypedDataError,
+};
 use crate::upstream::UpstreamError;
 
 impl From<TooLate> for Refusal {
@@ -24,6 +26,24 @@ impl From<RequestError> for Refusal {
 
 impl From<MessageError> for Refusal {
     fn from(error: MessageError) -> Self {
+        Self::new(Cause::InvalidParams, error.to_string())
+    }
+}
+
+impl From<TypedDataError> for Refusal {
+    fn from(error: TypedDataError) -> Self {
+        Self::new(Cause::InvalidParams, error.to_string())
+    }
+}
+
+impl From<PresignedError> for Refusal {
+    fn from(error: PresignedError) -> Self {
+        Self::new(Cause::InvalidParams, error.to_string())
+    }
+}
+
+impl From<ConditionsError> for Refusal {
+    fn from(error: ConditionsError) -> Self {
         Self::new(Cause::InvalidParams, error.to_string())
     }
 }

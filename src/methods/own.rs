@@ -2,6 +2,7 @@
 //! everything else; only the permission is another.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U256};
 
@@ -152,7 +153,7 @@ impl App {
                 let filled = request.clone().fill(&quote, floor.as_ref())?;
                 let fees = filled.fees();
                 bound.check(&fees, filled.max_execution_fee())?;
-                let permitted = app.policy.permit_own(order.own(), &caller, filled);
+                let permitted = app.policy.now().permit_own(order.own(), &caller, filled);
                 let permitted = permitted.map_err(|no| Refusal::denied(no, Cause::TransactionDenied))?;
                 match road::record(&app, permitted, Purpose::Send, answer_by).await {
                     Ok(recorded) => {
@@ -161,7 +162,7 @@ impl App {
                         return Ok(Sent { hash, fees, outcome });
                     }
                     Err(Stop::Outbid(least)) => floor = Some(least),
-                    Err(Stop::PolicyChanged) => {}
+                    Err(Stop::PolicyChanged) => tokio::time::sleep(Duration::from_millis(100)).await,
                     Err(Stop::Refused(refusal)) => return Err(refusal),
                 }
             }

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
 
@@ -22,6 +23,7 @@ pub enum Cause {
     AccountNotAvailable,
     TransactionDenied,
     MessageDenied,
+    TypedDataDenied,
     OverBudget,
     RateLimited,
     NonceTooLow,
@@ -32,6 +34,8 @@ pub enum Cause {
     MinedJump,
     Paused,
     NodeRefused,
+    Unrecorded,
+    NotMinedYet,
     SignerUnavailable,
     LedgerUnavailable,
     OutcomeUnknown,
@@ -106,6 +110,12 @@ pub const TABLE: &[Row] = &[
     ),
     row(Cause::MessageDenied, 4100, "message_denied", "The policy does not allow this message."),
     row(
+        Cause::TypedDataDenied,
+        4100,
+        "typed_data_denied",
+        "The policy does not allow this typed data (EIP-712).",
+    ),
+    row(
         Cause::OverBudget,
         -32003,
         "over_budget",
@@ -166,6 +176,18 @@ pub const TABLE: &[Row] = &[
         "The node refused the transaction for good; the message is its reason, in geth's words.",
     ),
     row(
+        Cause::Unrecorded,
+        -32003,
+        "unrecorded_signature",
+        "The transaction is signed by an account of Chancery's, and was not signed here: somebody else has the key, or the ledger was lost.",
+    ),
+    row(
+        Cause::NotMinedYet,
+        4,
+        "not_mined_yet",
+        "The transaction was sent, and is in no block yet. `hash` names it; asking for its receipt is all that is left to do.",
+    ),
+    row(
         Cause::SignerUnavailable,
         -32603,
         "signer_unavailable",
@@ -208,6 +230,7 @@ pub struct Refusal {
     rule: Option<String>,
     condition: Option<String>,
     retry_after: Option<Duration>,
+    hash: Option<Box<B256>>,
 }
 
 /// The error's `data`.
@@ -221,12 +244,14 @@ struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<B256>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
 }
 
 impl Refusal {
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into(), rule: None, condition: None, retry_after: None }
+        Self { cause, message: message.into(), rule: None, condition: None, retry_after: None, hash: None }
     }
 
     /// A fault of our own, of which the log says more than the caller may know.
@@ -256,6 +281,13 @@ impl Refusal {
         self
     }
 
+    /// The transaction that this is about, which is out.
+    #[must_use]
+    pub fn about(mut self, hash: B256) -> Self {
+        self.hash = Some(Box::new(hash));
+        self
+    }
+
     pub const fn cause(&self) -> Cause {
         self.cause
     }
@@ -279,6 +311,7 @@ impl Refusal {
             retry_after: self
                 .retry_after
                 .map(|wait| wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0))),
+            hash: self.hash.as_deref().copied(),
             request_id: request.map(|id| id.to_string()),
         };
         ErrorObjectOwned::owned(row.code, self.message.clone(), Some(data))

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::identity::AccountCaller;
@@ -47,11 +48,9 @@ impl Round {
         asked: K::Asked,
         no: Cause,
     ) -> Result<Permitted<K>, Refusal> {
-        let decided = if self.again {
-            app.policy.decide_again(caller, asked)
-        } else {
-            app.policy.decide(caller, asked)
-        };
+        let policy = app.policy.now();
+        let decided =
+            if self.again { policy.decide_again(caller, asked) } else { policy.decide(caller, asked) };
         decided.map_err(|denied| Refusal::denied(denied, no))
     }
 }
@@ -107,6 +106,23 @@ pub(super) async fn once<K: Kind, T>(
     }
 }
 
+/// Signs what is not sent but returned, and has no nonce: judged, reserved, signed, recorded. Answers what was sealed.
+pub(super) async fn signature<K: Judged>(
+    app: &Arc<App>,
+    caller: &AccountCaller,
+    asked: K::Asked,
+    no: Cause,
+) -> Result<Bytes, Refusal> {
+    let answer_by = answer_by();
+    let judge = |round: Round| round.decide::<K>(app, caller, asked.clone(), no);
+    let fresh = travel(app, judge, |app, permitted: Permitted<K>| async move {
+        Ok(record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
+    });
+    let intent = (None, K::intent(&asked));
+    let known = |recorded: Recorded<K>| recorded.raw().clone();
+    once(app, caller, intent, (Purpose::Return, answer_by), known, fresh).await
+}
+
 /// Judges, and has `run` do the rest in a task of its own, which a client that hangs up no longer stops.
 ///
 /// Judged again with higher fees where a vacant nonce demands them, and again where the policy was replaced
@@ -128,7 +144,8 @@ where
         match app.tasks.spawn(run(Arc::clone(app), permitted)).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(Stop::Refused(refusal))) => return Err(refusal),
-            Ok(Err(Stop::PolicyChanged)) => {}
+            // The ledger has the new one already; here it comes with the ledger's answer.
+            Ok(Err(Stop::PolicyChanged)) => sleep(LOOK_AGAIN).await,
             Ok(Err(Stop::Outbid(fees))) => round.floor = Some(fees),
             Err(error) => {
                 tracing::error!(%error, "a signing task ended without an answer");

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use alloy_primitives::B256;
+use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::identity::Caller;
 use crate::ledger::{Outcome, Purpose, Recorded, RefusalClass, Standing};
+use crate::methods::receipt;
 use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
-use crate::transaction::{Request, Tx};
+use crate::transaction::{Request, RequestError, Tx};
 
 /// Answers the transaction's hash.
 pub(super) async fn send_transaction(
@@ -38,6 +40,16 @@ pub(super) async fn send_transaction(
     let intent = (Some(app.chain_id), request.intent());
     let known = |recorded: Recorded<Tx>| recorded.hash();
     road::once(app, &caller, intent, (Purpose::Send, answer_by), known, fresh).await
+}
+
+/// The parameters of `eth_sendTransactionSync`: those of `eth_sendTransaction`, and until when to wait for the receipt.
+pub(super) fn and_wait(params: Option<&str>) -> Result<(String, Instant), Refusal> {
+    let params: Vec<&RawValue> =
+        serde_json::from_str(params.unwrap_or("[]")).map_err(|_| RequestError::Parameters)?;
+    let (transaction, more) = params.split_first().ok_or(RequestError::Parameters)?;
+    let more: Result<Vec<_>, _> = more.iter().map(|one| serde_json::from_str(one.get())).collect();
+    let until = receipt::patience(&more.map_err(|_| RequestError::Parameters)?)?;
+    Ok((format!("[{}]", transaction.get()), until))
 }
 
 /// From here on the work goes on whether or not the client still waits.

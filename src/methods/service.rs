@@ -12,9 +12,10 @@ use serde_json::value::RawValue;
 use crate::identity::Caller;
 use crate::ledger::RefusedRow;
 use crate::methods::{
-    App, Cause, Method, Refusal, accounts, chain, forward, personal_sign, send_transaction, sign_transaction,
-    transaction_count,
+    App, Cause, Method, Refusal, accounts, chain, forward, receipt, send_raw, send_transaction, sign_message,
+    sign_transaction, sign_typed_data, transaction_count,
 };
+use crate::transaction::{Conditions, PresignedError, SignedTransaction, Text};
 use crate::upstream::Answer;
 
 /// The JSON-RPC service. Cheap to clone.
@@ -81,10 +82,39 @@ impl Service {
             Method::SendTransaction => {
                 result(id, &send_transaction::send_transaction(app, caller, text).await?)
             }
+            Method::SendTransactionSync => {
+                let (params, until) = send_transaction::and_wait(text)?;
+                let hash = send_transaction::send_transaction(app, caller, Some(&params)).await?;
+                result(id, &receipt::receipt(app, hash, until).await?)
+            }
+            Method::SendRaw => {
+                let (signed, more) = SignedTransaction::parse(text)?;
+                if !more.is_empty() {
+                    return Err(PresignedError::Parameters.into());
+                }
+                result(id, &send_raw::send_raw(app, caller, signed, None).await?)
+            }
+            Method::SendRawSync => {
+                let (signed, more) = SignedTransaction::parse(text)?;
+                let until = receipt::patience(&more)?;
+                let hash = send_raw::send_raw(app, caller, signed, None).await?;
+                result(id, &receipt::receipt(app, hash, until).await?)
+            }
+            Method::SendRawConditional => {
+                let (signed, more) = SignedTransaction::parse(text)?;
+                let conditions = Conditions::parse(&more)?;
+                result(id, &send_raw::send_raw(app, caller, signed, Some(conditions)).await?)
+            }
             Method::SignTransaction => {
                 result(id, &sign_transaction::sign_transaction(app, caller, text).await?)
             }
-            Method::PersonalSign => result(id, &personal_sign::personal_sign(app, caller, text).await?),
+            Method::PersonalSign => {
+                result(id, &sign_message::sign_message(app, caller, Text::parse(text)?).await?)
+            }
+            Method::Sign => {
+                result(id, &sign_message::sign_message(app, caller, Text::parse_sign(text)?).await?)
+            }
+            Method::SignTypedData => result(id, &sign_typed_data::sign_typed_data(app, caller, text).await?),
             Method::TransactionCount => {
                 node(id, transaction_count::transaction_count(app, caller, params).await?)
             }

@@ -9,10 +9,16 @@ pub enum Method {
     ChainId,
     NetVersion,
     ClientVersion,
-    // Signed here.
+    // Signed here, or signed elsewhere and judged here.
     SendTransaction,
+    SendTransactionSync,
+    SendRaw,
+    SendRawSync,
+    SendRawConditional,
     SignTransaction,
     PersonalSign,
+    Sign,
+    SignTypedData,
     // Asked of the node.
     TransactionCount,
     Forward(&'static str),
@@ -72,8 +78,14 @@ impl Method {
             "net_version" => Self::NetVersion,
             "web3_clientVersion" => Self::ClientVersion,
             "eth_sendTransaction" => Self::SendTransaction,
+            "eth_sendTransactionSync" => Self::SendTransactionSync,
+            "eth_sendRawTransaction" => Self::SendRaw,
+            "eth_sendRawTransactionSync" => Self::SendRawSync,
+            "eth_sendRawTransactionConditional" => Self::SendRawConditional,
             "eth_signTransaction" => Self::SignTransaction,
             "personal_sign" => Self::PersonalSign,
+            "eth_sign" => Self::Sign,
+            "eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4" => Self::SignTypedData,
             "eth_getTransactionCount" => Self::TransactionCount,
             read => Self::Forward(READS.iter().find(|known| **known == read)?),
         })
@@ -89,16 +101,33 @@ impl Method {
             Self::NetVersion => "net_version",
             Self::ClientVersion => "web3_clientVersion",
             Self::SendTransaction => "eth_sendTransaction",
+            Self::SendTransactionSync => "eth_sendTransactionSync",
+            Self::SendRaw => "eth_sendRawTransaction",
+            Self::SendRawSync => "eth_sendRawTransactionSync",
+            Self::SendRawConditional => "eth_sendRawTransactionConditional",
             Self::SignTransaction => "eth_signTransaction",
             Self::PersonalSign => "personal_sign",
+            Self::Sign => "eth_sign",
+            Self::SignTypedData => "eth_signTypedData_v4",
             Self::TransactionCount => "eth_getTransactionCount",
             Self::Forward(name) => name,
         }
     }
 
-    /// Whether it asks a key for a signature.
+    /// Whether it asks a key for a signature, or brings one: each leaves a row in the audit.
     pub const fn signs(self) -> bool {
-        matches!(self, Self::SendTransaction | Self::SignTransaction | Self::PersonalSign)
+        matches!(
+            self,
+            Self::SendTransaction
+                | Self::SendTransactionSync
+                | Self::SendRaw
+                | Self::SendRawSync
+                | Self::SendRawConditional
+                | Self::SignTransaction
+                | Self::PersonalSign
+                | Self::Sign
+                | Self::SignTypedData
+        )
     }
 }
 
@@ -119,8 +148,7 @@ mod tests {
             "ETH_ACCOUNTS",
             "eth_accounts ",
             "eth_sendTransactio",
-            "eth_sendRawTransaction",
-            "eth_sign",
+            "eth_signTypedData_v1",
             "eth_resend",
             "eth_subscribe",
             "wallet_sendTransaction",

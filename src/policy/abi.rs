@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::policy::registry::{self, BuiltIn, Move};
 use crate::policy::signature;
 use crate::transaction::calldata::is_decodable;
+use crate::transaction::{Member, StructType};
 
 /// No function that anyone calls comes near these; a text that goes beyond is not worth a stack.
 const MAX_SIGNATURE: usize = 4096;
@@ -178,6 +179,20 @@ impl Function {
         })
     }
 
+    /// The members of a struct of EIP-712 as if they were parameters: to conditions they are the same. Nothing is ever
+    /// called by its selector.
+    pub fn of_struct(ty: &StructType) -> Self {
+        Self {
+            name: ty.name().to_owned(),
+            signature: ty.encode_type().to_owned(),
+            selector: Selector::ZERO,
+            may_carry: false,
+            names: ty.members().iter().map(|member| member.name.clone()).collect(),
+            types: ty.members().iter().map(|member| member.ty.to_abi()).collect(),
+            parts: ty.members().iter().map(|member| parts_of(member.ty.innermost())).collect(),
+        }
+    }
+
     /// The signature with the names of its parameters, as a mistake or a report shows it.
     pub fn describe(&self) -> String {
         let one = |(ty, name): (&DynSolType, &String)| {
@@ -210,6 +225,11 @@ impl Function {
             _ => at.to_string(),
         }
     }
+}
+
+fn parts_of(ty: Option<&StructType>) -> Vec<Part> {
+    let part = |one: &Member| Part { name: one.name.clone(), parts: parts_of(one.ty.innermost()) };
+    ty.map(|ty| ty.members().iter().map(part).collect()).unwrap_or_default()
 }
 
 fn parts(components: &[Param]) -> Vec<Part> {

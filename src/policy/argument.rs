@@ -14,6 +14,7 @@ use crate::policy::call::TransactionFacts;
 use crate::policy::condition::{Holds, inexact, when};
 use crate::policy::facts::{Facts, Subject};
 use crate::policy::path::{Over, Path};
+use crate::policy::typed::TypedFacts;
 
 /// A test of one value.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +59,18 @@ pub(in crate::policy) fn test(
     };
     let chain = transaction.asked.chain_id();
     at(path, &values, test, facts, chain)
+}
+
+/// Tests what stands at a path of a message's members.
+pub(in crate::policy) fn field(
+    typed: &TypedFacts<'_>,
+    (path, test): (&Path, &ArgumentTest),
+    facts: &Facts<'_>,
+) -> Holds {
+    match path.values(typed.asked.values()) {
+        Ok(values) => at(path, &values, test, facts, typed.chain().unwrap_or_default()),
+        Err(why) => Holds::No(why),
+    }
 }
 
 /// Tests the values that a path led to.
@@ -124,6 +137,7 @@ impl Operand {
             (Self::From, _) => Some(DynSolValue::Address(facts.account)),
             (Self::Sender, _) => match &facts.subject {
                 Subject::Transaction(transaction) => Some(DynSolValue::Address(transaction.sender)),
+                Subject::TypedData(_) => Some(DynSolValue::Address(facts.account)),
                 Subject::Message(_) => None,
             },
             (Self::Client, _) => Some(DynSolValue::String(facts.client.to_owned())),

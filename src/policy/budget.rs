@@ -213,6 +213,7 @@ impl Sum {
             {
                 moved(transaction, *address)
             }
+            (Self::Token { chain, address }, Subject::TypedData(typed)) => typed.moved(*chain, *address),
             // `match` names the function, so whatever else is called is not covered.
             (Self::Argument { function, path }, Subject::Transaction(transaction)) => {
                 number(transaction, function, path)

@@ -16,6 +16,8 @@ use crate::transaction::calldata::{self, CalldataError};
 pub(in crate::policy) struct TransactionFacts<'a> {
     /// The transaction that is signed, whose fees, gas and nonce hold for all that it carries.
     pub asked: &'a Filled,
+    /// Whether it came signed.
+    pub presigned: bool,
     /// How it comes about.
     pub made: Made,
     /// Who makes the call: the account, or the contract that carries it.
@@ -84,6 +86,7 @@ impl<'a> TransactionFacts<'a> {
     pub fn new(asked: &'a Filled, book: &'a Book) -> Self {
         Self {
             asked,
+            presigned: false,
             made: Made::Signed,
             sender: asked.from(),
             to: asked.to(),
@@ -93,6 +96,11 @@ impl<'a> TransactionFacts<'a> {
             data: asked.data().clone(),
             decoded: RefCell::default(),
         }
+    }
+
+    /// One that came signed.
+    pub fn came_signed(self) -> Self {
+        Self { presigned: true, ..self }
     }
 
     /// A call that this one carries.
@@ -106,6 +114,7 @@ impl<'a> TransactionFacts<'a> {
         };
         Self {
             asked: self.asked,
+            presigned: self.presigned,
             made,
             sender,
             to,

@@ -13,6 +13,7 @@ use crate::policy::facts::{Facts, MessageFacts, Subject};
 use crate::policy::hours::Hours;
 use crate::policy::path::Path;
 use crate::policy::siwe::SiweError;
+use crate::policy::typed::TypedFacts;
 use crate::transaction::calldata::CalldataError;
 
 /// One condition. Several values in a list are alternatives.
@@ -33,6 +34,14 @@ pub(in crate::policy) enum Condition {
         path: Path,
         test: ArgumentTest,
     },
+    PrimaryType(Arc<Function>),
+    /// A member of typed data.
+    Field {
+        ty: Arc<Function>,
+        path: Path,
+        test: ArgumentTest,
+    },
+    Domain(DomainTest),
     Value(Range),
     ExecutionFee(Range),
     /// At any of these times.
@@ -44,9 +53,10 @@ pub(in crate::policy) enum Condition {
 /// `to`
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::policy) struct Targets {
-    /// Any address; never a creation.
+    /// Any address.
     pub any: bool,
-    pub creation: bool,
+    /// No address at all: a creation (`"create"`), or typed data for no contract (`"none"`).
+    pub nobody: bool,
     pub addresses: Vec<Address>,
 }
 
@@ -73,6 +83,13 @@ pub(in crate::policy) struct SiweTest {
     pub expires_within: Option<Duration>,
 }
 
+/// `domain`
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::policy) struct DomainTest {
+    pub name: Option<String>,
+    pub version: Option<String>,
+}
+
 /// Whether a condition holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::policy) enum Holds {
@@ -94,6 +111,9 @@ impl Condition {
             Self::Delegatecall(_) => "delegatecall".to_owned(),
             Self::Call(_) => "call".to_owned(),
             Self::Argument { path, .. } => format!("args.{path}"),
+            Self::PrimaryType(_) => "primary_type".to_owned(),
+            Self::Field { path, .. } => format!("fields.{path}"),
+            Self::Domain(_) => "domain".to_owned(),
             Self::Value(_) => "value".to_owned(),
             Self::ExecutionFee(_) => "execution_fee".to_owned(),
             Self::Hours(_) => "hours".to_owned(),
@@ -138,6 +158,19 @@ impl Condition {
                 transaction.asked.max_execution_fee(),
                 range,
             ),
+            (Self::Chain(chain), Subject::TypedData(typed)) => match typed.chain() {
+                Some(is) => when(is == *chain, || {
+                    format!("the domain is of chain {is}, the rule is for chain {chain}")
+                }),
+                None => Holds::Unclear("the domain names no chain, so it is good on all".to_owned()),
+            },
+            (Self::To(targets), Subject::TypedData(typed)) => targets.verify(typed, facts),
+            (Self::PrimaryType(ty), Subject::TypedData(typed)) => is_of_type(ty, typed),
+            (Self::Field { ty, path, test }, Subject::TypedData(typed)) => match is_of_type(ty, typed) {
+                Holds::Yes => argument::field(typed, (path, test), facts),
+                no => no,
+            },
+            (Self::Domain(test), Subject::TypedData(typed)) => test.test(typed),
             (Self::Text(test), Subject::Message(message)) => test.test(message),
             (Self::Siwe(test), Subject::Message(message)) => test.test(message, facts),
             // Reading a policy keeps conditions of one kind out of rules of another.
@@ -149,12 +182,50 @@ impl Condition {
 impl Targets {
     fn test(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Holds {
         match transaction.to {
-            None => when(self.creation, || "it creates a contract, which the rule does not name".to_owned()),
+            None => when(self.nobody, || "it creates a contract, which the rule does not name".to_owned()),
             Some(to) => when(self.any || self.addresses.contains(&to), || {
                 let name = facts.name(transaction.asked.chain_id(), to);
                 format!("the target is {name}, which is not among those of the rule")
             }),
         }
+    }
+}
+
+impl Targets {
+    fn verify(&self, typed: &TypedFacts<'_>, facts: &Facts<'_>) -> Holds {
+        match typed.to() {
+            None => when(self.nobody, || "its domain names no contract".to_owned()),
+            Some(to) => when(self.any || self.addresses.contains(&to), || {
+                let name = typed.chain().map_or_else(|| to.to_string(), |chain| facts.name(chain, to));
+                format!("the contract that verifies it is {name}, which is not among those of the rule")
+            }),
+        }
+    }
+}
+
+/// Whether typed data is of this very type; one that only has its name may be meant for it.
+fn is_of_type(ty: &Function, typed: &TypedFacts<'_>) -> Holds {
+    let is = typed.asked.ty();
+    if is.encode_type() == ty.signature {
+        Holds::Yes
+    } else if is.name() == ty.name {
+        Holds::Unclear(format!("its members are not those of {}", ty.signature))
+    } else {
+        Holds::No(format!("it is no {}", ty.name))
+    }
+}
+
+impl DomainTest {
+    fn test(&self, typed: &TypedFacts<'_>) -> Holds {
+        let domain = typed.asked.domain();
+        for (what, wanted, is) in
+            [("name", &self.name, &domain.name), ("version", &self.version, &domain.version)]
+        {
+            if wanted.is_some() && wanted != is {
+                return Holds::No(format!("the domain has another {what} than the rule's"));
+            }
+        }
+        Holds::Yes
     }
 }
 

@@ -1,8 +1,9 @@
 //! The decision: deny beats allow, order means nothing, and what no rule allows is denied.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256};
 
 use crate::clock::{Clock, Timestamp};
 use crate::identity::AccountCaller;
@@ -12,7 +13,7 @@ use crate::policy::caps::Caps;
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Book, Facts, Subject};
 use crate::policy::index::{Index, of_effect};
-use crate::policy::judged::{Judged, facts};
+use crate::policy::judged::{Judged, facts, is_for};
 use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Effect, Failure, Rule};
@@ -33,6 +34,10 @@ pub struct Policy {
     pub(in crate::policy) wrappers: Wrappers,
     pub(in crate::policy) hash: B256,
     pub(in crate::policy) text: String,
+    /// What was read, by its path from the folder. (Of ABIs that are built in, there is no such file.)
+    pub(in crate::policy) files: Vec<PathBuf>,
+    /// The serial of the manifest that officers signed.
+    pub(in crate::policy) serial: Option<u64>,
     pub(in crate::policy) clock: Clock,
 }
 
@@ -77,9 +82,19 @@ impl Policy {
         Ok((rule, charges))
     }
 
+    /// Whether this is an account of ours.
+    pub fn has_account(&self, address: Address) -> bool {
+        self.book.accounts.contains_key(&address)
+    }
+
     /// Names this policy: the hash of [`Policy::text`].
     pub const fn hash(&self) -> B256 {
         self.hash
+    }
+
+    /// The serial that officers signed, where their signatures are asked for. It only grows.
+    pub const fn serial(&self) -> Option<u64> {
+        self.serial
     }
 
     /// Everything that was read, in one text: the accounts, every file and every ABI by name.
@@ -222,7 +237,7 @@ fn refused(facts: &Facts<'_>, why: &str) -> Denied {
 
 /// The payload must be from the very account for which the caller was admitted.
 fn same_account<K: Judged>(caller: &AccountCaller, asked: &K::Asked) -> Result<(), Denied> {
-    if K::from(asked) == caller.account() {
+    if K::from(asked) == caller.account() && is_for::<K>(caller) {
         return Ok(());
     }
     let sentence = format!(
@@ -240,7 +255,7 @@ fn no_rule<'a>(facts: &Facts<'_>, allowing: impl Iterator<Item = &'a Rule>) -> D
     let nearest = allowing
         .map(|rule| (rule, rule.failures(facts)))
         .filter(|(_, failures)| !failures.iter().any(Failure::is_about_who))
-        .min_by_key(|(_, failures)| failures.len());
+        .min_by_key(|(_, failures)| (failures.iter().any(Failure::is_about_what), failures.len()));
     match nearest {
         None => Denied::new(DenialCause::NoRule, format!("{who}: no rule allows it")),
         Some((rule, failures)) => {

@@ -12,6 +12,7 @@ use crate::policy::denied::Denied;
 use crate::policy::facts::{Facts, Subject};
 use crate::policy::judged::{Judged, facts};
 use crate::policy::rule::{Effect, Failure, Rule};
+use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
 
 /// A decision taken apart.
@@ -21,7 +22,7 @@ pub struct Explanation {
     pub asked: String,
     /// The calls that it carries.
     pub inside: Vec<String>,
-    /// The arguments of the call by name, where the contract's ABI is known.
+    /// The arguments of the call by name, where the contract's ABI is known, or the members of typed data.
     pub arguments: Vec<(String, String)>,
     pub allowed: bool,
     /// The rule that allows or forbids it, or comes nearest.
@@ -143,8 +144,18 @@ fn report(rule: &Rule, failures: &[Failure]) -> RuleReport {
     }
 }
 
+fn members(typed: &TypedFacts<'_>, facts: &Facts<'_>) -> Vec<(String, String)> {
+    let chain = typed.chain().unwrap_or_default();
+    let members = typed.asked.ty().members().iter().zip(typed.asked.values());
+    members.map(|(member, value)| (member.name.clone(), show_value(value, None, facts, chain))).collect()
+}
+
 fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
-    let Subject::Transaction(transaction) = &facts.subject else { return Vec::new() };
+    let transaction = match &facts.subject {
+        Subject::Transaction(transaction) => transaction,
+        Subject::TypedData(typed) => return members(typed, facts),
+        Subject::Message(_) => return Vec::new(),
+    };
     let Some(function) = transaction.function() else { return Vec::new() };
     let chain = transaction.asked.chain_id();
     match transaction.arguments(function).as_ref() {

@@ -12,6 +12,7 @@ use crate::policy::amount::Unit;
 use crate::policy::budget::Spend;
 use crate::policy::call::TransactionFacts;
 use crate::policy::siwe::{Siwe, SiweError};
+use crate::policy::typed::TypedFacts;
 use crate::transaction::Text;
 
 /// Everything that conditions are tested against.
@@ -30,6 +31,7 @@ pub(in crate::policy) struct Facts<'a> {
 pub(in crate::policy) enum Subject<'a> {
     Transaction(TransactionFacts<'a>),
     Message(MessageFacts<'a>),
+    TypedData(TypedFacts<'a>),
 }
 
 pub(in crate::policy) struct MessageFacts<'a> {
@@ -80,12 +82,16 @@ impl<'a> Facts<'a> {
     pub fn describe(&self) -> String {
         let account = self.book.account(self.account);
         match &self.subject {
+            Subject::Transaction(transaction) if transaction.presigned => {
+                format!("pass on a transaction to {} that {account} has signed", transaction.describe(self))
+            }
             Subject::Transaction(transaction) => {
                 format!("{} from {account}", transaction.describe(self))
             }
             Subject::Message(message) => {
                 format!("sign this message of {} bytes with {account}", message.asked.bytes().len())
             }
+            Subject::TypedData(typed) => format!("{} with {account}", typed.describe(self)),
         }
     }
 

@@ -25,7 +25,8 @@ struct Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Target {
     Any,
-    Creation,
+    /// A creation, or a domain without a contract.
+    Nobody,
     At(Address),
 }
 
@@ -60,10 +61,16 @@ impl Index {
 
 /// Every key under which a payload may be looked for.
 fn keys_of(subject: &Subject<'_>) -> Vec<Key> {
-    let Subject::Transaction(transaction) = subject else {
-        return vec![Key { kind: RuleKind::Message, chain: None, target: Target::Any, call: CallKey::Any }];
+    let any = |kind| Key { kind, chain: None, target: Target::Any, call: CallKey::Any };
+    let transaction = match subject {
+        Subject::Transaction(transaction) => transaction,
+        Subject::Message(_) => return vec![any(RuleKind::Message)],
+        Subject::TypedData(typed) => {
+            let any = any(RuleKind::TypedData);
+            return vec![any, Key { target: typed.to().map_or(Target::Nobody, Target::At), ..any }];
+        }
     };
-    let exact = transaction.to.map_or(Target::Creation, Target::At);
+    let exact = transaction.to.map_or(Target::Nobody, Target::At);
     let call = match transaction.call {
         Call::Creation | Call::Short => None,
         Call::Empty => Some(CallKey::Empty),
@@ -73,7 +80,7 @@ fn keys_of(subject: &Subject<'_>) -> Vec<Key> {
     for chain in [None, Some(transaction.asked.chain_id())] {
         for target in [Target::Any, exact] {
             for call in [Some(CallKey::Any), call].into_iter().flatten() {
-                keys.push(Key { kind: RuleKind::Transaction, chain, target, call });
+                keys.push(Key { kind: RuleKind::of(subject), chain, target, call });
             }
         }
     }
@@ -91,7 +98,7 @@ fn keys(rule: &Rule) -> Vec<Key> {
             // "any" takes no creation, but the condition itself says so.
             Condition::To(to) if !to.any => {
                 targets = to.addresses.iter().copied().map(Target::At).collect();
-                targets.extend(to.creation.then_some(Target::Creation));
+                targets.extend(to.nobody.then_some(Target::Nobody));
             }
             Condition::Call(Called::Empty) => call = CallKey::Empty,
             Condition::Call(Called::Function(function)) => call = CallKey::Function(function.selector),
@@ -105,7 +112,12 @@ fn keys(rule: &Rule) -> Vec<Key> {
             (_, RuleKind::Message) => {
                 keys.push(Key { kind, chain: None, target: Target::Any, call: CallKey::Any });
             }
-            (_, RuleKind::Transaction) => {
+            // A domain may leave its chain open: the condition itself says what that means.
+            (_, RuleKind::TypedData) => {
+                let key = |target: &Target| Key { kind, chain: None, target: *target, call: CallKey::Any };
+                keys.extend(targets.iter().map(key));
+            }
+            (_, RuleKind::Transaction | RuleKind::Presigned) => {
                 keys.extend(targets.iter().map(|target| Key { kind, chain, target: *target, call }));
             }
         }

@@ -17,6 +17,7 @@ use crate::policy::exposure::is_approval;
 use crate::policy::facts::Contract;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::shadowed::ByTarget;
+use crate::policy::typed::{Moves, SAFE_TX, Template};
 use crate::policy::world::World;
 use crate::policy::wrapper::Form;
 
@@ -125,7 +126,9 @@ impl Policy {
                 _ => {}
             }
         }
-        if let (Some(clients), Some(accounts)) = (clients, accounts) {
+        if let (Some(clients), Some(accounts)) = (clients, accounts)
+            && rule.kind != Some(RuleKind::Presigned)
+        {
             let may = world.clients.iter().any(|client| {
                 let named = clients.contains(&client.name);
                 let in_role = client.role.as_ref().is_some_and(|role| clients.contains(role));
@@ -177,8 +180,12 @@ impl Policy {
             return open;
         }
         any(has(|c| matches!(c, Condition::To(to) if to.any)), "`to` is \"any\"");
+        if rule.kind == Some(RuleKind::TypedData) {
+            open.extend(open_members(rule));
+            return open;
+        }
         let creates =
-            has(|c| matches!(c, Condition::To(to) if to.creation && to.addresses.is_empty() && !to.any));
+            has(|c| matches!(c, Condition::To(to) if to.nobody && to.addresses.is_empty() && !to.any));
         any(
             !creates && !has(|c| matches!(c, Condition::Call(_))),
             "`call` is \"any\": calldata is not judged",
@@ -263,6 +270,49 @@ impl Policy {
         }
         open
     }
+}
+
+/// What a rule for typed data leaves open.
+fn open_members(rule: &Rule) -> Vec<String> {
+    let ty = rule.conditions.iter().find_map(|condition| match condition {
+        Condition::PrimaryType(ty) => Some(ty),
+        _ => None,
+    });
+    let Some(ty) = ty else { return Vec::new() };
+    let mut open = Vec::new();
+    for (at, holds) in ty.types.iter().map(holds_address).enumerate() {
+        let is_said =
+            rule.conditions.iter().any(|c| matches!(c, Condition::Field { path, .. } if path.at == at));
+        if holds && !is_said {
+            open.push(format!("`fields.{}` is \"any\" address", ty.label(at)));
+        }
+    }
+    let Some(template) = Template::of(&ty.signature) else { return open };
+    let bounded = |test: &&ArgumentTest| matches!(test, ArgumentTest::OneOf(..) | ArgumentTest::Max(..));
+    if let Some(amount) = template.amount
+        && !tests_of(rule, amount).iter().any(bounded)
+    {
+        open.push(format!("`fields.{amount}` has no max: an unlimited permit is signed"));
+    }
+    if matches!(template.moves, Moves::AllIf(_)) {
+        open.push("a DaiPermit lets its spender move all there is".to_owned());
+    }
+    if template.name == SAFE_TX && tests_of(rule, "data").is_empty() {
+        open.push("`fields.data` is \"any\": what the Safe is to do is not judged".to_owned());
+    }
+    open
+}
+
+fn tests_of<'r>(rule: &'r Rule, field: &str) -> Vec<&'r ArgumentTest> {
+    let mut found = Vec::new();
+    for condition in &rule.conditions {
+        if let Condition::Field { path, test, .. } = condition
+            && path.text == field
+        {
+            found.push(test);
+        }
+    }
+    found
 }
 
 /// Why a budget does not do what it seems to.

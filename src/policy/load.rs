@@ -1,16 +1,19 @@
 //! From a folder to a policy: which files are read, and the one text that they are archived as.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use alloy_primitives::keccak256;
+use alloy_primitives::{hex, keccak256};
+use sha2::{Digest as _, Sha256};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Officers};
 use crate::policy::decide::Policy;
 use crate::policy::error::PolicyError;
 use crate::policy::include::Files;
+use crate::policy::manifest::{MANIFEST, Manifest, SIGNATURES};
 use crate::policy::read;
 use crate::policy::registry::{self, built_in};
 use crate::policy::world::World;
@@ -41,14 +44,28 @@ pub(in crate::policy) enum Beside<'a> {
 impl Policy {
     /// Reads every `*.toml` of the folder, and what they include, as one policy; folders in it are not looked at.
     pub fn load(directory: &Path, world: &World) -> Result<Self, PolicyError> {
-        let sources = sources(directory)?;
-        Self::of_sources(&sources, world, |beside| match beside {
-            Beside::Abi(name) => read_abi(directory, name),
-            Beside::List(name) => {
-                let path = directory.join(name);
-                read_bounded(&path, MAX_FILE).map_err(|why| format!("{}: {why}", path.display()))
-            }
-        })
+        read_folder(directory, world).map(|(policy, _)| policy)
+    }
+
+    /// The same, where so many officers must have signed it.
+    pub fn load_signed(directory: &Path, world: &World, officers: &Officers) -> Result<Self, PolicyError> {
+        let (mut policy, files) = read_folder(directory, world)?;
+        if officers.required > 0 {
+            let manifest = Manifest::signed(directory, (world.chain, files), officers)?;
+            policy.serial = Some(manifest.serial);
+            policy.files.extend([MANIFEST, SIGNATURES].map(PathBuf::from));
+            let text = manifest.text();
+            // Writing to a string does not fail.
+            write!(policy.text, "manifest {}\n{text}\n", text.len()).unwrap_or_default();
+            policy.hash = keccak256(policy.text.as_bytes());
+        }
+        Ok(policy)
+    }
+
+    /// What officers are to sign: the files as they are now.
+    pub fn manifest(directory: &Path, world: &World, serial: u64) -> Result<Manifest, PolicyError> {
+        let (_, files) = read_folder(directory, world)?;
+        Ok(Manifest { chain: world.chain, serial, files })
     }
 
     /// Reads a policy from the texts of its files; `beside` gives the text of what they name.
@@ -59,8 +76,32 @@ impl Policy {
     ) -> Result<Self, PolicyError> {
         let policy = read::policy(sources, world, beside)?;
         let text = archive(sources, world, &policy.abis, &policy.lists);
-        Ok(Self { hash: keccak256(text.as_bytes()), text, ..policy.policy })
+        let named =
+            sources.iter().map(|source| &source.name).chain(policy.abis.keys()).chain(policy.lists.keys());
+        let files = named.map(PathBuf::from).collect();
+        Ok(Self { hash: keccak256(text.as_bytes()), text, files, ..policy.policy })
     }
+}
+
+/// The policy, and the SHA-256 of every file that it was read from, by its path.
+fn read_folder(directory: &Path, world: &World) -> Result<(Policy, BTreeMap<String, String>), PolicyError> {
+    let sources = sources(directory)?;
+    let hash = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
+    let hashes = sources.iter().map(|source| (source.name.clone(), hash(&source.text)));
+    let hashes = RefCell::new(hashes.collect::<BTreeMap<_, _>>());
+    let policy = Policy::of_sources(&sources, world, |beside| {
+        let (name, text) = match beside {
+            Beside::Abi(name) if built_in(name).is_some() => return read_abi(directory, name),
+            Beside::Abi(name) => (name, read_abi(directory, name)?),
+            Beside::List(name) => {
+                let path = directory.join(name);
+                (name, read_bounded(&path, MAX_FILE).map_err(|why| format!("{}: {why}", path.display()))?)
+            }
+        };
+        hashes.borrow_mut().insert(name.to_owned(), hash(&text));
+        Ok(text)
+    })?;
+    Ok((policy, hashes.into_inner()))
 }
 
 fn sources(directory: &Path) -> Result<Vec<Source>, PolicyError> {

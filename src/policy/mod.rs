@@ -7,6 +7,7 @@
 //! **Invariant:** a decision reads no file, asks no node and looks at no state but its rates.
 
 mod abi;
+mod active;
 mod amount;
 mod argument;
 mod budget;
@@ -26,6 +27,7 @@ mod index;
 mod judged;
 mod lint;
 mod load;
+mod manifest;
 mod own;
 mod past;
 mod path;
@@ -38,10 +40,12 @@ mod scope;
 mod shadowed;
 mod signature;
 mod siwe;
+mod typed;
 mod world;
 mod wrapper;
 mod written;
 
+pub use active::{ActivePolicy, Stamp};
 pub use budget::{Charge, Limit};
 pub use decide::Policy;
 pub use denied::{DenialCause, Denied};
@@ -49,6 +53,7 @@ pub use error::PolicyError;
 pub use explain::{ChargeReport, Explanation, RuleReport};
 pub use judged::Judged;
 pub use lint::Warning;
+pub use manifest::{MANIFEST, Manifest, SIGNATURES};
 pub use own::Own;
 pub use past::Past;
 pub use permitted::{Permitted, Replace};

@@ -9,8 +9,9 @@ use crate::policy::budget::{Charge, Limit};
 use crate::policy::call::TransactionFacts;
 use crate::policy::decide::Policy;
 use crate::policy::facts::{Facts, MessageFacts, Subject};
+use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
-use crate::transaction::{Filled, Kind as _, Text, Tx};
+use crate::transaction::{Filled, Kind as _, Presigned, Structured, Text, Tx, TypedData};
 
 /// A payload as the ledger keeps it.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct Past<'a> {
     /// The rule that allowed it.
     pub rule: &'a str,
     pub kind: &'a str,
-    /// A transaction's signed bytes; of a message only its signature is kept.
+    /// A transaction's signed bytes, or a signature with its typed data; of a message only the signature is kept.
     pub raw: &'a Bytes,
 }
 
@@ -32,14 +33,22 @@ impl Policy {
 
     /// What a payload takes from each budget of this policy.
     pub fn charges_of(&self, past: &Past<'_>) -> Result<Vec<Charge>, String> {
-        let filled = (past.kind == Tx::NAME)
+        let presigned = past.kind == Presigned::NAME;
+        let filled = (presigned || past.kind == Tx::NAME)
             .then(|| Filled::signed(past.account, past.raw).ok_or("it is no transaction"))
             .transpose()?;
         // What budgets match on says nothing of a message's text.
         let text = Text::new(past.account, Bytes::new());
-        let subject = match &filled {
-            Some(filled) => Subject::Transaction(TransactionFacts::new(filled, &self.book)),
-            None => Subject::Message(MessageFacts::new(&text)),
+        let typed = (past.kind == TypedData::NAME)
+            .then(|| Structured::signed(past.account, past.raw).ok_or("it is no typed data"))
+            .transpose()?;
+        let subject = match (&filled, &typed) {
+            (Some(filled), _) if presigned => {
+                Subject::Transaction(TransactionFacts::new(filled, &self.book).came_signed())
+            }
+            (Some(filled), _) => Subject::Transaction(TransactionFacts::new(filled, &self.book)),
+            (None, Some(typed)) => Subject::TypedData(TypedFacts { asked: typed }),
+            (None, None) => Subject::Message(MessageFacts::new(&text)),
         };
         let facts = Facts {
             client: past.client,

@@ -37,6 +37,9 @@ pub(in crate::policy) enum Effect {
 pub(in crate::policy) enum RuleKind {
     Transaction,
     Message,
+    TypedData,
+    /// A transaction that came signed.
+    Presigned,
 }
 
 /// A condition that does not hold.
@@ -53,23 +56,32 @@ impl Failure {
     pub fn is_about_who(&self) -> bool {
         matches!(self.condition.as_str(), "clients" | "from")
     }
+
+    /// Whether the rule is for other calls or types, whatever stands in this one.
+    pub fn is_about_what(&self) -> bool {
+        matches!(self.condition.as_str(), "call" | "primary_type")
+    }
 }
 
 impl RuleKind {
-    pub const ALL: [Self; 2] = [Self::Transaction, Self::Message];
+    pub const ALL: [Self; 4] = [Self::Transaction, Self::Message, Self::TypedData, Self::Presigned];
 
     /// As `kind` is written.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Transaction => "transaction",
             Self::Message => "message",
+            Self::TypedData => "typed_data",
+            Self::Presigned => "presigned",
         }
     }
 
     pub const fn of(subject: &Subject<'_>) -> Self {
         match subject {
+            Subject::Transaction(transaction) if transaction.presigned => Self::Presigned,
             Subject::Transaction(_) => Self::Transaction,
             Subject::Message(_) => Self::Message,
+            Subject::TypedData(_) => Self::TypedData,
         }
     }
 }
@@ -97,9 +109,11 @@ impl Rule {
             }
         };
         let mut failures: Vec<Failure> = self.conditions.iter().filter_map(failure).collect();
-        // Of arguments there is nothing to say where it is another call, or none that can be read.
-        if failures.iter().any(|failure| failure.condition == "call") {
-            failures.retain(|failure| !failure.condition.starts_with("args."));
+        // Of what is inside there is nothing to say where it is another call or type, or none that can be read.
+        for (whole, inside) in [("call", "args."), ("primary_type", "fields.")] {
+            if failures.iter().any(|failure| failure.condition == whole) {
+                failures.retain(|failure| !failure.condition.starts_with(inside));
+            }
         }
         failures
     }

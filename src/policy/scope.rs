@@ -52,9 +52,11 @@ impl Reach {
                 Per::From => scope.from = Some(facts.account),
                 Per::Rule => scope.rule = Some(Arc::clone(rule)),
                 Per::To => {
-                    if let Subject::Transaction(transaction) = &facts.subject {
-                        scope.to = transaction.to;
-                    }
+                    scope.to = match &facts.subject {
+                        Subject::Transaction(transaction) => transaction.to,
+                        Subject::TypedData(typed) => typed.to(),
+                        Subject::Message(_) => None,
+                    };
                 }
             }
         }

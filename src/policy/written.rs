@@ -76,10 +76,19 @@ pub(super) struct Rule {
     pub siwe: Option<Spanned<Siwe>>,
     pub replace: Option<Text>,
     pub hours: Option<Spanned<Value>>,
-    // Known, so that the refusal can say that they come later.
+    pub primary_type: Option<Text>,
+    pub fields: Option<Spanned<BTreeMap<Text, Spanned<Value>>>>,
+    pub domain: Option<Spanned<Domain>>,
+    // Known, so that the refusal can say that it comes later.
     pub outcome: Option<Spanned<Value>>,
-    pub primary_type: Option<Spanned<Value>>,
-    pub fields: Option<Spanned<Value>>,
+}
+
+/// What the domain of typed data says besides its chain and contract.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Domain {
+    pub name: Option<String>,
+    pub version: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -378,6 +378,7 @@ mod tests {
                 DynSolValue::FixedArray((0..*n).map(|_| value(item, seed)).collect())
             }
             DynSolType::Tuple(types) => DynSolValue::Tuple(types.iter().map(|ty| value(ty, seed)).collect()),
+            DynSolType::CustomStruct { .. } => panic!("calldata has no names"),
         }
     }
 

@@ -43,6 +43,9 @@ pub trait Kind: Sized + Debug + Send + Sync + 'static {
     fn seal(unsigned: &Self::Unsigned, signature: Signature) -> Sealed;
 }
 
+/// A kind that is sent to the network once it is recorded.
+pub trait Sendable: Kind {}
+
 /// What a signature makes of a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
@@ -127,6 +130,8 @@ fn raised(fee: u128) -> u128 {
 /// A transaction of type 0, 1 or 2.
 #[derive(Clone, Copy, Debug)]
 pub enum Tx {}
+
+impl Sendable for Tx {}
 
 impl Kind for Tx {
     const NAME: &'static str = "transaction";

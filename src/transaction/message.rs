@@ -23,6 +23,8 @@ pub enum MessageError {
         "personal_sign takes two parameters, the message and the account (a third, the password, is ignored)"
     )]
     Parameters,
+    #[error("eth_sign takes two parameters, the account and the message")]
+    SignParameters,
     #[error("the message {0}; write its bytes as 0x and hexadecimal digits")]
     Message(MalformedValue),
     #[error("the account {0}")]
@@ -43,6 +45,17 @@ impl Text {
         Ok(Self {
             from: address(account).map_err(MessageError::Account)?,
             bytes: data(text).map_err(MessageError::Message)?,
+        })
+    }
+
+    /// The parameters of `eth_sign`: account, message. What is signed is the message by EIP-191, as every node does by
+    /// now; a raw hash cannot be signed.
+    pub fn parse_sign(params: Option<&str>) -> Result<Self, MessageError> {
+        let params: Result<[String; 2], _> = serde_json::from_str(params.unwrap_or("[]"));
+        let [account, text] = params.map_err(|_| MessageError::SignParameters)?;
+        Ok(Self {
+            from: address(&account).map_err(MessageError::Account)?,
+            bytes: data(&text).map_err(MessageError::Message)?,
         })
     }
 
@@ -115,6 +128,17 @@ mod tests {
         }
         let plain = Text::parse(Some(&format!(r#"["hello","{WHO}"]"#)));
         assert_eq!(plain, Err(MessageError::Message(MalformedValue::NoPrefix)));
+    }
+
+    #[test]
+    fn eth_sign_has_the_account_first() {
+        let text = Text::parse_sign(Some(&format!(r#"["{WHO}","0x68656c6c6f"]"#))).unwrap();
+        assert_eq!((text.as_str(), text.from()), (Some("hello"), WHO.parse().unwrap()));
+        let turned = Text::parse_sign(Some(&format!(r#"["0x68656c6c6f","{WHO}"]"#)));
+        assert_eq!(turned, Err(MessageError::Account(MalformedValue::NotAnAddress)));
+        for params in [None, Some("null"), Some("[]"), Some(r#"["0x00",1]"#), Some(r#"["0x00","0x","0x"]"#)] {
+            assert_eq!(Text::parse_sign(params), Err(MessageError::SignParameters), "{params:?}");
+        }
     }
 
     #[test]

@@ -5,17 +5,23 @@
 mod again;
 pub mod calldata;
 mod checkpoint;
+mod conditions;
 mod fill;
 mod kind;
 mod message;
+mod presigned;
 mod quantity;
 mod request;
 mod signature;
+mod typed_data;
 
 pub use checkpoint::{ChainHead, Checkpoint, SealedText, Statement, checkpoint_digest, is_signed_checkpoint};
+pub use conditions::{Conditions, ConditionsError};
 pub use fill::{FillError, Filled, Quote, QuotedFees, Unsigned};
-pub use kind::{Fees, Kind, Sealed, Slot, Tx};
+pub use kind::{Fees, Kind, Sealed, Sendable, Slot, Tx};
 pub use message::{Message, MessageError, Text};
+pub use presigned::{Presigned, PresignedError, SignedTransaction};
 pub use quantity::{MalformedValue, address, data, quantity};
 pub use request::{Request, RequestError};
-pub use signature::{NotOurs, Signature, address_of_point, recover};
+pub use signature::{NotOurs, Signature, address_of_point, recover, signer_of};
+pub use typed_data::{Domain, Member, MemberType, StructType, Structured, TypedData, TypedDataError};

@@ -62,6 +62,16 @@ impl Signature {
     }
 }
 
+/// Who signed this; nobody where `s` is in the upper half (EIP-2).
+pub fn signer_of(digest: B256, raw: &[u8; 64], odd: bool) -> Option<Address> {
+    let mut normal = ecdsa::Signature::from_compact(raw).ok()?;
+    normal.normalize_s();
+    if normal.serialize_compact() != *raw {
+        return None;
+    }
+    recovered(digest, raw, odd)
+}
+
 /// The address of a secp256k1 public key given as its uncompressed or compressed point.
 pub fn address_of_point(point: &[u8]) -> Option<Address> {
     PublicKey::from_slice(point).ok().map(|key| address_of(&key))

@@ -5,17 +5,32 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::ledger::{Outcome, Recorded, RefusalClass};
-use crate::transaction::Tx;
+use crate::transaction::{Conditions, Sendable};
 use crate::upstream::classify::{Verdict, classify, shortened};
 use crate::upstream::{Answer, Upstream, UpstreamError};
 
 impl Upstream {
     /// Sends the recorded bytes. Whatever is not a definite refusal counts as sent.
-    pub async fn broadcast(&self, recorded: &Recorded<Tx>) -> Outcome {
+    pub async fn broadcast<K: Sendable>(&self, recorded: &Recorded<K>) -> Outcome {
+        self.broadcast_if(recorded, None).await
+    }
+
+    /// The same, to be included under these conditions only.
+    pub async fn broadcast_if<K: Sendable>(
+        &self,
+        recorded: &Recorded<K>,
+        conditions: Option<&Conditions>,
+    ) -> Outcome {
         if let Err(error) = self.pinned().await {
             return Outcome::Unknown { text: error.to_string() };
         }
-        let answer = self.ask("eth_sendRawTransaction", Some(json!([recorded.raw()]))).await;
+        let (method, params) = match conditions {
+            None => ("eth_sendRawTransaction", json!([recorded.raw()])),
+            Some(conditions) => {
+                ("eth_sendRawTransactionConditional", json!([recorded.raw(), conditions.json()]))
+            }
+        };
+        let answer = self.ask(method, Some(params)).await;
         let outcome = match answer {
             Ok(Answer::Result(result)) => match serde_json::from_str::<B256>(result.get()) {
                 Ok(hash) if hash == recorded.hash() => Outcome::Accepted,

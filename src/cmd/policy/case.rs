@@ -11,13 +11,18 @@ use crate::clock::Timestamp;
 use crate::config::units;
 use crate::identity::{AccountCaller, Caller, RequestId};
 use crate::policy::{Charge, Denied, Explanation, Policy, World};
-use crate::transaction::{Filled, Message, Quote, QuotedFees, Request, Text, Tx};
+use crate::transaction::{
+    Filled, Message, Presigned, Quote, QuotedFees, Request, SignedTransaction, Structured, Text, Tx,
+    TypedData,
+};
 
 /// What would be signed.
 #[derive(Debug)]
 pub(super) enum Asked {
     Transaction(Box<Filled>),
     Message(Text),
+    TypedData(Box<Structured>),
+    Presigned(Box<SignedTransaction>),
 }
 
 /// What a node would have quoted: 100,000 gas, a base fee of 10 gwei and a priority fee of 1 gwei.
@@ -31,8 +36,24 @@ impl Asked {
         let params = json.get("params").unwrap_or(json);
         let params = if params.is_array() { params.clone() } else { Value::Array(vec![params.clone()]) };
         let is_text = params.get(0).is_some_and(Value::is_string);
+        let is_typed = |one: &Value| one.get("primaryType").is_some();
         match method {
             Some("personal_sign") => Self::message(&params),
+            Some("eth_sign") => {
+                Text::parse_sign(Some(&params.to_string())).map(Self::Message).map_err(|e| e.to_string())
+            }
+            Some("eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4") => {
+                Self::typed_data(&params, world)
+            }
+            Some(method) if method.starts_with("eth_sendRawTransaction") => {
+                let (signed, _) =
+                    SignedTransaction::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
+                let signed = signed.for_chain(world.chain).map_err(|e| e.to_string())?;
+                Ok(Self::Presigned(Box::new(signed)))
+            }
+            None if params.as_array().is_some_and(|params| params.iter().any(is_typed)) => {
+                Self::typed_data(&params, world)
+            }
             None if is_text => Self::message(&params),
             None | Some("eth_sendTransaction" | "eth_signTransaction" | "eth_sendTransactionSync") => {
                 Self::transaction(&params, world)
@@ -49,6 +70,12 @@ impl Asked {
         Ok(Self::Transaction(Box::new(filled)))
     }
 
+    fn typed_data(params: &Value, world: &World) -> Result<Self, String> {
+        let read = Structured::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
+        let read = read.for_chain(world.chain).map_err(|e| e.to_string())?;
+        Ok(Self::TypedData(Box::new(read)))
+    }
+
     fn message(params: &Value) -> Result<Self, String> {
         Text::parse(Some(&params.to_string())).map(Self::Message).map_err(|e| e.to_string())
     }
@@ -57,6 +84,8 @@ impl Asked {
         match self {
             Self::Transaction(filled) => filled.from(),
             Self::Message(text) => text.from(),
+            Self::TypedData(typed) => typed.from(),
+            Self::Presigned(signed) => signed.from(),
         }
     }
 
@@ -70,6 +99,8 @@ impl Asked {
         match self {
             Self::Transaction(filled) => policy.assess::<Tx>(caller, filled, now),
             Self::Message(text) => policy.assess::<Message>(caller, text, now),
+            Self::TypedData(typed) => policy.assess::<TypedData>(caller, typed, now),
+            Self::Presigned(signed) => policy.assess::<Presigned>(caller, signed, now),
         }
     }
 
@@ -77,19 +108,24 @@ impl Asked {
         match self {
             Self::Transaction(filled) => policy.explain::<Tx>(caller, filled, now),
             Self::Message(text) => policy.explain::<Message>(caller, text, now),
+            Self::TypedData(typed) => policy.explain::<TypedData>(caller, typed, now),
+            Self::Presigned(signed) => policy.explain::<Presigned>(caller, signed, now),
         }
     }
 }
 
-/// The client by its name, as it would ask for an account.
-pub(super) fn caller(world: &World, name: &str, account: Address) -> Result<AccountCaller, String> {
+/// The client by its name, as it would ask for the account, or bring what another has signed.
+pub(super) fn caller(world: &World, name: &str, asked: &Asked) -> Result<AccountCaller, String> {
     let client = world.clients.iter().find(|client| client.name == name);
     let client = client.ok_or_else(|| {
         let known: Vec<_> = world.clients.iter().map(|client| client.name.as_str()).collect();
         format!("there is no client named `{name}`; there are: {}", known.join(", "))
     })?;
     let caller = Caller::new(Arc::new(client.clone()), RequestId::from_number(0));
-    caller.for_account(account).map_err(|e| e.to_string())
+    match asked {
+        Asked::Presigned(signed) => Ok(caller.presenting(signed.from())),
+        asked => caller.for_account(asked.from()).map_err(|e| e.to_string()),
+    }
 }
 
 /// Puts addresses for names, QUANTITYs for amounts, and calldata for `call` and `args` into a transaction that

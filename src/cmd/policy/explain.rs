@@ -15,7 +15,7 @@ use crate::policy::{ChargeReport, Explanation, Policy};
 /// Say what would be decided about a request, and which condition of which rule makes it so
 #[derive(Debug, clap::Args)]
 pub struct Explain {
-    /// JSON: a request (`eth_sendTransaction`, `personal_sign`), its params, or a transaction; `-` for stdin
+    /// JSON: a request (`eth_sendTransaction`, `eth_signTypedData_v4`, …), its params, or a transaction; `-` for stdin
     request: PathBuf,
     /// The client that would ask
     #[arg(long, value_name = "NAME")]
@@ -46,7 +46,7 @@ impl Explain {
         }
         let hint = "the gateway refuses it before the policy is asked";
         let asked = Asked::of_json(&json, &world).hint("the request is malformed", hint)?;
-        let caller = caller(&world, &self.client, asked.from()).hint("nobody could ask this", hint)?;
+        let caller = caller(&world, &self.client, &asked).hint("nobody could ask this", hint)?;
         let now = match self.at {
             Some(at) => Timestamp::from_millis(u64::try_from(at.as_millisecond()).unwrap_or_default()),
             None => Clock::system().now(),

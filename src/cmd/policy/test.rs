@@ -217,7 +217,7 @@ impl Case {
         if !world.clients.iter().any(|client| client.name == self.client) {
             return Err(format!("there is no client named `{}`", self.client));
         }
-        let caller = match case::caller(world, &self.client, asked.from()) {
+        let caller = match case::caller(world, &self.client, &asked) {
             Ok(caller) => caller,
             Err(why) => return Ok(refused("account", why)),
         };

@@ -114,9 +114,9 @@ async fn a_record_whose_commit_seemed_lost_is_found() {
     let lose_the_answer = async {
         let mut batch = Vec::new();
         queue.recv_many(&mut batch, 256).await;
-        let Some(Command::Record { id, raw, hash, reply }) = batch.pop() else { panic!("no record") };
+        let Some(Command::Record { id, kind, raw, hash, reply }) = batch.pop() else { panic!("no record") };
         let (unheard, _) = tokio::sync::oneshot::channel();
-        writer.group(vec![Command::Record { id, raw, hash, reply: unheard }], false).await;
+        writer.group(vec![Command::Record { id, kind, raw, hash, reply: unheard }], false).await;
         drop(reply);
         turn(&mut writer, &mut queue).await; // what became of it?
     };
@@ -139,9 +139,9 @@ async fn inv_10_a_record_of_which_nobody_heard_is_unknown_and_not_refused() {
             let mut batch = Vec::new();
             queue.recv_many(&mut batch, 256).await;
             match batch.pop().unwrap() {
-                Command::Record { id, raw, hash, reply } => {
+                Command::Record { id, kind, raw, hash, reply } => {
                     let (unheard, _) = tokio::sync::oneshot::channel();
-                    writer.group(vec![Command::Record { id, raw, hash, reply: unheard }], false).await;
+                    writer.group(vec![Command::Record { id, kind, raw, hash, reply: unheard }], false).await;
                     drop(reply);
                 }
                 void => drop(void),

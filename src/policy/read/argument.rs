@@ -1,12 +1,13 @@
-//! `args`: what each argument of a call may be, and what stands inside it.
+//! `args` and `fields`: what each argument of a call, or member of typed data, may be, and what stands inside it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy_dyn_abi::DynSolType;
-use alloy_primitives::Address;
+use alloy_dyn_abi::{DynSolType, DynSolValue};
+use alloy_primitives::{Address, U256};
 use toml::{Spanned, Value};
 
+use crate::policy::abi::Function;
 use crate::policy::amount::Unit;
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::condition::Condition;
@@ -15,11 +16,12 @@ use crate::policy::read::File;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
 use crate::policy::read::operand::Reader;
+use crate::policy::typed::{self, SAFE_TX, Template};
 use crate::policy::written::Text;
 
 type Written = BTreeMap<Text, Spanned<Value>>;
 
-/// Reads `args` into conditions. An allow rule must speak of every place where an address can stand.
+/// Reads `args` into conditions.
 pub(super) fn read(
     file: &mut File<'_>,
     written: Option<&Spanned<Written>>,
@@ -34,66 +36,129 @@ pub(super) fn read(
         }
         return;
     };
-    let empty = Written::new();
-    let args = written.map_or(&empty, Spanned::get_ref);
-    let mut said = Vec::<Path>::new();
-    let mut tests = Vec::new();
-    // Addresses first: amounts are in units of the tokens that they pin.
-    let mut pins = vec![meant.targets.clone()];
-    let mut others = Vec::new();
-    for (name, value) in args {
-        let path = Path::parse(&function, name.get_ref());
-        let Some((path, ty)) = file.right(&name.span(), path) else { continue };
-        if said.iter().any(|other| other.is_same(&path)) {
-            file.wrong(
-                &name.span(),
-                format_args!("`{}` stands there twice, by name and number", name.get_ref()),
-            );
+    let places = Places { key: "args", of: &function, names, allow };
+    for (path, test) in places.read(file, (written, call), meant) {
+        meant.conditions.push(Condition::Argument { function: Arc::clone(&function), path, test });
+    }
+}
+
+/// Reads `primary_type` and `fields` into conditions.
+pub(super) fn read_fields(
+    file: &mut File<'_>,
+    written: Option<&Spanned<Written>>,
+    meant: &mut Matchers,
+    primary: Option<&Text>,
+    names: &Names<'_>,
+    allow: bool,
+) {
+    let Some(primary) = primary else {
+        if let Some(written) = written {
+            file.wrong(&written.span(), "`fields` needs a `primary_type`");
         }
-        said.push(path.clone());
-        if ty == DynSolType::Address {
-            let reader = Reader { names, chain: meant.chain, ty: &ty, units: &[] };
-            if let Some(found) = file.right(&value.span(), reader.tests(value.get_ref())) {
-                pins.extend(
-                    found
-                        .iter()
-                        .filter(|_| matches!(path.over, Over::One | Over::Head | Over::Tail))
-                        .filter_map(pinned),
+        return;
+    };
+    let Some(ty) = file.right(&primary.span(), typed::primary_type(primary.get_ref())) else { return };
+    meant.conditions.push(Condition::PrimaryType(Arc::clone(&ty)));
+    let places = Places { key: "fields", of: &ty, names, allow };
+    let found = places.read(file, (written, Some(primary)), meant);
+    if allow && Template::of(&ty.signature).is_some_and(|template| template.name == SAFE_TX) {
+        let said = |name: &str| {
+            written.is_some_and(|written| written.get_ref().keys().any(|key| key.get_ref() == name))
+        };
+        if !said("data") {
+            let what = "an allow rule for a SafeTx must say what `data`, the Safe's calldata, is (\"any\" if it may be any)";
+            file.wrong(&primary.span(), what);
+        }
+        // What is not mentioned is not allowed: the Safe's ether, a call as the Safe itself, a refund to a relayer.
+        for name in ["value", "operation", "gasPrice"].into_iter().filter(|name| !said(name)) {
+            if let Ok((path, DynSolType::Uint(bits))) = Path::parse(&ty, name) {
+                let zero = Operand::Value(DynSolValue::Uint(U256::ZERO, bits));
+                let test = ArgumentTest::OneOf(vec![zero], None);
+                meant.conditions.push(Condition::Field { ty: Arc::clone(&ty), path, test });
+            }
+        }
+    }
+    for (path, test) in found {
+        meant.conditions.push(Condition::Field { ty: Arc::clone(&ty), path, test });
+    }
+}
+
+/// Places in the arguments of a call, or in the members of typed data, and what may stand there.
+struct Places<'a> {
+    key: &'static str,
+    of: &'a Function,
+    names: &'a Names<'a>,
+    /// Whether every place where an address can stand must be spoken of.
+    allow: bool,
+}
+
+impl Places<'_> {
+    fn read(
+        &self,
+        file: &mut File<'_>,
+        (written, whole): (Option<&Spanned<Written>>, Option<&Text>),
+        meant: &Matchers,
+    ) -> Vec<(Path, ArgumentTest)> {
+        let Self { key, of, names, allow } = *self;
+        let empty = Written::new();
+        let args = written.map_or(&empty, Spanned::get_ref);
+        let mut said = Vec::<Path>::new();
+        let mut tests = Vec::new();
+        // Addresses first: amounts are in units of the tokens that they pin.
+        let mut pins = vec![meant.targets.clone()];
+        let mut others = Vec::new();
+        for (name, value) in args {
+            let path = Path::parse(of, name.get_ref());
+            let Some((path, ty)) = file.right(&name.span(), path) else { continue };
+            if said.iter().any(|other| other.is_same(&path)) {
+                file.wrong(
+                    &name.span(),
+                    format_args!("`{}` stands there twice, by name and number", name.get_ref()),
                 );
+            }
+            said.push(path.clone());
+            if ty == DynSolType::Address {
+                let reader = Reader { names, chain: meant.chain, ty: &ty, units: &[] };
+                if let Some(found) = file.right(&value.span(), reader.tests(value.get_ref())) {
+                    pins.extend(
+                        found
+                            .iter()
+                            .filter(|_| matches!(path.over, Over::One | Over::Head | Over::Tail))
+                            .filter_map(pinned),
+                    );
+                    tests.push((path, found));
+                }
+            } else {
+                others.push((path, ty, value));
+            }
+        }
+        let units = units_of(&pins, meant.chain, names);
+        for (path, ty, value) in others {
+            // A number of items is no amount of a token.
+            let units = if path.over == Over::Length { &[][..] } else { &units };
+            let reader = Reader { names, chain: meant.chain, ty: &ty, units };
+            if let Some(found) = file.right(&value.span(), reader.tests(value.get_ref())) {
                 tests.push((path, found));
             }
-        } else {
-            others.push((path, ty, value));
         }
-    }
-    let units = units_of(&pins, meant.chain, names);
-    for (path, ty, value) in others {
-        // A number of items is no amount of a token.
-        let units = if path.over == Over::Length { &[][..] } else { &units };
-        let reader = Reader { names, chain: meant.chain, ty: &ty, units };
-        if let Some(found) = file.right(&value.span(), reader.tests(value.get_ref())) {
-            tests.push((path, found));
+        if allow {
+            let unsaid = unsaid(of, &said);
+            if !unsaid.is_empty() {
+                let span =
+                    written.map(Spanned::span).or_else(|| whole.map(Spanned::span)).unwrap_or_default();
+                let unsaid: Vec<_> = unsaid.iter().map(|place| format!("`{place}`")).collect();
+                let what = format!(
+                    "an allow rule must say what each address is: {} of {} is missing in `{key}` (\"any\" if it may be any)",
+                    unsaid.join(", "),
+                    of.describe()
+                );
+                file.wrong(&span, what);
+            }
         }
-    }
-    if allow {
-        let unsaid = unsaid(&function, &said);
-        if !unsaid.is_empty() {
-            let span = written.map(Spanned::span).or_else(|| call.map(Spanned::span)).unwrap_or_default();
-            let unsaid: Vec<_> = unsaid.iter().map(|place| format!("`{place}`")).collect();
-            let what = format!(
-                "an allow rule must say what each address is: {} of {} is missing in `args` (\"any\" if it may be any)",
-                unsaid.join(", "),
-                function.describe()
-            );
-            file.wrong(&span, what);
-        }
-    }
-    for (path, found) in tests {
-        meant.conditions.extend(found.into_iter().map(|test| Condition::Argument {
-            function: Arc::clone(&function),
-            path: path.clone(),
-            test,
-        }));
+        let each = |(path, found): (Path, Vec<ArgumentTest>)| {
+            found.into_iter().map(move |test| (path.clone(), test))
+        };
+        tests.into_iter().flat_map(each).collect()
     }
 }
 

@@ -35,11 +35,17 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Budget, names: &mut N
     });
     let reach = rule::read_reach(file, (&written.per, written.r#match.as_ref()), names);
     let (sum, unit) = sum(file, written, &reach, names)?;
-    if reach.kind == Some(RuleKind::Message) && sum != Sum::Count {
-        file.wrong(
-            &written.id.span(),
-            "a message moves nothing: only sum = \"count\" goes with kind = \"message\"",
-        );
+    let moves_nothing = match reach.kind {
+        Some(RuleKind::Message) if sum != Sum::Count => {
+            Some("a message moves nothing: only sum = \"count\" goes with kind = \"message\"")
+        }
+        Some(RuleKind::TypedData) if sum == Sum::Ether => {
+            Some("typed data moves no ether: write a token, or sum = \"count\"")
+        }
+        _ => None,
+    };
+    if let Some(what) = moves_nothing {
+        file.wrong(&written.id.span(), what);
         return None;
     }
     let max = file.right(&written.max.span(), unit.read(written.max.get_ref()))?;

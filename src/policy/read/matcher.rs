@@ -26,20 +26,22 @@ pub(super) struct Matchers {
     pub opaque: bool,
 }
 
-/// `allow`: "any" stands for every address, but not for a creation, which is a permission of its own.
+/// `allow`: "any" stands for every address, but not for none (a creation, or typed data without a contract), which is a
+/// permission of its own.
 pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allow: bool) -> Matchers {
     let mut meant = Matchers { kind: kind(file, written.kind.as_ref()), ..Matchers::default() };
-    let transaction_only = [
-        ("chain", written.chain.as_ref().map(toml::Spanned::span)),
-        ("to", written.to.as_ref().map(toml::Spanned::span)),
-        ("call", written.call.as_ref().map(toml::Spanned::span)),
+    let addressed: &[RuleKind] = &[RuleKind::Transaction, RuleKind::TypedData, RuleKind::Presigned];
+    let kinds = [
+        ("chain", written.chain.as_ref().map(toml::Spanned::span), addressed),
+        ("to", written.to.as_ref().map(toml::Spanned::span), addressed),
+        (
+            "call",
+            written.call.as_ref().map(toml::Spanned::span),
+            &[RuleKind::Transaction, RuleKind::Presigned],
+        ),
     ];
-    if meant.kind != Some(RuleKind::Transaction) {
-        for (key, span) in transaction_only {
-            if let Some(span) = span {
-                file.wrong(&span, format_args!("`{key}` goes with kind = \"transaction\" only"));
-            }
-        }
+    for (key, span, kinds) in kinds {
+        file.only_with(key, span, (meant.kind, kinds));
     }
     if let Some(chain) = &written.chain {
         meant.chain = Some(*chain.get_ref());
@@ -48,12 +50,16 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
     if let Some(clients) = written.clients.as_ref().and_then(|list| named(file, list, names)) {
         meant.conditions.push(Condition::Clients(clients));
     }
-    if let Some(from) = written.from.as_ref().and_then(|list| accounts(file, list, names)) {
+    let is_signed = meant.kind == Some(RuleKind::Presigned);
+    let from = written.from.as_ref().and_then(|list| {
+        if is_signed { signers(file, list, names, meant.chain) } else { accounts(file, list, names) }
+    });
+    if let Some(from) = from {
         meant.conditions.push(Condition::From(from));
     }
-    let targets = written.to.as_ref().map(|list| targets(file, list, names, meant.chain));
+    let targets = written.to.as_ref().map(|list| targets(file, list, names, (meant.kind, meant.chain)));
     if let Some(targets) = &targets {
-        if !targets.any && !targets.creation {
+        if !targets.any && !targets.nobody {
             meant.targets.clone_from(&targets.addresses);
         }
         if allow || !targets.any {
@@ -71,13 +77,15 @@ fn kind(file: &mut File<'_>, written: Option<&Text>) -> Option<RuleKind> {
     match written.get_ref().as_str() {
         "transaction" => return Some(RuleKind::Transaction),
         "message" => return Some(RuleKind::Message),
-        known @ ("typed_data" | "presigned" | "authorization") => file.wrong(
+        "typed_data" => return Some(RuleKind::TypedData),
+        "presigned" => return Some(RuleKind::Presigned),
+        known @ "authorization" => file.wrong(
             &written.span(),
             format_args!("kind \"{known}\" is not read by this version, which signs nothing of it"),
         ),
         other => file.wrong(
             &written.span(),
-            format_args!("`{other}` is not a kind; expected \"transaction\" or \"message\""),
+            format_args!("`{other}` is not a kind; expected \"transaction\", \"message\", \"typed_data\" or \"presigned\""),
         ),
     }
     None
@@ -107,6 +115,24 @@ fn accounts(file: &mut File<'_>, list: &List, names: &Names<'_>) -> Option<Vec<A
     (!any).then_some(found)
 }
 
+/// Whoever may have signed; `None` is any.
+fn signers(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Option<Vec<Address>> {
+    let mut found = Vec::new();
+    let any = each(file, "from", list, |file, name| {
+        let signers = file.right(&name.span(), names.find_all(name.get_ref(), chain)).unwrap_or_default();
+        if let Some(own) =
+            signers.iter().find(|signer| names.world.accounts.values().any(|own| own == *signer))
+        {
+            let what = format!(
+                "{own} is an account of ours: what it signs is recorded when it is signed, and no rule is asked again"
+            );
+            file.wrong(&name.span(), what);
+        }
+        found.extend(signers);
+    });
+    (!any).then_some(found)
+}
+
 /// `via`; nothing for "any".
 pub(super) fn via(
     file: &mut File<'_>,
@@ -121,10 +147,20 @@ pub(super) fn via(
     (!any).then_some(Condition::Via(found))
 }
 
-fn targets(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u64>) -> Targets {
+fn targets(
+    file: &mut File<'_>,
+    list: &List,
+    names: &Names<'_>,
+    (kind, chain): (Option<RuleKind>, Option<u64>),
+) -> Targets {
     let mut targets = Targets::default();
     targets.any = each(file, "to", list, |file, name| match name.get_ref().as_str() {
-        "create" => targets.creation = true,
+        "create" if kind != Some(RuleKind::TypedData) => targets.nobody = true,
+        "none" if kind == Some(RuleKind::TypedData) => targets.nobody = true,
+        "create" => file.wrong(
+            &name.span(),
+            "typed data creates nothing; \"none\" is typed data whose domain names no contract",
+        ),
         "$created" => file.wrong(&name.span(), "`$created` is not read by this version; name the contract"),
         _ => {
             let found = file.right(&name.span(), names.find_all(name.get_ref(), chain));
@@ -166,7 +202,7 @@ fn call_of(
     names: &Names<'_>,
     meant: &mut Matchers,
 ) {
-    let creates = targets.is_some_and(|targets| targets.creation);
+    let creates = targets.is_some_and(|targets| targets.nobody);
     if creates && call.get_ref() != "any" {
         file.wrong(&call.span(), "what `to = [\"create\"]` runs is code, not a call: write call = \"any\"");
         return;

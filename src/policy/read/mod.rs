@@ -25,7 +25,7 @@ use crate::policy::error::PolicyError;
 use crate::policy::index::Index;
 use crate::policy::load::{Beside, Source};
 use crate::policy::rate::Rates;
-use crate::policy::rule::Place;
+use crate::policy::rule::{Place, RuleKind};
 use crate::policy::world::World;
 use crate::policy::wrapper::Wrappers;
 use crate::policy::written;
@@ -94,6 +94,8 @@ pub(in crate::policy) fn policy(
         wrappers: Wrappers::known(),
         hash: B256::ZERO,
         text: String::new(),
+        files: Vec::new(),
+        serial: None,
         clock: Clock::system(),
     };
     Ok(Read { policy, abis, lists })
@@ -123,6 +125,18 @@ impl<'a> File<'a> {
         read.map_err(|e| self.wrong(span, e)).ok()
     }
 
+    /// A key that goes with some kinds of rule only.
+    fn only_with(
+        &mut self,
+        key: &str,
+        span: Option<Range<usize>>,
+        (kind, kinds): (Option<RuleKind>, &[RuleKind]),
+    ) {
+        let Some(span) = span.filter(|_| !kind.is_some_and(|kind| kinds.contains(&kind))) else { return };
+        let names: Vec<_> = kinds.iter().map(|kind| format!("\"{}\"", kind.name())).collect();
+        self.wrong(&span, format_args!("`{key}` goes with kind = {} only", names.join(" or ")));
+    }
+
     fn place(&self, span: &Range<usize>) -> Place {
         let line = self.ends.partition_point(|end| *end < span.start).saturating_add(1);
         Place { file: self.path.to_owned(), line }
@@ -141,6 +155,8 @@ impl Default for Policy {
             wrappers: Wrappers::known(),
             hash: B256::ZERO,
             text: String::new(),
+            files: Vec::new(),
+            serial: None,
             clock: Clock::system(),
         }
     }
@@ -168,8 +184,6 @@ mod tests {
             ("\"pay\"", "\"pay me\"", 8, "an id has"),
             ("\"allow\"", "\"needs_approval\"", 9, "nobody to ask yet"),
             ("\"allow\"", "\"permit\"", 9, "expected \"allow\" or \"deny\""),
-            ("\"transaction\"", "\"typed_data\"", 10, "is not read by this version"),
-            ("\"transaction\"", "\"presigned\"", 10, "is not read by this version"),
             ("\"transaction\"", "\"authorization\"", 10, "is not read by this version"),
             ("\"transaction\"", "\"tx\"", 10, "`tx` is not a kind"),
             ("kind    = \"transaction\"\n", "", 8, "missing: `kind`"),
@@ -297,9 +311,15 @@ mod tests {
                 "is not a unit",
             ),
             ("text = \"any\"\nsiwe = { domain = [\"a.example\"], chain_id = 1 }", "do not go together"),
-            ("text = \"any\"\nto = [\"any\"]", "`to` goes with kind = \"transaction\" only"),
-            ("text = \"any\"\nvia = [\"any\"]", "`via` goes with kind = \"transaction\" only"),
-            ("text = \"any\"\nvalue = 0", "`value` goes with kind = \"transaction\" only"),
+            (
+                "text = \"any\"\nto = [\"any\"]",
+                "`to` goes with kind = \"transaction\" or \"typed_data\" or \"presigned\" only",
+            ),
+            (
+                "text = \"any\"\nvia = [\"any\"]",
+                "`via` goes with kind = \"transaction\" or \"presigned\" only",
+            ),
+            ("text = \"any\"\nvalue = 0", "`value` goes with kind = \"transaction\" or \"presigned\" only"),
         ] {
             let found = mistakes(&format!("{message}{line}\n"));
             assert!(found.iter().any(|(_, said)| said.contains(what)), "{line}: {found:?}");

@@ -8,7 +8,7 @@ use toml::Spanned;
 use crate::config::units;
 use crate::policy::amount::Range;
 use crate::policy::caps::Caps;
-use crate::policy::condition::{Condition, SiweTest};
+use crate::policy::condition::{Condition, DomainTest, SiweTest};
 use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
@@ -34,15 +34,18 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
         call: written.call.clone(),
     };
     let mut meant = matcher::read(file, &matchers, names, allow);
-    if meant.kind == Some(RuleKind::Transaction) {
-        transaction(file, written, &mut meant, names, allow);
-    } else {
-        only_with(file, RuleKind::Transaction, &transaction_keys(written));
+    for (kinds, keys) in keys(written) {
+        for (key, span) in keys {
+            file.only_with(key, span, (meant.kind, kinds));
+        }
     }
-    if meant.kind == Some(RuleKind::Message) {
-        message(file, written, &mut meant);
-    } else {
-        only_with(file, RuleKind::Message, &message_keys(written));
+    match meant.kind {
+        Some(RuleKind::Transaction | RuleKind::Presigned) => {
+            transaction(file, written, &mut meant, names, allow);
+        }
+        Some(RuleKind::Message) => message(file, written, &mut meant),
+        Some(RuleKind::TypedData) => typed_data(file, written, &mut meant, names, allow),
+        None => {}
     }
     if let Some(written) = &written.hours
         && let Some(hours) = file.right(&written.span(), value::hours(written.get_ref()))
@@ -146,40 +149,37 @@ fn replaces_own(file: &mut File<'_>, written: Option<&Text>, allow: bool) -> boo
 }
 
 fn refuse_later(file: &mut File<'_>, written: &written::Rule) {
-    for (key, value) in
-        [("outcome", &written.outcome), ("primary_type", &written.primary_type), ("fields", &written.fields)]
-    {
-        if let Some(value) = value {
-            file.wrong(&value.span(), format_args!("`{key}` is not read by this version"));
-        }
+    if let Some(value) = &written.outcome {
+        file.wrong(&value.span(), "`outcome` is not read by this version");
     }
 }
 
 /// What an allow rule must state, so that nothing is allowed by silence.
 fn demand(file: &mut File<'_>, written: &written::Rule) {
-    let transaction = written.kind.as_ref().is_none_or(|kind| kind.get_ref() != "message");
-    let mut missing = Vec::new();
-    let mut must = |key: &'static str, stated: bool| {
-        if !stated {
-            missing.push(format!("`{key}`"));
+    let kind = written.kind.as_ref().map_or("transaction", |kind| kind.get_ref().as_str());
+    let keys: &[(&str, bool)] = &[
+        ("kind", written.kind.is_some()),
+        ("chain", written.chain.is_some()),
+        ("clients", written.clients.is_some()),
+        ("from", written.from.is_some()),
+        ("to", written.to.is_some()),
+        ("call", written.call.is_some()),
+        ("primary_type", written.primary_type.is_some()),
+        ("siwe` or `text", written.siwe.is_some() || written.text.is_some()),
+    ];
+    let (wanted, all): (&[&str], _) = match kind {
+        "message" => {
+            (&["kind", "clients", "from", "siwe` or `text"], "kind, clients, from and one of siwe and text")
         }
+        "typed_data" => (
+            &["kind", "chain", "clients", "from", "to", "primary_type"],
+            "kind, chain, clients, from, to (the verifying contract) and primary_type",
+        ),
+        _ => (&["kind", "chain", "clients", "from", "to", "call"], "kind, chain, clients, from, to and call"),
     };
-    must("kind", written.kind.is_some());
-    must("clients", written.clients.is_some());
-    must("from", written.from.is_some());
-    if transaction {
-        must("chain", written.chain.is_some());
-        must("to", written.to.is_some());
-        must("call", written.call.is_some());
-    } else {
-        must("siwe` or `text", written.siwe.is_some() || written.text.is_some());
-    }
+    let missing = keys.iter().filter(|(key, stated)| !stated && wanted.contains(key));
+    let missing: Vec<_> = missing.map(|(key, _)| format!("`{key}`")).collect();
     if !missing.is_empty() {
-        let all = if transaction {
-            "kind, chain, clients, from, to and call"
-        } else {
-            "kind, clients, from and one of siwe and text"
-        };
         let what = format!(
             "rule `{}`: an allow rule must state {all} (\"any\" where any is meant); missing: {}",
             written.id.get_ref(),
@@ -219,6 +219,28 @@ fn transaction(
         && let Some(Some(range)) = file.right(&bound.span(), value::bounds(bound.get_ref()))
     {
         meant.conditions.push(Condition::ExecutionFee(range));
+    }
+}
+
+fn typed_data(
+    file: &mut File<'_>,
+    written: &written::Rule,
+    meant: &mut Matchers,
+    names: &Names<'_>,
+    allow: bool,
+) {
+    let (fields, primary) = (written.fields.as_ref(), written.primary_type.as_ref());
+    argument::read_fields(file, fields, meant, primary, names, allow);
+    if let Some(domain) = &written.domain {
+        let written::Domain { name, version } = domain.get_ref();
+        if name.is_none() && version.is_none() {
+            file.wrong(
+                &domain.span(),
+                "write domain = { name = \"…\", version = \"…\" }, one of them or both",
+            );
+        }
+        let test = DomainTest { name: name.clone(), version: version.clone() };
+        meant.conditions.push(Condition::Domain(test));
     }
 }
 
@@ -263,30 +285,32 @@ fn sign_in(file: &mut File<'_>, written: &Spanned<written::Siwe>, allow: bool) -
     SiweTest { domains, chain: siwe.chain_id, expires_within }
 }
 
-type Keys = Vec<(&'static str, Option<std::ops::Range<usize>>)>;
+/// A key, and where it stands.
+type Key = (&'static str, Option<std::ops::Range<usize>>);
 
-fn transaction_keys(written: &written::Rule) -> Keys {
-    vec![
+/// The keys that go with one kind only.
+fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
+    let transaction = vec![
         ("via", written.via.as_ref().map(Spanned::span)),
         ("delegatecall", written.delegatecall.as_ref().map(Spanned::span)),
         ("args", written.args.as_ref().map(Spanned::span)),
         ("value", written.value.as_ref().map(Spanned::span)),
         ("execution_fee", written.execution_fee.as_ref().map(Spanned::span)),
-        ("replace", written.replace.as_ref().map(Spanned::span)),
-    ]
-}
-
-fn message_keys(written: &written::Rule) -> Keys {
-    vec![
+    ];
+    let replace = vec![("replace", written.replace.as_ref().map(Spanned::span))];
+    let message = vec![
         ("text", written.text.as_ref().map(Spanned::span)),
         ("siwe", written.siwe.as_ref().map(Spanned::span)),
+    ];
+    let typed_data = vec![
+        ("primary_type", written.primary_type.as_ref().map(Spanned::span)),
+        ("fields", written.fields.as_ref().map(Spanned::span)),
+        ("domain", written.domain.as_ref().map(Spanned::span)),
+    ];
+    [
+        (&[RuleKind::Transaction, RuleKind::Presigned], transaction),
+        (&[RuleKind::Transaction], replace),
+        (&[RuleKind::Message], message),
+        (&[RuleKind::TypedData], typed_data),
     ]
-}
-
-fn only_with(file: &mut File<'_>, kind: RuleKind, keys: &Keys) {
-    for (key, span) in keys {
-        if let Some(span) = span {
-            file.wrong(span, format_args!("`{key}` goes with kind = \"{}\" only", kind.name()));
-        }
-    }
 }

@@ -78,7 +78,7 @@ fn one(runtime: &tokio::runtime::Runtime, template: &[u8], seed: u64) -> u64 {
     let steps = steps::steps(STEPS).new_tree(&mut runner).unwrap().current();
     runtime.block_on(async {
         // Every other run has two replicas.
-        let mut world = World::new(template, 1 + usize::from(seed % 2 == 0)).await;
+        let mut world = World::new(template, 1 + usize::from(seed.is_multiple_of(2))).await;
         for step in steps {
             if seed_is_shown() {
                 println!("{}: {step:?}", told.step.load(Ordering::Relaxed));

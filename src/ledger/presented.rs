@@ -1,0 +1,86 @@
+//! A signed transaction that is handed in: whether it is one that the ledger knows.
+
+use std::sync::Arc;
+
+use alloy_primitives::{Address, B256};
+use tokio::time::Instant;
+
+use crate::identity::Caller;
+use crate::ledger::audit::Body;
+use crate::ledger::command::{Command, Reply};
+use crate::ledger::db::Sql;
+use crate::ledger::handle::recorded;
+use crate::ledger::pause::stops;
+use crate::ledger::store::{self, Stored};
+use crate::ledger::tally::Tally;
+use crate::ledger::writer::{Group, Rules};
+use crate::ledger::{Ledger, Recorded, ReserveError, pauses};
+use crate::transaction::{Kind as _, Presigned, Tx};
+
+/// A signed transaction that is in the ledger.
+#[derive(Debug)]
+pub enum Presented {
+    /// An account of ours signed it.
+    Ours(Recorded<Tx>),
+    /// It was handed in before, and let through.
+    Before(Recorded<Presigned>),
+}
+
+/// The question for it.
+#[derive(Debug)]
+pub(in crate::ledger) struct Inquest {
+    hash: B256,
+    account: Address,
+    client: String,
+    request: String,
+    /// How many rows this client's repeats may still make: they cost it nothing else. None, where it gets no answer.
+    tally: Option<Arc<Tally>>,
+    reply: Reply<Result<Option<(String, Stored)>, ReserveError>>,
+}
+
+impl Ledger {
+    /// What was recorded under this hash, if anything. What has not left yet does not leave while it is paused.
+    pub async fn presented(
+        &self,
+        caller: &Caller,
+        (account, hash): (Address, B256),
+        answers: bool,
+    ) -> Result<Option<Presented>, ReserveError> {
+        let (client, request) = (caller.client().name.clone(), caller.request().to_string());
+        let tally = answers.then(|| self.repeats());
+        let found = self.ask(|reply| {
+            Command::Presented(Box::new(Inquest { hash, account, client, request, tally, reply }))
+        });
+        Ok(found.await??.map(|(kind, stored)| {
+            if kind == Tx::NAME {
+                Presented::Ours(recorded(stored))
+            } else {
+                Presented::Before(recorded(stored))
+            }
+        }))
+    }
+}
+
+impl Inquest {
+    pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>, rules: &Rules) -> Sql<()> {
+        let kinds = (Tx::NAME, Presigned::NAME);
+        let Some((kind, known)) = store::signed_as(group.db, (self.account, self.hash), kinds).await? else {
+            group.answer(self.reply, Ok(None));
+            return Ok(());
+        };
+        let paused = pauses::all(group.db).await?;
+        if let Some(pause) = stops(&paused, &self.client, self.account)
+            && known.returned
+        {
+            let refusal = pause.refusal(rules.show_pause_reason);
+            group.answer(self.reply, Err(refusal.into()));
+            return Ok(());
+        }
+        if self.tally.is_some_and(|tally| tally.admits(&self.client, "repeat", Instant::now())) {
+            let (request, client) = (&self.request, &self.client);
+            group.audit(&Body::Repeat { reservation: known.id, request, client }).await?;
+        }
+        group.answer(self.reply, Ok(Some((kind, known))));
+        Ok(())
+    }
+}

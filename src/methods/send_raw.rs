@@ -1,0 +1,105 @@
+//! `eth_sendRawTransaction` and its kin: a transaction that came signed. It is judged and recorded like any other, and no
+//! key is asked; one that claims to be by an account of ours must be one that the ledger knows.
+
+use std::sync::Arc;
+
+use alloy_primitives::B256;
+use tokio::time::{Instant, timeout_at};
+
+use crate::identity::Caller;
+use crate::ledger::{Claim, Outcome, Presented, Purpose, Recorded, RefusalClass, ReserveError};
+use crate::methods::road::{self, Round, Stop};
+use crate::methods::{App, Cause, Refusal};
+use crate::policy::Permitted;
+use crate::transaction::{Conditions, Presigned, Sendable, SignedTransaction};
+
+/// Answers the transaction's hash.
+pub(super) async fn send_raw(
+    app: &Arc<App>,
+    caller: &Caller,
+    signed: SignedTransaction,
+    conditions: Option<Conditions>,
+) -> Result<B256, Refusal> {
+    let answer_by = road::answer_by();
+    let signed = signed.for_chain(app.chain_id)?;
+    let is_ours = app.policy.now().has_account(signed.from());
+    let may_use = caller.for_account(signed.from());
+    let place = (signed.from(), signed.hash());
+    match app.ledger.presented(caller, place, !is_ours || may_use.is_ok()).await? {
+        None if is_ours => return Err(unrecorded(&signed)),
+        // Whose accounts there are, nobody learns from here either.
+        Some(_) if is_ours && may_use.is_err() => may_use.map(drop)?,
+        Some(Presented::Ours(recorded)) => return hand_on(app, recorded, conditions, answer_by).await,
+        Some(Presented::Before(recorded)) => return hand_on(app, recorded, conditions, answer_by).await,
+        None => {}
+    }
+    let presenting = caller.presenting(signed.from());
+    let judge =
+        |round: Round| round.decide::<Presigned>(app, &presenting, signed.clone(), Cause::TransactionDenied);
+    let recorded = road::travel(app, judge, |app, permitted| record(app, permitted, answer_by)).await?;
+    hand_on(app, recorded, conditions, answer_by).await
+}
+
+/// Reserves and records: the signature is there, and is proved once more.
+async fn record(
+    app: Arc<App>,
+    permitted: Permitted<Presigned>,
+    answer_by: Instant,
+) -> Result<Recorded<Presigned>, Stop> {
+    let reserved = match timeout_at(answer_by, app.ledger.reserve(permitted, Purpose::Send)).await {
+        Ok(Ok(Claim::Fresh(reserved))) => reserved,
+        Ok(Ok(Claim::Known(recorded))) => return Ok(recorded),
+        Ok(Err(ReserveError::PolicyChanged)) => return Err(Stop::PolicyChanged),
+        Ok(Err(error)) => return Err(Stop::Refused(error.into())),
+        Err(_) => {
+            return Err(Stop::Refused(Refusal::new(Cause::Busy, "no answer in time; nothing was sent")));
+        }
+    };
+    let signed = reserved.signed_already().map_err(|error| {
+        tracing::error!(%error, "a signature that was read is none");
+        Stop::Refused(Refusal::internal())
+    })?;
+    app.ledger.record(signed).await.map_err(|error| Stop::Refused(error.into()))
+}
+
+/// Hands it to the network. What is handed in again is handed on again: it is one transaction whatever happens.
+async fn hand_on<K: Sendable>(
+    app: &Arc<App>,
+    recorded: Recorded<K>,
+    conditions: Option<Conditions>,
+    answer_by: Instant,
+) -> Result<B256, Refusal> {
+    let (hash, is_followed) = (recorded.hash(), recorded.nonce().is_some() && recorded.is_ours_to_send());
+    let broadcast = {
+        let app = Arc::clone(app);
+        async move {
+            let outcome = app.upstream.broadcast_if(&recorded, conditions.as_ref()).await;
+            if let Err(error) = app.ledger.outcome(recorded.id(), outcome.clone()).await {
+                tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
+            }
+            outcome
+        }
+    };
+    match timeout_at(answer_by, app.tasks.spawn(broadcast)).await {
+        Ok(Ok(Outcome::Accepted | Outcome::Known)) => Ok(hash),
+        Ok(Ok(Outcome::Refused { class: RefusalClass::NonceTooLow, .. })) if is_followed => Ok(hash),
+        Ok(Ok(Outcome::Refused { text, .. })) => Err(Refusal::new(Cause::NodeRefused, text)),
+        // Chancery goes on sending it.
+        _ if is_followed => Ok(hash),
+        _ => {
+            let what = format!(
+                "no node said whether it has {hash}; sending the same transaction again does no harm"
+            );
+            Err(Refusal::new(Cause::NodeUnavailable, what))
+        }
+    }
+}
+
+/// Somebody signs with a key of ours, and not here.
+fn unrecorded(signed: &SignedTransaction) -> Refusal {
+    let (account, hash) = (signed.from(), signed.hash());
+    tracing::error!(%account, %hash, "ALARM: a transaction is signed by an account of ours, and not by us");
+    metrics::counter!("chancery_foreign_signatures_total").increment(1);
+    let what = format!("{hash} is signed by {account}, and was not signed here; it is not passed on");
+    Refusal::new(Cause::Unrecorded, what)
+}

@@ -1,0 +1,117 @@
+//! The policy in force, and the files that the next one is read from.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::Officers;
+use crate::policy::{Policy, PolicyError, World};
+
+/// What requests are judged by. It is replaced as a whole; who holds the one before keeps it to the end of its request,
+/// and the ledger has such a request judged again.
+#[derive(Debug)]
+pub struct ActivePolicy {
+    now: ArcSwap<Policy>,
+    directory: PathBuf,
+    world: World,
+    officers: Officers,
+}
+
+/// The files of a policy at one look: when each was changed last, and which file it is. Equal where nothing happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stamp(Vec<(PathBuf, Option<[i128; 4]>)>);
+
+impl ActivePolicy {
+    /// Reads the folder.
+    pub fn load(directory: &Path, world: World, officers: Officers) -> Result<Self, PolicyError> {
+        let policy = Policy::load_signed(directory, &world, &officers)?;
+        Ok(Self { now: ArcSwap::from_pointee(policy), directory: directory.to_owned(), world, officers })
+    }
+
+    pub fn now(&self) -> Arc<Policy> {
+        self.now.load_full()
+    }
+
+    /// Reads the folder again; nothing where it says what is in force. A mistake in any file is one of the whole.
+    pub fn read_again(&self) -> Result<Option<Arc<Policy>>, PolicyError> {
+        let policy = Policy::load_signed(&self.directory, &self.world, &self.officers)?;
+        Ok((policy.hash() != self.now().hash()).then(|| Arc::new(policy)))
+    }
+
+    /// Judges by this one from now on. The ledger has agreed.
+    pub fn replace(&self, policy: Arc<Policy>) {
+        self.now.store(policy);
+    }
+
+    /// Looks at the files of the folder, and at those that the policy in force names.
+    pub fn stamp(&self) -> Stamp {
+        let mut paths: Vec<_> = self.now().files.iter().map(|name| self.directory.join(name)).collect();
+        // What cannot be listed is told when it is read.
+        let listed =
+            std::fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
+        paths.extend(listed.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));
+        paths.sort();
+        paths.dedup();
+        let look = |path: PathBuf| {
+            let found = std::fs::metadata(&path).ok().map(|found| {
+                [found.mtime().into(), found.mtime_nsec().into(), found.size().into(), found.ino().into()]
+            });
+            (path, found)
+        };
+        Stamp(paths.into_iter().map(look).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::{CONTRACTS, PAY, world};
+
+    #[test]
+    fn inv_09_a_policy_is_replaced_as_a_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("contracts.toml", CONTRACTS);
+        write("pay.toml", PAY);
+        let active = ActivePolicy::load(folder.path(), world(), Officers::default()).unwrap();
+        let (first, stamp) = (active.now().hash(), active.stamp());
+        assert_eq!(active.stamp(), stamp);
+        assert!(active.read_again().unwrap().is_none(), "nothing changed");
+
+        // One good change and one mistake: neither is taken.
+        write("more.toml", &PAY.replace("\"pay\"", "\"more\""));
+        write("pay.toml", "[[rule");
+        assert_ne!(active.stamp(), stamp);
+        let mistakes = active.read_again().unwrap_err();
+        assert!(mistakes.to_string().contains("pay.toml:1"), "{mistakes}");
+        assert_eq!(active.now().hash(), first);
+
+        write("pay.toml", PAY);
+        let next = active.read_again().unwrap().unwrap();
+        assert_eq!(active.now().hash(), first, "not before somebody says so");
+        active.replace(Arc::clone(&next));
+        assert_eq!((active.now().hash(), active.now().size().0), (next.hash(), 2));
+    }
+
+    /// Files beside the policy are looked at too, and a file that another one takes the place of is another.
+    #[test]
+    fn every_file_that_a_policy_names_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::create_dir(folder.path().join("abis")).unwrap();
+        write("abis/Token.json", "[]");
+        write("contracts.toml", &CONTRACTS.replace("\"erc20\"", "\"abis/Token.json\""));
+        let active = ActivePolicy::load(folder.path(), world(), Officers::default()).unwrap();
+        let before = active.stamp();
+        write("abis/Other.json", "[]");
+        assert_eq!(active.stamp(), before);
+        std::fs::rename(folder.path().join("abis/Other.json"), folder.path().join("abis/Token.json"))
+            .unwrap();
+        let exchanged = active.stamp();
+        assert_ne!(exchanged, before);
+        std::fs::remove_file(folder.path().join("contracts.toml")).unwrap();
+        assert_ne!(active.stamp(), exchanged);
+    }
+}
