@@ -26,6 +26,7 @@ use chancery::policy::{Policy, World};
 use chancery::transaction::{Filled, Quote, Request, Tx};
 use clap::Parser;
 use serde_json::json;
+use tokio::time::Instant;
 
 #[derive(Parser)]
 struct Bench {
@@ -95,6 +96,7 @@ fn policy(rules: usize, one_target: bool) -> (World, Policy) {
     };
     let world = World {
         chain: 1,
+        other_chains: Vec::new(),
         accounts: [("treasury".to_owned(), ACCOUNT)].into(),
         clients: (0..clients).map(client).collect(),
     };
