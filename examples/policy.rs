@@ -96,7 +96,6 @@ fn policy(rules: usize, one_target: bool) -> (World, Policy) {
     };
     let world = World {
         chain: 1,
-        other_chains: Vec::new(),
         accounts: [("treasury".to_owned(), ACCOUNT)].into(),
         clients: (0..clients).map(client).collect(),
     };
