@@ -174,7 +174,7 @@ fn failure(trouble: &Trouble) -> Failure {
 
 /// The first name of the listener that can be connected to.
 fn url_of(config: &Config) -> anyhow::Result<String> {
-    let Some(Admin { listen, hosts }) = &config.admin else {
+    let Some(Admin { listen, hosts, .. }) = &config.admin else {
         let what = format!("{} has no [admin] listener", config.file.display());
         return Err(Failure::new(what).with_hint("add one, or say where it is with --admin URL").into());
     };

@@ -14,10 +14,10 @@ use crate::admin::{Admin, Api, Health};
 use crate::audit::{Auditor, Checkpoints, Doors, Drills, Keys, Reconciler};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
-use crate::config::{Client, Config};
+use crate::config::{Client, Config, Network};
 use crate::identity::Person;
 use crate::ledger::{Configuration, Ledger, Location, Note};
-use crate::listener::{BindError, Connection, Entrance, Listener, Sources, Trust};
+use crate::listener::{BindError, Connection, Entrance, Inherited, Listener, Sources, Trust};
 use crate::methods::{self, App, PolicyReload, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{ActivePolicy, World};
@@ -39,16 +39,17 @@ impl Serve {
         let config = Config::load(context.config())?;
         // Before anything else is opened.
         let pins = Pins::take(&config)?;
+        let inherited = Inherited::take()?;
         harden()?;
         raise_open_files(&config);
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?
-            .block_on(serve(context, config, pins))
+            .block_on(serve(context, config, pins, inherited))
     }
 }
 
-async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
+async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherited) -> Done {
     let clock = Clock::system();
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -94,7 +95,7 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     tokio::spawn(Drills::new(&config, clock.clone()).run(stop.clone()));
     let (hosts, services) = (config.gateway.hosts.clone(), services(&config, &apps));
     let rpc = Rpc::new(services, &config.limits, hosts, methods::is_ordered);
-    let (gateway, admin) = listeners(&config, &trust, &clock).await?;
+    let (gateway, admin) = listeners(&config, &trust, &clock, inherited)?;
     let admin = admin.map(|(listener, hosts)| {
         let named = chains.iter().map(|(chain, upstream)| (chain.name.clone(), upstream.clone()));
         let health = Health::new(ledger.clone(), signer.clone(), named.collect(), late, trust);
@@ -155,20 +156,29 @@ async fn serve(context: &Context, config: Config, pins: Pins) -> Done {
     Ok(Success::Done)
 }
 
-/// The gateway's, and the operators' with its hosts where there is one.
-async fn listeners(
+/// The operators' listener, and its hosts.
+type AdminDoor = (Listener, Vec<String>);
+
+/// The gateway's listener, and the operators' where there is one.
+fn listeners(
     config: &Config,
     trust: &Trust,
     clock: &Clock,
-) -> Result<(Listener, Option<(Listener, Vec<String>)>), BindError> {
-    let bind = async |address, entrance| {
-        Listener::bind(address, trust.clone().door(entrance), &config.limits, clock.clone()).await
+    mut inherited: Inherited,
+) -> anyhow::Result<(Listener, Option<AdminDoor>)> {
+    let mut bind = |address, entrance, balancers: &[Network]| {
+        let tls = trust.clone().door(entrance);
+        let listener = Listener::bind(address, &mut inherited, tls, &config.limits, clock.clone())?;
+        Ok::<_, BindError>(listener.behind(balancers))
     };
-    let gateway = bind(config.gateway.listen, Entrance::Clients).await?;
+    let gateway = bind(config.gateway.listen, Entrance::Clients, &config.gateway.balancers)?;
     let admin = match &config.admin {
-        Some(admin) => Some((bind(admin.listen, Entrance::Everyone).await?, admin.hosts.clone())),
+        Some(admin) => Some((bind(admin.listen, Entrance::Everyone, &admin.balancers)?, admin.hosts.clone())),
         None => None,
     };
+    inherited
+        .all_taken()
+        .hint("socket activation", "have each ListenStream be a `listen` of the configuration")?;
     Ok((gateway, admin))
 }
 

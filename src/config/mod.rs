@@ -4,6 +4,7 @@
 
 mod chain;
 mod error;
+mod network;
 mod profile;
 mod read;
 mod shown;
@@ -24,6 +25,7 @@ use crate::secret::SecretUrl;
 
 pub use chain::{Chain, Node, NodeAuth};
 pub use error::{ConfigError, position};
+pub use network::Network;
 pub use profile::{Attest, PinForm, Profile};
 
 /// How audit rows call the gateway where it acts for itself; no client can have this name.
@@ -67,6 +69,8 @@ pub struct Gateway {
     pub key: PathBuf,
     /// Who may sign clients' certificates: its own first, then each `[[issuer]]`.
     pub issuers: Vec<Issuer>,
+    /// Load balancers whose connections begin with a PROXY header.
+    pub balancers: Vec<Network>,
     /// How long open requests may take to end after SIGTERM.
     pub drain: Duration,
 }
@@ -107,6 +111,7 @@ pub enum IdentityKind {
 pub struct Admin {
     pub listen: SocketAddr,
     pub hosts: Vec<String>,
+    pub balancers: Vec<Network>,
 }
 
 /// Whose signatures a policy needs: `[policy] signers` and `required_signatures`.
@@ -183,11 +188,17 @@ pub struct Limits {
     pub max_connections: usize,
     /// Of one client, or one operator.
     pub max_connections_per_client: usize,
+    /// Of one address (of IPv6: one network of 64 bits), whoever it is.
+    pub max_connections_per_address: usize,
+    /// Connections that have not shown a certificate yet.
+    pub max_handshakes: usize,
     /// Requests being answered, of all clients together.
     pub max_in_flight: usize,
     pub max_in_flight_per_client: usize,
     pub handshake_timeout: Duration,
     pub body_timeout: Duration,
+    /// How long a client may leave what is written to it unread.
+    pub write_timeout: Duration,
     /// HTTP/1.1: from the end of one request to the whole head of the next. An HTTP/2 connection may be idle for as
     /// long as its client answers a ping in every half of this.
     pub idle_timeout: Duration,
@@ -202,10 +213,13 @@ impl Default for Limits {
             max_header: 16 * 1024,
             max_connections: 4096,
             max_connections_per_client: 1024,
+            max_connections_per_address: 1024,
+            max_handshakes: 512,
             max_in_flight: 1024,
             max_in_flight_per_client: 256,
             handshake_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),
         }
     }

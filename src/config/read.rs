@@ -10,7 +10,6 @@ mod token;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -21,8 +20,7 @@ use toml::Spanned;
 use crate::config::shown::shown;
 use crate::config::written::{self, Text};
 use crate::config::{
-    Account, Admin, AutoBump, Client, Config, ConfigError, KeySource, Limits, Officers, Operator, Signer,
-    Token, units,
+    Account, AutoBump, Client, Config, ConfigError, KeySource, Officers, Operator, Signer, Token, units,
 };
 use crate::transaction::address;
 
@@ -132,16 +130,6 @@ impl Reader<'_> {
         Ok(Officers { signers, required })
     }
 
-    fn admin(&self, written: &written::Admin) -> Read<Admin> {
-        let listen =
-            self.parse::<SocketAddr>(&written.listen, "an address and port, such as 127.0.0.1:9545")?;
-        let hosts = match &written.hosts {
-            Some(written) => hosts(written),
-            None => vec![listen.to_string(), format!("localhost:{}", listen.port())],
-        };
-        Ok(Admin { listen, hosts })
-    }
-
     fn auto_bump(&self, written: &Spanned<written::AutoBump>) -> Read<AutoBump> {
         let bump = written.get_ref();
         let step = bump.step.unwrap_or(15);
@@ -167,28 +155,6 @@ impl Reader<'_> {
             user: written.user.as_ref().map(|user| self.name(user)).transpose()?,
             max_stuck: written.max_stuck.unwrap_or(8),
             drill_every: self.duration(written.drill_every.as_ref(), DAY.saturating_mul(90))?,
-        })
-    }
-
-    fn limits(&self, written: &written::Limits) -> Read<Limits> {
-        let default = Limits::default();
-        Ok(Limits {
-            max_body: written.max_body.unwrap_or(default.max_body),
-            max_batch: written.max_batch.unwrap_or(default.max_batch),
-            max_depth: written.max_depth.unwrap_or(default.max_depth),
-            max_header: written.max_header.unwrap_or(default.max_header),
-            max_connections: written.max_connections.unwrap_or(default.max_connections),
-            max_connections_per_client: written
-                .max_connections_per_client
-                .unwrap_or(default.max_connections_per_client),
-            max_in_flight: written.max_in_flight.unwrap_or(default.max_in_flight),
-            max_in_flight_per_client: written
-                .max_in_flight_per_client
-                .unwrap_or(default.max_in_flight_per_client),
-            handshake_timeout: self
-                .duration(written.handshake_timeout.as_ref(), default.handshake_timeout)?,
-            body_timeout: self.duration(written.body_timeout.as_ref(), default.body_timeout)?,
-            idle_timeout: self.duration(written.idle_timeout.as_ref(), default.idle_timeout)?,
         })
     }
 
@@ -258,7 +224,7 @@ fn identities<'a>(clients: &'a [Client], operators: &'a [Operator]) -> impl Iter
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{OWN_ISSUER, Revocation};
+    use crate::config::{Limits, OWN_ISSUER, Revocation};
 
     const GOOD: &str = r#"
 [gateway]
@@ -344,6 +310,7 @@ accounts = ["treasury"]
             ("[\"treasury\"]", "[\"tresury\"]", 35, "no [[account]] named `tresury`"),
             ("name = \"trader\"", "name = \"tra der\"", 32, "a name has"),
             ("id = 1", "id = \"1\"", 10, "invalid type"),
+            ("client_ca", "proxy_protocol = [\"10.0.0.0/33\"]\nclient_ca", 7, "an address or a block"),
             ("client_ca", "crl = \"required\"\nclient_ca", 7, "name the files"),
             ("client_ca", "crls = [\"a\"]\ncrl = \"no\"\nclient_ca", 8, "\"required\" or \"optional\""),
             ("spiffe://desk/trader", "spiffe://Desk/trader", 33, "trust domain of a SPIFFE ID"),

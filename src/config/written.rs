@@ -47,6 +47,8 @@ pub(super) struct Gateway {
     #[serde(default)]
     pub crls: Vec<Text>,
     pub crl: Option<Text>,
+    #[serde(default)]
+    pub proxy_protocol: Vec<Text>,
     pub drain: Option<Text>,
 }
 
@@ -66,6 +68,8 @@ pub(super) struct Issuer {
 pub(super) struct Admin {
     pub listen: Text,
     pub hosts: Option<Vec<Text>>,
+    #[serde(default)]
+    pub proxy_protocol: Vec<Text>,
 }
 
 #[derive(Deserialize)]
@@ -219,10 +223,13 @@ pub(super) struct Limits {
     pub max_header: Option<usize>,
     pub max_connections: Option<usize>,
     pub max_connections_per_client: Option<usize>,
+    pub max_connections_per_address: Option<usize>,
+    pub max_handshakes: Option<usize>,
     pub max_in_flight: Option<usize>,
     pub max_in_flight_per_client: Option<usize>,
     pub handshake_timeout: Option<Text>,
     pub body_timeout: Option<Text>,
+    pub write_timeout: Option<Text>,
     pub idle_timeout: Option<Text>,
 }
 

@@ -3,18 +3,21 @@
 mod crl;
 mod gatekeeper;
 mod guard;
+mod inherited;
 mod lifetimes;
 mod pass;
+mod proxy;
 mod reload;
 mod seats;
 mod sources;
 mod tls;
 mod trust;
 mod visitors;
+mod wire;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,19 +29,20 @@ use hyper::body::Incoming;
 use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::Limits;
+use crate::config::{Limits, Network};
 use crate::identity::Person;
 
+pub use inherited::{Inherited, InheritedError};
 pub use pass::{Lapsed, Pass};
 pub use sources::Sources;
 pub use tls::{Entrance, TlsError};
@@ -46,7 +50,8 @@ pub use trust::{Tls, Trust};
 pub use visitors::{Visitors, Visits};
 
 use guard::Guarded;
-use seats::Seats;
+use seats::{Seats, household};
+use wire::{Meter, Wire};
 
 /// A socket that is bound, and nobody let in yet.
 #[derive(Debug)]
@@ -56,6 +61,7 @@ pub struct Listener {
     tls: Tls,
     limits: Limits,
     visitors: Visitors,
+    balancers: Vec<Network>,
 }
 
 /// One connection after its handshake.
@@ -92,6 +98,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const FAREWELL: Duration = Duration::from_millis(500);
 const FAREWELL_BYTES: u64 = 64 * 1024;
 
+/// How long a stop waits for the first request of a new connection.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
+
+/// Connections that wait to be accepted; the system may allow fewer.
+const BACKLOG: u32 = 1024;
+
 /// Streams that one HTTP/2 connection may have open.
 const MAX_STREAMS: u32 = 250;
 
@@ -99,17 +111,31 @@ const MAX_STREAMS: u32 = 250;
 const MAX_HEADERS: usize = 64;
 
 impl Listener {
-    pub async fn bind(
+    /// On a socket of our own, or on the one that was handed over for this address.
+    pub fn bind(
         address: SocketAddr,
+        inherited: &mut Inherited,
         tls: Tls,
         limits: &Limits,
         clock: Clock,
     ) -> Result<Self, BindError> {
         let failed = |why| BindError { address, why };
-        let socket = TcpListener::bind(address).await.map_err(failed)?;
+        let socket = match inherited.socket(address) {
+            Some(socket) => socket,
+            None => open(address).map_err(failed)?,
+        };
+        socket.set_nonblocking(true).map_err(failed)?;
+        let socket = TcpListener::from_std(socket).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
-        let visitors = Visitors::new(clock);
-        Ok(Self { socket, address, tls, limits: limits.clone(), visitors })
+        let (visitors, balancers) = (Visitors::new(clock), Vec::new());
+        Ok(Self { socket, address, tls, limits: limits.clone(), visitors, balancers })
+    }
+
+    /// What comes from these begins with a PROXY header, which says whose connection it is.
+    #[must_use]
+    pub fn behind(mut self, balancers: &[Network]) -> Self {
+        self.balancers = balancers.to_vec();
+        self
     }
 
     /// Where it listens, the port that the system chose included.
@@ -129,26 +155,27 @@ impl Listener {
         S::Future: Send + 'static,
         F: Fn(&Connection) -> S + Send + Sync + 'static,
     {
-        let permits = Arc::new(Semaphore::new(self.limits.max_connections));
-        let graceful = GracefulShutdown::new();
-        let stop = CancellationToken::new();
-        let connections = TaskTracker::new();
-        let closing = CancellationToken::new();
+        let handshakes = Arc::new(Semaphore::new(self.limits.max_handshakes));
+        let (tasks, draining, stop) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
             http: http(&self.limits),
             tls: self.tls,
-            seats: Seats::new(self.limits.max_connections_per_client),
+            connections: Arc::new(Semaphore::new(self.limits.max_connections)),
+            of_addresses: Seats::new(self.limits.max_connections_per_address),
+            of_people: Seats::new(self.limits.max_connections_per_client),
+            balancers: self.balancers,
             limits: self.limits,
             visitors: self.visitors,
-            closing: closing.clone(),
             service_of,
         });
         let mut shutdown = pin!(shutdown);
         loop {
-            // The permit comes first: who cannot be served waits in the kernel's queue, which has a bound too.
+            // The permit comes first: for whom there is no time waits in the kernel's queue, which has a bound too.
+            // Strangers take part in these only, not in the places of those whom we know.
             let permit = tokio::select! {
                 () = &mut shutdown => break,
-                permit = Arc::clone(&permits).acquire_owned() => permit,
+                permit = Arc::clone(&handshakes).acquire_owned() => permit,
             };
             let Ok(permit) = permit else { break };
             let accepted = tokio::select! {
@@ -163,24 +190,21 @@ impl Listener {
                     continue;
                 }
             };
-            let (shared, watcher, stop) = (Arc::clone(&shared), graceful.watcher(), stop.clone());
-            connections.spawn(async move {
+            let (shared, draining, stop) = (Arc::clone(&shared), draining.clone(), stop.clone());
+            tasks.spawn(async move {
                 let open = metrics::gauge!("chancery_connections_open");
                 open.increment(1.0);
                 tokio::select! {
-                    () = shared.serve(stream, remote, watcher) => {}
+                    () = shared.serve(stream, remote, permit, draining) => {}
                     () = stop.cancelled() => {}
                 }
                 open.decrement(1.0);
-                // Given back when the connection is gone, not before.
-                drop(permit);
             });
         }
         drop(self.socket);
-        closing.cancel();
-        connections.close();
-        let drained = async { tokio::join!(graceful.shutdown(), connections.wait()) };
-        if timeout(drain, drained).await.is_err() {
+        draining.cancel();
+        tasks.close();
+        if timeout(drain, tasks.wait()).await.is_err() {
             tracing::warn!("requests that are still open after the drain time are cut off");
         }
         stop.cancel();
@@ -190,19 +214,23 @@ impl Listener {
 struct Shared<F> {
     tls: Tls,
     http: auto::Builder<TokioExecutor>,
-    seats: Arc<Seats>,
+    /// Of those who were let in.
+    connections: Arc<Semaphore>,
+    of_addresses: Arc<Seats<IpAddr>>,
+    of_people: Arc<Seats<String>>,
+    balancers: Vec<Network>,
     limits: Limits,
     visitors: Visitors,
-    closing: CancellationToken,
     service_of: F,
 }
 
 impl<F> Shared<F> {
     async fn serve<S>(
         &self,
-        stream: TcpStream,
-        remote: SocketAddr,
-        watcher: hyper_util::server::graceful::Watcher,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        handshake: OwnedSemaphorePermit,
+        draining: CancellationToken,
     ) where
         S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
@@ -210,23 +238,12 @@ impl<F> Shared<F> {
     {
         // Without it every small answer would wait for the acknowledgement of the one before.
         drop(stream.set_nodelay(true));
-        // By what holds at this moment.
-        let acceptor = TlsAcceptor::from(self.tls.trust.current().server(self.tls.entrance));
-        let handshake = timeout(self.limits.handshake_timeout, acceptor.accept(stream).into_fallible());
-        // Who is not in yet when the listener ends does not come in.
-        let Some(shaken) = self.closing.run_until_cancelled(handshake).await else { return };
-        let stream = match shaken {
-            Ok(Ok(stream)) => stream,
-            Ok(Err((error, stream))) => {
-                self.refused(remote, reason(&error), &error);
-                farewell(stream).await;
-                return;
-            }
-            Err(_) => {
-                self.refused(remote, "timeout", &"no handshake in time");
-                return;
-            }
+        let Some(remote) = self.origin(&mut stream, peer).await else { return };
+        let Some(_seat) = self.of_addresses.take(household(remote.ip())) else {
+            self.refused(remote, "too_many_of_address", &"this address has as many connections as it may");
+            return;
         };
+        let Some(stream) = self.handshake(stream, remote).await else { return };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let (pass, admitted) =
             match Pass::new(&self.tls, chain.iter().map(|der| der.clone().into_owned()).collect()) {
@@ -238,7 +255,7 @@ impl<F> Shared<F> {
                 }
             };
         let (person, identity) = (admitted.person, admitted.identity);
-        let Some(_seat) = self.seats.take(person.name()) else {
+        let Some(_place) = self.of_people.take(person.name().to_owned()) else {
             self.refused(
                 remote,
                 "too_many",
@@ -246,7 +263,17 @@ impl<F> Shared<F> {
             );
             return;
         };
+        // Whoever is known waits a while where all places are taken.
+        let waited = timeout(self.limits.handshake_timeout, Arc::clone(&self.connections).acquire_owned());
+        let Ok(Ok(_connection)) = waited.await else {
+            self.refused(remote, "full", &"as many connections are open as may be");
+            return;
+        };
+        drop(handshake);
         self.visitors.arrived(&person, &identity, remote);
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let meter = is_h2.then(|| Arc::new(Meter::new(self.limits.max_body, MAX_STREAMS)));
+        let stream = Wire::new(stream, meter.clone(), self.limits.write_timeout);
         let (upgraded, cut) = (TaskTracker::new(), CancellationToken::new());
         let _cut_when_over = cut.clone().drop_guard();
         let connection = Connection {
@@ -255,32 +282,90 @@ impl<F> Shared<F> {
             remote,
             pass: pass.clone(),
             upgraded: upgraded.clone(),
-            closing: self.closing.clone(),
+            closing: draining.clone(),
             cut,
         };
-        let service = Guarded { inner: (self.service_of)(&connection), pass: pass.clone() };
-        let connected = self.http.serve_connection_with_upgrades(TokioIo::new(stream), service);
-        let serving = watcher.watch(connected.into_owned());
-        let until_over = async {
-            if let Err(error) = serving.await {
-                tracing::debug!(%remote, %error, "the connection ended with an error");
+        let asked = CancellationToken::new();
+        let inner = (self.service_of)(&connection);
+        let service = Guarded { inner, pass: pass.clone(), meter, asked: asked.clone() };
+        let mut serving = pin!(self.http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+        // Who has come just now has a request under way, and is not sent away without an answer.
+        let mut is_time_to_go = pin!(async {
+            draining.cancelled().await;
+            drop(timeout(FIRST_REQUEST, asked.cancelled()).await);
+        });
+        let mut is_going = false;
+        loop {
+            tokio::select! {
+                result = &mut serving => {
+                    if let Err(error) = result {
+                        tracing::debug!(%remote, %error, "the connection ended with an error");
+                    }
+                    break;
+                }
+                () = &mut is_time_to_go, if !is_going => {
+                    is_going = true;
+                    serving.as_mut().graceful_shutdown();
+                }
+                Lapsed = pass.lapsed() => return,
             }
-            upgraded.close();
-            upgraded.wait().await;
-        };
+        }
+        // What became a WebSocket keeps the places that it has.
+        upgraded.close();
         tokio::select! {
-            () = until_over => {}
+            () = upgraded.wait() => {}
             Lapsed = pass.lapsed() => {}
         }
     }
 }
 
 impl<F> Shared<F> {
+    /// Whose connection it is: the peer's, or whom a load balancer of ours speaks for.
+    async fn origin(&self, stream: &mut TcpStream, peer: SocketAddr) -> Option<SocketAddr> {
+        if !self.balancers.iter().any(|network| network.contains(peer.ip())) {
+            return Some(peer);
+        }
+        match timeout(self.limits.handshake_timeout, proxy::read(stream)).await {
+            Ok(Ok(source)) => Some(source.unwrap_or(peer)),
+            Ok(Err(error)) => {
+                self.refused(peer, "proxy_header", &error);
+                None
+            }
+            Err(_) => {
+                self.refused(peer, "timeout", &"no PROXY header in time");
+                None
+            }
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream, remote: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        // By what holds at this moment.
+        let acceptor = TlsAcceptor::from(self.tls.trust.current().server(self.tls.entrance));
+        let handshake = acceptor.accept(stream).into_fallible();
+        match timeout(self.limits.handshake_timeout, handshake).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err((error, stream))) => {
+                self.refused(remote, reason(&error), &error);
+                farewell(stream).await;
+            }
+            Err(_) => self.refused(remote, "timeout", &"no handshake in time"),
+        }
+        None
+    }
+
     fn refused(&self, remote: SocketAddr, reason: &'static str, why: &dyn std::fmt::Display) {
         self.visitors.refused(remote, reason);
         metrics::counter!("chancery_handshakes_refused_total", "reason" => reason).increment(1);
         tracing::info!(%remote, why = %why, "a connection was refused");
     }
+}
+
+/// As tokio does it: a restarted program gets its address back at once.
+fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 /// Why a handshake failed, out of a fixed set.
@@ -323,6 +408,7 @@ fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
 #[cfg(test)]
 mod tests {
     mod connections;
+    mod floods;
     mod kit;
     mod trust;
 }

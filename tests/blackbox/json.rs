@@ -206,3 +206,70 @@ async fn bytes_that_are_no_text_are_refused() {
         assert_eq!(answer.error().code, -32700, "{}", String::from_utf8_lossy(&body));
     }
 }
+
+/// The examples of the specification's section 7, with methods that there are here for its `subtract`, `sum` and
+/// `get_data`. Its named parameters are no parameters of Ethereum's methods.
+#[tokio::test]
+async fn the_examples_of_the_specification_are_answered_as_it_says() {
+    let gateway = Gateway::start().await;
+    let trader = gateway.client("trader");
+    let error = |code: i64, id: Value| json!({ "jsonrpc": "2.0", "error": code, "id": id });
+    let invalid = || error(-32600, Value::Null);
+    let chain = |id: Value| json!({ "jsonrpc": "2.0", "result": "0x7a69", "id": id });
+    let answers = [
+        (r#"{"jsonrpc": "2.0", "method": "eth_chainId", "params": [], "id": 1}"#, chain(json!(1))),
+        (r#"{"jsonrpc": "2.0", "method": "eth_chainId", "id": "1"}"#, chain(json!("1"))),
+        (r#"{"jsonrpc": "2.0", "method": "update", "params": [1,2,3,4,5]}"#, Value::Null),
+        (r#"{"jsonrpc": "2.0", "method": "foobar"}"#, Value::Null),
+        (r#"{"jsonrpc": "2.0", "method": "foobar", "id": "1"}"#, error(-32601, json!("1"))),
+        (r#"{"jsonrpc": "2.0", "method": "foobar, "params": "bar", "baz]"#, error(-32700, Value::Null)),
+        (r#"{"jsonrpc": "2.0", "method": 1, "params": "bar"}"#, invalid()),
+        (
+            r#"[{"jsonrpc": "2.0", "method": "eth_chainId", "id": "1"}, {"jsonrpc": "2.0", "method"]"#,
+            error(-32700, Value::Null),
+        ),
+        ("[]", invalid()),
+        ("[1]", json!([invalid()])),
+        ("[1,2,3]", json!([invalid(), invalid(), invalid()])),
+        (
+            r#"[
+                {"jsonrpc": "2.0", "method": "eth_chainId", "params": [], "id": "1"},
+                {"jsonrpc": "2.0", "method": "notify_hello", "params": [7]},
+                {"jsonrpc": "2.0", "method": "eth_chainId", "params": [], "id": "2"},
+                {"foo": "boo"},
+                {"jsonrpc": "2.0", "method": "foo.get", "params": {"name": "myself"}, "id": "5"},
+                {"jsonrpc": "2.0", "method": "eth_chainId", "id": "9"}
+            ]"#,
+            json!([
+                chain(json!("1")),
+                chain(json!("2")),
+                invalid(),
+                error(-32601, json!("5")),
+                chain(json!("9")),
+            ]),
+        ),
+        (
+            r#"[{"jsonrpc": "2.0", "method": "notify_sum", "params": [1,2,4]}, {"jsonrpc": "2.0", "method": "notify_hello", "params": [7]}]"#,
+            Value::Null,
+        ),
+    ];
+    for (body, expected) in answers {
+        let answer = trader.post(body).await;
+        if expected.is_null() {
+            assert_eq!((answer.status, &*answer.body), (StatusCode::NO_CONTENT, ""), "{body}");
+            continue;
+        }
+        let mut said = answer.json();
+        // Of an error the specification fixes the code; its text is ours.
+        let bare = |one: &mut Value| {
+            if let Some(error) = one.get_mut("error") {
+                *error = error["code"].clone();
+            }
+        };
+        match &mut said {
+            Value::Array(all) => all.iter_mut().for_each(bare),
+            one => bare(one),
+        }
+        assert_eq!(said, expected, "{body}");
+    }
+}

@@ -10,6 +10,7 @@
     reason = "a test may panic, and the kit is part of the tests"
 )]
 
+mod abuse;
 mod admin;
 mod alerts;
 mod audit;

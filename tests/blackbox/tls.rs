@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::kit::{Authority, Client, Fault, Gateway, World, tls};
+use crate::kit::{Authority, Client, Fault, Gateway, Tool, World, run, tls, tool};
 
 const CHAIN_ID: &str = r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}"#;
 
@@ -227,4 +227,46 @@ async fn on_sigterm_what_was_begun_is_finished() {
     assert!(matches!(balance.await.unwrap(), Ok(Value::String(_))));
     let end = gateway.ends().await;
     assert_eq!(end.code, Some(0), "{}", end.stderr);
+}
+
+/// By somebody else's eyes: sslyze, with a client's certificate.
+#[tokio::test]
+async fn sslyze_finds_tls_1_3_and_nothing_else() {
+    let gateway = Gateway::start().await;
+    let (certificate, key) = gateway.world.authority.client("trader").write(gateway.folder(), "visitor");
+    for address in [gateway.world.address(), gateway.admin_visitor("trader").address()] {
+        let file = gateway.folder().join("sslyze.json");
+        let mut sslyze = tokio::process::Command::new(tool(Tool::Sslyze));
+        sslyze.args([
+            "--sslv2",
+            "--sslv3",
+            "--tlsv1",
+            "--tlsv1_1",
+            "--tlsv1_2",
+            "--tlsv1_3",
+            "--resum",
+            "--early_data",
+        ]);
+        sslyze.args(["--reneg", "--compression", "--heartbleed", "--robot", "--openssl_ccs", "--fallback"]);
+        sslyze.arg("--cert").arg(&certificate).arg("--key").arg(&key).arg("--json_out").arg(&file);
+        run(sslyze.arg(address.to_string())).await.well();
+        let found: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        let found = &found["server_scan_results"][0]["scan_result"];
+        let of = |scan: &str, what: &str| {
+            assert_eq!(found[scan]["status"], "COMPLETED", "{scan}: {}", found[scan]);
+            found[scan]["result"][what].clone()
+        };
+        for old in ["ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2"] {
+            assert_eq!(of(&format!("{old}_cipher_suites"), "is_tls_version_supported"), false, "{old}");
+        }
+        assert_eq!(of("tls_1_3_cipher_suites", "is_tls_version_supported"), true);
+        assert_eq!(of("tls_1_3_early_data", "supports_early_data"), false);
+        assert_eq!(of("tls_compression", "supports_compression"), false);
+        assert_eq!(of("heartbleed", "is_vulnerable_to_heartbleed"), false);
+        assert_eq!(of("openssl_ccs_injection", "is_vulnerable_to_ccs_injection"), false);
+        assert_eq!(of("session_renegotiation", "is_vulnerable_to_client_renegotiation_dos"), false);
+        for kind in ["session_id", "tls_ticket"] {
+            assert_eq!(of("session_resumption", &format!("{kind}_successful_resumptions_count")), 0);
+        }
+    }
 }

@@ -1,11 +1,11 @@
-//! The gateway's own listener, and whose certificates it takes.
+//! The listeners: where, for whom, within which bounds, and whose certificates they take.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::read::{Read, Reader, hosts};
 use crate::config::written::{self, Text};
-use crate::config::{Gateway, IdentityKind, Issuer, OWN_ISSUER, Revocation};
+use crate::config::{Admin, Gateway, IdentityKind, Issuer, Limits, Network, OWN_ISSUER, Revocation};
 
 impl Reader<'_> {
     pub(super) fn gateway(&self, written: &written::Gateway, issuers: Vec<Issuer>) -> Read<Gateway> {
@@ -21,8 +21,54 @@ impl Reader<'_> {
             certificate: self.path(&written.certificate),
             key: self.path(&written.key),
             issuers,
+            balancers: self.networks(&written.proxy_protocol)?,
             drain: self.duration(written.drain.as_ref(), Duration::from_secs(10))?,
         })
+    }
+
+    pub(super) fn admin(&self, written: &written::Admin) -> Read<Admin> {
+        let listen =
+            self.parse::<SocketAddr>(&written.listen, "an address and port, such as 127.0.0.1:9545")?;
+        let hosts = match &written.hosts {
+            Some(written) => hosts(written),
+            None => vec![listen.to_string(), format!("localhost:{}", listen.port())],
+        };
+        Ok(Admin { listen, hosts, balancers: self.networks(&written.proxy_protocol)? })
+    }
+
+    pub(super) fn limits(&self, written: &written::Limits) -> Read<Limits> {
+        let default = Limits::default();
+        Ok(Limits {
+            max_body: written.max_body.unwrap_or(default.max_body),
+            max_batch: written.max_batch.unwrap_or(default.max_batch),
+            max_depth: written.max_depth.unwrap_or(default.max_depth),
+            max_header: written.max_header.unwrap_or(default.max_header),
+            max_connections: written.max_connections.unwrap_or(default.max_connections),
+            max_connections_per_client: written
+                .max_connections_per_client
+                .unwrap_or(default.max_connections_per_client),
+            max_connections_per_address: written
+                .max_connections_per_address
+                .unwrap_or(default.max_connections_per_address),
+            max_handshakes: written.max_handshakes.unwrap_or(default.max_handshakes),
+            max_in_flight: written.max_in_flight.unwrap_or(default.max_in_flight),
+            max_in_flight_per_client: written
+                .max_in_flight_per_client
+                .unwrap_or(default.max_in_flight_per_client),
+            handshake_timeout: self
+                .duration(written.handshake_timeout.as_ref(), default.handshake_timeout)?,
+            body_timeout: self.duration(written.body_timeout.as_ref(), default.body_timeout)?,
+            write_timeout: self.duration(written.write_timeout.as_ref(), default.write_timeout)?,
+            idle_timeout: self.duration(written.idle_timeout.as_ref(), default.idle_timeout)?,
+        })
+    }
+
+    fn networks(&self, written: &[Text]) -> Read<Vec<Network>> {
+        let network = |text: &Text| {
+            let what = |e| self.at(&text.span(), format_args!("`{}`: {e}", text.get_ref()));
+            text.get_ref().parse::<Network>().map_err(what)
+        };
+        written.iter().map(network).collect()
     }
 
     /// The gateway's own first.

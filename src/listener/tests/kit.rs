@@ -24,6 +24,7 @@ pub struct Door {
     pub ca: Issuer<'static, KeyPair>,
     pub ca_pem: String,
     pub sources: Sources,
+    pub balancers: Vec<Network>,
 }
 
 pub fn authority() -> (Issuer<'static, KeyPair>, String) {
@@ -126,7 +127,7 @@ impl Door {
             people: Directory::of(vec![client("trader", OWN_ISSUER)], vec![operator()]),
             config: None,
         };
-        Self { folder, ca, ca_pem, sources }
+        Self { folder, ca, ca_pem, sources, balancers: Vec::new() }
     }
 
     /// Revocation is looked at, by what [`Door::publish`] writes.
@@ -157,14 +158,18 @@ impl Door {
         Trust::load(self.sources.clone(), clock).unwrap()
     }
 
-    pub async fn open(&self, entrance: Entrance, limits: Limits, clock: Clock) -> Open {
-        self.open_with(self.trust(clock.clone()), entrance, limits, clock).await
+    pub fn open(&self, entrance: Entrance, limits: &Limits, clock: Clock) -> Open {
+        self.open_with(self.trust(clock.clone()), entrance, limits, clock)
     }
 
-    pub async fn open_with(&self, trust: Trust, entrance: Entrance, limits: Limits, clock: Clock) -> Open {
+    pub fn open_with(&self, trust: Trust, entrance: Entrance, limits: &Limits, clock: Clock) -> Open {
         let address = "127.0.0.1:0".parse().unwrap();
-        let listener = Listener::bind(address, trust.door(entrance), &limits, clock).await.unwrap();
+        let listener =
+            Listener::bind(address, &mut Inherited::default(), trust.door(entrance), limits, clock)
+                .unwrap()
+                .behind(&self.balancers);
         let (address, stop) = (listener.local_addr(), CancellationToken::new());
+        let visitors = listener.visitors();
         let answer = |connection: &Connection| {
             let name = connection.identity.clone();
             service_fn(move |request: Request<Incoming>| {
@@ -179,7 +184,7 @@ impl Door {
         };
         let ended =
             tokio::spawn(listener.run(answer, Duration::from_secs(2), stop.clone().cancelled_owned()));
-        Open { address, stop, ended }
+        Open { address, stop, ended, visitors }
     }
 
     pub fn issue(
@@ -227,6 +232,7 @@ pub struct Open {
     pub address: SocketAddr,
     pub stop: CancellationToken,
     pub ended: tokio::task::JoinHandle<()>,
+    pub visitors: Visitors,
 }
 
 impl Open {

@@ -54,7 +54,7 @@ async fn inv_08_who_is_revoked_is_cut_on_every_kind_of_connection() {
     let door = Door::new().with_crls(Revocation::Required);
     door.publish(&crl(1, &[], now() - 10, HOUR));
     let trust = door.trust(Clock::system());
-    let open = door.open_with(trust.clone(), Entrance::Clients, Limits::default(), Clock::system()).await;
+    let open = door.open_with(trust.clone(), Entrance::Clients, &Limits::default(), Clock::system());
     let mut asking = open.connect(door.trader()).await.unwrap();
     assert!(once_more(&mut asking).await);
     let mut idle = open.connect(door.trader()).await.unwrap();
@@ -107,7 +107,7 @@ async fn inv_08_a_request_of_somebody_revoked_reaches_nothing() {
     let inner = service_fn(|_: Request<Full<Bytes>>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
-    let guarded = Guarded { pass, inner };
+    let guarded = Guarded { pass, inner, meter: None, asked: CancellationToken::new() };
     assert_eq!(guarded.call(Request::new(Full::default())).await.unwrap().status(), 200);
     door.publish(&crl(2, &[7], now() - 10, HOUR));
     trust.reload().unwrap();
@@ -120,7 +120,7 @@ async fn inv_08_a_list_that_has_ended_or_is_missing_proves_nothing() {
     let door = Door::new().with_crls(Revocation::Required);
     door.publish(&crl(1, &[], start - 10, 12));
     let trust = door.trust(clock.clone());
-    let open = door.open_with(trust.clone(), Entrance::Clients, Limits::default(), clock.clone()).await;
+    let open = door.open_with(trust.clone(), Entrance::Clients, &Limits::default(), clock.clone());
     let mut stream = open.connect(door.trader()).await.unwrap();
     assert!(once_more(&mut stream).await);
     clock.advance(Duration::from_secs(2));
@@ -172,7 +172,7 @@ async fn inv_09_a_file_that_cannot_be_taken_changes_nothing() {
     let config = file(door.folder.path(), "chancery.toml", &configuration(&["trader"]));
     door.sources.config = Some(config.clone());
     let trust = door.trust(Clock::system());
-    let open = door.open_with(trust.clone(), Entrance::Clients, Limits::default(), Clock::system()).await;
+    let open = door.open_with(trust.clone(), Entrance::Clients, &Limits::default(), Clock::system());
     let mut stream = open.connect(door.trader()).await.unwrap();
 
     let (other_ca, other_pem) = authority_named("Throwaway CA");
@@ -230,7 +230,7 @@ async fn inv_09_a_certificate_and_its_key_change_together() {
     let door = Door::new();
     let trust = door.trust(Clock::system());
     let following = tokio::spawn(trust.clone().follow());
-    let open = door.open_with(trust.clone(), Entrance::Clients, Limits::default(), Clock::system()).await;
+    let open = door.open_with(trust.clone(), Entrance::Clients, &Limits::default(), Clock::system());
     let mut old = open.connect(door.trader()).await.unwrap();
     let (first, shown) = (shown_by(&old), async || shown_by(&open.connect(door.trader()).await.unwrap()));
 
@@ -267,7 +267,7 @@ async fn inv_08_who_is_taken_out_of_the_configuration_is_cut() {
     let people = ["trader", "other"].map(|name| client(name, OWN_ISSUER)).to_vec();
     door.sources.people = Directory::of(people, Vec::new());
     let trust = door.trust(Clock::system());
-    let open = door.open_with(trust.clone(), Entrance::Clients, Limits::default(), Clock::system()).await;
+    let open = door.open_with(trust.clone(), Entrance::Clients, &Limits::default(), Clock::system());
     let mut stream = open.connect(door.trader()).await.unwrap();
     trust.reload().unwrap();
     assert!(once_more(&mut stream).await);
@@ -293,7 +293,7 @@ async fn an_issuer_names_its_own_clients_only() {
     door.sources.issuers.push(issuer);
     door.sources.people =
         Directory::of(vec![client("trader", OWN_ISSUER), client("robot", "partner")], Vec::new());
-    let open = door.open(Entrance::Clients, Limits::default(), Clock::system()).await;
+    let open = door.open(Entrance::Clients, &Limits::default(), Clock::system());
     let ask = async |ca: &rcgen::Issuer<'static, KeyPair>, name: &str| {
         let mut params = trader();
         params.subject_alt_names = vec![uri(&format!("spiffe://desk/{name}"))];
@@ -316,7 +316,7 @@ async fn inv_09_fifty_reloads_under_load_fail_no_handshake() {
     let door = Door::new().with_crls(Revocation::Required);
     door.publish(&crl(1, &[], now() - 10, HOUR));
     let trust = door.trust(Clock::system());
-    let open = door.open_with(trust.clone(), Entrance::Clients, Limits::default(), Clock::system()).await;
+    let open = door.open_with(trust.clone(), Entrance::Clients, &Limits::default(), Clock::system());
     let config = door.trader();
     let asking = async {
         let mut asked = 0_u32;

@@ -14,6 +14,8 @@ pub enum Tool {
     SofthsmUtil,
     /// Serves a module over a socket.
     P11Kit,
+    /// Looks at a TLS server from outside.
+    Sslyze,
 }
 
 impl Tool {
@@ -25,6 +27,7 @@ impl Tool {
             Self::Solc => "solc",
             Self::SofthsmUtil => "softhsm2-util",
             Self::P11Kit => "p11-kit",
+            Self::Sslyze => "sslyze",
         }
     }
 
@@ -37,6 +40,7 @@ impl Tool {
             Self::Solc => "SOLC",
             Self::SofthsmUtil => "SOFTHSM2_UTIL",
             Self::P11Kit => "P11_KIT",
+            Self::Sslyze => "SSLYZE",
         }
     }
 }
