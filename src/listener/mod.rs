@@ -6,6 +6,7 @@ mod guard;
 mod inherited;
 mod lifetimes;
 mod pass;
+mod protocol;
 mod proxy;
 mod reload;
 mod seats;
@@ -27,7 +28,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -159,7 +160,7 @@ impl Listener {
         let (tasks, draining, stop) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Arc::new(Shared {
-            http: http(&self.limits),
+            http: protocol::server(&self.limits),
             tls: self.tls,
             connections: Arc::new(Semaphore::new(self.limits.max_connections)),
             of_addresses: Seats::new(self.limits.max_connections_per_address),
@@ -382,27 +383,6 @@ async fn farewell(mut stream: TcpStream) {
         tokio::io::copy(&mut stream.take(FAREWELL_BYTES), &mut tokio::io::sink()).await
     };
     drop(timeout(FAREWELL, drain).await);
-}
-
-fn http(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    // Without timers the deadlines below would do nothing.
-    http.http1()
-        .timer(TokioTimer::new())
-        // From the end of one request to the whole head of the next; also the longest time that a kept-alive connection may be idle between two requests.
-        .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(limits.max_header.max(8 * 1024))
-        .max_headers(MAX_HEADERS);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(limits.max_header).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(Some(100))
-        .keep_alive_interval(Some(limits.idle_timeout.div_f32(2.0)))
-        .keep_alive_timeout(Duration::from_secs(20))
-        .adaptive_window(true);
-    http
 }
 
 #[cfg(test)]

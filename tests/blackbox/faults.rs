@@ -189,6 +189,9 @@ async fn a_pin_that_is_no_longer_right_is_tried_once_too() {
     let bench = Bench::of_one("", 8, "deadline = \"1s\"").await;
     let token = &bench.lanes[0].token;
     bench.sign_well(0).await;
+    // The anchor, and eight sessions, of which the first can sign before the others are there.
+    let all = || async { (token.calls("C_Login") >= 9).then_some(()) };
+    eventually("all sessions are logged in", all).await;
     let logins = token.calls("C_Login");
     // Every session opened from now on would try it.
     token.faults(&[

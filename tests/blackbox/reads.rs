@@ -160,8 +160,6 @@ const NOT_HERE: &[&str] = &[
     "eth_calls",
     "eth\u{2e}call",
     "eth_ſyncing",
-    "eth_sign",
-    "eth_signTypedData_v4",
     "eth_resend",
     "eth_mining",
     "eth_hashrate",

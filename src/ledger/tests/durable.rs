@@ -81,13 +81,25 @@ async fn inv_13_a_reservation_that_is_dropped_is_voided_whatever_the_clock_does(
 
 #[tokio::test]
 async fn a_claim_that_nobody_waits_for_takes_no_nonce() {
-    let desk = Desk::open(PATIENT).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.sqlite");
+    let mut writer = crate::ledger::tests::kit::writer(&file).await;
+    let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
+    let policy = ledger.activate_policy(POLICY, "allow all");
+    let in_force = async {
+        let command = queue.recv().await.unwrap();
+        writer.group(vec![command], false).await;
+    };
+    tokio::join!(policy, in_force).0.unwrap();
     {
-        let mut gone = std::pin::pin!(desk.ledger.reserve(ASK.permitted(), Purpose::Send));
+        let mut gone = std::pin::pin!(ledger.reserve(ASK.permitted(), Purpose::Send));
         assert!(futures_util::poll!(gone.as_mut()).is_pending());
     }
-    assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(0));
-    assert_eq!(desk.states().await, ["recorded"]);
+    let mut work = Vec::new();
+    queue.recv_many(&mut work, 8).await;
+    writer.group(work, false).await;
+    let reserved = query("SELECT count(*) FROM reservation").number(&mut writer.db).await.unwrap();
+    assert_eq!(reserved, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,6 @@
 //! What is trusted changes while connections are open: reloads, revocation, and who may name whom.
 
 use std::fmt::Write as _;
-use std::future::pending;
 use std::path::PathBuf;
 
 use hyper::service::service_fn;
@@ -323,22 +322,21 @@ async fn inv_09_fifty_reloads_under_load_fail_no_handshake() {
         loop {
             open.ask(config.clone()).await.expect("each handshake succeeds");
             asked += 1;
-            if trust.generation() > 50 {
-                return asked;
+            if trust.generation() > 50 && asked >= 10 {
+                return;
             }
         }
     };
     let reloading = async {
-        for number in 2..=51 {
+        for number in 2.. {
             door.publish(&crl(number, &[], now() - 10, HOUR));
             let trust = trust.clone();
             tokio::task::spawn_blocking(move || trust.reload()).await.unwrap().unwrap();
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        pending::<()>().await;
     };
     tokio::select! {
-        asked = asking => assert!(asked >= 10, "{asked}"),
-        () = reloading => {}
+        () = asking => {}
+        () = reloading => unreachable!("it goes on"),
     }
 }

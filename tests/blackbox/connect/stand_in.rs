@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
@@ -134,7 +135,17 @@ async fn accept(listener: TcpListener, tls: TlsAcceptor, seen: Arc<Seen>) {
 }
 
 async fn connection(stream: TcpStream, tls: TlsAcceptor, seen: Arc<Seen>) {
-    let Ok(stream) = tls.accept(stream).await else { return };
+    let stream = match tls.accept(stream).into_fallible().await {
+        Ok(stream) => stream,
+        Err((_, mut stream)) => {
+            // As the gateway does it: a socket that is closed with bytes unread resets the connection, and the alert with it.
+            drop(stream.shutdown().await);
+            let mut nowhere = tokio::io::sink();
+            let rest = tokio::io::copy(&mut stream, &mut nowhere);
+            drop(tokio::time::timeout(Duration::from_secs(1), rest).await);
+            return;
+        }
+    };
     *seen.connections.lock().unwrap() += 1;
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     let ending = Arc::<Ending>::default();
