@@ -72,7 +72,14 @@ impl Group<'_> {
         reply: Reply<Result<Claimed, ReserveError>>,
     ) {
         self.opened.push(id);
-        self.answer(reply, Ok(Claimed::Fresh { reservation, nonce }));
+        self.answers.push(Box::new(move |committed| match committed {
+            Ok(()) => drop(reply.send(Ok(Claimed::Fresh { reservation, nonce }))),
+            Err(error) => {
+                // There is no such row; its number may be another's by the time that a void would come.
+                reservation.take();
+                drop(reply.send(Err(error.into())));
+            }
+        }));
     }
 }
 

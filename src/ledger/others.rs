@@ -13,17 +13,22 @@ pub(in crate::ledger) struct Others {
 }
 
 impl Others {
-    /// Sees what is reserved now by others, oldest first. What was seen for at least `wait` comes back.
+    /// Sees what is reserved now by others, each with the time that it has. What was seen for that long comes back.
     pub(in crate::ledger) fn see(
         &mut self,
-        reserved: impl Iterator<Item = i64>,
+        reserved: impl Iterator<Item = (i64, Duration)>,
         now: Instant,
-        wait: Duration,
     ) -> Vec<i64> {
-        let still = |id| (id, self.seen.get(&id).copied().unwrap_or(now));
+        let mut long = Vec::new();
+        let still = |(id, span)| {
+            let seen = self.seen.get(&id).copied().unwrap_or(now);
+            if now.saturating_duration_since(seen) >= span {
+                long.push(id);
+            }
+            (id, seen)
+        };
         self.seen = reserved.map(still).collect();
-        let long = |seen: Instant| now.saturating_duration_since(seen) >= wait;
-        self.seen.iter().filter(|(_, seen)| long(**seen)).map(|(id, _)| *id).collect()
+        long
     }
 }
 
@@ -45,13 +50,11 @@ mod tests {
     fn inv_13_what_is_reserved_for_too_long_is_nobodys_whatever_the_wall_clock_says() {
         let (mut others, now) = (Others::default(), Instant::now());
         let later = |seconds| now.checked_add(Duration::from_secs(seconds)).unwrap();
-        assert!(others.see([1, 2].into_iter(), now, WAIT).is_empty());
-        assert!(others.see([2, 3].into_iter(), later(7), WAIT).is_empty());
-        assert_eq!(
-            others.see([1, 2, 3].into_iter(), later(8), WAIT),
-            [2],
-            "1 was gone, and is another's view"
-        );
-        assert_eq!(others.see([3].into_iter(), later(15), WAIT), [3]);
+        let all = |ids: &[i64]| ids.iter().map(|id| (*id, WAIT)).collect::<Vec<_>>().into_iter();
+        assert!(others.see(all(&[1, 2]), now).is_empty());
+        assert!(others.see(all(&[2, 3]), later(7)).is_empty());
+        assert_eq!(others.see(all(&[1, 2, 3]), later(8)), [2], "1 was gone in between");
+        assert!(others.see([(3, WAIT.saturating_mul(2))].into_iter(), later(15)).is_empty(), "it has longer");
+        assert_eq!(others.see(all(&[3]), later(15)), [3]);
     }
 }

@@ -1,5 +1,7 @@
 //! The tables: reading and writing rows, no decisions. The same SQL for all databases.
 
+use std::time::Duration;
+
 use alloy_primitives::{Address, B256, Bytes};
 
 use crate::clock::Timestamp;
@@ -187,6 +189,15 @@ pub(in crate::ledger) async fn signed_as(
 pub(in crate::ledger) async fn unrecorded(db: &mut Db) -> Sql<Vec<i64>> {
     let rows = query("SELECT id FROM reservation WHERE state = 'reserved' ORDER BY id");
     rows.fetch_all(&mut *db).await?.iter().map(|row| row.get("id")).collect()
+}
+
+/// The same, each with the time that it has from its reservation until anybody may void it.
+pub(in crate::ledger) async fn spans(db: &mut Db) -> Sql<Vec<(i64, Duration)>> {
+    let rows = query(
+        "SELECT id, void_at - reserved_at AS span FROM reservation WHERE state = 'reserved' ORDER BY id",
+    );
+    let rows = rows.fetch_all(db).await?;
+    rows.iter().map(|row| Ok((row.get("id")?, Duration::from_millis(unsigned(row, "span")?)))).collect()
 }
 
 /// The signed transactions of which the chain has not decided, lowest nonce first.

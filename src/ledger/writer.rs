@@ -52,6 +52,8 @@ pub(in crate::ledger) type Failure = Arc<ArcSwapOption<LedgerError>>;
 
 pub(in crate::ledger) struct Writer {
     pub db: Db,
+    /// What was under way on the connection may be so still: nothing more is done there.
+    is_lost: bool,
     at: Location,
     /// Whether other processes may write at the same time.
     is_shared: bool,
@@ -132,6 +134,7 @@ impl Writer {
         }
         let mut writer = Self {
             db,
+            is_lost: false,
             name: format!("{:08x}", getrandom::u32().map_err(unnamed)?).into(),
             time: Time::new(clock),
             head: Some(head).filter(|_| !is_shared),
@@ -206,7 +209,15 @@ impl Writer {
         let failed = |error: std::io::Error| LedgerError::Unavailable(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let thread = std::thread::Builder::new().name("ledger".to_owned());
-        thread.spawn(move || runtime.block_on(self.run(commands))).map(drop).map_err(failed)
+        let work = move || {
+            let run = std::panic::AssertUnwindSafe(|| runtime.block_on(self.run(commands)));
+            if std::panic::catch_unwind(run).is_err() {
+                // Whoever asks is told that it is closed, and so is whoever asks whether the gateway is ready.
+                tracing::error!("ALARM: the ledger's writer broke down; nothing is signed before a restart");
+                metrics::counter!("chancery_ledger_failures_total").increment(1);
+            }
+        };
+        thread.spawn(work).map(drop).map_err(failed)
     }
 
     /// Runs until it is closed or nobody can ask any more.
@@ -292,8 +303,9 @@ impl Writer {
         self.watermark.doubt();
         if self.is_shared {
             // Rolls back by going, whatever it was in the middle of.
-            if let Ok(fresh) = self.at.connect().await {
-                self.db = fresh;
+            match self.at.connect().await {
+                Ok(fresh) => self.db = fresh,
+                Err(_) => self.is_lost = true,
             }
         } else {
             db::roll_back(&mut self.db).await;
@@ -305,15 +317,20 @@ impl Writer {
         let mut waiting = std::mem::take(&mut self.parked);
         let (mut rules, now) = (self.rules.clone(), Instant::now());
         let is_shared = self.is_shared;
+        if self.is_lost {
+            self.db = self.at.connect().await?;
+            self.is_lost = false;
+        }
         let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.head).await?;
         self.watermark.compare(&mut group).await?;
         let mut due: Vec<_> =
             self.live.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
         if is_shared {
             due.extend(store::overdue(group.db, group.now).await?);
-            let reserved = store::unrecorded(group.db).await?.into_iter();
-            let others = reserved.filter(|id| !self.live.contains_key(id));
-            due.extend(self.others.see(others, now, self.rules.deadline.saturating_add(GRACE)));
+            let reserved = store::spans(group.db).await?.into_iter();
+            let others = reserved.filter(|(id, _)| !self.live.contains_key(id));
+            // By the time after the lock: what is there was made before it.
+            due.extend(self.others.see(others, Instant::now()));
         } else if self.head.is_none() {
             // A reservation whose commit seemed to fail and did not: nobody was told of it, so nobody signs it.
             for id in store::unrecorded(group.db).await? {

@@ -295,9 +295,15 @@ impl<F> Shared<F> {
             draining.cancelled().await;
             drop(timeout(FIRST_REQUEST, asked.cancelled()).await);
         });
-        let mut is_going = false;
+        // hyper's own deadlines begin with the first bytes.
+        let mut is_silent = pin!(timeout(self.limits.idle_timeout, asked.cancelled()));
+        let (mut is_going, mut has_asked) = (false, false);
         loop {
             tokio::select! {
+                heard = &mut is_silent, if !has_asked => match heard {
+                    Ok(()) => has_asked = true,
+                    Err(_) => return,
+                },
                 result = &mut serving => {
                     if let Err(error) = result {
                         tracing::debug!(%remote, %error, "the connection ended with an error");

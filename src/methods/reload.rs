@@ -29,11 +29,13 @@ pub struct PolicyReload {
     tried: Option<Stamp>,
     /// When that is to be tried again all the same.
     again: Option<Instant>,
+    /// The ledger was offered a policy and did not say that it took it.
+    is_owed: bool,
 }
 
 impl PolicyReload {
     pub fn new(policy: Arc<ActivePolicy>, ledger: Ledger) -> Self {
-        Self { policy, ledger, tried: None, again: None }
+        Self { policy, ledger, tried: None, again: None, is_owed: false }
     }
 
     /// Goes on until the gateway stops. A SIGHUP means "now", whether or not a change was seen.
@@ -45,9 +47,8 @@ impl PolicyReload {
             .ok();
         let mut ticks = interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // What was in force at the start was read then.
+        // Read once more: the files may have changed between the start's look at them and this one.
         let mut seen = self.stamp().await;
-        self.tried = Some(seen.clone());
         metrics::gauge!("chancery_policy_reload_failed").set(0.0);
         loop {
             let is_told = tokio::select! {
@@ -71,9 +72,22 @@ impl PolicyReload {
     async fn take(&mut self) {
         let policy = Arc::clone(&self.policy);
         let outcome = match spawn_blocking(move || policy.read_again()).await {
+            // The ledger may have taken what it did not say that it took, and goes by that then.
+            Ok(Ok(None)) if self.is_owed => match self.ledger.activate(self.policy.now()).await {
+                Ok(()) => {
+                    self.is_owed = false;
+                    "unchanged"
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the ledger does not say that it goes by the policy in force");
+                    self.again = Instant::now().checked_add(OFFER_AGAIN);
+                    "refused"
+                }
+            },
             Ok(Ok(None)) => "unchanged",
             Ok(Ok(Some(next))) => match self.ledger.activate(Arc::clone(&next)).await {
                 Ok(()) => {
+                    self.is_owed = false;
                     self.policy.replace(Arc::clone(&next));
                     tracing::info!(policy = %next.hash(), "the policy is read again, and in force");
                     "taken"
@@ -81,10 +95,13 @@ impl PolicyReload {
                 Err(error) => {
                     tracing::error!(%error, policy = %next.hash(), "the policy before stays in force: the ledger does not take the new one");
                     self.again = Instant::now().checked_add(OFFER_AGAIN);
+                    self.is_owed = true;
                     "refused"
                 }
             },
             Ok(Err(mistakes)) => {
+                // What is mended may be a file that only the new policy names.
+                self.again = Instant::now().checked_add(OFFER_AGAIN);
                 for mistake in mistakes.to_string().lines() {
                     tracing::error!(%mistake, "the policy before stays in force: the files have a mistake");
                 }

@@ -172,7 +172,7 @@ impl Function {
             name: function.name.clone(),
             selector: function.selector(),
             names: function.inputs.iter().map(|input| input.name.clone()).collect(),
-            may_carry: types.iter().any(may_carry),
+            may_carry: types.iter().any(may_carry) || signature == APPROVE_HASH,
             types,
             parts: function.inputs.iter().map(|input| parts(&input.components)).collect(),
             signature,
@@ -237,6 +237,9 @@ fn parts(components: &[Param]) -> Vec<Part> {
     components.iter().map(part).collect()
 }
 
+/// Says yes, for a Safe, to whatever has this hash: anybody may then have it done.
+const APPROVE_HASH: &str = "approveHash(bytes32)";
+
 /// Whether a list of calls could stand in a value of this type: of bytes, or of tuples with an address and bytes.
 fn may_carry(ty: &DynSolType) -> bool {
     fn holds(ty: &DynSolType, is: fn(&DynSolType) -> bool) -> bool {
@@ -258,6 +261,16 @@ fn may_carry(ty: &DynSolType) -> bool {
         },
         DynSolType::Tuple(items) => items.iter().any(may_carry),
         _ => false,
+    }
+}
+
+/// Whether an address, or bytes of any length, can stand anywhere in a value of this type.
+pub(in crate::policy) fn holds_address_or_bytes(ty: &DynSolType) -> bool {
+    match ty {
+        DynSolType::Bytes => true,
+        DynSolType::Array(item) | DynSolType::FixedArray(item, _) => holds_address_or_bytes(item),
+        DynSolType::Tuple(items) => items.iter().any(holds_address_or_bytes),
+        other => holds_address(other),
     }
 }
 
@@ -324,6 +337,26 @@ mod tests {
             (function.position(""), function.position("2"), function.position("01")),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn inv_04_what_says_yes_to_a_hash_must_be_named() {
+        assert!(Function::parse("approveHash(bytes32)").unwrap().may_carry);
+        assert!(!Function::parse("transfer(address,uint256)").unwrap().may_carry);
+    }
+
+    #[test]
+    fn inv_04_of_typed_data_addresses_and_bytes_must_be_spoken_of() {
+        for (text, must) in [
+            ("address", true),
+            ("bytes", true),
+            ("(uint256,bytes)[]", true),
+            ("(uint256,address)", true),
+            ("bytes32", false),
+            ("(uint256,string)[2]", false),
+        ] {
+            assert_eq!(holds_address_or_bytes(&DynSolType::parse(text).unwrap()), must, "{text}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::fmt;
 use alloy_dyn_abi::{DynSolType, DynSolValue};
 use alloy_primitives::{Address, U256};
 
-use crate::policy::abi::{Function, Part, holds_address};
+use crate::policy::abi::{Function, Part};
 
 /// A place in the arguments of one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,14 +203,18 @@ fn length(value: &DynSolValue) -> Option<U256> {
     Some(U256::from(length))
 }
 
-/// The places of a function's arguments where an address can stand and of which nothing is `said`. An index into an
-/// array whose length is open says nothing of its other items.
-pub(in crate::policy) fn unsaid(function: &Function, said: &[Path]) -> Vec<String> {
+/// The places of a function's arguments where this can stand, such as an address, and of which nothing is `said`. An index
+/// into an array whose length is open says nothing of its other items.
+pub(in crate::policy) fn unsaid(
+    function: &Function,
+    said: &[Path],
+    holds: fn(&DynSolType) -> bool,
+) -> Vec<String> {
     let mut found = Vec::new();
     for (at, ty) in function.types.iter().enumerate() {
         let parts = function.parts.get(at).map(Vec::as_slice).unwrap_or_default();
         let said: Vec<_> = said.iter().filter(|path| path.at == at).collect();
-        open(ty, parts, &mut Place { steps: Vec::new(), text: function.label(at) }, &said, &mut found);
+        open(ty, parts, &mut Place { steps: Vec::new(), text: function.label(at), holds }, &said, &mut found);
     }
     found
 }
@@ -218,17 +222,18 @@ pub(in crate::policy) fn unsaid(function: &Function, said: &[Path]) -> Vec<Strin
 struct Place {
     steps: Vec<Step>,
     text: String,
+    holds: fn(&DynSolType) -> bool,
 }
 
 fn open(ty: &DynSolType, parts: &[Part], at: &mut Place, said: &[&Path], found: &mut Vec<String>) {
     let is_said = |steps: &[Step]| {
         said.iter().any(|path| path.steps == steps && matches!(path.over, Over::One | Over::All))
     };
-    if !holds_address(ty) || is_said(&at.steps) {
+    if !(at.holds)(ty) || is_said(&at.steps) {
         return;
     }
     let inside = |step: Step, text: String, ty: &DynSolType, parts: &[Part]| {
-        let mut place = Place { steps: at.steps.clone(), text };
+        let mut place = Place { steps: at.steps.clone(), text, holds: at.holds };
         place.steps.push(step);
         let mut found = Vec::new();
         open(ty, parts, &mut place, said, &mut found);
@@ -331,6 +336,7 @@ const fn hint(ty: &DynSolType) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::abi::holds_address;
 
     fn function() -> Function {
         Function::parse(
@@ -395,7 +401,7 @@ mod tests {
     fn what_is_not_said_of_an_address_is_named() {
         let said = |texts: &[&str]| {
             let paths: Vec<_> = texts.iter().map(|text| Path::parse(&function(), text).unwrap().0).collect();
-            unsaid(&function(), &paths)
+            unsaid(&function(), &paths, holds_address)
         };
         assert_eq!(said(&[]), ["a", "all(orders.to)", "all(pair)", "p.in.w"]);
         assert_eq!(

@@ -96,7 +96,10 @@ impl Filters {
     }
 
     fn put(&self, name: String, filter: Filter) {
-        self.lock().insert(name, filter);
+        let mut filters = self.lock();
+        // A node that was started anew may give a number a second time: it is the newer filter's.
+        filters.retain(|_, other| other.node != filter.node || other.id.get() != filter.id.get());
+        filters.insert(name, filter);
     }
 
     /// Nobody learns of another client's filter.
@@ -180,12 +183,29 @@ mod tests {
     async fn inv_12_a_client_has_no_more_filters_than_it_may() {
         let fake = Fake::start().await;
         let upstream = fake.upstream(&still());
-        fake.on("eth_newBlockFilter", Reply::Result(json!("0x1")));
         let make = async |client| text(upstream.new_filter(client, "eth_newBlockFilter", None).await);
-        for _ in 0..MAX_OF_A_CLIENT {
+        for number in 0..MAX_OF_A_CLIENT {
+            fake.on("eth_newBlockFilter", Reply::Result(json!(format!("{number:#x}"))));
             make("ada").await.unwrap();
         }
         assert!(make("ada").await.unwrap_err().contains("too many"));
+        fake.on("eth_newBlockFilter", Reply::Result(json!("0xffff")));
         assert!(make("bob").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_number_that_a_node_gives_again_after_a_restart_is_the_newer_filters() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        fake.on("eth_newBlockFilter", Reply::Result(json!("0x1")));
+        fake.on("eth_getFilterChanges", Reply::Result(json!([])));
+        let make = async |client| text(upstream.new_filter(client, "eth_newBlockFilter", None).await);
+        let (of_ada, of_bob) = (make("ada").await.unwrap(), make("bob").await.unwrap());
+        let changes = async |client, name: String| {
+            let params = to_raw_value(&json!([serde_json::from_str::<String>(&name).unwrap()])).unwrap();
+            text(upstream.filter(client, "eth_getFilterChanges", Some(&params)).await)
+        };
+        assert!(changes("ada", of_ada).await.unwrap_err().contains("filter not found"));
+        assert_eq!(changes("bob", of_bob).await.unwrap(), "[]");
     }
 }

@@ -707,6 +707,12 @@ mod tests {
         second.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
         assert!(matches!(upstream.broadcast(&recorded).await, Outcome::Unknown { .. }));
         first.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
+        assert!(matches!(upstream.broadcast(&recorded).await, Outcome::Unknown { .. }), "do they have it?");
+        // It may be paid for already: by itself, in a pool.
+        first.on("eth_getTransactionByHash", Reply::Result(Value::Null));
+        second.on("eth_getTransactionByHash", Reply::Result(json!({ "hash": recorded.hash() })));
+        assert_eq!(upstream.broadcast(&recorded).await, Outcome::Known);
+        second.on("eth_getTransactionByHash", Reply::Result(Value::Null));
         assert!(matches!(upstream.broadcast(&recorded).await, Outcome::Refused { .. }));
 
         // A private relay gets it alone, and is asked nothing else.

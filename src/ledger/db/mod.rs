@@ -4,10 +4,11 @@ mod error;
 mod query;
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use rusqlite::OpenFlags;
 use sqlx::any::{AnyConnectOptions, install_default_drivers};
 use sqlx::{AnyConnection, ConnectOptions as _, Connection as _};
@@ -149,9 +150,10 @@ async fn connect_to(url: &SecretUrl) -> Sql<Db> {
 fn open_file(path: &Path, flags: OpenFlags, options: &str) -> Sql<rusqlite::Connection> {
     in_place(|| {
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-        let path = path.to_string_lossy();
-        // A path that begins with a slash would be taken for a path in any case; one that does not, for a host.
-        let url = format!("file:{}{options}", utf8_percent_encode(&path, NOT_IN_A_PATH));
+        // Before an absolute path stands a host, which is none; `//srv/x` would be taken for one.
+        let host = if path.is_absolute() { "//" } else { "" };
+        let url =
+            format!("file:{host}{}{options}", percent_encode(path.as_os_str().as_bytes(), NOT_IN_A_PATH));
         let file = rusqlite::Connection::open_with_flags(url, flags)?;
         file.busy_timeout(BUSY)?;
         file.set_prepared_statement_cache_capacity(PREPARED);

@@ -17,6 +17,21 @@ async fn a_client_is_known_by_its_one_name() {
 }
 
 #[tokio::test]
+async fn inv_12_who_comes_in_and_says_nothing_keeps_no_place() {
+    let door = Door::new();
+    let limits = Limits { max_connections: 1, idle_timeout: Duration::from_millis(300), ..Limits::default() };
+    let open = door.open(Entrance::Clients, &limits, Clock::system());
+    for http in ["h2", "http/1.1"] {
+        let mut config = door.trader();
+        config.alpn_protocols = vec![http.as_bytes().to_vec()];
+        // Held to the end, and silent: its place is another's all the same.
+        let mute = open.connect(config).await.unwrap();
+        assert!(open.ask(door.trader()).await.is_ok(), "{http}");
+        drop(mute);
+    }
+}
+
+#[tokio::test]
 async fn http_2_is_spoken_to_whoever_asks_for_it() {
     let door = Door::new();
     let open = door.open(Entrance::Clients, &Limits::default(), Clock::system());

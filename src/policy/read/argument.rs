@@ -7,7 +7,7 @@ use alloy_dyn_abi::{DynSolType, DynSolValue};
 use alloy_primitives::{Address, U256};
 use toml::{Spanned, Value};
 
-use crate::policy::abi::Function;
+use crate::policy::abi::{Function, holds_address, holds_address_or_bytes};
 use crate::policy::amount::Unit;
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::condition::Condition;
@@ -36,7 +36,7 @@ pub(super) fn read(
         }
         return;
     };
-    let places = Places { key: "args", of: &function, names, allow };
+    let places = Places { key: "args", of: &function, names, allow, must_be_said: holds_address };
     for (path, test) in places.read(file, (written, call), meant) {
         meant.conditions.push(Condition::Argument { function: Arc::clone(&function), path, test });
     }
@@ -59,7 +59,8 @@ pub(super) fn read_fields(
     };
     let Some(ty) = file.right(&primary.span(), typed::primary_type(primary.get_ref())) else { return };
     meant.conditions.push(Condition::PrimaryType(Arc::clone(&ty)));
-    let places = Places { key: "fields", of: &ty, names, allow };
+    // What stands in `bytes` may be a whole call, and is signed with the rest.
+    let places = Places { key: "fields", of: &ty, names, allow, must_be_said: holds_address_or_bytes };
     let found = places.read(file, (written, Some(primary)), meant);
     if allow && Template::of(&ty.signature).is_some_and(|template| template.name == SAFE_TX) {
         let said = |name: &str| {
@@ -88,8 +89,9 @@ struct Places<'a> {
     key: &'static str,
     of: &'a Function,
     names: &'a Names<'a>,
-    /// Whether every place where an address can stand must be spoken of.
+    /// Whether every place where an address can stand must be spoken of, and what else.
     allow: bool,
+    must_be_said: fn(&DynSolType) -> bool,
 }
 
 impl Places<'_> {
@@ -99,7 +101,7 @@ impl Places<'_> {
         (written, whole): (Option<&Spanned<Written>>, Option<&Text>),
         meant: &Matchers,
     ) -> Vec<(Path, ArgumentTest)> {
-        let Self { key, of, names, allow } = *self;
+        let Self { key, of, names, allow, .. } = *self;
         let empty = Written::new();
         let args = written.map_or(&empty, Spanned::get_ref);
         let mut said = Vec::<Path>::new();
@@ -142,13 +144,14 @@ impl Places<'_> {
             }
         }
         if allow {
-            let unsaid = unsaid(of, &said);
+            let unsaid = unsaid(of, &said, self.must_be_said);
             if !unsaid.is_empty() {
                 let span =
                     written.map(Spanned::span).or_else(|| whole.map(Spanned::span)).unwrap_or_default();
                 let unsaid: Vec<_> = unsaid.iter().map(|place| format!("`{place}`")).collect();
                 let what = format!(
-                    "an allow rule must say what each address is: {} of {} is missing in `{key}` (\"any\" if it may be any)",
+                    "an allow rule must say what each address{} is: {} of {} is missing in `{key}` (\"any\" if it may be any)",
+                    if key == "fields" { " and each `bytes`" } else { "" },
                     unsaid.join(", "),
                     of.describe()
                 );
