@@ -167,13 +167,13 @@ impl Budget {
                 let rule = rules.get(at)?;
                 let Subject::Transaction(transaction) = &facts.subject else { return None };
                 let mut scope = self.reach.covers(facts).then(|| self.reach.scope(facts, rule))?;
-                scope.chain = Some(transaction.asked.chain_id());
+                scope.chain = Some(transaction.chain);
                 Some(scope.to_string())
             };
             sums = whole.sent(scope);
             // It is executed once, whichever of the calls are counted.
             if let Some(Facts { subject: Subject::Transaction(transaction), .. }) = whole.payload() {
-                let fee = transaction.asked.max_execution_fee();
+                let fee = transaction.max_execution_fee();
                 for (_, sum) in &mut sums {
                     *sum = sum.saturating_add(fee);
                 }
@@ -209,7 +209,7 @@ impl Sum {
         match (self, subject) {
             (Self::Count, _) => Ok(U256::ONE),
             (Self::Token { chain, address }, Subject::Transaction(transaction))
-                if transaction.asked.chain_id() == *chain =>
+                if transaction.chain == *chain =>
             {
                 moved(transaction, *address)
             }

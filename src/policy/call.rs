@@ -14,8 +14,10 @@ use crate::transaction::Filled;
 use crate::transaction::calldata::{self, CalldataError};
 
 pub(in crate::policy) struct TransactionFacts<'a> {
-    /// The transaction that is signed, whose fees, gas and nonce hold for all that it carries.
-    pub asked: &'a Filled,
+    /// The transaction that is signed, whose fees, gas and nonce hold for all that it carries. `None` where it is typed
+    /// data that carries the call: whoever hands that in pays for it.
+    pub asked: Option<&'a Filled>,
+    pub chain: u64,
     /// Whether it came signed.
     pub presigned: bool,
     /// How it comes about.
@@ -85,7 +87,8 @@ impl Call {
 impl<'a> TransactionFacts<'a> {
     pub fn new(asked: &'a Filled, book: &'a Book) -> Self {
         Self {
-            asked,
+            asked: Some(asked),
+            chain: asked.chain_id(),
             presigned: false,
             made: Made::Signed,
             sender: asked.from(),
@@ -103,6 +106,24 @@ impl<'a> TransactionFacts<'a> {
         Self { presigned: true, ..self }
     }
 
+    /// A call that a contract makes once somebody hands in the typed data that carries it.
+    pub fn handed_in((chain, sender): (u64, Address), inner: Inner, book: &'a Book) -> Self {
+        let Inner { made, to, value, data } = inner;
+        Self {
+            asked: None,
+            chain,
+            presigned: false,
+            made,
+            sender,
+            to: Some(to),
+            value: if made == Made::Sent { value } else { U256::ZERO },
+            call: Call::of(&data),
+            contract: book.contract(chain, to),
+            data,
+            decoded: RefCell::default(),
+        }
+    }
+
     /// A call that this one carries.
     pub fn carrying(&self, inner: Inner, book: &'a Book) -> Self {
         let Inner { made, to, value, data } = inner;
@@ -110,10 +131,11 @@ impl<'a> TransactionFacts<'a> {
         let (sender, to, contract) = if on_itself {
             (self.sender, self.to, self.contract)
         } else {
-            (self.acts_as(), Some(to), book.contract(self.asked.chain_id(), to))
+            (self.acts_as(), Some(to), book.contract(self.chain, to))
         };
         Self {
             asked: self.asked,
+            chain: self.chain,
             presigned: self.presigned,
             made,
             sender,
@@ -133,6 +155,11 @@ impl<'a> TransactionFacts<'a> {
             (Made::Delegated, _) | (_, None) => self.sender,
             (_, Some(to)) => to,
         }
+    }
+
+    /// The most that its execution can cost the account, in wei.
+    pub fn max_execution_fee(&self) -> U256 {
+        self.asked.map(Filled::max_execution_fee).unwrap_or_default()
     }
 
     pub const fn is_inner(&self) -> bool {
@@ -197,7 +224,7 @@ impl<'a> TransactionFacts<'a> {
     }
 
     pub fn describe(&self, facts: &Facts<'_>) -> String {
-        let chain = self.asked.chain_id();
+        let chain = self.chain;
         let to = self.to.map(|to| facts.name(chain, to)).unwrap_or_default();
         let value = match self.value {
             U256::ZERO => String::new(),

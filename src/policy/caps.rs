@@ -30,7 +30,7 @@ impl Default for Caps {
 
 impl Caps {
     pub fn check(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Result<(), Denied> {
-        let asked = transaction.asked;
+        let Some(asked) = transaction.asked else { return Ok(()) };
         let hold = |key: &str, what: &str, is: U256, cap: Option<U256>, show: fn(U256) -> String| match cap {
             Some(cap) if is > cap => {
                 let sentence = format!(

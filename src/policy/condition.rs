@@ -137,7 +137,7 @@ impl Condition {
                 format!("it is {}, and the rule is for {}", facts.now, hours.join(", "))
             }),
             (Self::Chain(chain), Subject::Transaction(transaction)) => {
-                let is = transaction.asked.chain_id();
+                let is = transaction.chain;
                 when(is == *chain, || format!("the chain is {is}, the rule is for chain {chain}"))
             }
             (Self::To(targets), Subject::Transaction(transaction)) => targets.test(transaction, facts),
@@ -155,7 +155,7 @@ impl Condition {
             }
             (Self::ExecutionFee(range), Subject::Transaction(transaction)) => amount(
                 "the most it can cost to execute (gas limit times fee)",
-                transaction.asked.max_execution_fee(),
+                transaction.max_execution_fee(),
                 range,
             ),
             (Self::Chain(chain), Subject::TypedData(typed)) => match typed.chain() {
@@ -184,7 +184,7 @@ impl Targets {
         match transaction.to {
             None => when(self.nobody, || "it creates a contract, which the rule does not name".to_owned()),
             Some(to) => when(self.any || self.addresses.contains(&to), || {
-                let name = facts.name(transaction.asked.chain_id(), to);
+                let name = facts.name(transaction.chain, to);
                 format!("the target is {name}, which is not among those of the rule")
             }),
         }
@@ -237,7 +237,7 @@ fn via(carriers: &[Address], transaction: &TransactionFacts<'_>, facts: &Facts<'
             return "the account makes the call itself, and the rule is for calls through contracts"
                 .to_owned();
         }
-        let sender = facts.name(transaction.asked.chain_id(), transaction.sender);
+        let sender = facts.name(transaction.chain, transaction.sender);
         format!("the call is made through {sender}, which the rule does not name")
     })
 }

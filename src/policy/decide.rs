@@ -142,7 +142,8 @@ impl Policy {
 
     /// Whether some rule that allows this lets it replace; which rule is named does not matter.
     fn replaces(&self, whole: &Whole<'_>) -> Replace {
-        let names_a_nonce = |asked: &Filled| asked.request().nonce().is_some();
+        let names_a_nonce =
+            |asked: Option<&Filled>| asked.is_some_and(|asked| asked.request().nonce().is_some());
         let mut all = true;
         for facts in whole.each() {
             let Subject::Transaction(transaction) = &facts.subject else { return Replace::Never };

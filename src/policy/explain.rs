@@ -157,7 +157,7 @@ fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
         Subject::Message(_) => return Vec::new(),
     };
     let Some(function) = transaction.function() else { return Vec::new() };
-    let chain = transaction.asked.chain_id();
+    let chain = transaction.chain;
     match transaction.arguments(function).as_ref() {
         Ok(values) => values
             .iter()

@@ -1,6 +1,7 @@
 //! For `policy check`: allow rules that let others take without a limit, and addresses that look like others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use alloy_primitives::{Address, U256};
 
@@ -8,6 +9,7 @@ use crate::policy::abi::Function;
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::condition::{Called, Condition};
 use crate::policy::decide::Policy;
+use crate::policy::facts::Contract;
 use crate::policy::path::{Over, Path};
 use crate::policy::rule::Rule;
 
@@ -34,6 +36,15 @@ pub(in crate::policy) fn is_approval(signature: &str) -> bool {
 }
 
 impl Policy {
+    /// The contracts that a rule names in `to`.
+    pub(in crate::policy) fn targets<'p>(
+        &'p self,
+        rule: &'p Rule,
+    ) -> impl Iterator<Item = &'p Arc<Contract>> {
+        let addresses = rule.to().map_or(&[][..], |to| &to.addresses);
+        addresses.iter().flat_map(|at| self.book.at(rule.chain(), *at))
+    }
+
     /// What a rule lets others take, or lets move, without a limit.
     pub(in crate::policy) fn exposures(&self, rule: &Rule) -> Vec<String> {
         let function = rule.conditions.iter().find_map(|condition| match condition {
@@ -68,15 +79,7 @@ impl Policy {
 
     /// The amounts that its contracts declare as moved, and that it does not bound.
     fn unbounded(&self, rule: &Rule, function: &Function) -> Vec<String> {
-        let targets = rule.conditions.iter().find_map(|condition| match condition {
-            Condition::To(to) => Some(to.addresses.as_slice()),
-            _ => None,
-        });
-        let contracts = targets
-            .into_iter()
-            .flatten()
-            .filter_map(|at| self.book.contracts.values().find(|contract| contract.address == *at));
-        let spends = contracts.flat_map(|contract| &contract.spends);
+        let spends = self.targets(rule).flat_map(|contract| &contract.spends);
         let spends = spends.filter(|spend| spend.function.selector == function.selector);
         let mut open = Vec::new();
         for amount in spends.filter_map(|spend| spend.amount.as_ref()) {

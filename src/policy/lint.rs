@@ -15,9 +15,10 @@ use crate::policy::condition::{Called, Condition, TextTest};
 use crate::policy::decide::Policy;
 use crate::policy::exposure::is_approval;
 use crate::policy::facts::Contract;
+use crate::policy::packed;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::shadowed::ByTarget;
-use crate::policy::typed::{Moves, SAFE_TX, Template};
+use crate::policy::typed::{Moves, Template};
 use crate::policy::world::World;
 use crate::policy::wrapper::Form;
 
@@ -144,14 +145,8 @@ impl Policy {
 
     /// Whether what the rule's targets carry with this function is opened.
     fn opens(&self, rule: &Rule, form: Form) -> bool {
-        let known = |at: &Address| {
-            self.book.contracts.values().any(|contract| contract.address == *at && contract.abi.is_some())
-        };
-        let mut targets = rule.conditions.iter().filter_map(|condition| match condition {
-            Condition::To(to) => Some(to),
-            _ => None,
-        });
-        form != Form::Closed && targets.any(|to| !to.any && to.addresses.iter().all(known))
+        let known = |at: &Address| self.book.at(rule.chain(), *at).any(|contract| contract.abi.is_some());
+        form != Form::Closed && rule.to().is_some_and(|to| !to.any && to.addresses.iter().all(known))
     }
 
     /// What an allow rule leaves open.
@@ -207,8 +202,30 @@ impl Policy {
             "neither `execution_fee` nor [caps] bounds what it costs to execute",
         );
         open.extend(self.open_arguments(rule));
+        open.extend(open_paths(rule));
+        if !has(|c| matches!(c, Condition::Call(_))) {
+            open.extend(self.unnamed(rule));
+        }
         open.extend(self.exposures(rule));
         open
+    }
+
+    /// The functions of its targets that a rule has to name.
+    fn unnamed(&self, rule: &Rule) -> Vec<String> {
+        let of_contract = |contract: &Arc<Contract>| {
+            let functions = contract.abi.iter().flat_map(|abi| abi.functions());
+            let carriers =
+                functions.filter(|one| one.may_carry && self.wrappers.find(one.selector).is_none());
+            let names: Vec<_> = carriers.map(|one| format!("`{}`", one.name)).collect();
+            (!names.is_empty()).then(|| {
+                format!(
+                    "`call` is \"any\", which is not enough for {} of `{}`: other calls may stand in the arguments, so a rule has to name it",
+                    names.join(", "),
+                    contract.label
+                )
+            })
+        };
+        self.targets(rule).filter_map(of_contract).collect()
     }
 
     fn open_arguments(&self, rule: &Rule) -> Vec<String> {
@@ -216,20 +233,12 @@ impl Policy {
             Condition::Call(Called::Function(function)) => Some(function.selector),
             _ => None,
         });
-        let targets = rule.conditions.iter().find_map(|condition| match condition {
-            Condition::To(to) => Some(to.addresses.as_slice()),
-            _ => None,
-        });
         let Some(selector) = selector else { return Vec::new() };
-        let mut contracts = targets
-            .into_iter()
-            .flatten()
-            .filter_map(|at| self.book.contracts.values().find(|contract| contract.address == *at));
         let known = |contract| -> Option<_> {
             let contract: &Arc<Contract> = contract;
             Some((contract, contract.abi.as_ref()?.by_selector(selector)?))
         };
-        let Some((contract, function)) = contracts.find_map(known) else { return Vec::new() };
+        let Some((contract, function)) = self.targets(rule).find_map(known) else { return Vec::new() };
         let mut open = Vec::new();
         let is_opened = self.wrappers.find(selector).is_some_and(|(_, form)| self.opens(rule, form));
         for (at, ty) in function.types.iter().enumerate() {
@@ -272,6 +281,19 @@ impl Policy {
     }
 }
 
+/// The path of a swap that may lead through any token.
+fn open_paths(rule: &Rule) -> Option<String> {
+    let function = rule.conditions.iter().find_map(|condition| match condition {
+        Condition::Call(Called::Function(function)) => Some(function),
+        _ => None,
+    })?;
+    let tests = rule.conditions.iter().filter_map(|condition| match condition {
+        Condition::Argument { path, test, .. } => Some((path, test)),
+        _ => None,
+    });
+    packed::through_any(function, &tests)
+}
+
 /// What a rule for typed data leaves open.
 fn open_members(rule: &Rule) -> Vec<String> {
     let ty = rule.conditions.iter().find_map(|condition| match condition {
@@ -296,9 +318,6 @@ fn open_members(rule: &Rule) -> Vec<String> {
     }
     if matches!(template.moves, Moves::AllIf(_)) {
         open.push("a DaiPermit lets its spender move all there is".to_owned());
-    }
-    if template.name == SAFE_TX && tests_of(rule, "data").is_empty() {
-        open.push("`fields.data` is \"any\": what the Safe is to do is not judged".to_owned());
     }
     open
 }

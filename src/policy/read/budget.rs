@@ -129,7 +129,7 @@ fn sum(
 fn place(function: &Function, text: &str, is: fn(&DynSolType) -> bool, what: &str) -> Result<Path, String> {
     let none = |why: &str| format!("{} has no {what} `{text}`{why}", function.describe());
     let (path, ty) = Path::parse(function, text).map_err(|why| none(&format!(": {why}")))?;
-    if is(&ty) && path.over != Over::Some { Ok(path) } else { Err(none("")) }
+    if is(&ty) && !matches!(path.over, Over::Some | Over::Tokens) { Ok(path) } else { Err(none("")) }
 }
 
 /// What calls of a contract move: as declared, and of other functions as the built-in ABI says.

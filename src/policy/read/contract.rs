@@ -35,7 +35,7 @@ pub(super) fn read(
         if free {
             let contract =
                 Arc::new(Contract { label: label.get_ref().clone(), chain, address, abi, unit, spends });
-            names.book.contracts.insert((chain, address), Arc::clone(&contract));
+            names.book.insert(Arc::clone(&contract));
             names.contracts.insert(label.get_ref().clone(), contract);
         }
     }

@@ -9,6 +9,7 @@ use crate::config::Client;
 use crate::policy::facts::{Book, Contract};
 use crate::policy::read::File;
 use crate::policy::world::World;
+use crate::policy::wrapper::Wrappers;
 use crate::policy::written::Text;
 use crate::transaction::address;
 
@@ -17,6 +18,7 @@ const RESERVED: &[&str] = &["any", "create", "created", "empty", "from", "client
 
 pub(super) struct Names<'a> {
     pub world: &'a World,
+    pub wrappers: Wrappers,
     pub contracts: BTreeMap<String, Arc<Contract>>,
     pub book: Book,
     pub abis: BTreeMap<String, String>,
@@ -33,6 +35,7 @@ impl<'a> Names<'a> {
         let roles = world.clients.iter().filter_map(role).collect();
         Self {
             world,
+            wrappers: Wrappers::known(),
             contracts: BTreeMap::new(),
             book: Book { accounts, roles, ..Book::default() },
             abis: BTreeMap::new(),
