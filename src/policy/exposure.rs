@@ -12,6 +12,7 @@ use crate::policy::decide::Policy;
 use crate::policy::facts::Contract;
 use crate::policy::path::{Over, Path};
 use crate::policy::rule::Rule;
+use crate::policy::spend::Amount;
 
 /// The functions that let somebody take an amount later, and the parameter that says how much.
 const APPROVALS: &[(&str, usize)] = &[
@@ -82,7 +83,13 @@ impl Policy {
         let spends = self.targets(rule).flat_map(|contract| &contract.spends);
         let spends = spends.filter(|spend| spend.function.selector == function.selector);
         let mut open = Vec::new();
-        for amount in spends.filter_map(|spend| spend.amount.as_ref()) {
+        let amounts = spends.filter_map(|spend| match &spend.amount {
+            Amount::At(amount) if !spend.to.as_ref().is_some_and(|to| comes_back(rule, function, to)) => {
+                Some(amount)
+            }
+            _ => None,
+        });
+        for amount in amounts {
             let what = format!("`args.{amount}` has no max, and that much is moved");
             if !is_approval(&function.signature)
                 && !is_bounded(rule, function, amount)
@@ -144,6 +151,21 @@ fn is_bounded(rule: &Rule, function: &Function, place: &Path) -> bool {
         ArgumentTest::Max(most, _) => little(most),
         _ => false,
     })
+}
+
+/// Whether the rule lets it go to nobody but the account, or who makes the call.
+fn comes_back(rule: &Rule, function: &Function, to: &Path) -> bool {
+    let accounts = rule.conditions.iter().find_map(|condition| match condition {
+        Condition::From(accounts) => Some(accounts.as_slice()),
+        _ => None,
+    });
+    let is_own = |operand: &Operand| match operand {
+        Operand::From | Operand::Sender => true,
+        Operand::Value(value) => value.as_address().is_some_and(|to| accounts == Some(&[to])),
+        Operand::Client | Operand::Now(_) => false,
+    };
+    tests(rule, function, to)
+        .any(|test| matches!(test, ArgumentTest::OneOf(operands, _) if operands.iter().all(is_own)))
 }
 
 fn is_off(test: &ArgumentTest) -> bool {

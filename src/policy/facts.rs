@@ -9,9 +9,9 @@ use alloy_primitives::Address;
 use crate::clock::Timestamp;
 use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
-use crate::policy::budget::Spend;
 use crate::policy::call::TransactionFacts;
 use crate::policy::siwe::{Siwe, SiweError};
+use crate::policy::spend::Spend;
 use crate::policy::typed::TypedFacts;
 use crate::transaction::Text;
 

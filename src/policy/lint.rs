@@ -18,6 +18,7 @@ use crate::policy::facts::Contract;
 use crate::policy::packed;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::shadowed::ByTarget;
+use crate::policy::spend::Asset;
 use crate::policy::typed::{Moves, Template};
 use crate::policy::world::World;
 use crate::policy::wrapper::Form;
@@ -84,12 +85,36 @@ impl Policy {
             }
         }
         self.lookalikes().into_iter().for_each(|what| about(None, what));
+        self.unknown_underlyings().into_iter().for_each(|what| about(None, what));
         for budget in &self.budgets {
             for what in idle(budget, world) {
                 about(None, format!("budget `{}`: {what}", budget.limit.id));
             }
         }
         warnings
+    }
+
+    /// Contracts that give out a token of which nobody has said which it is, where budgets of tokens would count it.
+    fn unknown_underlyings(&self) -> Vec<String> {
+        let is_counted = |chain: u64| {
+            self.budgets
+                .iter()
+                .any(|budget| matches!(budget.sum, Sum::Token { chain: of, .. } if of == chain))
+        };
+        let is_unknown = |contract: &&Arc<Contract>| {
+            let spends = &contract.spends;
+            spends.iter().any(|spend| spend.asset == Asset::Underlying(None) && spend.to.is_some())
+        };
+        let contracts =
+            self.book.contracts.values().filter(|contract| is_counted(contract.chain)).filter(is_unknown);
+        let mut labels: Vec<_> = contracts.map(|contract| contract.label.as_str()).collect();
+        labels.sort_unstable();
+        let say = |label: &str| {
+            format!(
+                "`{label}` has no `underlying`: what it gives to others cannot be counted, and is denied where a budget of a token asks"
+            )
+        };
+        labels.into_iter().map(say).collect()
     }
 
     /// Why the rule can never match.

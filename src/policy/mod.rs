@@ -42,6 +42,7 @@ mod scope;
 mod shadowed;
 mod signature;
 mod siwe;
+mod spend;
 mod typed;
 mod world;
 mod wrapper;

@@ -35,6 +35,7 @@ pub(super) struct Contract {
     pub abi: Option<Text>,
     pub decimals: Option<Spanned<u8>>,
     pub symbol: Option<Text>,
+    pub underlying: Option<Text>,
     #[serde(default)]
     pub spends: Vec<Spend>,
 }
@@ -54,6 +55,7 @@ pub(super) struct Spend {
     pub call: Text,
     pub asset: Text,
     pub amount: Text,
+    pub to: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -55,6 +55,9 @@ pub(in crate::policy) fn policy(
         }
     }
     let mut names = Names::new(world);
+    for (_, written) in &files {
+        contract::note(&written.contracts, &mut names);
+    }
     for (file, written) in &mut files {
         contract::read(file, &written.contracts, &mut names, &beside);
         list::read(file, &written.lists, &mut names, &beside);

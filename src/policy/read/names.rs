@@ -19,6 +19,8 @@ const RESERVED: &[&str] = &["any", "create", "created", "empty", "from", "client
 pub(super) struct Names<'a> {
     pub world: &'a World,
     pub wrappers: Wrappers,
+    /// Where each label is, before its contract is read.
+    pub written: BTreeMap<String, (u64, Address)>,
     pub contracts: BTreeMap<String, Arc<Contract>>,
     pub book: Book,
     pub abis: BTreeMap<String, String>,
@@ -36,6 +38,7 @@ impl<'a> Names<'a> {
         Self {
             world,
             wrappers: Wrappers::known(),
+            written: BTreeMap::new(),
             contracts: BTreeMap::new(),
             book: Book { accounts, roles, ..Book::default() },
             abis: BTreeMap::new(),
@@ -78,6 +81,18 @@ impl<'a> Names<'a> {
         };
         file.wrong(&label.span(), wrong);
         false
+    }
+
+    /// The contract that a label, read or not, or an address means on a chain.
+    pub fn written_at(&self, text: &str, chain: u64) -> Result<Address, String> {
+        match self.written.get(text) {
+            Some((of, _)) if *of != chain => {
+                Err(format!("`{text}` is on chain {of}, this contract on chain {chain}"))
+            }
+            Some((_, address)) => Ok(*address),
+            None if text.starts_with("0x") => checksummed(text),
+            None => Err(format!("there is no contract named `{text}`")),
+        }
     }
 
     /// The addresses that a label, an account's name, an address or a list (`@name`) means on a chain.
