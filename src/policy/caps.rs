@@ -1,5 +1,7 @@
 //! `[caps]`: what no transaction may go beyond, whatever the rules say. A node's quote is not trusted.
 
+use std::collections::BTreeMap;
+
 use alloy_primitives::U256;
 
 use crate::policy::amount::show_wei;
@@ -7,9 +9,17 @@ use crate::policy::call::TransactionFacts;
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::Facts;
 
+/// The caps of every chain. Coins of different chains are not worth the same, so each may have its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::policy) struct Caps {
+    /// Of chains that have none of their own.
+    pub others: ChainCaps,
+    pub of_chain: BTreeMap<u64, ChainCaps>,
+}
+
 /// A missing cap is none, but for one: what nobody bounds, a node or a client could spend whole on fees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy) struct Caps {
+pub(in crate::policy) struct ChainCaps {
     /// In wei for a unit of gas.
     pub fee_per_gas: Option<U256>,
     pub gas: Option<u64>,
@@ -22,14 +32,24 @@ pub(in crate::policy) struct Caps {
 /// 1 ether, far above what any transaction costs.
 pub(in crate::policy) const EXECUTION_FEE: U256 = U256::from_limbs([1_000_000_000_000_000_000, 0, 0, 0]);
 
-impl Default for Caps {
+impl Default for ChainCaps {
     fn default() -> Self {
         Self { fee_per_gas: None, gas: None, execution_fee: Some(EXECUTION_FEE), calldata: None }
     }
 }
 
 impl Caps {
+    pub fn of(&self, chain: u64) -> &ChainCaps {
+        self.of_chain.get(&chain).unwrap_or(&self.others)
+    }
+
     pub fn check(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Result<(), Denied> {
+        self.of(transaction.chain).check(transaction, facts)
+    }
+}
+
+impl ChainCaps {
+    fn check(self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Result<(), Denied> {
         let Some(asked) = transaction.asked else { return Ok(()) };
         let hold = |key: &str, what: &str, is: U256, cap: Option<U256>, show: fn(U256) -> String| match cap {
             Some(cap) if is > cap => {

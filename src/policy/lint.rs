@@ -54,12 +54,20 @@ impl Policy {
             about(None, "no rule allows anything: every signature is denied".to_owned());
         }
         let has_transactions = self.rules.iter().any(|rule| rule.kind == Some(RuleKind::Transaction));
-        if has_transactions && self.caps.execution_fee.is_none() {
-            about(
-                None,
-                "[caps] max_execution_fee is \"any\": a node that lies about fees is bound by the rules only"
-                    .to_owned(),
-            );
+        for chain in world.chains.iter().filter(|chain| self.caps.of(**chain).execution_fee.is_none()) {
+            if has_transactions {
+                let what =
+                    "max_execution_fee is \"any\": a node that lies about fees is bound by the rules only";
+                let place = if world.chains.len() > 1 {
+                    format!("[caps.chain.{chain}]")
+                } else {
+                    "[caps]".to_owned()
+                };
+                about(None, format!("{place} {what}"));
+            }
+        }
+        for chain in self.caps.of_chain.keys().filter(|chain| !world.chains.contains(chain)) {
+            about(None, format!("[caps.chain.{chain}]: this gateway is for chain {}", ours(world)));
         }
         let (allowing, denying) =
             (ByTarget::new(&self.rules, Effect::Allow), ByTarget::new(&self.rules, Effect::Deny));
@@ -124,7 +132,7 @@ impl Policy {
         let mut accounts = None;
         for condition in &rule.conditions {
             match condition {
-                Condition::Chain(chain) if world.chains().all(|ours| ours != *chain) => {
+                Condition::Chain(chain) if !world.chains.contains(chain) => {
                     found.push(format!(
                         "it is for chain {chain}, and this gateway is for chain {}",
                         ours(world)
@@ -223,7 +231,8 @@ impl Policy {
             "it allows nothing to be sent with nothing: state `value`",
         );
         any(
-            !has(|c| matches!(c, Condition::ExecutionFee(_))) && self.caps.execution_fee.is_none(),
+            !has(|c| matches!(c, Condition::ExecutionFee(_)))
+                && rule.chain().is_some_and(|chain| self.caps.of(chain).execution_fee.is_none()),
             "neither `execution_fee` nor [caps] bounds what it costs to execute",
         );
         open.extend(self.open_arguments(rule));
@@ -370,7 +379,7 @@ fn idle(budget: &Budget, world: &World) -> Vec<String> {
         _ => None,
     });
     let mut found = Vec::new();
-    if let Some(chain) = of_token.or(of_match).filter(|chain| world.chains().all(|ours| ours != *chain)) {
+    if let Some(chain) = of_token.or(of_match).filter(|chain| !world.chains.contains(chain)) {
         found.push(format!(
             "it is for chain {chain}, and this gateway is for chain {}: it counts nothing",
             ours(world)
@@ -385,7 +394,7 @@ fn idle(budget: &Budget, world: &World) -> Vec<String> {
 }
 
 fn ours(world: &World) -> String {
-    world.chains().map(|chain| chain.to_string()).collect::<Vec<_>>().join(", ")
+    world.chains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn is_ambiguous(world: &World, name: &str) -> bool {

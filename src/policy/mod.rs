@@ -123,8 +123,7 @@ execution_fee = { max = "0.05 ether" }
 
     pub(super) fn world() -> World {
         World {
-            chain: 1,
-            other_chains: Vec::new(),
+            chains: vec![1],
             accounts: [("treasury".to_owned(), TREASURY.parse().unwrap())].into(),
             clients: vec![client("ann", Some("trader")), client("ben", None)],
         }

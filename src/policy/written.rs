@@ -103,8 +103,20 @@ pub(super) struct Siwe {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "the keys as they are written")]
 pub(super) struct Caps {
+    pub max_fee_per_gas: Option<Text>,
+    pub max_gas: Option<u64>,
+    pub max_execution_fee: Option<Text>,
+    pub max_calldata: Option<u64>,
+    /// By chain id.
+    #[serde(default)]
+    pub chain: BTreeMap<Text, ChainCaps>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the keys as they are written")]
+pub(super) struct ChainCaps {
     pub max_fee_per_gas: Option<Text>,
     pub max_gas: Option<u64>,
     pub max_execution_fee: Option<Text>,

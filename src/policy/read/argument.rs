@@ -169,13 +169,19 @@ fn pinned(test: &ArgumentTest) -> Option<Vec<Address>> {
     operands.iter().map(address).collect()
 }
 
-/// The units in which the rule's amounts can be written: of tokens that it pins, where all alternatives agree.
+/// The units in which the rule's amounts can be written: of tokens that it pins, where all alternatives agree, on every chain
+/// that it is for.
 fn units_of(pins: &[Vec<Address>], chain: Option<u64>, names: &Names<'_>) -> Vec<Unit> {
     let mut units = Vec::<Unit>::new();
     for alternatives in pins {
-        let mut found = alternatives
-            .iter()
-            .map(|at| names.contract(chain, *at).and_then(|contract| contract.unit.as_ref()));
+        let mut found = alternatives.iter().flat_map(|at| {
+            let mut of_chains: Vec<_> =
+                names.contracts_at(chain, *at).map(|contract| contract.unit.as_ref()).collect();
+            if of_chains.is_empty() {
+                of_chains.push(None);
+            }
+            of_chains
+        });
         let Some(Some(unit)) = found.next() else { continue };
         if found.all(|other| other == Some(unit)) && !units.contains(unit) {
             units.push(unit.clone());

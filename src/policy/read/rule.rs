@@ -1,4 +1,4 @@
-//! `[[rule]]`, `[[rate]]` and `[caps]`, with what an allow rule must state.
+//! `[[rule]]` and `[[rate]]`, with what an allow rule must state.
 
 use std::num::NonZeroU32;
 
@@ -7,7 +7,6 @@ use toml::Spanned;
 
 use crate::config::units;
 use crate::policy::amount::Range;
-use crate::policy::caps::Caps;
 use crate::policy::condition::{Condition, DomainTest, SiweTest};
 use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
@@ -98,24 +97,6 @@ pub(super) fn read_reach(
     let meant = matchers.map(|written| matcher::read(file, written, names, false));
     let Matchers { kind, conditions, .. } = meant.unwrap_or_default();
     Reach { per, kind, conditions }
-}
-
-pub(super) fn read_caps(file: &mut File<'_>, written: &written::Caps) -> Caps {
-    let mut wei = |text: &Option<Text>| -> Option<U256> {
-        let text = text.as_ref()?;
-        file.right(&text.span(), units::wei(text.get_ref()))
-    };
-    let is_any = written.max_execution_fee.as_ref().is_some_and(|text| text.get_ref() == "any");
-    Caps {
-        fee_per_gas: wei(&written.max_fee_per_gas),
-        execution_fee: if is_any {
-            None
-        } else {
-            wei(&written.max_execution_fee).or(Caps::default().execution_fee)
-        },
-        gas: written.max_gas,
-        calldata: written.max_calldata,
-    }
 }
 
 fn effect(file: &mut File<'_>, written: &Text) -> Option<Effect> {
