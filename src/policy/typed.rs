@@ -496,7 +496,8 @@ fields = { "permitted.token" = "any", spender = "any" }
             [[0; 65].as_slice(), structured(&permit(USDC, ALICE, 7_000_000)).text().as_bytes()].concat();
         let raw = alloy_primitives::Bytes::from(raw);
         let account = TREASURY.parse().unwrap();
-        let past = Past { client: "ann", account, rule: "permit", kind: TypedData::NAME, raw: &raw };
+        let at = crate::clock::Timestamp::from_millis(0);
+        let past = Past { client: "ann", account, rule: "permit", kind: TypedData::NAME, at, raw: &raw };
         let charges = policy.charges_of(&past).unwrap();
         assert_eq!(charges[0].limit.show(charges[0].amount), "7 USDC");
         let cut = alloy_primitives::Bytes::from_static(&[0; 65]);
