@@ -10,8 +10,8 @@ use alloy_primitives::{Address, Bytes, Selector, U256};
 use crate::policy::abi::Function;
 use crate::policy::amount::show_wei;
 use crate::policy::facts::{Book, Contract, Facts};
-use crate::transaction::Filled;
 use crate::transaction::calldata::{self, CalldataError};
+use crate::transaction::{Authorizations, Blobs, Filled};
 
 pub(in crate::policy) struct TransactionFacts<'a> {
     /// The transaction that is signed, whose fees, gas and nonce hold for all that it carries. `None` where it is typed
@@ -162,6 +162,16 @@ impl<'a> TransactionFacts<'a> {
         self.asked.map(Filled::max_execution_fee).unwrap_or_default()
     }
 
+    /// What the transaction says of its blobs.
+    pub fn blobs(&self) -> Option<&'a Blobs> {
+        self.asked?.blobs()
+    }
+
+    /// Whose code the transaction sets, and to what.
+    pub fn authorizations(&self) -> Option<&'a Authorizations> {
+        self.asked?.authorizations()
+    }
+
     pub const fn is_inner(&self) -> bool {
         !matches!(self.made, Made::Signed)
     }
@@ -224,6 +234,22 @@ impl<'a> TransactionFacts<'a> {
     }
 
     pub fn describe(&self, facts: &Facts<'_>) -> String {
+        let what = self.describe_call(facts);
+        if self.is_inner() {
+            return what;
+        }
+        let blobs = match self.blobs().map_or(0, Blobs::count) {
+            0 => String::new(),
+            count => format!(" with {count} blobs"),
+        };
+        let codes = match self.authorizations().map_or(0, |all| all.each().count()) {
+            0 => String::new(),
+            count => format!(" and set the code of {count} accounts"),
+        };
+        format!("{what}{blobs}{codes}")
+    }
+
+    fn describe_call(&self, facts: &Facts<'_>) -> String {
         let chain = self.chain;
         let to = self.to.map(|to| facts.name(chain, to)).unwrap_or_default();
         let value = match self.value {

@@ -8,6 +8,7 @@ use crate::policy::amount::show_wei;
 use crate::policy::call::TransactionFacts;
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::Facts;
+use crate::transaction::Blobs;
 
 /// The caps of every chain. Coins of different chains are not worth the same, so each may have its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +24,9 @@ pub(in crate::policy) struct ChainCaps {
     /// In wei for a unit of gas.
     pub fee_per_gas: Option<U256>,
     pub gas: Option<u64>,
-    /// In wei: gas limit times fee. `None` only where the policy says "any".
+    /// In wei for a unit of blob gas.
+    pub fee_per_blob_gas: Option<U256>,
+    /// In wei: gas limit times fee, and blobs. `None` only where the policy says "any".
     pub execution_fee: Option<U256>,
     /// In bytes.
     pub calldata: Option<u64>,
@@ -34,7 +37,13 @@ pub(in crate::policy) const EXECUTION_FEE: U256 = U256::from_limbs([1_000_000_00
 
 impl Default for ChainCaps {
     fn default() -> Self {
-        Self { fee_per_gas: None, gas: None, execution_fee: Some(EXECUTION_FEE), calldata: None }
+        Self {
+            fee_per_gas: None,
+            fee_per_blob_gas: None,
+            gas: None,
+            execution_fee: Some(EXECUTION_FEE),
+            calldata: None,
+        }
     }
 }
 
@@ -73,6 +82,8 @@ impl ChainCaps {
         let bytes = U256::from(asked.data().len());
         let (max_gas, max_bytes) = (self.gas.map(U256::from), self.calldata.map(U256::from));
         hold("max_fee_per_gas", "a fee per gas of", per_gas, self.fee_per_gas, show_wei)?;
+        let per_blob_gas = U256::from(asked.blobs().map_or(0, Blobs::max_fee_per_gas));
+        hold("max_fee_per_blob_gas", "a fee per blob gas of", per_blob_gas, self.fee_per_blob_gas, show_wei)?;
         hold("max_gas", "a gas allowance of", U256::from(asked.gas()), max_gas, count)?;
         hold("max_execution_fee", "an execution fee of up to", fee, self.execution_fee, show_wei)?;
         hold("max_calldata", "as bytes of calldata", bytes, max_bytes, count)

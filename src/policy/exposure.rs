@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, U256};
 
-use crate::policy::abi::Function;
+use crate::policy::abi::{Function, holds_address};
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::condition::{Called, Condition};
 use crate::policy::decide::Policy;
@@ -13,6 +13,7 @@ use crate::policy::facts::Contract;
 use crate::policy::path::{Over, Path};
 use crate::policy::rule::Rule;
 use crate::policy::spend::Amount;
+use crate::policy::typed::{Moves, Template};
 
 /// The functions that let somebody take an amount later, and the parameter that says how much.
 const APPROVALS: &[(&str, usize)] = &[
@@ -117,6 +118,46 @@ impl Policy {
             .map(|names| format!("{} look alike: compare each with its source", names.join(" and ")))
             .collect()
     }
+}
+
+/// What a rule for typed data leaves open.
+pub(in crate::policy) fn open_members(rule: &Rule) -> Vec<String> {
+    let ty = rule.conditions.iter().find_map(|condition| match condition {
+        Condition::PrimaryType(ty) => Some(ty),
+        _ => None,
+    });
+    let Some(ty) = ty else { return Vec::new() };
+    let mut open = Vec::new();
+    for (at, holds) in ty.types.iter().map(holds_address).enumerate() {
+        let is_said =
+            rule.conditions.iter().any(|c| matches!(c, Condition::Field { path, .. } if path.at == at));
+        if holds && !is_said {
+            open.push(format!("`fields.{}` is \"any\" address", ty.label(at)));
+        }
+    }
+    let Some(template) = Template::of(&ty.signature) else { return open };
+    let bounded = |test: &&ArgumentTest| matches!(test, ArgumentTest::OneOf(..) | ArgumentTest::Max(..));
+    if let Some(amount) = template.amount
+        && !tests_of(rule, amount).iter().any(bounded)
+    {
+        open.push(format!("`fields.{amount}` has no max: an unlimited permit is signed"));
+    }
+    if matches!(template.moves, Moves::AllIf(_)) {
+        open.push("a DaiPermit lets its spender move all there is".to_owned());
+    }
+    open
+}
+
+fn tests_of<'r>(rule: &'r Rule, field: &str) -> Vec<&'r ArgumentTest> {
+    let mut found = Vec::new();
+    for condition in &rule.conditions {
+        if let Condition::Field { path, test, .. } = condition
+            && path.text == field
+        {
+            found.push(test);
+        }
+    }
+    found
 }
 
 /// What a rule demands of a place in the arguments.

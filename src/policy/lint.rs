@@ -13,13 +13,12 @@ use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::budget::{Budget, Sum};
 use crate::policy::condition::{Called, Condition, TextTest};
 use crate::policy::decide::Policy;
-use crate::policy::exposure::is_approval;
+use crate::policy::exposure::{is_approval, open_members};
 use crate::policy::facts::Contract;
 use crate::policy::packed;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::shadowed::ByTarget;
 use crate::policy::spend::Asset;
-use crate::policy::typed::{Moves, Template};
 use crate::policy::world::World;
 use crate::policy::wrapper::Form;
 
@@ -224,6 +223,11 @@ impl Policy {
             "`delegatecall` with `call` \"any\": any code may act as the account that delegates",
         );
         any(!has(|c| matches!(c, Condition::Value(_))), "`value` is \"any\"");
+        any(!has(|c| matches!(c, Condition::Blobs(_))), "`blobs` is \"any\"");
+        any(
+            !has(|c| matches!(c, Condition::Delegates(_))),
+            "`delegates` is \"any\": any code may act as the accounts that signed for it",
+        );
         any(has(|c| matches!(c, Condition::Value(range) if range.max.is_none())), "`value` has no max");
         any(
             has(|c| *c == Condition::Call(Called::Empty))
@@ -326,46 +330,6 @@ fn open_paths(rule: &Rule) -> Option<String> {
         _ => None,
     });
     packed::through_any(function, &tests)
-}
-
-/// What a rule for typed data leaves open.
-fn open_members(rule: &Rule) -> Vec<String> {
-    let ty = rule.conditions.iter().find_map(|condition| match condition {
-        Condition::PrimaryType(ty) => Some(ty),
-        _ => None,
-    });
-    let Some(ty) = ty else { return Vec::new() };
-    let mut open = Vec::new();
-    for (at, holds) in ty.types.iter().map(holds_address).enumerate() {
-        let is_said =
-            rule.conditions.iter().any(|c| matches!(c, Condition::Field { path, .. } if path.at == at));
-        if holds && !is_said {
-            open.push(format!("`fields.{}` is \"any\" address", ty.label(at)));
-        }
-    }
-    let Some(template) = Template::of(&ty.signature) else { return open };
-    let bounded = |test: &&ArgumentTest| matches!(test, ArgumentTest::OneOf(..) | ArgumentTest::Max(..));
-    if let Some(amount) = template.amount
-        && !tests_of(rule, amount).iter().any(bounded)
-    {
-        open.push(format!("`fields.{amount}` has no max: an unlimited permit is signed"));
-    }
-    if matches!(template.moves, Moves::AllIf(_)) {
-        open.push("a DaiPermit lets its spender move all there is".to_owned());
-    }
-    open
-}
-
-fn tests_of<'r>(rule: &'r Rule, field: &str) -> Vec<&'r ArgumentTest> {
-    let mut found = Vec::new();
-    for condition in &rule.conditions {
-        if let Condition::Field { path, test, .. } = condition
-            && path.text == field
-        {
-            found.push(test);
-        }
-    }
-    found
 }
 
 /// Why a budget does not do what it seems to.

@@ -111,6 +111,8 @@ fn covers(wide: &Condition, narrow: &Condition) -> bool {
             wide.selector == narrow.selector
         }
         (Condition::Value(wide), Condition::Value(narrow))
+        | (Condition::Blobs(wide), Condition::Blobs(narrow))
+        | (Condition::BlobFee(wide), Condition::BlobFee(narrow))
         | (Condition::ExecutionFee(wide), Condition::ExecutionFee(narrow)) => within(narrow, wide),
         (
             Condition::Argument { function, path, test },

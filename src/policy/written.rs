@@ -74,6 +74,9 @@ pub(super) struct Rule {
     pub args: Option<Spanned<BTreeMap<Text, Spanned<Value>>>>,
     pub value: Option<Spanned<Value>>,
     pub execution_fee: Option<Spanned<Value>>,
+    pub blobs: Option<Spanned<Value>>,
+    pub blob_fee: Option<Spanned<Value>>,
+    pub delegates: Option<List>,
     pub text: Option<Spanned<Value>>,
     pub siwe: Option<Spanned<Siwe>>,
     pub replace: Option<Text>,
@@ -105,6 +108,7 @@ pub(super) struct Siwe {
 #[serde(deny_unknown_fields)]
 pub(super) struct Caps {
     pub max_fee_per_gas: Option<Text>,
+    pub max_fee_per_blob_gas: Option<Text>,
     pub max_gas: Option<u64>,
     pub max_execution_fee: Option<Text>,
     pub max_calldata: Option<u64>,
@@ -118,6 +122,7 @@ pub(super) struct Caps {
 #[expect(clippy::struct_field_names, reason = "the keys as they are written")]
 pub(super) struct ChainCaps {
     pub max_fee_per_gas: Option<Text>,
+    pub max_fee_per_blob_gas: Option<Text>,
     pub max_gas: Option<u64>,
     pub max_execution_fee: Option<Text>,
     pub max_calldata: Option<u64>,

@@ -139,9 +139,10 @@ pub(super) fn plain(written: &Map<String, Value>, policy: &Policy, world: &World
         let value = match (key.as_str(), value) {
             ("call" | "args", _) => continue,
             ("from" | "to", Value::String(name)) => Value::String(named(name, policy)),
-            ("value" | "maxFeePerGas" | "maxPriorityFeePerGas" | "gasPrice", Value::String(text))
-                if !text.starts_with("0x") =>
-            {
+            (
+                "value" | "maxFeePerGas" | "maxPriorityFeePerGas" | "maxFeePerBlobGas" | "gasPrice",
+                Value::String(text),
+            ) if !text.starts_with("0x") => {
                 let wei = units::wei(text).map_err(|e| format!("{key}: {e}"))?;
                 Value::String(format!("0x{wei:x}"))
             }

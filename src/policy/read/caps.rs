@@ -11,8 +11,11 @@ use crate::policy::world::World;
 use crate::policy::written::{self, Text};
 
 pub(super) fn read(file: &mut File<'_>, written: &written::Caps, world: &World) -> Caps {
-    let fees =
-        [("max_fee_per_gas", &written.max_fee_per_gas), ("max_execution_fee", &written.max_execution_fee)];
+    let fees = [
+        ("max_fee_per_gas", &written.max_fee_per_gas),
+        ("max_fee_per_blob_gas", &written.max_fee_per_blob_gas),
+        ("max_execution_fee", &written.max_execution_fee),
+    ];
     if world.chains.len() > 1 {
         for (key, fee) in fees.into_iter().filter_map(|(key, fee)| Some((key, fee.as_ref()?))) {
             let chains: Vec<_> = world.chains.iter().map(|chain| format!("[caps.chain.{chain}]")).collect();
@@ -25,6 +28,7 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Caps, world: &World) 
     }
     let others = ChainCaps {
         fee_per_gas: fee_per_gas(file, written.max_fee_per_gas.as_ref()),
+        fee_per_blob_gas: fee_per_gas(file, written.max_fee_per_blob_gas.as_ref()),
         execution_fee: execution_fee(
             file,
             written.max_execution_fee.as_ref(),
@@ -42,6 +46,8 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Caps, world: &World) 
         };
         let caps = ChainCaps {
             fee_per_gas: fee_per_gas(file, written.max_fee_per_gas.as_ref()).or(others.fee_per_gas),
+            fee_per_blob_gas: fee_per_gas(file, written.max_fee_per_blob_gas.as_ref())
+                .or(others.fee_per_blob_gas),
             execution_fee: execution_fee(file, written.max_execution_fee.as_ref(), others.execution_fee),
             gas: written.max_gas.or(others.gas),
             calldata: written.max_calldata.or(others.calldata),

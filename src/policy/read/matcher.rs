@@ -133,18 +133,18 @@ fn signers(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u6
     (!any).then_some(found)
 }
 
-/// `via`; nothing for "any".
-pub(super) fn via(
+/// Addresses, by whatever names; `None` is any.
+pub(super) fn addresses(
     file: &mut File<'_>,
-    list: &List,
+    (key, list): (&str, &List),
     names: &Names<'_>,
     chain: Option<u64>,
-) -> Option<Condition> {
+) -> Option<Vec<Address>> {
     let mut found = Vec::new();
-    let any = each(file, "via", list, |file, name| {
+    let any = each(file, key, list, |file, name| {
         found.extend(file.right(&name.span(), names.find_all(name.get_ref(), chain)).unwrap_or_default());
     });
-    (!any).then_some(Condition::Via(found))
+    (!any).then_some(found)
 }
 
 fn targets(
