@@ -33,6 +33,10 @@ pub enum AuthorizationsError {
     #[error("an authorization for chain 0 is good on every chain; it must name one")]
     EveryChain,
     #[error(
+        "an authorization by the sender itself must be for the nonce behind the transaction's: both are used up, one after the other"
+    )]
+    OwnNonce,
+    #[error(
         "an authorization is signed by nobody: no address recovers from it, or its s is in the upper half (EIP-2)"
     )]
     Signature,
@@ -66,6 +70,14 @@ impl Authorizations {
         let chains = self.signed.iter().map(|signed| signed.chain_id());
         let other = chains.filter(|chain| **chain != U256::from(ours)).map(|chain| u64::try_from(*chain));
         other.map(|chain| chain.unwrap_or(u64::MAX)).next()
+    }
+
+    /// Whether one is the sender's own, and not at the nonce behind the transaction's: the chain counts the transaction
+    /// first, and would skip it.
+    pub(super) fn skips_own(&self, from: Address, nonce: u64) -> bool {
+        let own = self.authorities.iter().zip(&self.signed).filter(|(authority, _)| **authority == from);
+        let mut nonces = own.map(|(_, signed)| signed.nonce());
+        nonces.any(|own| Some(own) != nonce.checked_add(1))
     }
 
     pub(super) fn of_signed(signed: Vec<SignedAuthorization>) -> Result<Self, AuthorizationsError> {
@@ -188,6 +200,33 @@ mod tests {
         assert_eq!(read.filled().authorizations(), filled.authorizations());
         assert!(matches!(read.clone().for_chain(2), Err(FillError::OtherChain { .. })));
         assert_eq!(read.from().to_string(), FROM);
+    }
+
+    /// The sender's own takes the nonce behind the transaction's.
+    #[test]
+    fn inv_04_a_senders_own_authorization_is_for_the_nonce_behind_its_transactions() {
+        let key = SigningKey::from_slice(&[0x46; 32]).unwrap();
+        let sign = |digest: alloy_primitives::B256| {
+            let (raw, _) = key.sign_prehash_recoverable(digest.as_slice()).unwrap();
+            recover(digest, &raw.to_bytes().into(), FROM.parse().unwrap()).unwrap()
+        };
+        let signed = |nonce: u64| {
+            let inner = Authorization { chain_id: U256::from(1), address: TO.parse().unwrap(), nonce };
+            let signature = sign(inner.signature_hash());
+            let number = |bytes: &[u8; 32]| format!("{:#x}", U256::from_be_bytes(*bytes));
+            let own = json!({
+                "chainId": "0x1", "address": TO, "nonce": format!("{nonce:#x}"),
+                "yParity": if signature.odd() { "0x1" } else { "0x0" },
+                "r": number(signature.r()), "s": number(signature.s()),
+            });
+            let unsigned = Tx::assign(fill(parse(&json!([own])).unwrap(), 1).unwrap(), Some(9));
+            let raw = Tx::seal(&unsigned, sign(Tx::digest(&unsigned))).raw;
+            SignedTransaction::decode(raw)
+        };
+        assert!(signed(10).is_ok());
+        for wrong in [9, 11, 0] {
+            assert_eq!(signed(wrong), Err(PresignedError::Authorizations(AuthorizationsError::OwnNonce)));
+        }
     }
 
     #[test]

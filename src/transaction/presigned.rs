@@ -83,6 +83,9 @@ impl SignedTransaction {
         let digest = read.signature_hash();
         let from = signer_of(digest, &rs, signature.v()).ok_or(PresignedError::Signature)?;
         let filled = Filled::signed(from, &raw).ok_or(PresignedError::Undecodable)?;
+        if filled.authorizations().is_some_and(|all| all.skips_own(from, read.nonce())) {
+            return Err(AuthorizationsError::OwnNonce.into());
+        }
         let mut unsigned = Vec::new();
         TypedTransaction::from(read.clone()).encode_for_signing(&mut unsigned);
         Ok(Self { filled, hash: *read.tx_hash(), unsigned: unsigned.into(), digest, rs, brings_blobs, raw })
