@@ -58,6 +58,22 @@ impl Caps {
 }
 
 impl ChainCaps {
+    /// All of them in a sentence.
+    pub fn describe(&self, chain: u64) -> String {
+        let wei = |what: &str, cap: Option<U256>| cap.map(|cap| format!("{what} {}", show_wei(cap)));
+        let count = |what: &str, cap: Option<u64>, unit: &str| cap.map(|cap| format!("{what}{cap}{unit}"));
+        let caps = [
+            wei("a fee per gas of", self.fee_per_gas),
+            wei("a fee per blob gas of", self.fee_per_blob_gas),
+            wei("an execution fee of", self.execution_fee),
+            count("a gas limit of ", self.gas, ""),
+            count("", self.calldata, " bytes of calldata"),
+        ];
+        let caps: Vec<_> = caps.into_iter().flatten().collect();
+        let most = if caps.is_empty() { "no cap".to_owned() } else { format!("at most {}", caps.join(", ")) };
+        format!("every transaction on chain {chain}: {most}")
+    }
+
     fn check(self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Result<(), Denied> {
         let Some(asked) = transaction.asked else { return Ok(()) };
         let hold = |key: &str, what: &str, is: U256, cap: Option<U256>, show: fn(U256) -> String| match cap {
