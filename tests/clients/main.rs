@@ -70,8 +70,7 @@ async fn passes(mut command: Command) {
         .env("FROM", gateway.treasury().to_string())
         .env("FRIEND", FRIEND)
         .env("STRANGER", STRANGER)
-        .env("NODE_PATH", tools().join("clients/node_modules"))
-        .env("PYTHONPATH", tools().join("python"));
+        .env("NODE_PATH", tools().join("clients/node_modules"));
     let said = run(&mut command).await.well();
     let ok = said.lines().find(|line| line.starts_with("clients ") && line.ends_with(": ok"));
     println!("{}", ok.unwrap_or_else(|| panic!("it did not come to its end: {said}")));
@@ -122,7 +121,7 @@ async fn hardhat_2() {
 
 #[tokio::test]
 async fn web3_py() {
-    let mut command = Command::new("python3");
+    let mut command = Command::new(tools().join("python/bin/python"));
     command.arg(script("web3py.py"));
     passes(command).await;
 }
