@@ -147,7 +147,7 @@ async fn curl() {
     })
     .await;
     trial
-        .meets_trouble("curl", true, async |from, to| {
+        .meets_trouble("curl", false, async |from, to| {
             ask("eth_sendTransaction", json!([{ "from": from, "to": to, "value": "0x1" }])).await
         })
         .await;
