@@ -45,15 +45,16 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 #[derive(Debug)]
 pub struct Gateway {
     target: Target,
-    tls: Arc<ClientConfig>,
     context: Context,
     link: Mutex<Link>,
     places: Semaphore,
 }
 
 /// The connection, or why there is none. Held while a new one is being opened, so that it is opened once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Link {
+    /// What the next connection presents.
+    tls: Arc<ClientConfig>,
     sender: Option<Sender>,
     failures: u32,
     last: Option<(Trouble, Instant)>,
@@ -71,15 +72,20 @@ impl Gateway {
     pub fn new(target: Target, tls: ClientConfig, context: Context) -> Self {
         Self {
             target,
-            tls: Arc::new(tls),
             context,
-            link: Mutex::default(),
+            link: Mutex::new(Link { tls: Arc::new(tls), sender: None, failures: 0, last: None }),
             places: Semaphore::new(MAX_IN_FLIGHT),
         }
     }
 
     pub const fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// From now on another certificate is presented. What is under way comes to its end on the connection that it has.
+    pub async fn present(&self, tls: ClientConfig) {
+        let mut link = self.link.lock().await;
+        *link = Link { tls: Arc::new(tls), sender: None, failures: 0, last: None };
     }
 
     /// Opens the connection now, to know whether it can be.
@@ -130,12 +136,13 @@ impl Gateway {
         {
             return Err(trouble.clone());
         }
-        match link::open(&self.target, self.tls.clone()).await {
+        match link::open(&self.target, link.tls.clone()).await {
             Ok(sender) => {
                 if link.last.is_some() {
                     self.context.say(format_args!("connected to {}", self.target));
                 }
-                *link = Link { sender: Some(sender.clone()), failures: 0, last: None };
+                link.sender = Some(sender.clone());
+                (link.failures, link.last) = (0, None);
                 Ok(sender)
             }
             Err(trouble) => {
