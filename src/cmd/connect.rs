@@ -10,6 +10,7 @@ mod gateway;
 mod ipc;
 mod link;
 mod preload;
+mod relay;
 mod renewal;
 mod reply;
 mod socket;

@@ -156,6 +156,40 @@ async fn a_page_or_a_neighbour_does_not_get_through_the_connector() {
 }
 
 #[tokio::test]
+async fn a_websocket_goes_through_the_connector_both_ways() {
+    let gateway = Gateway::start().await;
+    let (connector, url) = gateway.connect("trader").await;
+    let url = url.replacen("http", "ws", 1);
+    let from = gateway.treasury().to_string();
+    let mut cast = Command::new(tool(Tool::Cast));
+    cast.args(["send", "--unlocked", "--json", "--rpc-url", &url, "--from", &from, FRIEND, "--value", "1"]);
+    let receipt: serde_json::Value = serde_json::from_str(&run(&mut cast).await.well()).unwrap();
+    assert_eq!(receipt["status"], "0x1");
+    gateway.node().mines(gateway.treasury(), 1).await;
+
+    let (host, path) = url.trim_start_matches("ws://").split_once('/').unwrap();
+    let handshake = |more: &str| {
+        format!(
+            "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{more}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    let page = plain_raw(host, handshake("Origin: https://evil.example\r\n")).await;
+    assert!(page.starts_with("HTTP/1.1 403"), "{page}");
+    // What is open ends with the connector.
+    let open = tokio::spawn({
+        let (host, handshake) = (host.to_owned(), handshake(""));
+        async move { plain_raw(&host, handshake).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!open.is_finished());
+    connector.signal(Signal::TERM);
+    assert_eq!(connector.ends().await.code, Some(0));
+    let tool = open.await.unwrap();
+    assert!(tool.starts_with("HTTP/1.1 101") && tool.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{tool}");
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_picked_up_and_half_of_one_is_not() {
     let gateway = Gateway::start().await;
     let (connector, url) = gateway.connect("trader").await;

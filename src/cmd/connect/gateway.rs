@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::cmd::Context;
 use crate::cmd::connect::link::{self, Sender};
+use crate::cmd::connect::relay::{self, Socket};
 use crate::cmd::connect::target::Target;
 use crate::cmd::connect::trouble::Trouble;
 
@@ -104,6 +105,12 @@ impl Gateway {
         }
     }
 
+    /// Opens a WebSocket on a connection of its own.
+    pub async fn socket(&self, offered: &HeaderMap) -> Result<Socket, Trouble> {
+        let tls = self.link.lock().await.tls.clone();
+        relay::open(&self.target, &tls, offered).await
+    }
+
     async fn send(&self, body: Bytes, keys: &[HeaderValue]) -> Result<Answer, Trouble> {
         for attempt in 0..ATTEMPTS {
             let mut sender = self.sender().await?;
@@ -185,6 +192,12 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Trouble> {
         (StatusCode::OK, false) => Ok(Answer::Body(body)),
         _ => Err(Trouble::Status { status: status.as_u16(), said: first_words(&body) }),
     }
+}
+
+/// What an answer says that is none to what was asked.
+pub async fn refusal(response: Response<Incoming>) -> Trouble {
+    let status = response.status();
+    read(response).await.err().unwrap_or(Trouble::Status { status: status.as_u16(), said: first_words(b"") })
 }
 
 /// What fits into a sentence of an error body.
