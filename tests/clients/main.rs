@@ -29,6 +29,7 @@ use crate::kit::{FRIEND, repository, run};
 use crate::trial::{Report, Trial, certify};
 
 const BY_URL: &str = "`connect`, http";
+const BY_SOCKET: &str = "`connect`, http and WebSocket";
 const ALSO_TLS: &str = "`connect`, http; subscriptions by its certificate";
 const BY_TLS: &str = "its certificate";
 
@@ -70,12 +71,12 @@ async fn ethers_5() {
 
 #[tokio::test]
 async fn viem() {
-    node(BY_URL, "viem.cjs", &[]).await;
+    node(BY_SOCKET, "viem.cjs", &[]).await;
 }
 
 #[tokio::test]
 async fn viem_in_batches() {
-    node(BY_URL, "viem.cjs", &[("BATCH", "yes")]).await;
+    node(BY_SOCKET, "viem.cjs", &[("BATCH", "yes")]).await;
 }
 
 #[tokio::test]
