@@ -21,6 +21,10 @@ CREATE TABLE reservation (
     max_tip     BLOB,
     reserved_at INTEGER NOT NULL, -- ms since 1970
     void_at     INTEGER NOT NULL, -- ms since 1970: from then on any writer voids it, unless it is recorded
+    -- By which rule, and from when on budgets count it: when it was reserved, then when it was recorded. A budget that
+    -- is new is counted from these.
+    rule        TEXT    NOT NULL,
+    charged_at  INTEGER NOT NULL, -- ms since 1970
     raw         BLOB,
     hash        BLOB,
     -- 1: returned to the client and not sent by us, until we are asked to send it
@@ -35,8 +39,11 @@ CREATE TABLE reservation (
 CREATE UNIQUE INDEX one_live_payload_per_nonce ON reservation (chain, account, nonce)
     WHERE state IN ('reserved', 'recorded', 'final');
 CREATE INDEX by_nonce ON reservation (chain, account, nonce) WHERE state <> 'void';
+CREATE INDEX by_charge ON reservation (charged_at) WHERE raw IS NOT NULL;
 CREATE INDEX by_hash ON reservation (hash) WHERE hash IS NOT NULL;
 CREATE INDEX unrecorded ON reservation (id) WHERE state = 'reserved';
+-- The last nonce of an account of which the chain has decided is looked for at each reservation.
+CREATE INDEX settled ON reservation (chain, account, nonce) WHERE state IN ('final', 'replaced');
 CREATE INDEX unsettled ON reservation (account, nonce) WHERE state IN ('recorded', 'outbid', 'vacant');
 
 -- Append-only, each row's hash over its content and the hash before it.
@@ -100,14 +107,6 @@ CREATE TABLE probe (
 
 -- What budgets count. Amounts are 256 bits, big-endian.
 
--- What a payload is charged for, kept for as long as the longest window: from these a new budget is counted anew.
-CREATE TABLE fact (
-    reservation INTEGER PRIMARY KEY,
-    rule        TEXT    NOT NULL,
-    at          INTEGER NOT NULL -- ms since 1970; when it was reserved, then when it was recorded
-) STRICT;
-CREATE INDEX fact_by_time ON fact (at);
-
 -- What each payload takes from each budget, while the chain has not decided of it.
 CREATE TABLE charge (
     reservation INTEGER NOT NULL,
@@ -128,7 +127,7 @@ CREATE TABLE spent (
 ) STRICT, WITHOUT ROWID;
 
 -- The budgets that are counted now. One that is not here, or is here with another definition, is counted anew from
--- the facts before a policy with it is in force.
+-- the payloads before a policy with it is in force.
 CREATE TABLE budget (
     id         TEXT PRIMARY KEY,
     definition BLOB    NOT NULL CHECK (length(definition) = 32),

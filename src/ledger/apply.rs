@@ -38,15 +38,15 @@ pub(in crate::ledger) async fn apply(
         Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Presented(inquest) => inquest.answer(group, rules).await?,
         Command::Record { id, kind, raw, hash, reply } => {
-            let recorded = store::record(group.db, id, &raw, hash).await?;
-            if recorded {
-                charges::turned(group, id, State::Recorded).await?;
+            let recorded = store::record(group.db, id, (&raw, hash), group.stamp_time).await?;
+            if let Some(numbered) = recorded {
+                charges::turned(group, id, (State::Recorded, numbered)).await?;
                 group
                     .audit(&Body::Signature { reservation: id, writer: signer(group, kind), hash, raw: &raw })
                     .await?;
                 group.closed.push(id);
             }
-            let done = if recorded { Ok(()) } else { Err(late(group, id, rules).await?) };
+            let done = if recorded.is_some() { Ok(()) } else { Err(late(group, id, rules).await?) };
             group.answer(reply, done);
         }
         Command::Void { id, why, reply } => {
@@ -108,8 +108,9 @@ pub(in crate::ledger) async fn apply(
             group.answer(reply, Ok(unsettled));
         }
         Command::Next { chain, account, mined, reply } => {
-            let rows = store::rows_of(group.db, (chain, account), (mined, None), None).await?;
-            group.answer(reply, Ok(core::next(&rows, mined)));
+            let read = group.accounts.read(group.db, (chain, account), (mined, None)).await?;
+            let next = core::next(&read.seen_by("", false), mined);
+            group.answer(reply, Ok(next));
         }
         Command::Nonces(inquiry) => inquiry.answer(group).await?,
         Command::Archive(step) => step.take(group).await?,

@@ -70,6 +70,8 @@ impl Ledger {
 
 impl Step {
     pub(in crate::ledger) async fn take(self, group: &mut Group<'_>) -> Sql<()> {
+        // It reads the chain.
+        group.write_rows().await?;
         match self {
             Self::Mark { archived, by, reply } => {
                 let done = mark(group, &archived, &by).await?;

@@ -231,6 +231,11 @@ impl From<&Entry> for Head {
 impl Entry {
     /// Whether this row stands unchanged right after `head`.
     pub(in crate::ledger) fn follows(&self, head: &Head) -> Result<(), &'static str> {
+        self.stands_after(head, self.is_whole())
+    }
+
+    /// The same, where somebody has looked at its content already.
+    pub(in crate::ledger) fn stands_after(&self, head: &Head, is_whole: bool) -> Result<(), &'static str> {
         if self.seq != head.seq.saturating_add(1) {
             return Err("the row before it is missing, or rows were reordered");
         }
@@ -240,7 +245,7 @@ impl Entry {
         if self.at < head.at {
             return Err("it is older than the row before it");
         }
-        if !self.is_whole() {
+        if !is_whole {
             return Err("its content was edited");
         }
         Ok(())

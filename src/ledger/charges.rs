@@ -61,15 +61,7 @@ pub(in crate::ledger) async fn on_counts_of(db: &mut Db, other: i64, charges: &m
 }
 
 /// Writes what a new reservation takes.
-pub(in crate::ledger) async fn charge(
-    db: &mut Db,
-    id: i64,
-    rule: &str,
-    charges: &[Charge],
-    now: Timestamp,
-) -> Sql<()> {
-    let fact = query("INSERT INTO fact (reservation, rule, at) VALUES ($1, $2, $3)");
-    fact.bind(id).bind(rule).bind(millis(now)).execute(&mut *db).await?;
+pub(in crate::ledger) async fn charge(db: &mut Db, id: i64, charges: &[Charge]) -> Sql<()> {
     for charge in charges {
         insert(db, id, charge).await?;
     }
@@ -84,23 +76,18 @@ async fn insert(db: &mut Db, id: i64, charge: &Charge) -> Sql<()> {
 
 /// Moves a payload to another state, with all that follows from it for budgets; false where it may not go there.
 pub(in crate::ledger) async fn turn(group: &mut Group<'_>, id: i64, to: State) -> Sql<bool> {
-    let turned = store::turn(group.db, id, to).await?;
-    if turned {
-        self::turned(group, id, to).await?;
-    }
-    Ok(turned)
+    let Some(numbered) = store::turn(group.db, id, to, group.stamp_time).await? else { return Ok(false) };
+    turned(group, id, (to, numbered)).await?;
+    Ok(true)
 }
 
-/// Does to a payload's charges what its new state asks for; a record stamps them anew.
-pub(in crate::ledger) async fn turned(group: &mut Group<'_>, id: i64, to: State) -> Sql<()> {
-    if to == State::Recorded {
-        let stamp = query("UPDATE fact SET at = $1 WHERE reservation = $2 AND at < $1");
-        stamp.bind(millis(group.stamp_time)).bind(id).execute(&mut *group.db).await?;
-    }
-    let row =
-        query("SELECT CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered FROM reservation WHERE id = $1")
-            .bind(id);
-    let numbered = row.fetch_one(&mut *group.db).await?.is_set("numbered")?;
+/// Does to a payload's charges what its new state asks for.
+pub(in crate::ledger) async fn turned(
+    group: &mut Group<'_>,
+    id: i64,
+    (to, numbered): (State, bool),
+) -> Sql<()> {
+    group.accounts.forget();
     match fate(to, numbered) {
         Fate::Open => Ok(()),
         Fate::Released => {
@@ -115,7 +102,7 @@ pub(in crate::ledger) async fn turned(group: &mut Group<'_>, id: i64, to: State)
 async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
     let rows = query(
         "DELETE FROM charge WHERE reservation = $1 RETURNING budget, scope, amount,
-         (SELECT at FROM fact WHERE fact.reservation = charge.reservation) AS at",
+         (SELECT charged_at FROM reservation WHERE reservation.id = charge.reservation) AS at",
     );
     for row in rows.bind(id).fetch_all(&mut *group.db).await? {
         let (budget, scope): (String, String) = (row.get("budget")?, row.get("scope")?);
@@ -220,10 +207,9 @@ async fn recount(group: &mut Group<'_>, policy: &Policy, anew: &[(&str, Duration
     let mut after = 0;
     loop {
         let rows = query(
-            "SELECT reservation.id, kind, client, account, state, raw, CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered, fact.rule, fact.at
-             FROM reservation JOIN fact ON fact.reservation = reservation.id
-             WHERE reservation.id > $1 AND raw IS NOT NULL
-               AND (fact.at >= $2 OR (nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant'))) ORDER BY reservation.id LIMIT $3",
+            "SELECT id, kind, client, account, state, raw, CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered, rule, charged_at AS at
+             FROM reservation WHERE id > $1 AND raw IS NOT NULL
+               AND (charged_at >= $2 OR (nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant'))) ORDER BY id LIMIT $3",
         );
         let rows = rows.bind(after).bind(signed(since)).bind(PAGE).fetch_all(&mut *group.db).await?;
         let Some(last) = rows.last() else { return Ok(()) };
@@ -291,8 +277,4 @@ fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn millis(at: Timestamp) -> i64 {
-    signed(at.millis())
 }

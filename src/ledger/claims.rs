@@ -16,10 +16,9 @@ use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::handover::Handover;
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
-use crate::ledger::nonce_store;
 use crate::ledger::pause::stops;
 use crate::ledger::repeats::{remember, verdict};
-use crate::ledger::store::{self, NewRow, Stored};
+use crate::ledger::store::{self, Held, NewRow, Stored};
 use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
 use crate::policy::Charge;
@@ -141,10 +140,9 @@ impl Parked {
             (Verdict::Free, Some(slot)) => {
                 let account = (slot.chain, self.reserve.account);
                 let Reserve { intent, replace, .. } = *self.reserve;
-                let of_whom = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
-                let rows =
-                    store::rows_of(group.db, account, (slot.mined, slot.wanted), Some(of_whom)).await?;
-                let accepted = nonce_store::accepted(group.db, account).await?;
+                let read = group.accounts.read(group.db, account, (slot.mined, slot.wanted)).await?;
+                let accepted = read.accepted;
+                let rows = read.seen_by(&self.reserve.client, self.reserve.purpose == Purpose::Return);
                 let decision = decide(&rows, &Bid { slot, intent, replace, accepted }, rules.max_open);
                 notice(&decision, &rows, &slot, self.reserve.account);
                 Some(decision)
@@ -231,9 +229,17 @@ impl Reserve {
             returned: self.purpose == Purpose::Return,
             at: group.now,
             void_at: rules.void_at(group.now),
+            rule: &self.rule,
+            charged_at: group.stamp_time,
         };
         let id = store::insert(group.db, &row).await?;
-        charges::charge(group.db, id, &self.rule, &self.charges, group.stamp_time).await?;
+        if let Some(Taken { slot, nonce, .. }) = taken {
+            let (state, intent, fees) = (State::Reserved, self.intent, slot.fees);
+            let row = Row { id, nonce, state, intent, fees, is_own: false };
+            let held = Held { row, client: self.client.clone(), returned: self.purpose == Purpose::Return };
+            group.accounts.add((slot.chain, self.account), held);
+        }
+        charges::charge(group.db, id, &self.charges).await?;
         if let Some(name) = &self.name {
             remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
         }
@@ -274,6 +280,7 @@ impl Reserve {
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;
+            group.accounts.forget();
         }
         let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
         let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };

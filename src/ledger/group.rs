@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::clock::{Clock, Timestamp};
-use crate::ledger::audit::{Body, Head};
+use crate::ledger::accounts::Accounts;
+use crate::ledger::audit::{Body, Entry, Head};
 use crate::ledger::claims::Claimed;
 use crate::ledger::command::Reply;
 use crate::ledger::db::{self, Db, Location, Sql};
@@ -13,6 +14,9 @@ use crate::ledger::{LedgerError, ReserveError};
 
 /// How far the wall clock may be from the steady one before somebody should look.
 const STEP: Duration = Duration::from_secs(30);
+
+/// How many rows of the audit chain wait for each other.
+const MAX_ROWS: usize = 256;
 
 /// An answer that waits for the commit.
 pub(in crate::ledger) type Answer = Box<dyn FnOnce(Result<(), LedgerError>) + Send>;
@@ -38,7 +42,12 @@ pub(in crate::ledger) struct Group<'a> {
     pub stamp_time: Timestamp,
     /// By which budgets' windows move: never faster than a clock that nobody sets.
     pub window_time: Timestamp,
+    /// Where the chain ends with what is not written yet.
     pub head: Head,
+    /// Rows of the audit chain that are not written yet.
+    rows: Vec<Entry>,
+    /// What is known of accounts' nonces.
+    pub accounts: Accounts,
     pub answers: Vec<Answer>,
     /// The reservations that it makes, and those that can be recorded no longer.
     pub opened: Vec<i64>,
@@ -46,11 +55,25 @@ pub(in crate::ledger) struct Group<'a> {
 }
 
 impl Group<'_> {
+    /// Puts a row at the end of the audit chain, in this commit.
     pub(in crate::ledger) async fn audit(&mut self, body: &Body<'_>) -> Sql<()> {
         let entry = self.head.next(self.now, body)?;
-        store::append(self.db, &entry).await?;
         self.head = Head::from(&entry);
+        self.rows.push(entry);
+        if self.rows.len() >= MAX_ROWS { self.write_rows().await } else { Ok(()) }
+    }
+
+    pub(in crate::ledger) async fn write_rows(&mut self) -> Sql<()> {
+        store::append(self.db, &self.rows).await?;
+        self.rows.clear();
         Ok(())
+    }
+
+    /// Makes all of it last, and says where the chain ends now.
+    pub(in crate::ledger) async fn commit(&mut self) -> Sql<Head> {
+        self.write_rows().await?;
+        db::commit(self.db).await?;
+        Ok(self.head)
     }
 
     /// Answers after the commit; where it fails, with its failure.
@@ -126,6 +149,8 @@ pub(in crate::ledger) async fn begin<'a>(
         stamp_time: wall.max(head.at).max(steady),
         window_time: wall.min(steady),
         head,
+        rows: Vec::new(),
+        accounts: Accounts::default(),
         answers: Vec::new(),
         opened: Vec::new(),
         closed: Vec::new(),

@@ -7,6 +7,7 @@
 //!
 //! **Invariant:** nothing but this module makes a `Reserved` or a `Recorded`, and only after its commit.
 
+mod accounts;
 mod agreed;
 mod apply;
 mod archive;

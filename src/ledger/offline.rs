@@ -43,5 +43,5 @@ async fn append(db: &mut Db, clock: Clock, note: &Note) -> Result<(), LedgerErro
     let now = db::now(db).await.map_err(unavailable)?.unwrap_or_else(|| clock.now());
     let entry =
         head.next(now, &Body::Note(note)).map_err(|error| LedgerError::Unavailable(error.to_string()))?;
-    store::append(db, &entry).await.map_err(unavailable)
+    store::append(db, &[entry]).await.map_err(unavailable)
 }

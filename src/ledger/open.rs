@@ -122,8 +122,9 @@ impl Inquiry {
                 group.answer(reply, Ok(open));
             }
             Self::Gaps { chain, account, mined, reply } => {
-                let rows = store::rows_of(group.db, (chain, account), (mined, None), None).await?;
-                group.answer(reply, Ok(core::gaps(&rows, mined)));
+                let read = group.accounts.read(group.db, (chain, account), (mined, None)).await?;
+                let gaps = core::gaps(&read.seen_by("", false), mined);
+                group.answer(reply, Ok(gaps));
             }
             Self::Accept { chain, account, count, by, reply } => {
                 nonce_store::accept(group, (chain, account), count, &by).await?;

@@ -20,6 +20,7 @@ pub(in crate::ledger) struct Reservation {
     pub chain: Option<u64>,
     pub nonce: Option<u64>,
     pub state: String,
+    pub rule: String,
     pub raw: Option<Bytes>,
     pub hash: Option<B256>,
 }
@@ -100,6 +101,7 @@ fn reservation(row: &DbRow) -> Sql<Reservation> {
         chain: number("chain")?,
         nonce: number("nonce")?,
         state: row.get("state")?,
+        rule: row.get("rule")?,
         raw: row.get::<Option<Vec<u8>>>("raw")?.map(Bytes::from),
         hash: hash.map(B256::try_from).transpose().map_err(malformed)?,
     })

@@ -49,6 +49,7 @@ struct Intent {
     max_fee: Option<U128>,
     max_tip: Option<U128>,
     replaces: Option<i64>,
+    rule: String,
     policy: B256,
 }
 
@@ -126,8 +127,9 @@ impl Replay {
     }
 
     /// The next row: that it stands where it was written, and that it could have been written then.
-    pub(in crate::ledger) fn step(&mut self, entry: &Entry) -> Step {
-        entry.follows(&self.head)?;
+    /// `is_whole` says whether its content is what its hash was made over.
+    pub(in crate::ledger) fn step(&mut self, entry: &Entry, is_whole: bool) -> Step {
+        entry.stands_after(&self.head, is_whole)?;
         self.head = Head::from(entry);
         match entry.kind.as_str() {
             "started" if read::<Started>(entry)?.shared => Ok(()),
@@ -172,6 +174,9 @@ impl Replay {
         let wrong = |what: &str| Err((seq, format!("the table has another {what} for reservation {id}")));
         if (&row.kind, &row.client, row.account) != (&intent.kind, &intent.client, intent.account) {
             return wrong("kind, client or account");
+        }
+        if row.rule != intent.rule {
+            return wrong("rule");
         }
         if (row.chain, row.nonce) != (intent.chain, intent.nonce) {
             return wrong("nonce");

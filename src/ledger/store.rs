@@ -1,5 +1,6 @@
 //! The tables: reading and writing rows, no decisions. The same SQL for all databases.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes};
@@ -10,6 +11,19 @@ use crate::ledger::core::Row;
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
 use crate::transaction::Fees;
+
+/// The statements that put rows into the audit chain, and how many each: to a server every statement is a journey. A few
+/// sizes, so that there are a few to prepare.
+static INSERTS: LazyLock<[(usize, String); 4]> = LazyLock::new(|| {
+    [64_usize, 16, 4, 1].map(|count| {
+        let row = |row: usize| {
+            let place = |place: usize| format!("${}", row.saturating_mul(6).saturating_add(place));
+            format!("({})", (1..=6).map(place).collect::<Vec<_>>().join(", "))
+        };
+        let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
+        (count, format!("INSERT INTO audit (seq, at, kind, body, previous, hash) VALUES {rows}"))
+    })
+});
 
 /// What a new row holds.
 #[derive(Debug)]
@@ -25,6 +39,17 @@ pub(in crate::ledger) struct NewRow<'a> {
     pub at: Timestamp,
     /// From when on any writer may void it.
     pub void_at: Timestamp,
+    pub rule: &'a str,
+    /// From when on budgets count it.
+    pub charged_at: Timestamp,
+}
+
+/// A row at a nonce, in nobody's eyes; whose it is, and whether it was to be returned.
+#[derive(Debug)]
+pub(in crate::ledger) struct Held {
+    pub row: Row,
+    pub client: String,
+    pub returned: bool,
 }
 
 /// What was recorded under an id.
@@ -54,33 +79,36 @@ pub(in crate::ledger) async fn head(db: &mut Db) -> Sql<(Head, Option<Entry>)> {
     Ok((head, last))
 }
 
-pub(in crate::ledger) async fn append(db: &mut Db, entry: &Entry) -> Sql<()> {
-    query("INSERT INTO audit (seq, at, kind, body, previous, hash) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(entry.seq)
-        .bind(millis(entry.at))
-        .bind(&entry.kind)
-        .bind(&entry.body)
-        .bind(entry.previous.as_slice())
-        .bind(entry.hash.as_slice())
-        .execute(&mut *db)
-        .await?;
+/// Puts rows at the end of the chain, and says that it ends there.
+pub(in crate::ledger) async fn append(db: &mut Db, entries: &[Entry]) -> Sql<()> {
+    let Some(last) = entries.last() else { return Ok(()) };
+    let mut left = entries;
+    while let Some((sql, rows, others)) = INSERTS.iter().find_map(|(count, sql)| {
+        let (rows, others) = left.split_at_checked(*count)?;
+        Some((sql, rows, others))
+    }) {
+        let rows = rows.iter().fold(query(sql.as_str()), |rows, entry| {
+            let rows = rows.bind(entry.seq).bind(millis(entry.at)).bind(&entry.kind).bind(&entry.body);
+            rows.bind(entry.previous.as_slice()).bind(entry.hash.as_slice())
+        });
+        rows.execute(&mut *db).await?;
+        left = others;
+    }
     query("INSERT INTO head (one, seq, hash) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
-        .bind(entry.seq)
-        .bind(entry.hash.as_slice())
+        .bind(last.seq)
+        .bind(last.hash.as_slice())
         .execute(&mut *db)
         .await
         .map(drop)
 }
 
 /// The rows of an account that have a say: those from the last settled nonce or the mined count on, whichever is
-/// higher, the wanted nonce's, and the highest. All are ranges of one index, however long the history is. `asker` is the
-/// client that claims now, and whether it wants its payload returned.
+/// higher, the wanted nonce's, and the highest. All are ranges of one index, however long the history is.
 pub(in crate::ledger) async fn rows_of(
     db: &mut Db,
     (chain, account): (u64, Address),
     (mined, wanted): (u64, Option<u64>),
-    asker: Option<(&str, bool)>,
-) -> Sql<Vec<Row>> {
+) -> Sql<Vec<Held>> {
     let rows = query(
         "SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND state <> 'void' AND nonce >= $3 AND nonce >= coalesce(
@@ -105,28 +133,33 @@ pub(in crate::ledger) async fn rows_of(
     .bind(wanted.map(signed))
     .fetch_all(&mut *db)
     .await?;
-    rows.iter().map(|row| claimed_row(row, asker)).collect()
+    rows.iter().map(held).collect()
 }
 
 /// A payload's state, and the other payloads at its nonce with theirs; nothing where there is no such payload.
 pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(State, Vec<(i64, State)>)>> {
-    let Some(state) = state_of(db, id).await? else { return Ok(None) };
     let rows = query(
-        "SELECT other.id, other.state FROM reservation AS this JOIN reservation AS other
+        "SELECT this.state AS own, other.id, other.state FROM reservation AS this LEFT JOIN reservation AS other
          ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
-         WHERE this.id = $1 AND other.id <> $1 AND other.state <> 'void' ORDER BY other.id",
-    )
-    .bind(id)
-    .fetch_all(&mut *db)
-    .await?;
-    let others: Sql<_> = rows.iter().map(|row| Ok((row.get("id")?, state_in(row)?))).collect();
-    Ok(Some((state, others?)))
+            AND other.id <> this.id AND other.state <> 'void'
+         WHERE this.id = $1 ORDER BY other.id",
+    );
+    let rows = rows.bind(id).fetch_all(&mut *db).await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let state = state_named(first.get("own")?)?;
+    let mut others = Vec::new();
+    for row in &rows {
+        if let Some(other) = row.get::<Option<i64>>("id")? {
+            others.push((other, state_in(row)?));
+        }
+    }
+    Ok(Some((state, others)))
 }
 
 pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64> {
     let row = query(
-        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at, void_at)
-         VALUES ($1, 'reserved', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING id",
+        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at, void_at, rule, charged_at)
+         VALUES ($1, 'reserved', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING id",
     )
     .bind(new.kind)
     .bind(new.client)
@@ -140,30 +173,50 @@ pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64>
     .bind(i64::from(new.returned))
     .bind(millis(new.at))
     .bind(millis(new.void_at))
+    .bind(new.rule)
+    .bind(millis(new.charged_at))
     .fetch_one(&mut *db)
     .await?;
     row.get("id")
 }
 
-/// Moves a row to another state; false where it may not go there from where it is.
-pub(in crate::ledger) async fn turn(db: &mut Db, id: i64, to: State) -> Sql<bool> {
-    let Some(from) = state_of(db, id).await?.filter(|from| from.may_become(to)) else { return Ok(false) };
-    let done = query("UPDATE reservation SET state = $1 WHERE id = $2 AND state = $3");
-    Ok(done.bind(to.name()).bind(id).bind(from.name()).execute(&mut *db).await? == 1)
+/// Moves a row to another state, and says whether it has a nonce; nothing where it may not go there from where it is.
+pub(in crate::ledger) async fn turn(db: &mut Db, id: i64, to: State, now: Timestamp) -> Sql<Option<bool>> {
+    let from = State::ALL.into_iter().filter(|from| from.may_become(to)).map(State::name);
+    let from = from.collect::<Vec<_>>().join("', '");
+    // Budgets count it from its record on.
+    let again = if to == State::Recorded { RECORDED_AT } else { "" };
+    let sql = format!(
+        "UPDATE reservation SET state = '{}'{again} WHERE id = $1 AND state IN ('{from}') {NUMBERED}",
+        to.name()
+    );
+    let row = query(sql).bind(id);
+    let row = if to == State::Recorded { row.bind(millis(now)) } else { row };
+    row.fetch_optional(&mut *db).await?.map(|row| row.is_set("numbered")).transpose()
 }
+
+/// A charge never moves back in time.
+const RECORDED_AT: &str = ", charged_at = CASE WHEN charged_at < $2 THEN $2 ELSE charged_at END";
+
+const NUMBERED: &str = "RETURNING CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered";
 
 pub(in crate::ledger) async fn state_of(db: &mut Db, id: i64) -> Sql<Option<State>> {
     let row = query("SELECT state FROM reservation WHERE id = $1").bind(id).fetch_optional(&mut *db).await?;
     row.as_ref().map(state_in).transpose()
 }
 
-/// Records a signature under a live reservation; false where it is live no longer.
-pub(in crate::ledger) async fn record(db: &mut Db, id: i64, raw: &Bytes, hash: B256) -> Sql<bool> {
-    let done = query(
-        "UPDATE reservation SET state = 'recorded', raw = $1, hash = $2 WHERE id = $3 AND state = 'reserved'",
+/// Records a signature under a live reservation, and says whether that has a nonce; nothing where it is live no longer.
+pub(in crate::ledger) async fn record(
+    db: &mut Db,
+    id: i64,
+    (raw, hash): (&Bytes, B256),
+    now: Timestamp,
+) -> Sql<Option<bool>> {
+    let sql = format!(
+        "UPDATE reservation SET state = 'recorded', raw = $3, hash = $4{RECORDED_AT} WHERE id = $1 AND state = 'reserved' {NUMBERED}"
     );
-    let done = done.bind(raw.as_ref()).bind(hash.as_slice()).bind(id).execute(&mut *db).await?;
-    Ok(done == 1)
+    let row = query(sql).bind(id).bind(millis(now)).bind(raw.as_ref()).bind(hash.as_slice());
+    row.fetch_optional(&mut *db).await?.map(|row| row.is_set("numbered")).transpose()
 }
 
 pub(in crate::ledger) async fn stored(db: &mut Db, id: i64) -> Sql<Option<Stored>> {
@@ -261,15 +314,17 @@ pub(in crate::ledger) async fn archive_policy(
         .map(drop)
 }
 
-fn claimed_row(row: &DbRow, asker: Option<(&str, bool)>) -> Sql<Row> {
-    Ok(Row {
+fn held(row: &DbRow) -> Sql<Held> {
+    let (client, returned) = (row.get("client")?, row.is_set("returned")?);
+    let row = Row {
         id: row.get("id")?,
         nonce: unsigned(row, "nonce")?,
         state: state_in(row)?,
         intent: word(row, "intent")?,
         fees: fees(row)?,
-        is_own: asker == Some((row.get("client")?, row.is_set("returned")?)),
-    })
+        is_own: false,
+    };
+    Ok(Held { row, client, returned })
 }
 
 pub(in crate::ledger) fn fees(row: &DbRow) -> Sql<Fees> {
@@ -281,7 +336,10 @@ pub(in crate::ledger) fn fees(row: &DbRow) -> Sql<Fees> {
 }
 
 pub(in crate::ledger) fn state_in(row: &DbRow) -> Sql<State> {
-    let name: &str = row.get("state")?;
+    state_named(row.get("state")?)
+}
+
+fn state_named(name: &str) -> Sql<State> {
     State::named(name).ok_or_else(|| SqlError::decode(format!("no state is called {name}")))
 }
 

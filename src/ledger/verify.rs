@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use alloy_primitives::{Address, B256};
 use serde::Serialize;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::ledger::LedgerError;
 use crate::ledger::archive;
 use crate::ledger::audit::{Entry, Head};
-use crate::ledger::db::{self, Db, Location, SqlError};
+use crate::ledger::db::{self, Db, Location, Sql, SqlError};
 use crate::ledger::lines::{Lines, NoRow, is_database};
 use crate::ledger::note::SealedRow;
 use crate::ledger::pauses;
@@ -18,6 +21,12 @@ use crate::ledger::seals::Seals;
 use crate::ledger::store;
 
 const PAGE: i64 = 1000;
+
+/// How many pages are read ahead.
+const AHEAD: usize = 2;
+
+/// A row, and whether its content is what its hash was made over.
+type Seen = (Entry, bool);
 
 /// What the chain is held against, beside itself.
 #[derive(Clone, Debug, Default)]
@@ -158,13 +167,13 @@ impl Walk {
         }
     }
 
-    fn step(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn step(&mut self, (entry, is_whole): &Seen) -> Result<(), Broken> {
         if self.not_seen > 0 {
-            return self.pass(entry);
+            return self.pass(entry, *is_whole);
         }
         let broken = |why| Broken { seq: entry.seq, why };
         self.archived = archive::mark_of(entry).or(self.archived);
-        self.replay.step(entry).map_err(broken)?;
+        self.replay.step(entry, *is_whole).map_err(broken)?;
         self.seals.meet(entry).map_err(broken)
     }
 
@@ -199,16 +208,14 @@ async fn live_through(
             walk.goes_on_after(last.unwrap_or(Head::START))?;
         }
     }
-    loop {
-        let page = reader::entries(&mut db, walk.replay.head.seq, PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
-        for entry in &page {
-            walk.step(entry)?;
+    let (reader, mut pages) = read_ahead(db, walk.replay.head.seq);
+    while let Some(page) = pages.recv().await {
+        for seen in &page {
+            walk.step(seen)?;
         }
         progress(walk.replay.head.seq.unsigned_abs(), written.seq.unsigned_abs());
     }
+    let mut db = reader.await.map_err(std::io::Error::other)??;
     ends_as_written(&walk.replay.head, &written)?;
     walk.end()?;
     if walk.archived != taken_out.map(|last| (last.seq, last.hash)) {
@@ -219,6 +226,29 @@ async fn live_through(
         return Ok(());
     }
     compare(&mut db, &mut walk.replay).await
+}
+
+/// Reads the chain page by page, on a thread of its own: making sure of a row's hash takes about as long as living through
+/// it. Gives the database back at the end.
+fn read_ahead(mut db: Db, mut after: i64) -> (JoinHandle<Sql<Db>>, mpsc::Receiver<Vec<Seen>>) {
+    let (pages, read) = mpsc::channel(AHEAD);
+    let runtime = Handle::current();
+    let work = async move {
+        loop {
+            let page = reader::entries(&mut db, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(db) };
+            after = last.seq;
+            if pages.send(page.into_iter().map(seen).collect()).await.is_err() {
+                return Ok(db);
+            }
+        }
+    };
+    (spawn_blocking(move || runtime.block_on(work)), read)
+}
+
+fn seen(entry: Entry) -> Seen {
+    let is_whole = entry.is_whole();
+    (entry, is_whole)
 }
 
 fn ends_as_written(end: &Head, written: &Head) -> Result<(), Broken> {
@@ -251,10 +281,11 @@ fn read_through(
     walk.read_archives(&against.archives, progress)?;
     let mut lines = Lines::open(path)?;
     while let Some(entry) = next_of(&mut lines, path, walk.replay.head.seq)? {
+        let seen = seen(entry);
         if against.partial {
-            walk.pass(&entry)?;
+            walk.pass(&seen.0, seen.1)?;
         } else {
-            walk.step(&entry)?;
+            walk.step(&seen)?;
         }
         progress(lines.read(), all);
     }
@@ -270,7 +301,7 @@ fn next_of(lines: &mut Lines, path: &Path, after: i64) -> Result<Option<Entry>, 
 
 impl Walk {
     /// One of some rows.
-    fn pass(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn pass(&mut self, entry: &Entry, is_whole: bool) -> Result<(), Broken> {
         let broken = |why: String| Broken { seq: entry.seq, why };
         let head = self.replay.head;
         if entry.seq <= head.seq {
@@ -278,8 +309,8 @@ impl Walk {
         }
         let is_next = head != Head::START && entry.seq == head.seq.saturating_add(1);
         if is_next {
-            entry.follows(&head).map_err(|why| broken(why.to_owned()))?;
-        } else if !entry.is_whole() {
+            entry.stands_after(&head, is_whole).map_err(|why| broken(why.to_owned()))?;
+        } else if !is_whole {
             return Err(broken("its content was edited".to_owned()));
         }
         self.archived = archive::mark_of(entry).or(self.archived);
@@ -293,7 +324,7 @@ impl Walk {
             let all = std::fs::metadata(file)?.len();
             let mut lines = Lines::open(file)?;
             while let Some(entry) = next_of(&mut lines, file, self.replay.head.seq)? {
-                self.step(&entry)?;
+                self.step(&seen(entry))?;
                 progress(lines.read(), all);
             }
         }

@@ -175,8 +175,7 @@ impl Writer {
         let version = env!("CARGO_PKG_VERSION");
         let shared = self.is_shared;
         group.audit(&Body::Started { version, writer: group.writer, voided: orphans.len(), shared }).await?;
-        db::commit(group.db).await?;
-        let head = group.head;
+        let head = group.commit().await?;
         self.committed(head, true).await;
         Ok(())
     }
@@ -348,14 +347,13 @@ impl Writer {
         } else if is_shared {
             leads = self.lead.ask(group.db, (group.writer, now, group.now)).await?;
         }
-        db::commit(group.db).await?;
+        let head = group.commit().await?;
         self.rules = rules;
         let until = after(Instant::now(), self.rules.deadline);
         self.live.extend(group.opened.iter().map(|id| (*id, until)));
         for id in &group.closed {
             self.live.remove(id);
         }
-        let head = group.head;
         self.lead.hold(leads);
         self.looked = now;
         self.committed(head, closing).await;

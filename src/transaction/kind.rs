@@ -1,6 +1,7 @@
 //! The kinds of thing a key can be asked to sign, and what each stage needs to know of every one of them.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes};
 
@@ -13,6 +14,10 @@ use crate::transaction::{Filled, Signature, Unsigned};
 pub trait Kind: Sized + Debug + Send + Sync + 'static {
     /// As policies and audit rows call it.
     const NAME: &'static str;
+
+    /// How long the same intent of the same client is the same payload without being named so: not at all where it may be
+    /// meant anew.
+    const SAME_FOR: Option<Duration> = None;
 
     /// What policy judges: everything but the nonce.
     type Asked: Clone + Debug + Send + Sync + 'static;

@@ -1,5 +1,7 @@
 //! A transaction that came signed: read strictly, its sender recovered. No key of ours is asked.
 
+use std::time::Duration;
+
 use alloy_consensus::{SignableTransaction as _, Transaction as _, TxEnvelope, TxType, TypedTransaction};
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, Bytes};
@@ -114,6 +116,11 @@ impl SignedTransaction {
 
 impl Kind for Presigned {
     const NAME: &'static str = "presigned";
+
+    /// It is one transaction however often it is handed in; one that is recorded is known by its hash, and this is for those
+    /// that come at the same time.
+    const SAME_FOR: Option<Duration> = Some(Duration::from_secs(60));
+
     type Asked = SignedTransaction;
     type Unsigned = SignedTransaction;
 

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::upstream::answer::Written;
 use crate::upstream::client::Call;
-use crate::upstream::node::Node;
+use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, Upstream, UpstreamError};
 
 /// How many reads of a batch are under way at once where they are asked one by one.
@@ -21,7 +21,7 @@ impl Upstream {
     pub async fn forward_batch(&self, calls: &[(&'static str, Option<&RawValue>)]) -> Vec<Outcome> {
         let calls: Vec<Call<'_>> =
             calls.iter().map(|(method, params)| Call { method, params: *params }).collect();
-        let read = async |node: Arc<Node>| node.read_batch(&calls).await;
+        let read = async |node: Arc<Node>| node.read_batch(&calls, Whose::Clients).await;
         let answers = match self.0.nodes.first(read).await {
             Ok(answers) => answers,
             Err(error) => return calls.iter().map(|_| Err(error.clone())).collect(),
@@ -43,9 +43,13 @@ impl Upstream {
 
 impl Node {
     /// Each with its own answer; an error where there is nobody to ask.
-    async fn read_batch(&self, calls: &[Call<'_>]) -> Result<Vec<Outcome>, UpstreamError> {
+    pub(super) async fn read_batch(
+        &self,
+        calls: &[Call<'_>],
+        whose: Whose,
+    ) -> Result<Vec<Outcome>, UpstreamError> {
         if self.takes_batches() {
-            if let Some(answers) = self.put_batch(calls).await? {
+            if let Some(answers) = self.put_batch(calls, whose).await? {
                 return Ok(answers.into_iter().map(Answer::or_elsewhere).collect());
             }
             tracing::info!(
@@ -56,7 +60,7 @@ impl Node {
         }
         let mut answers = Vec::with_capacity(calls.len());
         for some in calls.chunks(LANES) {
-            let some = some.iter().map(|call| self.read(*call));
+            let some = some.iter().map(|call| self.read(*call, whose));
             answers
                 .extend(join_all(some).await.into_iter().map(|answer| answer.and_then(Answer::or_elsewhere)));
         }

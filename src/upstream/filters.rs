@@ -9,7 +9,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
 use crate::upstream::client::Call;
-use crate::upstream::node::Node;
+use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, NodeError, Upstream, UpstreamError};
 
 /// Filters that one client may have.
@@ -47,7 +47,7 @@ impl Upstream {
         }
         let call = Call { method, params };
         let make = async |node: Arc<Node>| {
-            let answer = node.read(call).await.and_then(Answer::or_elsewhere)?;
+            let answer = node.read(call, Whose::Clients).await.and_then(Answer::or_elsewhere)?;
             Ok((node, answer))
         };
         let (node, result) = match self.0.nodes.first(make).await {
@@ -84,7 +84,7 @@ impl Upstream {
         }
         let Some(node) = self.0.nodes.at(node) else { return Ok(refusal(NOT_FOUND)) };
         let params = to_raw_value(&(id,)).map_err(UpstreamError::garbage)?;
-        node.read(Call { method, params: Some(&params) }).await
+        node.read(Call { method, params: Some(&params) }, Whose::Clients).await
     }
 }
 

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U64};
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
 use serde_json::json;
+use serde_json::value::to_raw_value;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{Final, Ledger, Recorded, Standing};
+use crate::ledger::{Final, Ledger, LedgerError, Recorded, Standing};
 use crate::transaction::Tx;
 use crate::upstream::answer::read_number;
-use crate::upstream::node::Node;
+use crate::upstream::client::Call;
+use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, Upstream, UpstreamError};
 
 /// Between two rounds; a round also begins at start.
@@ -44,6 +47,9 @@ struct Transaction {
 struct Block {
     number: Option<String>,
 }
+
+/// How many receipts are asked for in one body.
+const RECEIPTS: usize = 32;
 
 /// How many accounts are followed side by side.
 const AT_ONCE: usize = 8;
@@ -127,8 +133,33 @@ impl View<'_> {
                 return Ok(());
             }
         };
-        for recorded in open {
-            match self.settle(recorded, mined).await {
+        let is_mined = |recorded: &&Recorded<Tx>| recorded.nonce().is_some_and(|nonce| nonce < mined);
+        let (mined, waiting): (Vec<_>, Vec<_>) = open.iter().partition(is_mined);
+        for some in mined.chunks(RECEIPTS) {
+            self.settle_all(some).await?;
+        }
+        for recorded in waiting {
+            if recorded.is_ours_to_send() && recorded.standing() == Standing::Live {
+                let outcome = self.upstream.broadcast(recorded).await;
+                told(recorded, self.ledger.outcome(recorded.id(), outcome).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what became of all of these at once, and has it written in one commit.
+    async fn settle_all(&self, mined: &[&Recorded<Tx>]) -> Result<(), UpstreamError> {
+        let hashes = mined.iter().map(|recorded| to_raw_value(&[recorded.hash()]));
+        let hashes: Vec<_> = hashes.collect::<Result<_, _>>().map_err(UpstreamError::garbage)?;
+        let method = "eth_getTransactionReceipt";
+        let calls: Vec<_> = hashes.iter().map(|hash| Call { method, params: Some(hash) }).collect();
+        let receipts = match self.node.read_batch(&calls, Whose::Own).await {
+            Err(error) if !error.is_about_the_node() => mined.iter().map(|_| Err(error.clone())).collect(),
+            receipts => receipts?,
+        };
+        let settled = mined.iter().zip(receipts).map(|(recorded, receipt)| self.settle(recorded, receipt));
+        for (done, recorded) in join_all(settled).await.into_iter().zip(mined) {
+            match done {
                 Err(error) if error.is_about_the_node() => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
@@ -139,32 +170,40 @@ impl View<'_> {
         Ok(())
     }
 
-    async fn settle(&self, recorded: &Recorded<Tx>, mined: u64) -> Result<(), UpstreamError> {
-        let nonce = recorded.nonce().unwrap_or(u64::MAX);
-        let done = if nonce < mined {
-            let place = (recorded.from(), nonce, recorded.hash());
-            match self.node.receipt(recorded.hash()).await? {
-                Some((block, succeeded)) if block <= self.finalized => {
-                    self.ledger.settled(recorded.id(), Final::Mined { block, succeeded }).await
-                }
-                // A node that has ours in a pool or a block, but no receipt for it, has not caught up with itself.
-                None if self.upstream.was_replaced(place, self.finalized).await? => {
-                    self.ledger.settled(recorded.id(), Final::Replaced).await
-                }
-                // Not final yet: the chain may still turn.
-                _ => return Ok(()),
-            }
-        } else if !recorded.is_ours_to_send() || recorded.standing() != Standing::Live {
-            return Ok(());
-        } else {
-            let outcome = self.upstream.broadcast(recorded).await;
-            self.ledger.outcome(recorded.id(), outcome).await
+    async fn settle(
+        &self,
+        recorded: &Recorded<Tx>,
+        receipt: Result<Answer, UpstreamError>,
+    ) -> Result<(), UpstreamError> {
+        let place = (recorded.from(), recorded.nonce().unwrap_or(u64::MAX), recorded.hash());
+        let last = match read_receipt(receipt?, recorded.hash())? {
+            Some((block, succeeded)) if block <= self.finalized => Final::Mined { block, succeeded },
+            // A node that has ours in a pool or a block, but no receipt for it, has not caught up with itself.
+            None if self.upstream.was_replaced(place, self.finalized).await? => Final::Replaced,
+            // Not final yet: the chain may still turn.
+            _ => return Ok(()),
         };
-        if let Err(error) = done {
-            tracing::warn!(%error, hash = %recorded.hash(), "what became of it could not be written; asked again later");
-        }
+        told(recorded, self.ledger.settled(recorded.id(), last).await);
         Ok(())
     }
+}
+
+fn told(recorded: &Recorded<Tx>, written: Result<(), LedgerError>) {
+    if let Err(error) = written {
+        tracing::warn!(%error, hash = %recorded.hash(), "what became of it could not be written; asked again later");
+    }
+}
+
+/// The block and success of a transaction of this hash, if one is mined.
+fn read_receipt(answer: Answer, hash: B256) -> Result<Option<(u64, bool)>, UpstreamError> {
+    let receipt: Option<Receipt> = answer.shape()?;
+    let Some(Receipt { block_number: Some(block), transaction_hash, status }) = receipt else {
+        return Ok(None);
+    };
+    if transaction_hash != hash {
+        return Err(UpstreamError::garbage("the receipt is another transaction's"));
+    }
+    Ok(Some((read_number(&block)?, status.as_deref() == Some("0x1"))))
 }
 
 impl Upstream {
@@ -176,7 +215,9 @@ impl Upstream {
 
 impl Node {
     pub(super) async fn mined_at_latest(&self, account: Address) -> Result<u64, UpstreamError> {
-        self.ask("eth_getTransactionCount", Some(json!([account, "latest"]))).await?.number()
+        let ask =
+            async || self.ask("eth_getTransactionCount", Some(json!([account, "latest"]))).await?.number();
+        self.count_of(account).ask(|| Box::pin(ask())).await
     }
 
     pub(super) async fn mined_at(&self, account: Address, block: u64) -> Result<u64, UpstreamError> {
@@ -191,19 +232,6 @@ impl Node {
             Some(found) if found.hash != hash => Err(UpstreamError::garbage("another transaction")),
             found => Ok(found.is_some()),
         }
-    }
-
-    /// The block and success of a transaction of this hash, if one is mined.
-    async fn receipt(&self, hash: B256) -> Result<Option<(u64, bool)>, UpstreamError> {
-        let answer = self.ask("eth_getTransactionReceipt", Some(json!([hash]))).await?;
-        let receipt: Option<Receipt> = answer.shape()?;
-        let Some(Receipt { block_number: Some(block), transaction_hash, status }) = receipt else {
-            return Ok(None);
-        };
-        if transaction_hash != hash {
-            return Err(UpstreamError::garbage("the receipt is another transaction's"));
-        }
-        Ok(Some((read_number(&block)?, status.as_deref() == Some("0x1"))))
     }
 
     /// The newest block that cannot be undone: the chain's own word, or this depth where it has none.

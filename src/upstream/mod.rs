@@ -19,6 +19,7 @@ mod nodes;
 mod opinion;
 mod pool;
 mod quote;
+mod together;
 mod wire;
 
 use std::sync::Arc;
@@ -87,7 +88,9 @@ impl Upstream {
         params: Option<&RawValue>,
     ) -> Result<Answer, UpstreamError> {
         let call = Call { method, params };
-        let read = async |node: Arc<node::Node>| node.read(call).await.and_then(Answer::or_elsewhere);
+        let read = async |node: Arc<node::Node>| {
+            node.read(call, node::Whose::Clients).await.and_then(Answer::or_elsewhere)
+        };
         self.0.flights.share(call, async { Answer::told(self.0.nodes.first(read).await) }).await
     }
 }

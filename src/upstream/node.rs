@@ -1,8 +1,11 @@
 //! One node of a chain: asked only while it says that it is on that chain, and within its places.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use serde_json::Value;
 use serde_json::value::to_raw_value;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -10,7 +13,9 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config;
+use crate::transaction::QuotedFees;
 use crate::upstream::client::{Call, Client};
+use crate::upstream::together::Together;
 use crate::upstream::wire::Socket;
 use crate::upstream::{Answer, UpstreamError};
 
@@ -25,6 +30,9 @@ pub(super) struct Node {
     clock: Clock,
     /// Reads of clients, and what a signature needs, are bounded apart: nobody's reads keep others from signing.
     places: Places,
+    /// What many signatures need to know at once.
+    counts: Mutex<HashMap<Address, Arc<Together<u64>>>>,
+    fees: Together<QuotedFees>,
     /// When it last said that it is on the pinned chain, in milliseconds; 0 where it did not, or failed since.
     on_chain: AtomicU64,
     is_failing: AtomicBool,
@@ -40,6 +48,13 @@ pub(super) struct Node {
 struct Places {
     reads: Semaphore,
     own: Semaphore,
+}
+
+/// Whose call it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Clients,
+    Own,
 }
 
 /// How a node does, as it was when it was last looked at.
@@ -60,8 +75,20 @@ const NO_BATCH_FOR: Duration = Duration::from_secs(60);
 const READS: usize = 256;
 const OWN: usize = 256;
 
+/// Of how many accounts the counts are asked together; a gateway has far fewer.
+const MAX_COUNTS: usize = 4096;
+
 /// How long a call waits for its place.
 const PLACE_WITHIN: Duration = Duration::from_secs(2);
+
+impl Places {
+    const fn of(&self, whose: Whose) -> &Semaphore {
+        match whose {
+            Whose::Clients => &self.reads,
+            Whose::Own => &self.own,
+        }
+    }
+}
 
 async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, UpstreamError> {
     if let Ok(place) = places.try_acquire() {
@@ -88,6 +115,8 @@ impl Node {
             chain_id: chain.id,
             clock,
             places: Places { reads: Semaphore::new(READS), own: Semaphore::new(OWN) },
+            counts: Mutex::default(),
+            fees: Together::default(),
             on_chain: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             no_batch_before: AtomicU64::new(0),
@@ -96,16 +125,20 @@ impl Node {
         })
     }
 
-    /// A client's read, passed on with the node's own word.
-    pub(super) async fn read(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
-        let _place = place(&self.places.reads).await?;
+    /// A read, passed on with the node's own word.
+    pub(super) async fn read(&self, call: Call<'_>, whose: Whose) -> Result<Answer, UpstreamError> {
+        let _place = place(self.places.of(whose)).await?;
         self.pinned().await?;
         self.noticed(self.client.call(call).await)
     }
 
     /// Several reads in one body; `None` where it does not take that.
-    pub(super) async fn put_batch(&self, calls: &[Call<'_>]) -> Result<Option<Vec<Answer>>, UpstreamError> {
-        let _place = place(&self.places.reads).await?;
+    pub(super) async fn put_batch(
+        &self,
+        calls: &[Call<'_>],
+        whose: Whose,
+    ) -> Result<Option<Vec<Answer>>, UpstreamError> {
+        let _place = place(self.places.of(whose)).await?;
         self.pinned().await?;
         self.noticed(self.client.batch(calls).await)
     }
@@ -133,6 +166,19 @@ impl Node {
         let _place = place(&self.places.own).await?;
         self.pinned().await?;
         self.put(method, params).await
+    }
+
+    /// How many transactions of an account are mined.
+    pub(super) fn count_of(&self, account: Address) -> Arc<Together<u64>> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() >= MAX_COUNTS {
+            counts.clear();
+        }
+        Arc::clone(counts.entry(account).or_default())
+    }
+
+    pub(super) const fn fees_of_all(&self) -> &Together<QuotedFees> {
+        &self.fees
     }
 
     /// Whether it is on the pinned chain; asked again when its last word on that is too old.
@@ -225,7 +271,7 @@ mod tests {
         fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
         node.pinned().await.unwrap();
         let call = Call { method: "eth_blockNumber", params: None };
-        let reads = futures_util::future::join_all((0..8).map(|_| node.read(call)));
+        let reads = futures_util::future::join_all((0..8).map(|_| node.read(call, Whose::Clients)));
         let own = async {
             tokio::time::sleep(chain.timeout / 2).await;
             (fake.calls("eth_blockNumber").len(), node.ask("eth_getTransactionByHash", None).await)

@@ -86,7 +86,8 @@ impl Pool {
             let is_kept = kept.is_some();
             let mut channel = match kept {
                 Some(channel) => channel,
-                None => self.connect().await?,
+                // Seldom, and large: it does not travel with every request.
+                None => Box::pin(self.connect()).await?,
             };
             match channel.exchange(request, max).await {
                 Ok(answer) => {

@@ -79,6 +79,10 @@ impl Node {
         if !needed {
             return Ok(None);
         }
+        self.fees_of_all().ask(|| Box::pin(self.fees_now())).await.map(Some)
+    }
+
+    async fn fees_now(&self) -> Result<QuotedFees, UpstreamError> {
         let (history, tip, price) = tokio::try_join!(
             self.ask("eth_feeHistory", Some(json!(["0x1", "latest", []]))),
             self.ask("eth_maxPriorityFeePerGas", None),
@@ -99,7 +103,7 @@ impl Node {
             }
             Err(error) => return Err(error),
         };
-        Ok(Some(QuotedFees { base_fee, max_priority_fee, gas_price }))
+        Ok(QuotedFees { base_fee, max_priority_fee, gas_price })
     }
 }
 

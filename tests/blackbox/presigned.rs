@@ -1,6 +1,7 @@
 //! Transactions that come signed, and methods that answer a receipt.
 
 use alloy_primitives::Address;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -88,6 +89,18 @@ async fn what_came_signed_is_judged_recorded_and_passed_on() {
     let of = |kind: &str| rows.iter().filter(|row| row["kind"] == kind).collect::<Vec<_>>();
     assert_eq!(of("intent").iter().filter(|row| row["body"]["kind"] == "presigned").count(), 3, "{rows:#?}");
     assert_eq!((of("signature").len(), of("refusal").len()), (3, 5), "{rows:#?}");
+}
+
+#[tokio::test]
+async fn inv_03_the_same_handed_in_by_many_at_once_is_charged_once() {
+    let gateway = Gateway::with_policy(&policy()).await;
+    let trader = gateway.client("trader");
+    let raw = signed(FRIENDS_KEY, STRANGER, 5, 0, 31337).await;
+    let hashes = join_all((0..12).map(|_| trader.call("eth_sendRawTransaction", json!([raw])))).await;
+    assert!(hashes.iter().all(|hash| hash.as_ref().is_ok_and(|hash| hash == hashes[0].as_ref().unwrap())));
+    let rows = gateway.audit().await;
+    assert_eq!(rows.iter().filter(|row| row["kind"] == "intent").count(), 1, "{rows:#?}");
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 
 /// The token signed none of it, and the ledger's count says so.

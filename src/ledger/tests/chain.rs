@@ -106,11 +106,12 @@ async fn inv_14_every_edit_of_the_tables_is_found() {
         ("UPDATE reservation SET nonce = 7 WHERE id = 1", "nonce"),
         ("UPDATE reservation SET account = zeroblob(20) WHERE id = 1", "account"),
         ("UPDATE reservation SET client = 'bob' WHERE id = 3", "client"),
+        ("UPDATE reservation SET rule = 'another' WHERE id = 3", "rule"),
         ("DELETE FROM reservation WHERE id = 2", "lost reservation 2"),
         (
             "INSERT INTO reservation (kind, state, client, request, account, intent, returned, reserved_at,
-                                      void_at)
-             SELECT kind, 'void', client, request, account, intent, 0, reserved_at, void_at FROM reservation WHERE id = 1",
+                                      void_at, rule, charged_at)
+             SELECT kind, 'void', client, request, account, intent, 0, reserved_at, void_at, rule, charged_at FROM reservation WHERE id = 1",
             "that the chain has not",
         ),
         // Cut off so that the chain itself holds: the tables remember.
@@ -241,7 +242,7 @@ impl Forged {
     fn say(&mut self, body: &Body<'_>) -> Result<(), String> {
         let entry = self.head.next(START, body).unwrap();
         self.head = Head::from(&entry);
-        self.replay.step(&entry)
+        self.replay.step(&entry, entry.is_whole())
     }
 
     fn intent(&mut self, reservation: i64, nonce: u64, fee: u64, policy: B256) -> Result<(), String> {
