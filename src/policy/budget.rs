@@ -11,10 +11,11 @@ use crate::config::units;
 use crate::policy::abi::Function;
 use crate::policy::amount::{Unit, show_unit, show_wei, show_window};
 use crate::policy::denied::{DenialCause, Denied};
-use crate::policy::facts::{Facts, Subject};
+use crate::policy::facts::{Book, Contract, Facts, Subject};
 use crate::policy::path::Path;
 use crate::policy::scope::Reach;
 use crate::policy::spend::{moved, number};
+use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
 
 /// What a payload takes from one budget.
@@ -175,7 +176,10 @@ impl Sum {
             {
                 moved(transaction, *address, facts.account)
             }
-            (Self::Token { chain, address }, Subject::TypedData(typed)) => typed.moved(*chain, *address),
+            (Self::Token { chain, address }, Subject::TypedData(typed)) => {
+                shares_stay(typed, (*chain, *address), facts.book)?;
+                typed.moved(*chain, *address)
+            }
             // `match` names the function, so whatever else is called is not covered.
             (Self::Argument { function, path }, Subject::Transaction(transaction)) => {
                 number(transaction, function, path)
@@ -183,6 +187,19 @@ impl Sum {
             (Self::Ether | Self::Token { .. } | Self::Argument { .. }, _) => Ok(U256::ZERO),
         }
     }
+}
+
+/// Whether a signature lets others have no share of a contract that holds this token: what a share is worth it does not say.
+fn shares_stay(typed: &TypedFacts<'_>, (chain, token): (u64, Address), book: &Book) -> Result<(), String> {
+    let leaves = |contract: &&Arc<Contract>| {
+        let is_share = contract.chain == chain && contract.address != token && contract.gives_out(token);
+        is_share && typed.moved(chain, contract.address) != Ok(U256::ZERO)
+    };
+    // Of several the first by name, so that one question has one answer.
+    let left = book.contracts.values().filter(leaves).map(|contract| contract.label.as_str()).min();
+    left.map_or(Ok(()), |label| {
+        Err(format!("nobody knows how much of it the shares of `{label}` are, which it lets others move"))
+    })
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ pub(in crate::policy) struct TransactionFacts<'a> {
     pub made: Made,
     /// Who makes the call: the account, or the contract that carries it.
     pub sender: Address,
+    /// Whether what the sender gets stays ours: it is the account, or an account contract that makes the call for it, and no
+    /// contract that anybody uses.
+    pub keeps: bool,
     /// `None` creates a contract.
     pub to: Option<Address>,
     /// In wei; what its code sees.
@@ -92,6 +95,7 @@ impl<'a> TransactionFacts<'a> {
             presigned: false,
             made: Made::Signed,
             sender: asked.from(),
+            keeps: true,
             to: asked.to(),
             value: asked.value(),
             call: asked.to().map_or(Call::Creation, |_| Call::of(asked.data())),
@@ -115,6 +119,7 @@ impl<'a> TransactionFacts<'a> {
             presigned: false,
             made,
             sender,
+            keeps: true,
             to: Some(to),
             value: if made == Made::Sent { value } else { U256::ZERO },
             call: Call::of(&data),
@@ -124,8 +129,8 @@ impl<'a> TransactionFacts<'a> {
         }
     }
 
-    /// A call that this one carries.
-    pub fn carrying(&self, inner: Inner, book: &'a Book) -> Self {
+    /// A call that this one carries; `by_account`: in a form that account contracts have.
+    pub fn carrying(&self, inner: Inner, by_account: bool, book: &'a Book) -> Self {
         let Inner { made, to, value, data } = inner;
         let on_itself = matches!(made, Made::OnItself | Made::AsCommand);
         let (sender, to, contract) = if on_itself {
@@ -133,12 +138,14 @@ impl<'a> TransactionFacts<'a> {
         } else {
             (self.acts_as(), Some(to), book.contract(self.chain, to))
         };
+        let keeps = if sender == self.sender { self.keeps } else { by_account };
         Self {
             asked: self.asked,
             chain: self.chain,
             presigned: self.presigned,
             made,
             sender,
+            keeps,
             to,
             value: if made == Made::Sent { value } else { self.value },
             // A fallback that runs for want of a selector is no call that anyone could name.

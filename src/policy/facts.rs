@@ -11,7 +11,7 @@ use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
 use crate::policy::call::TransactionFacts;
 use crate::policy::siwe::{Siwe, SiweError};
-use crate::policy::spend::Spend;
+use crate::policy::spend::{Asset, Spend};
 use crate::policy::typed::TypedFacts;
 use crate::transaction::Text;
 
@@ -50,6 +50,17 @@ pub(in crate::policy) struct Contract {
     pub unit: Option<Unit>,
     /// What its calls move.
     pub spends: Vec<Spend>,
+}
+
+impl Contract {
+    /// Whether this token may come out of it for its shares.
+    pub fn gives_out(&self, token: Address) -> bool {
+        let is_of = |spend: &Spend| match spend.asset {
+            Asset::Underlying(underlying) => underlying.is_none_or(|underlying| underlying == token),
+            _ => false,
+        };
+        self.spends.iter().any(|spend| is_of(spend) && spend.gives_out())
+    }
 }
 
 /// Which address has which name.

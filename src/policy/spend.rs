@@ -19,7 +19,7 @@ pub(in crate::policy) struct Spend {
     pub amount: Amount,
     /// A parameter that says whether it is, a flag or an amount other than 0; if not, another pays, or nothing is moved.
     pub only_if: Option<Path>,
-    /// A parameter that says who gets it. What comes back to who makes the call, or to the account, is not spent.
+    /// A parameter that says who gets it. What comes back to the account, or to its account contract that makes the call, is not spent.
     pub to: Option<Path>,
 }
 
@@ -94,18 +94,24 @@ pub(in crate::policy) fn moved(
 }
 
 impl Spend {
-    /// Whether it is the caller, or the account, that gets it.
+    /// Whether it is the account that gets it, or the account contract that makes the call for it.
     fn comes_back(&self, transaction: &TransactionFacts<'_>, account: Address) -> Result<bool, String> {
         let Some(to) = &self.to else { return Ok(false) };
         let arguments = transaction.arguments(&self.function);
         let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
-        let own = [transaction.sender, account];
-        Ok(to.values(arguments)?.iter().all(|who| who.as_address().is_some_and(|who| own.contains(&who))))
+        // What a Multicall3 gets, anybody can take.
+        let is_own = |who| who == account || (transaction.keeps && who == transaction.sender);
+        Ok(to.values(arguments)?.iter().all(|who| who.as_address().is_some_and(is_own)))
     }
 
     /// Whether somebody else may get what it moves out of the contract, rather than the contract what is ours.
     pub fn gives_out(&self) -> bool {
         self.to.is_some() || self.amount == Amount::Unknown
+    }
+
+    /// Whether it is the contract that gets what it moves.
+    pub fn takes_in(&self) -> bool {
+        self.amount != Amount::None && !self.gives_out()
     }
 
     /// How much of `token` it moves.
@@ -223,6 +229,8 @@ mod tests {
     const POOL: &str = "0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2";
     const COMET: &str = "0xc3d688B66703497DAA19211EEdff47f25384cdc3";
     const VAULT: &str = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+    const MULTICALL: &str = "0xcA11bde05977b3631167028862bE2a173976CA11";
+    const WALLET: &str = "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65";
     const ROUTER: &str = "0x7a250d5630B4cF539739dF2C5dAcb4c659F2488D";
 
     /// Everything is allowed; what it takes from a budget of USDC is asked.
@@ -238,6 +246,8 @@ pool   = {{ chain = 1, address = "{POOL}", abi = "aave-v3-pool" }}
 comet  = {{ chain = 1, address = "{COMET}", abi = "compound-v3-comet"{underlying}, decimals = 6, symbol = "cUSDCv3" }}
 vault  = {{ chain = 1, address = "{VAULT}", abi = "erc4626"{underlying}, decimals = 18, symbol = "V" }}
 router = {{ chain = 1, address = "{ROUTER}", abi = "uniswap-v2-router" }}
+multi  = {{ chain = 1, address = "{MULTICALL}", abi = "multicall3" }}
+wallet = {{ chain = 1, address = "{WALLET}", abi = "erc4337-simple-account" }}
 
 [[rule]]
 id = "all"
@@ -248,6 +258,17 @@ clients = ["any"]
 from = ["any"]
 to = ["any"]
 call = "any"
+
+[[rule]]
+id = "inside"
+effect = "allow"
+kind = "transaction"
+chain = 1
+clients = ["any"]
+from = ["any"]
+to = ["any"]
+call = "any"
+via = ["any"]
 
 [[budget]]
 id = "day"
@@ -313,6 +334,26 @@ window = "24h"
         }
         let deposit = [five(), address(ALICE)];
         assert_eq!(taken(&policy, VAULT, "deposit(uint256,address)", &deposit), Ok(5));
+    }
+
+    #[test]
+    fn inv_03_what_a_contract_gets_that_anybody_uses_is_spent() {
+        let policy = with("");
+        let withdraw = |to: &str| {
+            let arguments = [address(USDC), number(5), address(to)];
+            alloy_primitives::hex::decode(call("withdraw(address,uint256,address)", &arguments)).unwrap()
+        };
+        let multicall = |to: &str| {
+            let one = [address(POOL), DynSolValue::Bool(false), DynSolValue::Bytes(withdraw(to))];
+            let calls = DynSolValue::Array(vec![DynSolValue::Tuple(one.to_vec())]);
+            taken(&policy, MULTICALL, "aggregate3((address,bool,bytes)[])", &[calls])
+        };
+        let wallet = |to: &str| {
+            let arguments = [address(POOL), number(0), DynSolValue::Bytes(withdraw(to))];
+            taken(&policy, WALLET, "execute(address,uint256,bytes)", &arguments)
+        };
+        assert_eq!((multicall(MULTICALL), multicall(ALICE), multicall(TREASURY)), (Ok(5), Ok(5), Ok(0)));
+        assert_eq!((wallet(WALLET), wallet(ALICE), wallet(TREASURY)), (Ok(0), Ok(5), Ok(0)));
     }
 
     #[test]
@@ -427,6 +468,19 @@ window = "24h"
             assert!(error.to_string().contains(why), "{underlying}: {error}");
             assert_eq!(error.mistakes[0].line, Some(7));
         }
+        let hollow = |underlying: &str, to: &str| {
+            let spends = format!(
+                "spends = [{{ call = \"deposit\", asset = \"underlying\", amount = \"assets\"{to} }}]"
+            );
+            let vault = format!(
+                "vault = {{ chain = 1, address = \"{VAULT}\", abi = \"erc4626\", {spends}{underlying} }}\n"
+            );
+            policy(&format!("{CONTRACTS}{vault}")).map(drop).map_err(|error| error.to_string())
+        };
+        let error = hollow("", "").unwrap_err();
+        assert!(error.contains(":6: nothing would be counted: state `underlying`"), "{error}");
+        assert_eq!(hollow(", underlying = \"usdc\"", ""), Ok(()));
+        assert_eq!(hollow("", ", to = \"receiver\""), Ok(()));
         let idle = CONTRACTS.replace("abi = \"erc20\"", "abi = \"erc20\", underlying = \"alice\"");
         assert!(policy(&idle).unwrap_err().to_string().contains("`underlying` goes with"));
     }

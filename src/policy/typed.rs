@@ -321,6 +321,28 @@ fields = { "permitted.token" = "any", spender = "any" }
         );
     }
 
+    /// A permit for shares of a vault is one for what they stand for.
+    #[test]
+    fn inv_03_a_permit_for_shares_is_denied_where_a_budget_of_what_they_stand_for_asks() {
+        const VAULT: &str = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+        let of = |underlying: &str, value: u64| {
+            let vault =
+                format!("vault = {{ chain = 1, address = \"{VAULT}\", abi = \"erc4626\"{underlying} }}\n");
+            let rule = PERMIT.replace("[\"usdc\"]", "[\"vault\"]").replace("\"1_000 USDC\"", "5");
+            let policy = policy(&format!("{CONTRACTS}{vault}{rule}{DAY}")).unwrap_or_else(|e| panic!("{e}"));
+            assess(&policy, &permit(VAULT, ALICE, value))
+        };
+        for underlying in [", underlying = \"usdc\"", ""] {
+            let denied = of(underlying, 5).unwrap_err();
+            assert!(
+                denied.cause == DenialCause::Undecodable && denied.sentence.contains("shares of `vault`"),
+                "{denied}"
+            );
+            assert!(of(underlying, 0).is_ok());
+        }
+        assert!(of(", underlying = \"bob\"", 5).is_ok());
+    }
+
     /// What a domain calls itself means nothing; what it leaves out, no rule can pin.
     #[test]
     fn inv_04_typed_data_whose_domain_lies_is_refused() {

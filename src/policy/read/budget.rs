@@ -151,9 +151,14 @@ pub(super) fn spends(
         let amount = file.right(&spend.amount.span(), amount_of(function, spend.amount.get_ref()));
         let asset = file.right(&spend.asset.span(), asset_of(function, spend.asset.get_ref()));
         let to = spend.to.as_ref().and_then(|to| file.right(&to.span(), receiver_of(function, to.get_ref())));
-        if let (Some(amount), Some(asset)) = (amount, asset) {
-            spends.push(Spend { function: Arc::clone(function), asset, amount, only_if: None, to });
+        let (Some(amount), Some(asset)) = (amount, asset) else { continue };
+        let is_stated = asset != Asset::Underlying(None);
+        let spend = Spend { function: Arc::clone(function), asset, amount, only_if: None, to };
+        if !is_stated && spend.takes_in() {
+            let what = "nothing would be counted: state `underlying` of this contract, or the token's address as `asset`";
+            file.wrong(&label.span(), what);
         }
+        spends.push(spend);
     }
     let declared: BTreeSet<_> = spends.iter().map(|spend| spend.function.selector).collect();
     for (abi, known) in abi.iter().flat_map(|abi| abi.moves.iter().map(move |known| (abi, known))) {

@@ -87,6 +87,20 @@ const WRAPPERS: &[(&str, Form)] = &[
     ("execute((address,uint256,bytes)[])", Closed),
 ];
 
+/// What account contracts have, and no contract that makes calls for anybody: a Safe, also by its modules, and ERC-4337's.
+const OF_ACCOUNTS: &[&str] = &[
+    "execTransaction(",
+    "execTransactionFromModule(",
+    "execTransactionFromModuleReturnData(",
+    "execute(address,uint256,bytes)",
+    "executeBatch(",
+];
+
+/// Whether the contract that makes the calls inside is an account, which keeps what it gets.
+pub(super) fn is_of_account(signature: &str) -> bool {
+    OF_ACCOUNTS.iter().any(|begin| signature.starts_with(begin))
+}
+
 /// The known wrappers by selector.
 #[derive(Debug)]
 pub(in crate::policy) struct Wrappers(HashMap<Selector, (&'static str, Form)>);

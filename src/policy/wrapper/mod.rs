@@ -5,6 +5,7 @@ mod form;
 mod open;
 mod safe_tx;
 
+use form::is_of_account;
 pub(in crate::policy) use form::{Form, Wrappers};
 pub(in crate::policy) use open::Whole;
 

@@ -5,7 +5,7 @@ use alloy_primitives::U256;
 use crate::policy::call::{Call, Inner, Made, TransactionFacts};
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Facts, Subject};
-use crate::policy::wrapper::{Wrappers, safe_tx};
+use crate::policy::wrapper::{Wrappers, is_of_account, safe_tx};
 
 /// How many calls one transaction may carry, and how deep in each other.
 pub(super) const MAX_CALLS: usize = 64;
@@ -84,10 +84,10 @@ impl<'a> Whole<'a> {
         };
         let calls = match &facts.subject {
             Subject::Transaction(transaction) => calls_of(transaction, wrappers),
-            Subject::TypedData(typed) => safe_tx::call(typed).map(|call| call.map(|call| vec![call])),
+            Subject::TypedData(typed) => safe_tx::call(typed).map(|call| call.map(|call| (vec![call], true))),
             Subject::Message(_) => Ok(None),
         };
-        let Some(calls) = calls.map_err(|why| refused(&why))? else { return Ok(()) };
+        let Some((calls, by_account)) = calls.map_err(|why| refused(&why))? else { return Ok(()) };
         if calls.is_empty() {
             return Err(refused("it carries no call"));
         }
@@ -98,7 +98,7 @@ impl<'a> Whole<'a> {
             )));
         }
         let carried = |inner: Inner| match &facts.subject {
-            Subject::Transaction(transaction) => Some(transaction.carrying(inner, facts.book)),
+            Subject::Transaction(transaction) => Some(transaction.carrying(inner, by_account, facts.book)),
             Subject::TypedData(typed) => {
                 typed.verifier().map(|safe| TransactionFacts::handed_in(safe, inner, facts.book))
             }
@@ -114,14 +114,19 @@ impl<'a> Whole<'a> {
     }
 }
 
-/// The calls that a call carries; `None` where it is no carrier that is opened.
-fn calls_of(transaction: &TransactionFacts<'_>, wrappers: &Wrappers) -> Result<Option<Vec<Inner>>, String> {
+/// The calls that a call carries, and whether it is an account contract that makes them; `None` where it is no carrier that is
+/// opened.
+fn calls_of(
+    transaction: &TransactionFacts<'_>,
+    wrappers: &Wrappers,
+) -> Result<Option<(Vec<Inner>, bool)>, String> {
     let Call::Function(selector) = transaction.call else { return Ok(None) };
     let known = wrappers.find(selector).filter(|(_, form)| form.opens(transaction));
-    let Some(((_, form), function)) = known.zip(transaction.function()) else { return Ok(None) };
+    let Some(((signature, form), function)) = known.zip(transaction.function()) else { return Ok(None) };
     let arguments = transaction.arguments(function);
     let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
-    form.calls(transaction, arguments).map(Some)
+    let calls = form.calls(transaction, arguments)?;
+    Ok(Some((calls, is_of_account(signature))))
 }
 
 fn join<S: PartialEq>(sums: &mut Vec<(S, U256)>, scope: S, value: U256, how: fn(U256, U256) -> U256) {
