@@ -93,7 +93,7 @@ fn at(
             _ => Holds::Unclear("there is no single value".to_owned()),
         },
         Over::All | Over::Tokens => each.find(|holds| *holds != Holds::Yes).unwrap_or(Holds::Yes),
-        Over::Some => {
+        Over::Some | Over::SomeToken => {
             let found: Vec<_> = each.collect();
             if found.contains(&Holds::Yes) {
                 return Holds::Yes;

@@ -2,23 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use alloy_dyn_abi::DynSolValue;
-use alloy_primitives::{Address, U256, hex};
+use alloy_primitives::Address;
 use serde::Serialize;
 
 use crate::config::Client;
-use crate::policy::amount::{Range, Unit, show_unit, show_wei};
-use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::budget::{Budget, Sum};
-use crate::policy::condition::{Called, Condition, Delegates, DomainTest, SiweTest, TextTest};
+use crate::policy::condition::{Called, Condition};
 use crate::policy::decide::Policy;
-use crate::policy::path::Path;
+use crate::policy::phrase::{either, open, other_sentence, tested};
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::scope::{Per, Reach};
 use crate::policy::world::World;
 
 /// What a call without calldata is.
 const SEND: &str = "send ether";
+
+/// How what any other is begins.
+const CALL: &str = "call ";
 
 /// What `chancery policy describe` says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,15 +81,13 @@ impl Policy {
             (Some(RuleKind::TypedData), "") => "have typed data signed".to_owned(),
             (Some(RuleKind::TypedData), ty) => format!("have {ty} signed"),
             (None, _) => "have anything signed".to_owned(),
-            (Some(RuleKind::Presigned), "") => "pass on any signed call".to_owned(),
-            (Some(RuleKind::Presigned), what) => format!("pass on signed calls of {what}"),
+            (Some(RuleKind::Presigned), "") => "pass on signed transactions that call anything".to_owned(),
+            (Some(RuleKind::Presigned), what) => format!("pass on signed transactions that {what}"),
             (Some(RuleKind::Transaction), "") => "call anything".to_owned(),
             (Some(RuleKind::Transaction), what) => what.to_owned(),
         };
         let chain = rule.chain().map(|chain| format!(" on chain {chain}")).unwrap_or_default();
-        let word = if parts.what == SEND { "to" } else { "at" };
-        let target =
-            if parts.target.is_empty() { String::new() } else { format!(" {word} {}", parts.target) };
+        let target = parts.place().map(|place| format!(" {place}")).unwrap_or_default();
         let rest =
             if parts.rest.is_empty() { String::new() } else { format!(", if {}", parts.rest.join(", and ")) };
         let replaces = if rule.replaces_own {
@@ -97,7 +95,9 @@ impl Policy {
         } else {
             ""
         };
-        let text = format!("{} {may} {verb}{target}{chain} from {}{rest}{replaces}", parts.who, parts.from);
+        let open = open(rule).collect::<String>();
+        let text =
+            format!("{} {may} {verb}{target}{chain} from {}{rest}{open}{replaces}", parts.who, parts.from);
         let file = rule.place.file.display().to_string();
         Sentence { rule: rule.id.to_string(), effect, file, line: rule.place.line, text }
     }
@@ -176,12 +176,17 @@ impl Policy {
         let parts = Parts::of(self, chain, &reach.conditions);
         let mut text = String::new();
         if !reach.conditions.is_empty() || reach.kind.is_some() {
-            let kind = reach.kind.map(|kind| format!("kind {}", kind.name()));
+            let what = match parts.what.strip_prefix(CALL) {
+                Some(function) => format!("calls of {function}"),
+                None if parts.what == SEND => "transfers of ether".to_owned(),
+                None => parts.what.clone(),
+            };
+            let comma = if what.is_empty() { "" } else { "," };
+            let kind = reach.kind.map(|kind| format!("kind {}{comma}", kind.name()));
             let from = Some(format!("from {}", parts.from)).filter(|_| parts.is_from_some);
             let who = Some(format!("by {}", parts.who)).filter(|_| parts.is_some_client);
             let chain = chain.map(|chain| format!("on chain {chain}"));
-            let at = Some(format!("at {}", parts.target)).filter(|_| !parts.target.is_empty());
-            let said = [kind, Some(parts.what), at, chain, who, from]
+            let said = [kind, Some(what), parts.place(), chain, who, from]
                 .into_iter()
                 .flatten()
                 .filter(|part| !part.is_empty());
@@ -198,7 +203,7 @@ impl Policy {
     }
 
     /// A label or a name, where there is one.
-    fn short(&self, chain: Option<u64>, address: Address) -> String {
+    pub(in crate::policy) fn short(&self, chain: Option<u64>, address: Address) -> String {
         match self.book.at(chain, address).next() {
             Some(contract) => contract.label.clone(),
             None => self.book.accounts.get(&address).cloned().unwrap_or_else(|| address.to_string()),
@@ -258,7 +263,7 @@ impl Parts {
                 Condition::Call(called) => {
                     parts.what = match called {
                         Called::Empty => SEND.to_owned(),
-                        Called::Function(function) => format!("call {}", function.describe()),
+                        Called::Function(function) => format!("{CALL}{}", function.describe()),
                     };
                     None
                 }
@@ -275,88 +280,11 @@ impl Parts {
         }
         parts
     }
-}
 
-fn other_sentence(condition: &Condition, names: &impl Fn(&[Address]) -> String) -> Option<String> {
-    let amount = |what: &str, range: &Range| format!("{what} is {}", range.describe(show_wei));
-    match condition {
-        Condition::Via(carriers) if carriers.is_empty() => None,
-        Condition::Via(carriers) => Some(format!("{} makes the call", names(carriers))),
-        Condition::Delegatecall(true) => Some("it is a delegatecall".to_owned()),
-        Condition::Value(range) if *range == Range::exactly(U256::ZERO) => {
-            Some("no ether goes along".to_owned())
-        }
-        Condition::Value(range) => Some(amount("the ether sent along", range)),
-        Condition::ExecutionFee(range) => Some(amount("the most that execution can cost", range)),
-        Condition::Blobs(range) if range.max.is_some_and(|max| max.is_zero()) => None,
-        Condition::Blobs(range) => {
-            Some(format!("the number of blobs is {}", range.describe(|n| n.to_string())))
-        }
-        Condition::BlobFee(range) => Some(amount("the most that blobs can cost", range)),
-        Condition::Delegates(Delegates { of: Some(of), all: true }) if of.is_empty() => None,
-        Condition::Delegates(Delegates { of, all }) => {
-            let of = of.as_ref().map_or_else(|| "anything".to_owned(), |of| names(of));
-            let which = if *all { "every" } else { "some" };
-            Some(format!("{which} account whose code it sets gets that of {of}"))
-        }
-        Condition::Hours(hours) => {
-            Some(format!("it is {}", either(hours.iter().map(|hours| hours.text.clone()))))
-        }
-        Condition::Text(TextTest::Prefix(prefix)) => Some(format!("the text begins with {prefix:?}")),
-        Condition::Text(TextTest::Equals(text)) => Some(format!("the text is {text:?}")),
-        Condition::Siwe(SiweTest { domains, chain, expires_within }) => {
-            let chain = chain.map(|chain| format!(" on chain {chain}")).unwrap_or_default();
-            let within = expires_within.map(crate::policy::amount::show_window);
-            let within = within.map(|within| format!(", and ends within {within}")).unwrap_or_default();
-            let domains =
-                if domains.is_empty() { "any site".to_owned() } else { either(domains.iter().cloned()) };
-            Some(format!("it signs in to {domains}{chain}{within}"))
-        }
-        Condition::Domain(DomainTest { name, version }) => {
-            let part = |what: &str, is: &Option<String>| is.as_ref().map(|is| format!("{what} {is:?}"));
-            let parts: Vec<_> =
-                [part("name", name), part("version", version)].into_iter().flatten().collect();
-            Some(format!("its domain has the {}", parts.join(" and the ")))
-        }
-        _ => None,
-    }
-}
-
-/// Such as `amount is at most 250000 USDC`.
-fn tested(path: &Path, test: &ArgumentTest, policy: &Policy, chain: Option<u64>) -> String {
-    let one = |operand: &Operand, unit: &Option<Unit>| operand_text(operand, unit.as_ref(), policy, chain);
-    let all =
-        |operands: &[Operand], unit: &Option<Unit>| either(operands.iter().map(|operand| one(operand, unit)));
-    match test {
-        ArgumentTest::OneOf(operands, unit) => format!("`{path}` is {}", all(operands, unit)),
-        ArgumentTest::NoneOf(operands, unit) => format!("`{path}` is not {}", all(operands, unit)),
-        ArgumentTest::Min(least, unit) => format!("`{path}` is at least {}", one(least, unit)),
-        ArgumentTest::Max(most, unit) => format!("`{path}` is at most {}", one(most, unit)),
-        ArgumentTest::Prefix(prefix) => format!("`{path}` begins with {}", hex::encode_prefixed(prefix)),
-    }
-}
-
-fn operand_text(operand: &Operand, unit: Option<&Unit>, policy: &Policy, chain: Option<u64>) -> String {
-    let value = match operand {
-        Operand::From => return "the account itself".to_owned(),
-        Operand::Sender => return "who makes the call".to_owned(),
-        Operand::Client => return "the client's name".to_owned(),
-        Operand::Now(0) => return "now".to_owned(),
-        Operand::Now(seconds) => return format!("{seconds} s from now"),
-        Operand::Value(value) => value,
-    };
-    match (value, unit) {
-        (DynSolValue::Uint(number, _), Some(unit)) => show_unit(*number, unit),
-        (DynSolValue::Uint(number, _), None) => number.to_string(),
-        (DynSolValue::Int(number, _), _) => number.to_dec_string(),
-        (DynSolValue::Bool(is), _) => is.to_string(),
-        (DynSolValue::Address(address), _) => policy.short(chain, *address),
-        (DynSolValue::FixedBytes(word, size), _) => {
-            hex::encode_prefixed(word.get(..*size).unwrap_or_default())
-        }
-        (DynSolValue::Bytes(bytes), _) => hex::encode_prefixed(bytes),
-        (DynSolValue::String(text), _) => format!("{text:?}"),
-        _ => "what the rule says".to_owned(),
+    /// Where it goes, where that is said.
+    fn place(&self) -> Option<String> {
+        let word = if self.what == SEND { "to" } else { "at" };
+        (!self.target.is_empty()).then(|| format!("{word} {}", self.target))
     }
 }
 
@@ -379,12 +307,62 @@ fn is_for(rule: &Rule, account: Address) -> bool {
     named.is_none_or(|accounts| accounts.contains(&account))
 }
 
-/// Such as `a, b or c`.
-fn either(items: impl Iterator<Item = String>) -> String {
-    let items: Vec<_> = items.collect();
-    match items.split_last() {
-        Some((last, [])) => last.clone(),
-        Some((last, others)) => format!("{} or {last}", others.join(", ")),
-        None => "nobody".to_owned(),
+#[cfg(test)]
+mod tests {
+    use crate::policy::tests::{CONTRACTS, PAY, policy, world};
+
+    fn described(rule: &str) -> (String, Vec<String>) {
+        let described =
+            policy(&format!("{CONTRACTS}{rule}")).unwrap_or_else(|e| panic!("{e}")).describe(&world());
+        (described.rules.first().map(|rule| rule.text.clone()).unwrap_or_default(), described.limits)
+    }
+
+    fn presigned(rule: &str) -> String {
+        rule.replace("\"transaction\"", "\"presigned\"").replace("[\"treasury\"]", "[\"bob\"]")
+    }
+
+    /// Nobody may take the widest rule for the strictest.
+    #[test]
+    fn what_an_allow_rule_leaves_open_is_said() {
+        let (bound, _) = described(PAY);
+        for (more, says) in [
+            ("via = [\"any\"]", "; whatever contract makes the call"),
+            ("value = \"any\"", "; any ether goes along"),
+            ("blobs = \"any\"", "; any number of blobs goes along"),
+            ("delegates = [\"any\"]", "; accounts that signed for it get any code"),
+        ] {
+            for kind in ["transaction", "presigned"] {
+                let rule = format!("{PAY}{more}\n");
+                let rule = if kind == "presigned" { presigned(&rule) } else { rule };
+                let (open, _) = described(&rule);
+                assert!(open.contains(says) && !bound.contains(says), "{open}");
+            }
+        }
+        assert!(bound.contains("no ether goes along"), "{bound}");
+        let (deny, _) = described("[[rule]]\nid = \"no\"\neffect = \"deny\"\nkind = \"transaction\"\n");
+        assert!(!deny.contains(';'), "{deny}");
+    }
+
+    #[test]
+    fn a_sentence_reads_as_one() {
+        let (call, _) = described(&presigned(PAY));
+        assert!(
+            call.contains(
+                "may pass on signed transactions that call transfer(address to, uint256 amount) at usdc"
+            ),
+            "{call}"
+        );
+        let budget = |call: &str| {
+            let reach = format!("match = {{ kind = \"transaction\", to = [\"usdc\"], call = \"{call}\" }}");
+            let text =
+                format!("[[budget]]\nid = \"b\"\nsum = \"count\"\nmax = \"5\"\nwindow = \"1h\"\n{reach}\n");
+            described(&text).1.into_iter().find(|one| one.starts_with("budget")).unwrap_or_default()
+        };
+        let (empty, calls) = (budget("empty"), budget("transfer"));
+        assert!(empty.ends_with(", of kind transaction, transfers of ether to usdc"), "{empty}");
+        assert!(
+            calls.ends_with(", of kind transaction, calls of transfer(address to, uint256 amount) at usdc"),
+            "{calls}"
+        );
     }
 }

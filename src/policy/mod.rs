@@ -35,6 +35,7 @@ mod packed;
 mod past;
 mod path;
 mod permitted;
+mod phrase;
 mod rate;
 mod read;
 mod registry;

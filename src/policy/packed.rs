@@ -14,14 +14,15 @@ const HOP: usize = 23;
 /// The longest path through one pool. What is longer goes through two.
 pub(in crate::policy) const ONE_POOL: usize = TOKEN + HOP;
 
-/// The functions that take one, by signature, since parameters are called as anybody likes; and where it stands.
-const PATHS: &[(&str, usize, &[Step])] = &[
-    ("exactInput((bytes,address,uint256,uint256,uint256))", 0, &[Step::Part(0)]),
-    ("exactInput((bytes,address,uint256,uint256))", 0, &[Step::Part(0)]),
-    ("exactOutput((bytes,address,uint256,uint256,uint256))", 0, &[Step::Part(0)]),
-    ("exactOutput((bytes,address,uint256,uint256))", 0, &[Step::Part(0)]),
-    ("V3_SWAP_EXACT_IN(address,uint256,uint256,bytes,bool)", 3, &[]),
-    ("V3_SWAP_EXACT_OUT(address,uint256,uint256,bytes,bool)", 3, &[]),
+/// The functions that take one, by signature, since parameters are called as anybody likes; where it stands; and beside it the
+/// amounts of the tokens that it begins and ends with. (A path of `exactOutput` runs backwards: it begins with what comes out.)
+const PATHS: &[(&str, usize, &[Step], [usize; 2])] = &[
+    ("exactInput((bytes,address,uint256,uint256,uint256))", 0, &[Step::Part(0)], [3, 4]),
+    ("exactInput((bytes,address,uint256,uint256))", 0, &[Step::Part(0)], [2, 3]),
+    ("exactOutput((bytes,address,uint256,uint256,uint256))", 0, &[Step::Part(0)], [3, 4]),
+    ("exactOutput((bytes,address,uint256,uint256))", 0, &[Step::Part(0)], [2, 3]),
+    ("V3_SWAP_EXACT_IN(address,uint256,uint256,bytes,bool)", 3, &[], [1, 2]),
+    ("V3_SWAP_EXACT_OUT(address,uint256,uint256,bytes,bool)", 3, &[], [1, 2]),
 ];
 
 /// The tokens of a path. A router reads from its beginning and does not mind what is left over, so bytes of any other length
@@ -38,13 +39,26 @@ pub(in crate::policy) fn tokens(bytes: &[u8]) -> Option<Vec<Address>> {
 
 /// Where a function takes a path.
 fn place(function: &Function) -> Option<Path> {
-    let (_, at, steps) = PATHS.iter().find(|(signature, ..)| *signature == function.signature)?;
+    let (_, at, steps, _) = PATHS.iter().find(|(signature, ..)| *signature == function.signature)?;
     let whole = Path::argument(function, *at);
     let part = |steps: &[Step]| match steps {
         [Step::Part(part)] => Some(format!("{}.{}", whole.text, function.part_label(*at, *part))),
         _ => None,
     };
     Some(Path { text: part(steps).unwrap_or_else(|| whole.text.clone()), steps: steps.to_vec(), ..whole })
+}
+
+/// The end of a function's path of whose token an amount is.
+pub(in crate::policy) fn token_of(function: &Function, amount: &Path) -> Option<Path> {
+    let (.., amounts) = PATHS.iter().find(|(signature, ..)| *signature == function.signature)?;
+    let place = place(function)?;
+    let at = match (place.steps.as_slice(), amount.steps.as_slice()) {
+        ([], []) => amount.at,
+        ([Step::Part(_)], [Step::Part(part)]) if amount.at == place.at => *part,
+        _ => return None,
+    };
+    let ends = amounts.iter().zip([Over::Head, Over::Tail]);
+    ends.into_iter().find(|(amount, _)| **amount == at).map(|(_, end)| place.looked_at(end))
 }
 
 /// The ends of a function's path of which nothing is said: from which token to which it leads.
@@ -111,13 +125,20 @@ mod tests {
     const OUTPUT: &str = "exactOutput((bytes,address,uint256,uint256))";
 
     fn with(call: &str, args: &str) -> Result<Policy, String> {
+        with_more(call, args, "")
+    }
+
+    fn with_more(call: &str, args: &str, more: &str) -> Result<Policy, String> {
         let args = if args.is_empty() { String::new() } else { format!(", {args}") };
-        let text = format!(
-            "{CONTRACTS}router = {{ chain = 1, address = \"{ROUTER}\", abi = \"uniswap-v3-router-02\" }}\n\
+        policy(&format!("{}{more}", routed(CONTRACTS, call, &args))).map_err(|e| e.to_string())
+    }
+
+    fn routed(contracts: &str, call: &str, args: &str) -> String {
+        format!(
+            "{contracts}router = {{ chain = 1, address = \"{ROUTER}\", abi = \"uniswap-v3-router-02\" }}\n\
              [[rule]]\nid = \"swap\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"trader\"]\n\
              from = [\"treasury\"]\nto = [\"router\"]\ncall = \"{call}\"\nargs = {{ \"params.recipient\" = \"$from\"{args} }}\n"
-        );
-        policy(&text).map_err(|e| e.to_string())
+        )
     }
 
     fn path(tokens: &[&str], more: &[u8]) -> Vec<u8> {
@@ -214,6 +235,80 @@ mod tests {
         assert!(swap(&policy, OUTPUT, path(&[BOB, USDC], &[])).is_ok());
         let denied = swap(&policy, OUTPUT, path(&[BOB, ALICE], &bob)).unwrap_err();
         assert_eq!(denied.rule.as_deref(), Some("no"));
+    }
+
+    /// Of `exactOutput` the path begins with what comes out, and its most is of what is paid.
+    #[test]
+    fn inv_04_an_amount_is_written_in_the_unit_of_the_token_that_it_is_of() {
+        let contracts = CONTRACTS.replace("bob   = {", "bob = { decimals = 18, symbol = \"BOB\",");
+        for (call, args, wrong) in [
+            ("exactInput", "\"params.amountIn\" = { max = \"1 USDC\" }", None),
+            ("exactInput", "\"params.amountOutMinimum\" = { min = \"1 BOB\" }", None),
+            ("exactInput", "\"params.amountIn\" = { max = \"1 BOB\" }", Some("head")),
+            ("exactInput", "\"params.amountOutMinimum\" = { min = \"1 USDC\" }", Some("tail")),
+            ("exactOutput", "\"params.amountOut\" = \"1 USDC\"", None),
+            ("exactOutput", "\"params.amountInMaximum\" = { max = \"1 BOB\" }", None),
+            ("exactOutput", "\"params.amountOut\" = \"1 BOB\"", Some("head")),
+            ("exactOutput", "\"params.amountInMaximum\" = { max = \"1 USDC\" }", Some("tail")),
+            ("exactOutput", "\"params.amountInMaximum\" = { max = 1_000_000 }", None),
+        ] {
+            let ends = "\"head(params.path)\" = \"usdc\", \"tail(params.path)\" = \"bob\"";
+            let text = routed(&contracts, call, &format!(", {ends}, {args}"));
+            match (policy(&text).map_err(|e| e.to_string()), wrong) {
+                (Ok(_), None) => {}
+                (Err(error), Some(end)) => {
+                    assert!(
+                        error.contains(&format!("of the token that `{end}(params.path)` names")),
+                        "{error}"
+                    );
+                }
+                (read, _) => panic!("{call} {args}: {read:?}"),
+            }
+        }
+        let command = Function::parse(
+            "V3_SWAP_EXACT_OUT(address recipient, uint256 amountOut, uint256 amountInMax, bytes path, bool payerIsUser)",
+        )
+        .unwrap();
+        for (amount, end) in [(1, Some("head(path)")), (2, Some("tail(path)")), (3, None)] {
+            let found = token_of(&command, &Path::argument(&command, amount));
+            assert_eq!(found.map(|end| end.text).as_deref(), end);
+        }
+    }
+
+    /// Whoever forbids a token of a path means it wherever it stands.
+    #[test]
+    fn inv_04_a_deny_rule_about_the_tokens_of_a_path_is_about_each() {
+        let denying = |tokens: &str| {
+            let deny = format!(
+                "[[rule]]\nid = \"no\"\neffect = \"deny\"\nkind = \"transaction\"\nto = [\"router\"]\n\
+                 call = \"exactInput\"\nargs = {{ \"tokens(params.path)\" = {tokens} }}\n"
+            );
+            with_more("exactInput", "\"params.path\" = \"any\"", &deny).unwrap_or_else(|e| panic!("{e}"))
+        };
+        let by = |policy: &Policy, tokens: &[&str]| {
+            swap(policy, INPUT, path(tokens, &[])).err().and_then(|denied| denied.rule)
+        };
+        for (tokens, denied) in [
+            ("\"alice\"", [false, true, true]),
+            ("[\"alice\", \"bob\"]", [true, true, true]),
+            ("{ not = [\"usdc\", \"bob\"] }", [false, true, true]),
+        ] {
+            let policy = denying(tokens);
+            for (route, denied) in
+                [[USDC, BOB].as_slice(), &[USDC, ALICE, BOB], &[ALICE, USDC]].iter().zip(denied)
+            {
+                let by = by(&policy, route);
+                assert_eq!(by.as_deref() == Some("no"), denied, "{tokens} {route:?}: {by:?}");
+            }
+            // In doubt it matches.
+            let denied = swap(&policy, INPUT, path(&[USDC, BOB], &[1])).unwrap_err();
+            assert_eq!(denied.rule.as_deref(), Some("no"), "{denied}");
+        }
+        let sentences = denying("\"alice\"").describe(&world()).rules;
+        assert!(
+            sentences.iter().any(|one| one.text.contains("some of `tokens(params.path)` is alice")),
+            "{sentences:?}"
+        );
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub(in crate::policy) enum Over {
     Tail,
     /// Every token of such a path: `tokens(…)`.
     Tokens,
+    /// At least one of them: what `tokens(…)` means in a deny rule.
+    SomeToken,
 }
 
 impl Path {
@@ -144,7 +146,7 @@ impl Path {
                     let length = length(value).ok_or_else(|| format!("there is no `{}`", self.text))?;
                     found.push(Cow::Owned(DynSolValue::Uint(length, 256)));
                 }
-                Over::Head | Over::Tail | Over::Tokens => {
+                Over::Head | Over::Tail | Over::Tokens | Over::SomeToken => {
                     let tokens = value.as_bytes().and_then(packed::tokens);
                     let tokens =
                         tokens.ok_or_else(|| format!("there is no `{}`: it is no path", self.text))?;
@@ -163,7 +165,7 @@ impl Path {
 
     /// Whether it looks into the bytes of a path: those that are none may be read otherwise by who takes them.
     pub const fn is_packed(&self) -> bool {
-        matches!(self.over, Over::Head | Over::Tail | Over::Tokens)
+        matches!(self.over, Over::Head | Over::Tail | Over::Tokens | Over::SomeToken)
     }
 
     fn places<'v>(&self, arguments: &'v [DynSolValue]) -> Result<Vec<&'v DynSolValue>, String> {
@@ -209,7 +211,7 @@ impl Over {
             Self::Length => "len",
             Self::Head => "head",
             Self::Tail => "tail",
-            Self::Tokens => "tokens",
+            Self::Tokens | Self::SomeToken => "tokens",
         }
     }
 }

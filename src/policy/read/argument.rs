@@ -96,10 +96,15 @@ impl Places<'_> {
         let mut tests = Vec::new();
         // Addresses first: amounts are in units of the tokens that they pin.
         let mut pins = vec![meant.targets.clone()];
+        let mut ends = Vec::<(Path, Vec<Address>)>::new();
         let mut others = Vec::new();
         for (name, value) in args {
             let path = Path::parse(of, name.get_ref());
-            let Some((path, ty)) = file.right(&name.span(), path) else { continue };
+            let Some((mut path, ty)) = file.right(&name.span(), path) else { continue };
+            // What must hold of all would forbid next to nothing.
+            if !allow && path.over == Over::Tokens {
+                path.over = Over::SomeToken;
+            }
             if said.iter().any(|other| other.is_same(&path)) {
                 file.wrong(
                     &name.span(),
@@ -110,12 +115,11 @@ impl Places<'_> {
             if ty == DynSolType::Address {
                 let reader = Reader { names, chain: meant.chain, ty: &ty, units: &[] };
                 if let Some(found) = file.right(&value.span(), reader.tests(value.get_ref())) {
-                    pins.extend(
-                        found
-                            .iter()
-                            .filter(|_| matches!(path.over, Over::One | Over::Head | Over::Tail))
-                            .filter_map(pinned),
-                    );
+                    if matches!(path.over, Over::One | Over::Head | Over::Tail) {
+                        let pinned = || found.iter().filter_map(pinned);
+                        pins.extend(pinned());
+                        ends.extend(pinned().map(|tokens| (path.clone(), tokens)));
+                    }
                     tests.push((path, found));
                 }
             } else {
@@ -126,8 +130,23 @@ impl Places<'_> {
         for (path, ty, value) in others {
             // A number of items is no amount of a token.
             let units = if path.over == Over::Length { &[][..] } else { &units };
-            let reader = Reader { names, chain: meant.chain, ty: &ty, units };
-            if let Some(found) = file.right(&value.span(), reader.tests(value.get_ref())) {
+            let read = |units| Reader { names, chain: meant.chain, ty: &ty, units }.tests(value.get_ref());
+            // Of what leads from one token to another, an amount is of one of them only.
+            let found = match packed::token_of(of, &path) {
+                None => read(units),
+                Some(end) => {
+                    let own = ends.iter().filter(|(path, _)| path.is_same(&end));
+                    let own: Vec<_> = own.map(|(_, tokens)| tokens.clone()).collect();
+                    let other = |why| match read(units) {
+                        Ok(_) => format!(
+                            "`{path}` is of the token that `{end}` names, and is in the unit of another"
+                        ),
+                        Err(_) => why,
+                    };
+                    read(&units_of(&own, meant.chain, names)).map_err(other)
+                }
+            };
+            if let Some(found) = file.right(&value.span(), found) {
                 tests.push((path, found));
             }
         }
