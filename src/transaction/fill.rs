@@ -161,18 +161,27 @@ impl Filled {
     /// A transaction that was signed before, as it was asked for.
     pub fn signed(from: Address, raw: &[u8]) -> Option<Self> {
         let signed = TxEnvelope::decode_2718_exact(raw).ok()?;
+        let authorizations = signed.authorization_list().map(<[_]>::to_vec);
+        let authorizations = authorizations.map(Authorizations::of_signed).transpose().ok()?;
+        Self::of_envelope(from, &signed, authorizations)
+    }
+
+    /// The same, where its authorizations were recovered already.
+    pub(super) fn of_envelope(
+        from: Address,
+        signed: &TxEnvelope,
+        authorizations: Option<Authorizations>,
+    ) -> Option<Self> {
         let max_fee_per_gas = signed.max_fee_per_gas();
         let kind = signed.tx_type();
         let fees = match signed.max_priority_fee_per_gas() {
             Some(tip) => Fees::Dynamic { max_fee_per_gas, max_priority_fee_per_gas: tip },
             None => Fees::GasPrice(max_fee_per_gas),
         };
-        let blobs = match &signed {
+        let blobs = match signed {
             TxEnvelope::Eip4844(signed) => Some(Blobs::of_signed(signed.tx()).ok()?),
             _ => None,
         };
-        let authorizations = signed.authorization_list().map(<[_]>::to_vec);
-        let authorizations = authorizations.map(Authorizations::of_signed).transpose().ok()?;
         let (chain_id, gas, nonce) = (signed.chain_id()?, signed.gas_limit(), signed.nonce());
         let request = Request {
             from,

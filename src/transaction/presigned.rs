@@ -73,9 +73,9 @@ impl SignedTransaction {
             Blobs::of_signed(signed.tx())?;
             brings_blobs = signed.tx().sidecar().is_some();
         }
-        if let Some(list) = read.authorization_list() {
-            Authorizations::of_signed(list.to_vec())?;
-        }
+        // Each costs a recovery, so they are read once.
+        let authorizations = read.authorization_list().map(<[_]>::to_vec);
+        let authorizations = authorizations.map(Authorizations::of_signed).transpose()?;
         if read.chain_id().is_none() {
             return Err(PresignedError::Unprotected);
         }
@@ -84,7 +84,7 @@ impl SignedTransaction {
         rs.copy_from_slice(&[signature.r().to_be_bytes::<32>(), signature.s().to_be_bytes::<32>()].concat());
         let digest = read.signature_hash();
         let from = signer_of(digest, &rs, signature.v()).ok_or(PresignedError::Signature)?;
-        let filled = Filled::signed(from, &raw).ok_or(PresignedError::Undecodable)?;
+        let filled = Filled::of_envelope(from, &read, authorizations).ok_or(PresignedError::Undecodable)?;
         if filled.authorizations().is_some_and(|all| all.skips_own(from, read.nonce())) {
             return Err(AuthorizationsError::OwnNonce.into());
         }
