@@ -74,6 +74,7 @@ impl Refusal {
             DenialCause::Rate { retry_after: Some(wait) } => {
                 Self::new(Cause::RateLimited, sentence).retry_after(wait)
             }
+            DenialCause::ForeignSignature { .. } => Self::new(Cause::Unrecorded, sentence),
             // Asked again it would be the same.
             _ => Self::new(denied, sentence),
         }

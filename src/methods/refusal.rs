@@ -179,7 +179,7 @@ pub const TABLE: &[Row] = &[
         Cause::Unrecorded,
         -32003,
         "unrecorded_signature",
-        "The transaction is signed by an account of Chancery's, and was not signed here: somebody else has the key, or the ledger was lost.",
+        "The transaction, or an authorization in it (EIP-7702), is signed by an account of Chancery's, and was not signed here: somebody else has the key, or the ledger was lost.",
     ),
     row(
         Cause::NotMinedYet,

@@ -12,7 +12,7 @@ use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Judged;
-use crate::policy::Permitted;
+use crate::policy::{DenialCause, Permitted};
 use crate::transaction::{Fees, Kind};
 
 /// How long a client may wait for its answer in all: viem gives up after 10 s, and its user sends again.
@@ -54,8 +54,19 @@ impl Round {
         let policy = app.policy.now();
         let decided =
             if self.again { policy.decide_again(caller, asked) } else { policy.decide(caller, asked) };
-        decided.map_err(|denied| Refusal::denied(denied, no))
+        decided.map_err(|denied| {
+            if let DenialCause::ForeignSignature { by } = denied.cause {
+                alarm(by, "an authorization");
+            }
+            Refusal::denied(denied, no)
+        })
     }
+}
+
+/// Somebody signs with a key of ours, and not here.
+pub(super) fn alarm(account: Address, what: &str) {
+    tracing::error!(%account, "ALARM: {what} is signed by an account of ours, and not by us");
+    metrics::counter!("chancery_foreign_signatures_total").increment(1);
 }
 
 /// When the client must have its answer.

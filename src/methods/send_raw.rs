@@ -102,8 +102,7 @@ async fn hand_on<K: Sendable>(
 /// Somebody signs with a key of ours, and not here.
 fn unrecorded(signed: &SignedTransaction) -> Refusal {
     let (account, hash) = (signed.from(), signed.hash());
-    tracing::error!(%account, %hash, "ALARM: a transaction is signed by an account of ours, and not by us");
-    metrics::counter!("chancery_foreign_signatures_total").increment(1);
+    road::alarm(account, &format!("transaction {hash}"));
     let what = format!("{hash} is signed by {account}, and was not signed here; it is not passed on");
     Refusal::new(Cause::Unrecorded, what)
 }

@@ -163,6 +163,7 @@ impl Policy {
     }
 
     pub(in crate::policy) fn verdict_of_one(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
+        self.refuse_foreign(facts)?;
         let candidates = self.index.candidates(&facts.subject);
         if let Some(rule) = of_effect(&self.rules, &candidates, Effect::Deny).find(|rule| rule.matches(facts))
         {
@@ -206,6 +207,18 @@ impl Policy {
         }
     }
 
+    /// What a key of ours signs is recorded here, and no authorization is: it is proof that somebody else has the key, whatever
+    /// the rules say. (It would use up a nonce besides.)
+    fn refuse_foreign(&self, facts: &Facts<'_>) -> Result<(), Denied> {
+        let Subject::Transaction(transaction) = &facts.subject else { return Ok(()) };
+        let mut authorities = transaction.authorizations().into_iter().flat_map(Authorizations::each);
+        let own = authorities.find(|(authority, _)| self.book.accounts.contains_key(authority));
+        let Some((by, _)) = own else { return Ok(()) };
+        let why = format!("an authorization is signed by {by}, whose key is here, and was not signed here");
+        let sentence = format!("client `{}` may not {}: {why}", facts.client, facts.describe());
+        Err(Denied::new(DenialCause::ForeignSignature { by }, sentence))
+    }
+
     /// What nobody can judge is refused before any allow rule is asked.
     fn refuse_unread(&self, facts: &Facts<'_>) -> Result<(), Denied> {
         let Subject::Transaction(transaction) = &facts.subject else { return Ok(()) };
@@ -219,15 +232,6 @@ impl Policy {
                     "{signature} carries other calls inside it, which are not judged here; send them one by one"
                 ),
             ));
-        }
-        // What a key of ours signs is recorded here, and no authorization is. It would use up a nonce besides.
-        let mut authorities = transaction.authorizations().into_iter().flat_map(Authorizations::each);
-        if let Some((own, _)) = authorities.find(|(authority, _)| self.book.accounts.contains_key(authority))
-        {
-            let why =
-                format!("an authorization is signed by {own}, whose key is here, and was not signed here");
-            let sentence = format!("client `{}` may not {}: {why}", facts.client, facts.describe());
-            return Err(Denied::new(DenialCause::Account, sentence));
         }
         match transaction.undecodable() {
             Some(why) => {

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use alloy_primitives::Address;
+
 /// Why something is not signed. Its `Display` is the public sentence.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{sentence}")]
@@ -22,6 +24,8 @@ pub struct Denied {
 pub enum DenialCause {
     /// The payload is from another account than the caller's.
     Account,
+    /// An authorization (EIP-7702) is signed by an account of ours, and none is signed here: somebody else has its key.
+    ForeignSignature { by: Address },
     /// A deny rule matches.
     Rule,
     /// No allow rule matches.
@@ -53,6 +57,7 @@ impl DenialCause {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Account => "account",
+            Self::ForeignSignature { .. } => "foreign_signature",
             Self::Rule => "rule",
             Self::NoRule => "no_rule",
             Self::Cap => "cap",

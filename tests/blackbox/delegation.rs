@@ -6,15 +6,18 @@ use alloy_rlp::Decodable as _;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::kit::{FRIEND, Gateway, POLICY, STRANGER, Tool, run, tool};
+use crate::kit::{FRIEND, Gateway, POLICY, STRANGER, TestToken, Tool, World, run, tool};
 
 /// The key of anvil's second account, FRIEND.
 const FRIENDS_KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 
 /// FRIEND lets a contract act as itself; signed by cast.
 async fn authorization(delegate: &str, chain: &str) -> Value {
-    let arguments =
-        ["wallet", "sign-auth", delegate, "--private-key", FRIENDS_KEY, "--nonce", "0", "--chain", chain];
+    signed_with(FRIENDS_KEY, delegate, chain).await
+}
+
+async fn signed_with(key: &str, delegate: &str, chain: &str) -> Value {
+    let arguments = ["wallet", "sign-auth", delegate, "--private-key", key, "--nonce", "0", "--chain", chain];
     let output = run(Command::new(tool(Tool::Cast)).args(arguments)).await;
     let bytes = hex::decode(output.well().trim()).unwrap();
     let signed = SignedAuthorization::decode(&mut bytes.as_slice()).unwrap();
@@ -41,4 +44,25 @@ async fn code_is_set_where_a_rule_names_the_delegate() {
     assert_eq!(gateway.node().receipt(&hash).await["status"], "0x1");
     let code = gateway.node().ask("eth_getCode", json!([FRIEND, "latest"])).await;
     assert_eq!(code, json!(format!("0xef0100{}", &STRANGER.to_lowercase()[2..])));
+}
+
+/// Chancery signs no authorization, so whoever has one by a key of ours has the key.
+#[tokio::test]
+async fn an_authorization_by_a_key_of_ours_raises_the_alarm() {
+    let (world, _token, key) = TestToken::instead(World::new().await);
+    let gateway = world.start().await;
+    let stolen = signed_with(&key.secret(), STRANGER, "31337").await;
+    let asked = json!({ "from": key.address, "to": FRIEND, "value": "0x1", "gas": "0x186a0", "authorizationList": [stolen] });
+    let refused = gateway.client("trader").send(asked).await.unwrap_err();
+    assert_eq!(
+        (refused.code, &refused.data["code"]),
+        (-32003, &json!("unrecorded_signature")),
+        "{refused:?}"
+    );
+    assert!(gateway.metric("chancery_foreign_signatures_total").await > 0.5);
+    assert!(
+        gateway.log().contains("ALARM: an authorization is signed by an account of ours"),
+        "{}",
+        gateway.log()
+    );
 }

@@ -470,8 +470,13 @@ call = "any"
         world_of_it.accounts.insert("second".to_owned(), authority);
         let policy = Policy::of_text(&format!("{CONTRACTS}{BATCHES}{named}"), &world_of_it);
         let denied = decide(&policy, "ann", &delegation()).unwrap_err();
-        assert_eq!(denied.cause, DenialCause::Account);
+        assert_eq!(denied.cause, DenialCause::ForeignSignature { by: authority });
         assert!(denied.sentence.contains("was not signed here"), "{denied}");
+        // A rule that denies it all the same does not hide that somebody has the key.
+        let no = "[[rule]]\nid = \"no\"\neffect = \"deny\"\n";
+        let policy = Policy::of_text(&format!("{CONTRACTS}{BATCHES}{named}{no}"), &world_of_it);
+        let denied = decide(&policy, "ann", &delegation()).unwrap_err();
+        assert_eq!(denied.cause, DenialCause::ForeignSignature { by: authority });
         let warnings = with("delegates = [\"any\"]\nblobs = \"any\"\n").warnings(&world());
         for what in ["`delegates` is \"any\"", "`blobs` is \"any\""] {
             assert!(warnings.iter().any(|one| one.what.contains(what)), "{what}: {warnings:?}");
