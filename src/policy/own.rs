@@ -122,6 +122,8 @@ fn does_nothing(asked: &Filled) -> bool {
         && asked.data().is_empty()
         && asked.access_list().is_empty()
         && asked.gas() == 21_000
+        && asked.blobs().is_none()
+        && asked.authorizations().is_none()
 }
 
 #[cfg(test)]
@@ -148,6 +150,21 @@ mod tests {
             assert_eq!((permitted.rule(), permitted.replace()), (own.name(), replace));
             for (key, value) in [("to", ALICE), ("value", "0x1"), ("data", "0x00"), ("gas", "0x5209")] {
                 assert!(permit(own, with(key, value)).is_err(), "{own:?} {key}");
+            }
+            let hash = format!("0x01{}", "a1".repeat(31));
+            // Signed with ethers 6.
+            let authorization = json!({
+                "chainId": "0x1", "address": "0x3535353535353535353535353535353535353535", "nonce": "0x3", "yParity": "0x0",
+                "r": "0x6f27dcb1e53b91098be827edb511840bf7290b0c6165963e2c9cadc6d0a0d7ac",
+                "s": "0x7f18d6db768cf49aa97c880b71c42347cd80cb1ead1ec7521c8a98f704a5ddf4",
+            });
+            for more in [
+                json!({ "maxFeePerBlobGas": "0x1", "blobVersionedHashes": [hash] }),
+                json!({ "authorizationList": [authorization] }),
+            ] {
+                let mut changed = nothing.clone();
+                changed.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                assert!(permit(own, transaction(&changed)).is_err(), "{own:?} {more}");
             }
             let denied = permit(own, with("gasPrice", "0x2540be401")).unwrap_err();
             assert_eq!(denied.condition.as_deref(), Some("caps.max_fee_per_gas"));

@@ -130,12 +130,19 @@ impl Blobs {
 }
 
 impl Written {
-    /// Whether any of them is there.
-    pub fn is_any(&self) -> bool {
+    /// The name of one that is there.
+    pub fn first(&self) -> Option<&'static str> {
         let Self { blobs, hashes, version, max_fee, commitments, proofs, cell_proofs } = self;
-        [blobs, hashes, version, max_fee, commitments, proofs, cell_proofs]
-            .iter()
-            .any(|field| field.is_some())
+        let fields = [
+            ("blobs", blobs),
+            ("blobVersionedHashes", hashes),
+            ("blobVersion", version),
+            ("maxFeePerBlobGas", max_fee),
+            ("commitments", commitments),
+            ("proofs", proofs),
+            ("cellProofs", cell_proofs),
+        ];
+        fields.into_iter().find(|(_, field)| field.is_some()).map(|(name, _)| name)
     }
 
     pub fn read(&self) -> Result<Blobs, RequestError> {

@@ -78,7 +78,7 @@ pub struct Slot {
 pub enum Fees {
     /// Types 0 (EIP-155) and 1 (EIP-2930).
     GasPrice(u128),
-    /// Type 2 (EIP-1559).
+    /// Types 2 (EIP-1559), 3 (EIP-4844) and 4 (EIP-7702).
     Dynamic { max_fee_per_gas: u128, max_priority_fee_per_gas: u128 },
 }
 
@@ -132,7 +132,7 @@ fn raised(fee: u128) -> u128 {
     fee.saturating_add(fee.div_ceil(10)).max(fee.saturating_add(1))
 }
 
-/// A transaction of type 0, 1 or 2.
+/// A transaction that is signed here, of any type from 0 to 4.
 #[derive(Clone, Copy, Debug)]
 pub enum Tx {}
 

@@ -269,7 +269,7 @@ impl Written {
         .unwrap_or_default();
         let has = Has {
             access_list: self.access_list.is_some(),
-            blobs: blobs.is_any(),
+            blobs: blobs.first(),
             authorizations: self.authorization_list.is_some(),
         };
         let kind = kind(self.kind.as_ref(), fees, has)?;
@@ -303,7 +303,8 @@ impl Written {
 #[derive(Clone, Copy)]
 struct Has {
     access_list: bool,
-    blobs: bool,
+    /// One of those that are about blobs.
+    blobs: Option<&'static str>,
     authorizations: bool,
 }
 
@@ -328,7 +329,7 @@ fn kind(written: Option<&Value>, fees: AskedFees, has: Has) -> Result<TxType, Re
             _ => return Err(RequestError::UnknownType),
         },
         None if has.authorizations => TxType::Eip7702,
-        None if has.blobs => TxType::Eip4844,
+        None if has.blobs.is_some() => TxType::Eip4844,
         None if fees.gas_price.is_none() => TxType::Eip1559,
         None if has.access_list => TxType::Eip2930,
         None => TxType::Legacy,
@@ -346,7 +347,7 @@ fn kind(written: Option<&Value>, fees: AskedFees, has: Has) -> Result<TxType, Re
         ("maxFeePerGas", fees.max_fee.is_some() && !is_dynamic),
         ("maxPriorityFeePerGas", fees.max_priority.is_some() && !is_dynamic),
         ("gasPrice", fees.gas_price.is_some() && is_dynamic),
-        ("blobs", has.blobs && kind != TxType::Eip4844),
+        (has.blobs.unwrap_or_default(), has.blobs.is_some() && kind != TxType::Eip4844),
         ("authorizationList", has.authorizations && kind != TxType::Eip7702),
     ];
     match others.iter().find(|(_, set)| *set) {
@@ -421,6 +422,11 @@ mod tests {
             (r#""type":"0x3""#, "must state `maxFeePerBlobGas`"),
             (r#""blobs":[]"#, "must state `maxFeePerBlobGas`"),
             (r#""type":"0x2","blobs":[]"#, "`blobs` does not go with transaction type 0x2"),
+            (
+                r#""type":"0x2","maxFeePerBlobGas":"0x1""#,
+                "`maxFeePerBlobGas` does not go with transaction type 0x2",
+            ),
+            (r#""type":"0x4","blobVersionedHashes":[]"#, "`blobVersionedHashes` does not go with"),
             (r#""type":"0x3","gasPrice":"0x1""#, "`gasPrice` does not go with transaction type 0x3"),
             (r#""type":"0x4""#, "has no authorization"),
             (r#""authorizationList":[]"#, "has no authorization"),
