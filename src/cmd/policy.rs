@@ -5,6 +5,7 @@ mod check;
 mod describe;
 mod explain;
 mod preflight;
+mod replay;
 mod sign;
 mod test;
 mod world;
@@ -27,6 +28,7 @@ enum Verb {
     Explain(explain::Explain),
     Describe(describe::Describe),
     Preflight(preflight::Preflight),
+    Replay(replay::Replay),
     Sign(sign::Sign),
 }
 
@@ -38,6 +40,7 @@ impl Policy {
             Verb::Explain(verb) => verb.run(context),
             Verb::Describe(verb) => verb.run(context),
             Verb::Preflight(verb) => verb.run(context),
+            Verb::Replay(verb) => verb.run(context),
             Verb::Sign(verb) => verb.run(context),
         }
     }
