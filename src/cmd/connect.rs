@@ -9,6 +9,9 @@ mod frames;
 mod gateway;
 mod ipc;
 mod link;
+mod preload;
+mod relay;
+mod renewal;
 mod reply;
 mod socket;
 mod target;
@@ -34,6 +37,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::cmd::connect::child::{Interrupts, Run};
 use crate::cmd::connect::gateway::Gateway;
+use crate::cmd::connect::renewal::Renewal;
 use crate::cmd::connect::socket::{Places, Socket};
 use crate::cmd::connect::token::Token;
 use crate::cmd::connect::web::Web;
@@ -80,6 +84,8 @@ pub struct Connect {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(Run),
+    /// Print a file for Node's `--require`, by which its tools reach the gateway with this certificate, without a connector
+    Preload,
 }
 
 /// Where tools find us.
@@ -95,15 +101,21 @@ impl Connect {
     pub fn run(self, context: &Context) -> Done {
         let target = Target::parse(&self.url, self.server_name.as_deref())
             .hint("connect", "for example: chancery connect https://gateway:8545 --cert … --key … --ca …")?;
+        if matches!(self.verb, Some(Verb::Preload)) {
+            let script = preload::script(&target, &self.credentials, self.server_name.is_some())?;
+            context.print(&serde_json::json!({ "script": script }), script.trim_end())?;
+            return Ok(Success::Done);
+        }
+        let renewal = Renewal::of(&self.credentials, context);
         let tls = self.credentials.tls(context, &Clock::system())?;
         let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let done = runtime.block_on(self.serve(target, tls, context));
+        let done = runtime.block_on(self.serve(target, tls, renewal, context));
         // What is still under way has been given its time.
         runtime.shutdown_background();
         done
     }
 
-    async fn serve(self, target: Target, tls: ClientConfig, context: &Context) -> Done {
+    async fn serve(self, target: Target, tls: ClientConfig, renewal: Renewal, context: &Context) -> Done {
         let mut interrupts = Interrupts::catch()?;
         let path = self.socket_path(&target)?;
         let (socket, listener) = Socket::bind(&path)?;
@@ -116,6 +128,7 @@ impl Connect {
         let ready =
             Ready { gateway: target.to_string(), socket: socket.path(), http: web.as_ref().map(Web::url) };
         let gateway = Arc::new(Gateway::new(target, tls, context.clone()));
+        let renewal = tokio::spawn(renewal.watch(gateway.clone()));
         let stop = CancellationToken::new();
         let endpoints = TaskTracker::new();
         endpoints.spawn(ipc::serve(listener, gateway.clone(), stop.clone()));
@@ -125,25 +138,23 @@ impl Connect {
         endpoints.close();
         let ready_file = self.ready_file.as_deref().map(|file| ReadyFile::write(file, &ready)).transpose()?;
 
-        let done = match self.verb {
+        let done = if let Some(Verb::Run(run)) = self.verb {
             // A tool that cannot reach the gateway would only say so in worse words.
-            Some(Verb::Run(run)) => {
-                gateway.reach().await.map_err(|trouble| Failure::new(&trouble).with_hint(trouble.hint()))?;
-                let endpoint = ready.http.as_ref().map_or_else(|| socket.path().into(), OsString::from);
-                Success::Code(run.finish(&endpoint, &mut interrupts).await?)
+            gateway.reach().await.map_err(|trouble| Failure::new(&trouble).with_hint(trouble.hint()))?;
+            let endpoint = ready.http.as_ref().map_or_else(|| socket.path().into(), OsString::from);
+            Success::Code(run.finish(&endpoint, &mut interrupts).await?)
+        } else {
+            announce(context, &ready)?;
+            // Its trouble is said by the gateway itself, and the next request tries again.
+            if gateway.reach().await.is_ok() {
+                context.say(format_args!("connected to {}", gateway.target()));
             }
-            None => {
-                announce(context, &ready)?;
-                // Its trouble is said by the gateway itself, and the next request tries again.
-                if gateway.reach().await.is_ok() {
-                    context.say(format_args!("connected to {}", gateway.target()));
-                }
-                interrupts.next().await;
-                Success::Done
-            }
+            interrupts.next().await;
+            Success::Done
         };
         // Nobody new: first out of sight, then out of service.
         drop((socket, ready_file));
+        renewal.abort();
         stop.cancel();
         tokio::select! {
             // Whoever is not done by then hears nothing more.

@@ -122,9 +122,11 @@ fn generate(context: &Context, which: &Which, label: &str, backup: Backup, admin
         let row = KeyUse { keys: vec![key.address], label, ..used(&name, "generated") };
         put_on_record(context, &config, admin, &row);
     }
+    context.say(format_args!("made key `{label}`, address {}; for the configuration:", key.address));
+    // Can be put at the end of it as it is.
     let text = format!(
-        "made key `{label}`, address {address}\n\nFor the configuration:\n\n[[account]]\nname    = \"{label}\"\n\
-         address = \"{address}\"\ntoken   = \"{name}\"\nkey     = \"{label}\"{kind}",
+        "\n[[account]]\nname    = \"{label}\"\naddress = \"{address}\"\ntoken   = \"{name}\"\n\
+         key     = \"{label}\"{kind}",
         address = key.address,
         kind = match backup {
             Backup::Vendor => "",

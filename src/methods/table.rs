@@ -81,7 +81,8 @@ impl Method {
             "eth_coinbase" => Self::Coinbase,
             "eth_chainId" => Self::ChainId,
             "net_version" => Self::NetVersion,
-            "web3_clientVersion" => Self::ClientVersion,
+            // The second is what the OP Stack's signer client asks first.
+            "web3_clientVersion" | "health_status" => Self::ClientVersion,
             "eth_sendTransaction" => Self::SendTransaction,
             "eth_sendTransactionSync" => Self::SendTransactionSync,
             "eth_sendRawTransaction" => Self::SendRaw,

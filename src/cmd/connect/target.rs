@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Uri};
+use http::{HeaderValue, Request, Uri};
 use rustls::pki_types::ServerName;
 
 /// The gateway's address, the name that its certificate must carry, and what requests to it are addressed to.
@@ -66,8 +67,20 @@ impl Target {
         let mut request = Request::new(body);
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
-        let json = http::HeaderValue::from_static("application/json");
-        request.headers_mut().insert(http::header::CONTENT_TYPE, json);
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request
+    }
+
+    /// A request for a WebSocket, in the form of HTTP/1.1, still without its keys.
+    pub fn upgrade<B>(&self, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        let path = self.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
+        let headers = request.headers_mut();
+        let host = self.uri.authority().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
+        headers.extend(host.map(|host| (HOST, host)));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         request
     }
 

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HOST, ORIGIN};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::copy_bidirectional;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,7 @@ use crate::cmd::HintExt as _;
 use crate::cmd::connect::frames::MAX_VALUE;
 use crate::cmd::connect::gateway::{Gateway, IDEMPOTENCY_KEY};
 use crate::cmd::connect::ipc;
+use crate::cmd::connect::relay::{self, Socket};
 use crate::cmd::connect::token::Token;
 
 const MAX_CONNECTIONS: usize = 256;
@@ -44,6 +46,17 @@ pub struct Web {
 struct Door {
     port: u16,
     token: Token,
+}
+
+/// What a tool's connection has for as long as it lasts; its WebSocket too.
+#[derive(Clone)]
+struct Visit {
+    door: Arc<Door>,
+    gateway: Arc<Gateway>,
+    /// Of [`MAX_CONNECTIONS`]; free again when the last of its holders is gone.
+    place: Arc<OwnedSemaphorePermit>,
+    tools: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// A request that is not let in: plain HTTP, as no JSON-RPC client sends such.
@@ -107,50 +120,81 @@ async fn accept(
             continue;
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let (door, gateway, stop) = (door.clone(), gateway.clone(), stop.clone());
+        let (door, gateway, place) = (door.clone(), gateway.clone(), Arc::new(place));
+        let visit = Visit { door, gateway, place, tools: tools.clone(), stop: stop.clone() };
         tools.spawn(async move {
             // Tools send small requests and wait for each; a failure only makes that slower.
             drop(stream.set_nodelay(true));
-            let service = service_fn(|request| answer(request, &door, &gateway));
+            let service = service_fn(|request| visit.answer(request));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_DEADLINE)
                 .max_buf_size(MAX_HEADER)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             let mut connection = std::pin::pin!(connection);
             // How a tool ends its connection is its own affair.
             tokio::select! {
                 ended = connection.as_mut() => drop(ended),
-                () = stop.cancelled() => {
+                () = visit.stop.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     drop(connection.await);
                 }
             }
-            drop(place);
         });
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    door: &Door,
-    gateway: &Gateway,
-) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (head, body) = request.into_parts();
-    if let Err(refusal) = door.admit(&head) {
-        return Ok(refused(refusal));
+impl Visit {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (head, body) = request.into_parts();
+        if let Err(refusal) = self.door.admit(&head) {
+            return Ok(refused(refusal));
+        }
+        if relay::is_asked_for(&head) {
+            return Ok(self.relay(Request::from_parts(head, body)).await);
+        }
+        let body = match whole(body).await {
+            Ok(body) => body,
+            Err(refusal) => return Ok(refused(refusal)),
+        };
+        let keys: Vec<_> = head.headers.get_all(IDEMPOTENCY_KEY).iter().cloned().collect();
+        let mut response = match ipc::answer(&self.gateway, body, &keys).await {
+            Some(answer) => Response::new(Full::new(answer)),
+            None => Response::new(Full::default()),
+        };
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
     }
-    let body = match whole(body).await {
-        Ok(body) => body,
-        Err(refusal) => return Ok(refused(refusal)),
-    };
-    let keys: Vec<_> = head.headers.get_all(IDEMPOTENCY_KEY).iter().cloned().collect();
-    let mut response = match ipc::answer(gateway, body, &keys).await {
-        Some(answer) => Response::new(Full::new(answer)),
-        None => Response::new(Full::default()),
-    };
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
+
+    /// Agrees to a WebSocket if the gateway does, and carries it until one side ends it, or we do.
+    async fn relay(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let Socket { headers, stream } = match self.gateway.socket(request.headers()).await {
+            Ok(socket) => socket,
+            Err(trouble) => {
+                let mut response = refused((StatusCode::BAD_GATEWAY, ""));
+                *response.body_mut() = Full::from(format!("{trouble}; {}\n", trouble.hint()));
+                return response;
+            }
+        };
+        let (place, stop) = (self.place.clone(), self.stop.clone());
+        let tool = hyper::upgrade::on(request);
+        self.tools.spawn(async move {
+            let Ok(tool) = tool.await else { return };
+            let (mut tool, mut gateway) = (TokioIo::new(tool), TokioIo::new(stream));
+            tokio::select! {
+                done = copy_bidirectional(&mut tool, &mut gateway) => drop(done),
+                () = stop.cancelled() => {}
+            }
+            drop(place);
+        });
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = headers;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response
+    }
 }
 
 impl Door {
@@ -175,8 +219,11 @@ impl Door {
                 "the path is not the token that `chancery connect` printed\n",
             ));
         }
+        if relay::is_asked_for(head) {
+            return Ok(());
+        }
         if head.method != Method::POST {
-            return Err((StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST\n"));
+            return Err((StatusCode::METHOD_NOT_ALLOWED, "JSON-RPC is sent by POST, or on a WebSocket\n"));
         }
         let json = |value: &str| {
             value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
@@ -233,6 +280,7 @@ mod tests {
     }
 
     const JSON: (&str, &str) = ("content-type", "application/json");
+    const SOCKET: (&str, &str) = ("upgrade", "WebSocket");
     const HOME: (&str, &str) = ("host", "127.0.0.1:8547");
 
     /// The status that `door` answers, 200 for being let in. `{}` in the path is the token.
@@ -280,6 +328,12 @@ mod tests {
             (404, "POST", "/{}x", &[HOME, JSON]),
             (404, "POST", &format!("/{other}"), &[HOME, JSON]),
             (404, "GET", "/", &[HOME]),
+            // a WebSocket, of a tool and not of a page
+            (200, "GET", "/{}", &[HOME, SOCKET]),
+            (421, "GET", "/{}", &[("host", "evil.example:8547"), SOCKET]),
+            (403, "GET", "/{}", &[HOME, SOCKET, ("origin", "https://evil.example")]),
+            (404, "GET", "/", &[HOME, SOCKET]),
+            (405, "GET", "/{}", &[HOME, ("upgrade", "h2c")]),
             // not JSON-RPC
             (405, "GET", "/{}", &[HOME]),
             (405, "PUT", "/{}", &[HOME, JSON]),

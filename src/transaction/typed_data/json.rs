@@ -48,6 +48,12 @@ impl<'de> Visitor<'de> for Strict {
         Ok(Node::Integer(value.into()))
     }
 
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Node, E> {
+        Err(E::custom(
+            "a number is no integer of 64 bits: write integers from 2^53 on as text, such as \"1000000000000000000\"",
+        ))
+    }
+
     fn visit_str<E>(self, value: &str) -> Result<Node, E> {
         Ok(Node::Text(value.to_owned()))
     }
@@ -92,6 +98,8 @@ mod tests {
         {
             assert!(serde_json::from_str::<Node>(text).is_err(), "{text}");
         }
+        let ether = serde_json::from_str::<Node>("[123456789012345678901]").unwrap_err().to_string();
+        assert!(ether.contains("as text"), "{ether}");
         let read: Node = serde_json::from_str(r#"[null,true,-1,"x",{}]"#).unwrap();
         let parts = [
             Node::Null,
