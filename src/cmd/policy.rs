@@ -6,6 +6,7 @@ mod describe;
 mod explain;
 mod preflight;
 mod replay;
+mod schema;
 mod sign;
 mod test;
 mod world;
@@ -29,6 +30,7 @@ enum Verb {
     Describe(describe::Describe),
     Preflight(preflight::Preflight),
     Replay(replay::Replay),
+    Schema(schema::Schema),
     Sign(sign::Sign),
 }
 
@@ -41,6 +43,7 @@ impl Policy {
             Verb::Describe(verb) => verb.run(context),
             Verb::Preflight(verb) => verb.run(context),
             Verb::Replay(verb) => verb.run(context),
+            Verb::Schema(schema::Schema {}) => schema::Schema::run(context),
             Verb::Sign(verb) => verb.run(context),
         }
     }
