@@ -8,8 +8,8 @@ use crate::ledger::db::{Db, DbRow, Location, Sql, query};
 use crate::ledger::error::unavailable;
 use crate::ledger::store::{address, unsigned};
 
-/// How many are read at once.
-const PAGE: i64 = 1000;
+/// How many are read at once; one with blobs is a megabyte.
+const PAGE: i64 = 64;
 
 /// A payload that was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
