@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -58,7 +59,7 @@ const MAX_AT_ONCE: usize = 32;
 /// A message that is not taken off our hands in this time: its reader is gone, or too slow. A large one has more time, by
 /// so many bytes a second.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
-const SLOWEST: usize = 64 * 1024;
+const SLOWEST: usize = 256 * 1024;
 
 /// Between two pings; a client that answered none of two is gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -230,8 +231,15 @@ impl<S: Answers> Socket<S> {
                     }
                 }
                 written = letters.write(&mut sink), if is_writing => {
-                    if written.is_err() {
-                        return None;
+                    match written {
+                        Ok(()) => {}
+                        Err(error) => {
+                            // The connection has a bound of its own for what is not read.
+                            if matches!(error, Error::Io(error) if error.kind() == ErrorKind::TimedOut) {
+                                metrics::counter!("chancery_sockets_overrun_total").increment(1);
+                            }
+                            return None;
+                        }
                     }
                 }
                 () = sleep_until(deadline), if is_writing => {
