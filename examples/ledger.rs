@@ -88,12 +88,7 @@ impl Desk {
             repeat_window: None,
         };
         let named = clients.iter().enumerate().map(|(number, (_, address))| (format!("a{number}"), *address));
-        let world = World {
-            other_chains: Vec::new(),
-            chain: CHAIN,
-            accounts: named.collect(),
-            clients: vec![client.clone()],
-        };
+        let world = World { chains: vec![CHAIN], accounts: named.collect(), clients: vec![client.clone()] };
         let policies = folder.join("policies");
         std::fs::create_dir_all(&policies).unwrap();
         let rule = "[[rule]]\nid = \"all\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 31337\nclients = [\"any\"]\n\

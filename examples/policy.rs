@@ -96,8 +96,7 @@ fn policy(rules: usize, one_target: bool) -> (World, Policy) {
         repeat_window: None,
     };
     let world = World {
-        chain: 1,
-        other_chains: Vec::new(),
+        chains: vec![1],
         accounts: [("treasury".to_owned(), ACCOUNT)].into(),
         clients: (0..clients).map(client).collect(),
     };

@@ -12,8 +12,7 @@ use chancery::transaction::{Quote, QuotedFees};
 pub const TREASURY: Address = address!("0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266");
 
 pub static WORLD: LazyLock<World> = LazyLock::new(|| World {
-    chain: 1,
-    other_chains: Vec::new(),
+    chains: vec![1],
     accounts: [("treasury".to_owned(), TREASURY)].into(),
     clients: ["finance", "robot"].map(client).into(),
 });

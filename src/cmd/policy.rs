@@ -2,6 +2,7 @@
 
 mod case;
 mod check;
+mod describe;
 mod explain;
 mod preflight;
 mod sign;
@@ -12,7 +13,7 @@ use clap::Subcommand;
 
 use crate::cmd::{Context, Done};
 
-/// Check, test, explain and sign a policy
+/// Check, test, explain, describe and sign a policy
 #[derive(Debug, clap::Args)]
 pub struct Policy {
     #[command(subcommand)]
@@ -24,6 +25,7 @@ enum Verb {
     Check(check::Check),
     Test(test::Test),
     Explain(explain::Explain),
+    Describe(describe::Describe),
     Preflight(preflight::Preflight),
     Sign(sign::Sign),
 }
@@ -34,6 +36,7 @@ impl Policy {
             Verb::Check(verb) => verb.run(context),
             Verb::Test(verb) => verb.run(context),
             Verb::Explain(verb) => verb.run(context),
+            Verb::Describe(verb) => verb.run(context),
             Verb::Preflight(verb) => verb.run(context),
             Verb::Sign(verb) => verb.run(context),
         }

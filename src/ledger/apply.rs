@@ -1,14 +1,15 @@
 //! What each command does to the tables and to the audit chain, inside the writer's transaction.
 
+use alloy_primitives::B256;
 use tokio::time::Instant;
 
 use crate::ledger::agreed;
 use crate::ledger::audit::Body;
-use crate::ledger::charges;
+use crate::ledger::charges::{self, NotCounted};
 use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::core;
-use crate::ledger::db::Sql;
+use crate::ledger::db::{Sql, query};
 use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
 use crate::ledger::nonce_store;
@@ -17,6 +18,7 @@ use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
+use crate::policy::Policy;
 use crate::transaction::{Kind as _, Presigned};
 
 /// How many claims may wait.
@@ -72,23 +74,11 @@ pub(in crate::ledger) async fn apply(
             group.answer(reply, Ok(()));
         }
         Command::Policy { hash, text, policy, reply } => {
-            if let Some(serial) = policy.serial()
-                && store::has_later_policy(group.db, hash, serial).await?
-            {
-                group.answer(reply, Err(LedgerError::OldPolicy { serial }));
-                return Ok(());
+            let taken = take_policy(group, &policy, (hash, &text)).await?;
+            if taken.is_ok() {
+                rules.policy = Some(hash);
             }
-            store::archive_policy(group.db, (hash, &text, policy.serial()), group.now).await?;
-            if charges::activate(group, &policy).await? {
-                // It was counted by budgets that are no more, and would be recorded past those that are.
-                for id in store::unrecorded(group.db).await? {
-                    void(group, id, "a budget that would not count it came into force").await?;
-                }
-            }
-            agreed::put_in_force(group.db, hash).await?;
-            group.audit(&Body::Policy { policy: hash }).await?;
-            rules.policy = Some(hash);
-            group.answer(reply, Ok(()));
+            group.answer(reply, taken);
         }
         Command::Pause { order, by, reply } => {
             let done = pauses::begin(group, &order, &by).await?;
@@ -121,6 +111,39 @@ pub(in crate::ledger) async fn apply(
         Command::Close { .. } => {}
     }
     Ok(())
+}
+
+/// Puts a policy in force, or says why not; what cannot be counted refuses it, and nothing else of the group.
+async fn take_policy(
+    group: &mut Group<'_>,
+    policy: &Policy,
+    (hash, text): (B256, &str),
+) -> Sql<Result<(), LedgerError>> {
+    if let Some(serial) = policy.serial()
+        && store::has_later_policy(group.db, hash, serial).await?
+    {
+        return Ok(Err(LedgerError::OldPolicy { serial }));
+    }
+    query("SAVEPOINT policy").execute(&mut *group.db).await?;
+    store::archive_policy(group.db, (hash, text, policy.serial()), group.now).await?;
+    let is_counted_anew = match charges::activate(group, policy).await {
+        Ok(anew) => anew,
+        Err(NotCounted::Sql(error)) => return Err(error),
+        Err(NotCounted::Payload { payload, why }) => {
+            query("ROLLBACK TO SAVEPOINT policy").execute(&mut *group.db).await?;
+            return Ok(Err(LedgerError::Uncountable { payload, why }));
+        }
+    };
+    query("RELEASE SAVEPOINT policy").execute(&mut *group.db).await?;
+    if is_counted_anew {
+        // It was counted by budgets that are no more, and would be recorded past those that are.
+        for id in store::unrecorded(group.db).await? {
+            void(group, id, "a budget that would not count it came into force").await?;
+        }
+    }
+    agreed::put_in_force(group.db, hash).await?;
+    group.audit(&Body::Policy { policy: hash }).await?;
+    Ok(Ok(()))
 }
 
 /// Whose token is asked for a signature: nobody's, where it is there already.

@@ -165,10 +165,19 @@ pub(in crate::ledger) async fn scopes(db: &mut Db, budget: &str) -> Sql<Vec<Stri
     rows.bind(budget).fetch_all(&mut *db).await?.iter().map(|row| row.get("scope")).collect()
 }
 
+/// Why budgets of a policy are not counted: the database, or a payload of which the policy cannot tell what it takes.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::ledger) enum NotCounted {
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    #[error("payload {payload}: {why}")]
+    Payload { payload: i64, why: String },
+}
+
 /// Has the budgets of `policy` counted, and no others. What is new, or counts otherwise than before, is counted from
 /// the payloads themselves, as if it had always been there; says whether anything is. What is at the token then is not
 /// among them.
-pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) -> Sql<bool> {
+pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) -> Result<bool, NotCounted> {
     let limits: BTreeMap<&str, _> = policy.limits().map(|limit| (limit.id.as_str(), limit)).collect();
     let mut counted = BTreeMap::new();
     for row in query("SELECT id, definition FROM budget").fetch_all(&mut *group.db).await? {
@@ -198,7 +207,11 @@ pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) 
 }
 
 /// Counts budgets from what was signed within the longest of their windows, or is still open.
-async fn recount(group: &mut Group<'_>, policy: &Policy, anew: &[(&str, Duration)]) -> Sql<()> {
+async fn recount(
+    group: &mut Group<'_>,
+    policy: &Policy,
+    anew: &[(&str, Duration)],
+) -> Result<(), NotCounted> {
     let Some(longest) = anew.iter().map(|(_, window)| *window).max() else { return Ok(()) };
     // One bucket more than the window, as everywhere.
     let longest = longest.saturating_add(longest.checked_div(30).unwrap_or_default());
@@ -225,18 +238,15 @@ async fn count_again(
     policy: &Policy,
     anew: &[(&str, Duration)],
     row: &DbRow,
-) -> Sql<()> {
+) -> Result<(), NotCounted> {
     let name: &str = row.get("state")?;
     let state = State::named(name).ok_or_else(|| SqlError::decode(format!("no state {name}")))?;
     let (id, numbered): (i64, bool) = (row.get("id")?, row.is_set("numbered")?);
     let raw = Bytes::from(row.get::<Vec<u8>>("raw")?);
     let (client, kind, rule) = (row.get("client")?, row.get("kind")?, row.get("rule")?);
-    let past = Past { client, kind, rule, account: address(row)?, raw: &raw };
     let at = Timestamp::from_millis(unsigned(row, "at")?);
-    let charges = policy.charges_of(&past).map_err(|why| {
-        let what = format!("payload {id} cannot be counted by the budgets of this policy: {why}");
-        SqlError::decode(what)
-    })?;
+    let past = Past { client, kind, rule, account: address(row)?, at, raw: &raw };
+    let charges = policy.charges_of(&past).map_err(|why| NotCounted::Payload { payload: id, why })?;
     for charge in charges {
         let Some((budget, window)) = anew.iter().find(|(budget, _)| *budget == charge.limit.id) else {
             continue;

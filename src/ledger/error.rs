@@ -32,6 +32,11 @@ pub enum LedgerError {
          sign this one with a higher serial"
     )]
     OldPolicy { serial: u64 },
+    #[error(
+        "the budgets of this policy cannot count payload {payload}, which was signed before: {why}; the policy before stays in force. \
+         Declare in `spends` of [contracts] what it moves, or change the budget that asks (`chancery audit show` has the payload)"
+    )]
+    Uncountable { payload: i64, why: String },
 }
 
 /// Why a permitted payload gets no reservation.

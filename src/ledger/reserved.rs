@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes};
 
 use crate::identity::RequestId;
-use crate::transaction::{Kind, NotOurs, Presigned, Sealed, recover};
+use crate::transaction::{Kind, NotOurs, Presigned, Sealed, SignedTransaction, recover};
 
 /// A row of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -157,6 +157,16 @@ impl<K: Kind> Recorded<K> {
 
     pub const fn nonce(&self) -> Option<u64> {
         self.nonce
+    }
+
+    /// The same transaction with the blobs that it was handed in with. It may be recorded without them, as it was returned,
+    /// and nodes take it with them only; they are no part of what is signed, and it names their hashes.
+    #[must_use]
+    pub fn with_blobs_of(mut self, signed: &SignedTransaction) -> Self {
+        if signed.hash() == self.sealed.hash && signed.brings_blobs() {
+            self.sealed.raw = signed.raw().clone();
+        }
+        self
     }
 
     /// Whether it is ours to send; what a client asked to have returned is the client's.

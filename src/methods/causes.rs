@@ -51,7 +51,9 @@ impl From<ConditionsError> for Refusal {
 impl From<FillError> for Refusal {
     fn from(error: FillError) -> Self {
         let cause = match error {
-            FillError::OtherChain { .. } | FillError::NoBaseFee => Cause::InvalidParams,
+            FillError::OtherChain { .. } | FillError::OtherAuthorization { .. } | FillError::NoBaseFee => {
+                Cause::InvalidParams
+            }
             FillError::NotQuoted(_) => Cause::NodeUnavailable,
         };
         Self::new(cause, error.to_string())

@@ -29,8 +29,12 @@ pub(super) async fn send_raw(
         None if is_ours => return Err(unrecorded(&signed)),
         // Whose accounts there are, nobody learns from here either.
         Some(_) if is_ours && may_use.is_err() => may_use.map(drop)?,
-        Some(Presented::Ours(recorded)) => return hand_on(app, recorded, conditions, answer_by).await,
-        Some(Presented::Before(recorded)) => return hand_on(app, recorded, conditions, answer_by).await,
+        Some(Presented::Ours(recorded)) => {
+            return hand_on(app, recorded.with_blobs_of(&signed), conditions, answer_by).await;
+        }
+        Some(Presented::Before(recorded)) => {
+            return hand_on(app, recorded.with_blobs_of(&signed), conditions, answer_by).await;
+        }
         None => {}
     }
     let presenting = caller.presenting(signed.from());

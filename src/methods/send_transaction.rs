@@ -22,7 +22,7 @@ pub(super) async fn send_transaction(
 ) -> Result<B256, Refusal> {
     let answer_by = road::answer_by();
     // Strict: what is not understood is refused.
-    let request = Request::parse(params)?;
+    let request = Request::parse(params)?.to_be_sent()?;
     // May this client use this account at all?
     let caller = caller.for_account(request.from())?;
     let fresh = Box::pin(async {

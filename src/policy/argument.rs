@@ -55,9 +55,9 @@ pub(in crate::policy) fn test(
     };
     let values = match values {
         Ok(values) => values,
-        Err(why) => return Holds::No(why),
+        Err(why) => return absent(path, why),
     };
-    let chain = transaction.asked.chain_id();
+    let chain = transaction.chain;
     at(path, &values, test, facts, chain)
 }
 
@@ -69,8 +69,13 @@ pub(in crate::policy) fn field(
 ) -> Holds {
     match path.values(typed.asked.values()) {
         Ok(values) => at(path, &values, test, facts, typed.chain().unwrap_or_default()),
-        Err(why) => Holds::No(why),
+        Err(why) => absent(path, why),
     }
+}
+
+/// Where there is nothing to look at. Of bytes that are no path, others may read a token all the same.
+fn absent(path: &Path, why: String) -> Holds {
+    if path.is_packed() { Holds::Unclear(why) } else { Holds::No(why) }
 }
 
 /// Tests the values that a path led to.
@@ -87,7 +92,7 @@ fn at(
             (Some(holds), None) => holds,
             _ => Holds::Unclear("there is no single value".to_owned()),
         },
-        Over::All => each.find(|holds| *holds != Holds::Yes).unwrap_or(Holds::Yes),
+        Over::All | Over::Tokens => each.find(|holds| *holds != Holds::Yes).unwrap_or(Holds::Yes),
         Over::Some => {
             let found: Vec<_> = each.collect();
             if found.contains(&Holds::Yes) {

@@ -1,22 +1,20 @@
 //! `[[budget]]`: how much may be spent in a rolling window. What a payload takes from each budget is worked out here,
 //! from its facts alone; the ledger holds the sums.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, B256, U256};
 use toml::Value;
 
 use crate::config::units;
 use crate::policy::abi::Function;
 use crate::policy::amount::{Unit, show_unit, show_wei, show_window};
-use crate::policy::call::{Call, TransactionFacts};
 use crate::policy::denied::{DenialCause, Denied};
-use crate::policy::facts::{Contract, Facts, Subject};
-use crate::policy::path::{Over, Path};
+use crate::policy::facts::{Facts, Subject};
+use crate::policy::path::Path;
 use crate::policy::scope::Reach;
+use crate::policy::spend::{moved, number};
 use crate::policy::wrapper::Whole;
 
 /// What a payload takes from one budget.
@@ -71,42 +69,6 @@ pub(in crate::policy) enum Sum {
         path: Path,
     },
 }
-
-/// A call that moves a token, as a contract's `spends` declares it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::policy) struct Spend {
-    pub function: Arc<Function>,
-    pub asset: Asset,
-    /// The parameter that is the amount; `None` where nothing is moved.
-    pub amount: Option<Path>,
-    /// A parameter that says whether it is; if not, another pays.
-    pub only_if: Option<Path>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::policy) enum Asset {
-    /// The contract that is called.
-    Own,
-    Parameter(Path),
-    Token(Address),
-}
-
-/// The functions of a token that move it, or let another move it, and the parameter that says how much. An approval is
-/// an exposure: what it allows counts as spent.
-const MOVES: &[(&str, usize)] = &[
-    ("transfer(address,uint256)", 1),
-    ("transferFrom(address,address,uint256)", 2),
-    ("approve(address,uint256)", 1),
-    ("increaseAllowance(address,uint256)", 1),
-    ("increaseApproval(address,uint256)", 1),
-    ("permit(address,address,uint256,uint256,uint8,bytes32,bytes32)", 2),
-    ("burn(uint256)", 0),
-    ("withdraw(uint256)", 0),
-];
-
-/// The functions of a token that do neither.
-const STILL: &[&str] =
-    &["deposit()", "decreaseAllowance(address,uint256)", "decreaseApproval(address,uint256)"];
 
 impl Limit {
     /// An amount as a person reads it.
@@ -167,20 +129,20 @@ impl Budget {
                 let rule = rules.get(at)?;
                 let Subject::Transaction(transaction) = &facts.subject else { return None };
                 let mut scope = self.reach.covers(facts).then(|| self.reach.scope(facts, rule))?;
-                scope.chain = Some(transaction.asked.chain_id());
+                scope.chain = Some(transaction.chain);
                 Some(scope.to_string())
             };
             sums = whole.sent(scope);
             // It is executed once, whichever of the calls are counted.
             if let Some(Facts { subject: Subject::Transaction(transaction), .. }) = whole.payload() {
-                let fee = transaction.asked.max_execution_fee();
+                let fee = transaction.max_execution_fee();
                 for (_, sum) in &mut sums {
                     *sum = sum.saturating_add(fee);
                 }
             }
         } else {
             for (facts, rule) in whole.each().zip(rules).filter(|(facts, _)| self.reach.covers(facts)) {
-                let amount = self.sum.of(&facts.subject).map_err(|why| self.unclear(facts, &why))?;
+                let amount = self.sum.of(facts).map_err(|why| self.unclear(facts, &why))?;
                 let scope = self.reach.scope(facts, rule).to_string();
                 match sums.iter_mut().find(|(known, _)| *known == scope) {
                     Some((_, sum)) => *sum = sum.saturating_add(amount),
@@ -205,13 +167,13 @@ impl Budget {
 
 impl Sum {
     /// What one call takes of it. (Ether is counted over all calls at once.)
-    fn of(&self, subject: &Subject<'_>) -> Result<U256, String> {
-        match (self, subject) {
+    fn of(&self, facts: &Facts<'_>) -> Result<U256, String> {
+        match (self, &facts.subject) {
             (Self::Count, _) => Ok(U256::ONE),
             (Self::Token { chain, address }, Subject::Transaction(transaction))
-                if transaction.asked.chain_id() == *chain =>
+                if transaction.chain == *chain =>
             {
-                moved(transaction, *address)
+                moved(transaction, *address, facts.account)
             }
             (Self::Token { chain, address }, Subject::TypedData(typed)) => typed.moved(*chain, *address),
             // `match` names the function, so whatever else is called is not covered.
@@ -223,92 +185,9 @@ impl Sum {
     }
 }
 
-/// How much of `token` a transaction moves, or lets others move.
-fn moved(transaction: &TransactionFacts<'_>, token: Address) -> Result<U256, String> {
-    let Call::Function(selector) = transaction.call else { return Ok(U256::ZERO) };
-    let Some(contract) = transaction.contract else { return Ok(U256::ZERO) };
-    let declared = contract.spends.iter().filter(|spend| spend.function.selector == selector);
-    let mut sum = U256::ZERO;
-    let mut is_declared = false;
-    for spend in declared {
-        is_declared = true;
-        sum = sum.saturating_add(spend.of(token, contract, transaction)?);
-    }
-    if is_declared || contract.address != token {
-        return Ok(sum);
-    }
-    let function = contract.abi.as_ref().and_then(|abi| abi.by_selector(selector));
-    let Some(function) = function else {
-        return Err(format!("selector {selector} is not in the ABI of `{}`", contract.label));
-    };
-    match MOVES.iter().find(|(signature, _)| *signature == function.signature) {
-        Some((_, amount)) => number(transaction, function, &Path::argument(function, *amount)),
-        None if STILL.contains(&function.signature.as_str()) => Ok(U256::ZERO),
-        None => Err(format!("declare what {} moves in `spends` of `{}`", function.signature, contract.label)),
-    }
-}
-
-impl Spend {
-    /// How much of `token` it moves.
-    fn of(
-        &self,
-        token: Address,
-        contract: &Contract,
-        transaction: &TransactionFacts<'_>,
-    ) -> Result<U256, String> {
-        let Some(amount) = &self.amount else { return Ok(U256::ZERO) };
-        if let Some(path) = &self.only_if
-            && !holds(transaction, &self.function, path)?
-        {
-            return Ok(U256::ZERO);
-        }
-        let path = match &self.asset {
-            Asset::Own if contract.address == token => return number(transaction, &self.function, amount),
-            Asset::Token(asset) if *asset == token => return number(transaction, &self.function, amount),
-            Asset::Own | Asset::Token(_) => return Ok(U256::ZERO),
-            Asset::Parameter(path) => path,
-        };
-        let arguments = transaction.arguments(&self.function);
-        let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
-        let assets = path.values(arguments)?;
-        let is_token = |asset: &DynSolValue| asset.as_address() == Some(token);
-        if path.over != Over::All {
-            let moves = assets.iter().any(|asset| is_token(asset));
-            return if moves { number(transaction, &self.function, amount) } else { Ok(U256::ZERO) };
-        }
-        let amounts = numbers(arguments, &self.function, amount)?;
-        if amounts.len() != assets.len() {
-            return Err(format!("there are {} tokens and {} amounts", assets.len(), amounts.len()));
-        }
-        let of_token = assets.iter().zip(amounts).filter(|(asset, _)| is_token(asset));
-        Ok(of_token.fold(U256::ZERO, |sum, (_, amount)| sum.saturating_add(amount)))
-    }
-}
-
-/// The numbers there.
-fn numbers(arguments: &[DynSolValue], function: &Function, path: &Path) -> Result<Vec<U256>, String> {
-    let none = || format!("`{path}` of {} is no amount", function.signature);
-    let number = |value: Cow<'_, DynSolValue>| value.as_uint().map(|(number, _)| number).ok_or_else(none);
-    path.values(arguments)?.into_iter().map(number).collect()
-}
-
-/// Whether it is true.
-fn holds(transaction: &TransactionFacts<'_>, function: &Arc<Function>, path: &Path) -> Result<bool, String> {
-    let arguments = transaction.arguments(function);
-    let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
-    let is = path.values(arguments)?.first().and_then(|value| value.as_bool());
-    is.ok_or_else(|| format!("`{path}` of {} is neither true nor false", function.signature))
-}
-
-/// The number there; of several, their sum.
-fn number(transaction: &TransactionFacts<'_>, function: &Arc<Function>, path: &Path) -> Result<U256, String> {
-    let arguments = transaction.arguments(function);
-    let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
-    Ok(numbers(arguments, function, path)?.into_iter().fold(U256::ZERO, U256::saturating_add))
-}
-
 #[cfg(test)]
 mod tests {
+    use alloy_dyn_abi::DynSolValue;
     use alloy_primitives::Bytes;
     use serde_json::{Value, json};
 

@@ -10,12 +10,14 @@ use alloy_primitives::{Address, Bytes, Selector, U256};
 use crate::policy::abi::Function;
 use crate::policy::amount::show_wei;
 use crate::policy::facts::{Book, Contract, Facts};
-use crate::transaction::Filled;
 use crate::transaction::calldata::{self, CalldataError};
+use crate::transaction::{Authorizations, Blobs, Filled};
 
 pub(in crate::policy) struct TransactionFacts<'a> {
-    /// The transaction that is signed, whose fees, gas and nonce hold for all that it carries.
-    pub asked: &'a Filled,
+    /// The transaction that is signed, whose fees, gas and nonce hold for all that it carries. `None` where it is typed
+    /// data that carries the call: whoever hands that in pays for it.
+    pub asked: Option<&'a Filled>,
+    pub chain: u64,
     /// Whether it came signed.
     pub presigned: bool,
     /// How it comes about.
@@ -85,7 +87,8 @@ impl Call {
 impl<'a> TransactionFacts<'a> {
     pub fn new(asked: &'a Filled, book: &'a Book) -> Self {
         Self {
-            asked,
+            asked: Some(asked),
+            chain: asked.chain_id(),
             presigned: false,
             made: Made::Signed,
             sender: asked.from(),
@@ -103,6 +106,24 @@ impl<'a> TransactionFacts<'a> {
         Self { presigned: true, ..self }
     }
 
+    /// A call that a contract makes once somebody hands in the typed data that carries it.
+    pub fn handed_in((chain, sender): (u64, Address), inner: Inner, book: &'a Book) -> Self {
+        let Inner { made, to, value, data } = inner;
+        Self {
+            asked: None,
+            chain,
+            presigned: false,
+            made,
+            sender,
+            to: Some(to),
+            value: if made == Made::Sent { value } else { U256::ZERO },
+            call: Call::of(&data),
+            contract: book.contract(chain, to),
+            data,
+            decoded: RefCell::default(),
+        }
+    }
+
     /// A call that this one carries.
     pub fn carrying(&self, inner: Inner, book: &'a Book) -> Self {
         let Inner { made, to, value, data } = inner;
@@ -110,10 +131,11 @@ impl<'a> TransactionFacts<'a> {
         let (sender, to, contract) = if on_itself {
             (self.sender, self.to, self.contract)
         } else {
-            (self.acts_as(), Some(to), book.contract(self.asked.chain_id(), to))
+            (self.acts_as(), Some(to), book.contract(self.chain, to))
         };
         Self {
             asked: self.asked,
+            chain: self.chain,
             presigned: self.presigned,
             made,
             sender,
@@ -133,6 +155,21 @@ impl<'a> TransactionFacts<'a> {
             (Made::Delegated, _) | (_, None) => self.sender,
             (_, Some(to)) => to,
         }
+    }
+
+    /// The most that its execution can cost the account, in wei.
+    pub fn max_execution_fee(&self) -> U256 {
+        self.asked.map(Filled::max_execution_fee).unwrap_or_default()
+    }
+
+    /// What the transaction says of its blobs.
+    pub fn blobs(&self) -> Option<&'a Blobs> {
+        self.asked?.blobs()
+    }
+
+    /// Whose code the transaction sets, and to what.
+    pub fn authorizations(&self) -> Option<&'a Authorizations> {
+        self.asked?.authorizations()
     }
 
     pub const fn is_inner(&self) -> bool {
@@ -197,7 +234,23 @@ impl<'a> TransactionFacts<'a> {
     }
 
     pub fn describe(&self, facts: &Facts<'_>) -> String {
-        let chain = self.asked.chain_id();
+        let what = self.describe_call(facts);
+        if self.is_inner() {
+            return what;
+        }
+        let blobs = match self.blobs().map_or(0, Blobs::count) {
+            0 => String::new(),
+            count => format!(" with {count} blobs"),
+        };
+        let codes = match self.authorizations().map_or(0, |all| all.each().count()) {
+            0 => String::new(),
+            count => format!(" and set the code of {count} accounts"),
+        };
+        format!("{what}{blobs}{codes}")
+    }
+
+    fn describe_call(&self, facts: &Facts<'_>) -> String {
+        let chain = self.chain;
         let to = self.to.map(|to| facts.name(chain, to)).unwrap_or_default();
         let value = match self.value {
             U256::ZERO => String::new(),

@@ -15,6 +15,7 @@ use crate::policy::path::Path;
 use crate::policy::siwe::SiweError;
 use crate::policy::typed::TypedFacts;
 use crate::transaction::calldata::CalldataError;
+use crate::transaction::{Authorizations, Blobs};
 
 /// One condition. Several values in a list are alternatives.
 #[derive(Debug, PartialEq)]
@@ -44,6 +45,11 @@ pub(in crate::policy) enum Condition {
     Domain(DomainTest),
     Value(Range),
     ExecutionFee(Range),
+    /// How many blobs it has (EIP-4844).
+    Blobs(Range),
+    /// The most that they can cost together.
+    BlobFee(Range),
+    Delegates(Delegates),
     /// At any of these times.
     Hours(Vec<Hours>),
     Text(TextTest),
@@ -58,6 +64,15 @@ pub(in crate::policy) struct Targets {
     /// No address at all: a creation (`"create"`), or typed data for no contract (`"none"`).
     pub nobody: bool,
     pub addresses: Vec<Address>,
+}
+
+/// `delegates`: to whose code accounts that have signed for it are set (EIP-7702).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::policy) struct Delegates {
+    /// `None`: any.
+    pub of: Option<Vec<Address>>,
+    /// Whether it must hold of each authorization, of none as well; else of at least one.
+    pub all: bool,
 }
 
 /// `call`
@@ -116,6 +131,9 @@ impl Condition {
             Self::Domain(_) => "domain".to_owned(),
             Self::Value(_) => "value".to_owned(),
             Self::ExecutionFee(_) => "execution_fee".to_owned(),
+            Self::Blobs(_) => "blobs".to_owned(),
+            Self::BlobFee(_) => "blob_fee".to_owned(),
+            Self::Delegates(_) => "delegates".to_owned(),
             Self::Hours(_) => "hours".to_owned(),
             Self::Text(_) => "text".to_owned(),
             Self::Siwe(_) => "siwe".to_owned(),
@@ -137,7 +155,7 @@ impl Condition {
                 format!("it is {}, and the rule is for {}", facts.now, hours.join(", "))
             }),
             (Self::Chain(chain), Subject::Transaction(transaction)) => {
-                let is = transaction.asked.chain_id();
+                let is = transaction.chain;
                 when(is == *chain, || format!("the chain is {is}, the rule is for chain {chain}"))
             }
             (Self::To(targets), Subject::Transaction(transaction)) => targets.test(transaction, facts),
@@ -154,10 +172,26 @@ impl Condition {
                 amount("value", transaction.value, range)
             }
             (Self::ExecutionFee(range), Subject::Transaction(transaction)) => amount(
-                "the most it can cost to execute (gas limit times fee)",
-                transaction.asked.max_execution_fee(),
+                "the most it can cost to execute (gas limit times fee, and blobs)",
+                transaction.max_execution_fee(),
                 range,
             ),
+            (Self::Blobs(range), Subject::Transaction(transaction)) => {
+                let count = transaction.blobs().map_or(0, Blobs::count);
+                when(range.contains(U256::from(count)), || {
+                    format!(
+                        "it has {count} blobs, and must have {}",
+                        range.describe(|count| count.to_string())
+                    )
+                })
+            }
+            (Self::BlobFee(range), Subject::Transaction(transaction)) => {
+                let fee = transaction.blobs().map(Blobs::max_fee).unwrap_or_default();
+                amount("the most that its blobs can cost", fee, range)
+            }
+            (Self::Delegates(delegates), Subject::Transaction(transaction)) => {
+                delegates.test(transaction, facts)
+            }
             (Self::Chain(chain), Subject::TypedData(typed)) => match typed.chain() {
                 Some(is) => when(is == *chain, || {
                     format!("the domain is of chain {is}, the rule is for chain {chain}")
@@ -184,9 +218,28 @@ impl Targets {
         match transaction.to {
             None => when(self.nobody, || "it creates a contract, which the rule does not name".to_owned()),
             Some(to) => when(self.any || self.addresses.contains(&to), || {
-                let name = facts.name(transaction.asked.chain_id(), to);
+                let name = facts.name(transaction.chain, to);
                 format!("the target is {name}, which is not among those of the rule")
             }),
+        }
+    }
+}
+
+impl Delegates {
+    fn test(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Holds {
+        let is_of = |delegate: &Address| self.of.as_ref().is_none_or(|of| of.contains(delegate));
+        let mut delegates = transaction.authorizations().into_iter().flat_map(Authorizations::each);
+        if !self.all {
+            return when(delegates.any(|(_, delegate)| is_of(&delegate)), || {
+                "it sets no account's code to what the rule names".to_owned()
+            });
+        }
+        match delegates.find(|(_, delegate)| !is_of(delegate)) {
+            None => Holds::Yes,
+            Some((authority, delegate)) => Holds::No(format!(
+                "it lets {authority} act by the code of {}, which the rule does not name",
+                facts.name(transaction.chain, delegate)
+            )),
         }
     }
 }
@@ -237,7 +290,7 @@ fn via(carriers: &[Address], transaction: &TransactionFacts<'_>, facts: &Facts<'
             return "the account makes the call itself, and the rule is for calls through contracts"
                 .to_owned();
         }
-        let sender = facts.name(transaction.asked.chain_id(), transaction.sender);
+        let sender = facts.name(transaction.chain, transaction.sender);
         format!("the call is made through {sender}, which the rule does not name")
     })
 }

@@ -18,7 +18,7 @@ use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Effect, Failure, Rule};
 use crate::policy::wrapper::{Whole, Wrappers};
-use crate::transaction::Filled;
+use crate::transaction::{Authorizations, Filled};
 
 /// All files of a policy folder, read and checked. The default has no rule, and denies everything.
 #[derive(Debug)]
@@ -142,7 +142,8 @@ impl Policy {
 
     /// Whether some rule that allows this lets it replace; which rule is named does not matter.
     fn replaces(&self, whole: &Whole<'_>) -> Replace {
-        let names_a_nonce = |asked: &Filled| asked.request().nonce().is_some();
+        let names_a_nonce =
+            |asked: Option<&Filled>| asked.is_some_and(|asked| asked.request().nonce().is_some());
         let mut all = true;
         for facts in whole.each() {
             let Subject::Transaction(transaction) = &facts.subject else { return Replace::Never };
@@ -218,6 +219,15 @@ impl Policy {
                     "{signature} carries other calls inside it, which are not judged here; send them one by one"
                 ),
             ));
+        }
+        // What a key of ours signs is recorded here, and no authorization is. It would use up a nonce besides.
+        let mut authorities = transaction.authorizations().into_iter().flat_map(Authorizations::each);
+        if let Some((own, _)) = authorities.find(|(authority, _)| self.book.accounts.contains_key(authority))
+        {
+            let why =
+                format!("an authorization is signed by {own}, whose key is here, and was not signed here");
+            let sentence = format!("client `{}` may not {}: {why}", facts.client, facts.describe());
+            return Err(Denied::new(DenialCause::Account, sentence));
         }
         match transaction.undecodable() {
             Some(why) => {

@@ -36,7 +36,7 @@ safe      = { chain = 1, address = "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
             PAY.to_owned(),
             rule(
                 "swap",
-                "to = [\"router\"]\ncall = \"exactInput\"\nargs = { \"head(params.path)\" = \"usdc\", \"params.recipient\" = \"$from\" }",
+                "to = [\"router\"]\ncall = \"exactInput\"\nargs = { \"head(params.path)\" = \"usdc\", \"tail(params.path)\" = \"any\", \"params.recipient\" = \"$from\" }",
             ),
             rule("many", "to = [\"multicall\"]\ncall = \"aggregate3\"\nargs = { calls = \"any\" }"),
             rule(

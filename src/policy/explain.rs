@@ -105,10 +105,12 @@ impl Policy {
         contract.map(|contract| contract.address).or_else(account)
     }
 
-    /// The symbol and decimals of the token at an address.
-    pub fn unit_of(&self, chain: u64, address: Address) -> Option<(&str, u8)> {
-        let unit = self.book.contracts.get(&(chain, address))?.unit.as_ref()?;
-        Some((&unit.symbol, unit.decimals))
+    /// The symbol and decimals of the token at an address, if they are the same on all of these chains that have one.
+    pub fn unit_at(&self, chains: &[u64], address: Address) -> Option<(&str, u8)> {
+        let contracts = chains.iter().filter_map(|chain| self.book.contract(*chain, address));
+        let mut units = contracts.filter_map(|contract| contract.unit.as_ref());
+        let unit = units.next()?;
+        units.all(|other| other == unit).then_some((unit.symbol.as_str(), unit.decimals))
     }
 
     /// How many rules, rates and budgets there are.
@@ -157,7 +159,7 @@ fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
         Subject::Message(_) => return Vec::new(),
     };
     let Some(function) = transaction.function() else { return Vec::new() };
-    let chain = transaction.asked.chain_id();
+    let chain = transaction.chain;
     match transaction.arguments(function).as_ref() {
         Ok(values) => values
             .iter()

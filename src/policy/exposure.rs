@@ -1,15 +1,19 @@
 //! For `policy check`: allow rules that let others take without a limit, and addresses that look like others.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use alloy_primitives::{Address, U256};
 
-use crate::policy::abi::Function;
+use crate::policy::abi::{Function, holds_address};
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::condition::{Called, Condition};
 use crate::policy::decide::Policy;
+use crate::policy::facts::Contract;
 use crate::policy::path::{Over, Path};
 use crate::policy::rule::Rule;
+use crate::policy::spend::Amount;
+use crate::policy::typed::{Moves, Template};
 
 /// The functions that let somebody take an amount later, and the parameter that says how much.
 const APPROVALS: &[(&str, usize)] = &[
@@ -34,6 +38,15 @@ pub(in crate::policy) fn is_approval(signature: &str) -> bool {
 }
 
 impl Policy {
+    /// The contracts that a rule names in `to`.
+    pub(in crate::policy) fn targets<'p>(
+        &'p self,
+        rule: &'p Rule,
+    ) -> impl Iterator<Item = &'p Arc<Contract>> {
+        let addresses = rule.to().map_or(&[][..], |to| &to.addresses);
+        addresses.iter().flat_map(|at| self.book.at(rule.chain(), *at))
+    }
+
     /// What a rule lets others take, or lets move, without a limit.
     pub(in crate::policy) fn exposures(&self, rule: &Rule) -> Vec<String> {
         let function = rule.conditions.iter().find_map(|condition| match condition {
@@ -68,18 +81,16 @@ impl Policy {
 
     /// The amounts that its contracts declare as moved, and that it does not bound.
     fn unbounded(&self, rule: &Rule, function: &Function) -> Vec<String> {
-        let targets = rule.conditions.iter().find_map(|condition| match condition {
-            Condition::To(to) => Some(to.addresses.as_slice()),
-            _ => None,
-        });
-        let contracts = targets
-            .into_iter()
-            .flatten()
-            .filter_map(|at| self.book.contracts.values().find(|contract| contract.address == *at));
-        let spends = contracts.flat_map(|contract| &contract.spends);
+        let spends = self.targets(rule).flat_map(|contract| &contract.spends);
         let spends = spends.filter(|spend| spend.function.selector == function.selector);
         let mut open = Vec::new();
-        for amount in spends.filter_map(|spend| spend.amount.as_ref()) {
+        let amounts = spends.filter_map(|spend| match &spend.amount {
+            Amount::At(amount) if !spend.to.as_ref().is_some_and(|to| comes_back(rule, function, to)) => {
+                Some(amount)
+            }
+            _ => None,
+        });
+        for amount in amounts {
             let what = format!("`args.{amount}` has no max, and that much is moved");
             if !is_approval(&function.signature)
                 && !is_bounded(rule, function, amount)
@@ -107,6 +118,46 @@ impl Policy {
             .map(|names| format!("{} look alike: compare each with its source", names.join(" and ")))
             .collect()
     }
+}
+
+/// What a rule for typed data leaves open.
+pub(in crate::policy) fn open_members(rule: &Rule) -> Vec<String> {
+    let ty = rule.conditions.iter().find_map(|condition| match condition {
+        Condition::PrimaryType(ty) => Some(ty),
+        _ => None,
+    });
+    let Some(ty) = ty else { return Vec::new() };
+    let mut open = Vec::new();
+    for (at, holds) in ty.types.iter().map(holds_address).enumerate() {
+        let is_said =
+            rule.conditions.iter().any(|c| matches!(c, Condition::Field { path, .. } if path.at == at));
+        if holds && !is_said {
+            open.push(format!("`fields.{}` is \"any\" address", ty.label(at)));
+        }
+    }
+    let Some(template) = Template::of(&ty.signature) else { return open };
+    let bounded = |test: &&ArgumentTest| matches!(test, ArgumentTest::OneOf(..) | ArgumentTest::Max(..));
+    if let Some(amount) = template.amount
+        && !tests_of(rule, amount).iter().any(bounded)
+    {
+        open.push(format!("`fields.{amount}` has no max: an unlimited permit is signed"));
+    }
+    if matches!(template.moves, Moves::AllIf(_)) {
+        open.push("a DaiPermit lets its spender move all there is".to_owned());
+    }
+    open
+}
+
+fn tests_of<'r>(rule: &'r Rule, field: &str) -> Vec<&'r ArgumentTest> {
+    let mut found = Vec::new();
+    for condition in &rule.conditions {
+        if let Condition::Field { path, test, .. } = condition
+            && path.text == field
+        {
+            found.push(test);
+        }
+    }
+    found
 }
 
 /// What a rule demands of a place in the arguments.
@@ -141,6 +192,21 @@ fn is_bounded(rule: &Rule, function: &Function, place: &Path) -> bool {
         ArgumentTest::Max(most, _) => little(most),
         _ => false,
     })
+}
+
+/// Whether the rule lets it go to nobody but the account, or who makes the call.
+fn comes_back(rule: &Rule, function: &Function, to: &Path) -> bool {
+    let accounts = rule.conditions.iter().find_map(|condition| match condition {
+        Condition::From(accounts) => Some(accounts.as_slice()),
+        _ => None,
+    });
+    let is_own = |operand: &Operand| match operand {
+        Operand::From | Operand::Sender => true,
+        Operand::Value(value) => value.as_address().is_some_and(|to| accounts == Some(&[to])),
+        Operand::Client | Operand::Now(_) => false,
+    };
+    tests(rule, function, to)
+        .any(|test| matches!(test, ArgumentTest::OneOf(operands, _) if operands.iter().all(is_own)))
 }
 
 fn is_off(test: &ArgumentTest) -> bool {

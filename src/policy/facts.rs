@@ -1,7 +1,7 @@
 //! What a rule can look at: who asks, for which account, and what exactly; read from the payload, once.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use alloy_primitives::Address;
@@ -9,9 +9,9 @@ use alloy_primitives::Address;
 use crate::clock::Timestamp;
 use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
-use crate::policy::budget::Spend;
 use crate::policy::call::TransactionFacts;
 use crate::policy::siwe::{Siwe, SiweError};
+use crate::policy::spend::Spend;
 use crate::policy::typed::TypedFacts;
 use crate::transaction::Text;
 
@@ -56,6 +56,8 @@ pub(in crate::policy) struct Contract {
 #[derive(Debug, Default)]
 pub(in crate::policy) struct Book {
     pub contracts: HashMap<(u64, Address), Arc<Contract>>,
+    /// The chains that those are on.
+    pub chains: BTreeSet<u64>,
     pub accounts: HashMap<Address, String>,
     /// The roles of clients that have one, by name.
     pub roles: HashMap<String, String>,
@@ -107,6 +109,17 @@ impl<'a> Facts<'a> {
 }
 
 impl Book {
+    pub fn insert(&mut self, contract: Arc<Contract>) {
+        self.chains.insert(contract.chain);
+        self.contracts.insert((contract.chain, contract.address), contract);
+    }
+
+    /// Every contract at an address; on any chain, where none is given.
+    pub fn at(&self, chain: Option<u64>, at: Address) -> impl Iterator<Item = &Arc<Contract>> {
+        let chains = self.chains.iter().filter(move |id| chain.is_none_or(|chain| chain == **id));
+        chains.filter_map(move |id| self.contracts.get(&(*id, at)))
+    }
+
     pub fn contract(&self, chain: u64, at: Address) -> Option<&Contract> {
         self.contracts.get(&(chain, at)).map(AsRef::as_ref)
     }

@@ -77,7 +77,7 @@ fn keys_of(subject: &Subject<'_>) -> Vec<Key> {
         Call::Function(selector) => Some(CallKey::Function(selector)),
     };
     let mut keys = Vec::with_capacity(8);
-    for chain in [None, Some(transaction.asked.chain_id())] {
+    for chain in [None, Some(transaction.chain)] {
         for target in [Target::Any, exact] {
             for call in [Some(CallKey::Any), call].into_iter().flatten() {
                 keys.push(Key { kind: RuleKind::of(subject), chain, target, call });

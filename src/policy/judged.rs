@@ -206,6 +206,7 @@ mod tests {
             account: signed.from(),
             rule: "hot",
             kind: Presigned::NAME,
+            at: now,
             raw: signed.raw(),
         };
         assert_eq!(policy.charges_of(&past).unwrap(), charges);

@@ -13,11 +13,12 @@ use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::budget::{Budget, Sum};
 use crate::policy::condition::{Called, Condition, TextTest};
 use crate::policy::decide::Policy;
-use crate::policy::exposure::is_approval;
+use crate::policy::exposure::{is_approval, open_members};
 use crate::policy::facts::Contract;
+use crate::policy::packed;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::shadowed::ByTarget;
-use crate::policy::typed::{Moves, SAFE_TX, Template};
+use crate::policy::spend::Asset;
 use crate::policy::world::World;
 use crate::policy::wrapper::Form;
 
@@ -52,12 +53,20 @@ impl Policy {
             about(None, "no rule allows anything: every signature is denied".to_owned());
         }
         let has_transactions = self.rules.iter().any(|rule| rule.kind == Some(RuleKind::Transaction));
-        if has_transactions && self.caps.execution_fee.is_none() {
-            about(
-                None,
-                "[caps] max_execution_fee is \"any\": a node that lies about fees is bound by the rules only"
-                    .to_owned(),
-            );
+        for chain in world.chains.iter().filter(|chain| self.caps.of(**chain).execution_fee.is_none()) {
+            if has_transactions {
+                let what =
+                    "max_execution_fee is \"any\": a node that lies about fees is bound by the rules only";
+                let place = if world.chains.len() > 1 {
+                    format!("[caps.chain.{chain}]")
+                } else {
+                    "[caps]".to_owned()
+                };
+                about(None, format!("{place} {what}"));
+            }
+        }
+        for chain in self.caps.of_chain.keys().filter(|chain| !world.chains.contains(chain)) {
+            about(None, format!("[caps.chain.{chain}]: this gateway is for chain {}", ours(world)));
         }
         let (allowing, denying) =
             (ByTarget::new(&self.rules, Effect::Allow), ByTarget::new(&self.rules, Effect::Deny));
@@ -83,12 +92,36 @@ impl Policy {
             }
         }
         self.lookalikes().into_iter().for_each(|what| about(None, what));
+        self.unknown_underlyings().into_iter().for_each(|what| about(None, what));
         for budget in &self.budgets {
             for what in idle(budget, world) {
                 about(None, format!("budget `{}`: {what}", budget.limit.id));
             }
         }
         warnings
+    }
+
+    /// Contracts that give out a token of which nobody has said which it is, where budgets of tokens would count it.
+    fn unknown_underlyings(&self) -> Vec<String> {
+        let is_counted = |chain: u64| {
+            self.budgets
+                .iter()
+                .any(|budget| matches!(budget.sum, Sum::Token { chain: of, .. } if of == chain))
+        };
+        let is_unknown = |contract: &&Arc<Contract>| {
+            let spends = &contract.spends;
+            spends.iter().any(|spend| spend.asset == Asset::Underlying(None) && spend.to.is_some())
+        };
+        let contracts =
+            self.book.contracts.values().filter(|contract| is_counted(contract.chain)).filter(is_unknown);
+        let mut labels: Vec<_> = contracts.map(|contract| contract.label.as_str()).collect();
+        labels.sort_unstable();
+        let say = |label: &str| {
+            format!(
+                "`{label}` has no `underlying`: what it gives to others cannot be counted, and is denied where a budget of a token asks"
+            )
+        };
+        labels.into_iter().map(say).collect()
     }
 
     /// Why the rule can never match.
@@ -98,7 +131,7 @@ impl Policy {
         let mut accounts = None;
         for condition in &rule.conditions {
             match condition {
-                Condition::Chain(chain) if world.chains().all(|ours| ours != *chain) => {
+                Condition::Chain(chain) if !world.chains.contains(chain) => {
                     found.push(format!(
                         "it is for chain {chain}, and this gateway is for chain {}",
                         ours(world)
@@ -144,14 +177,8 @@ impl Policy {
 
     /// Whether what the rule's targets carry with this function is opened.
     fn opens(&self, rule: &Rule, form: Form) -> bool {
-        let known = |at: &Address| {
-            self.book.contracts.values().any(|contract| contract.address == *at && contract.abi.is_some())
-        };
-        let mut targets = rule.conditions.iter().filter_map(|condition| match condition {
-            Condition::To(to) => Some(to),
-            _ => None,
-        });
-        form != Form::Closed && targets.any(|to| !to.any && to.addresses.iter().all(known))
+        let known = |at: &Address| self.book.at(rule.chain(), *at).any(|contract| contract.abi.is_some());
+        form != Form::Closed && rule.to().is_some_and(|to| !to.any && to.addresses.iter().all(known))
     }
 
     /// What an allow rule leaves open.
@@ -196,6 +223,11 @@ impl Policy {
             "`delegatecall` with `call` \"any\": any code may act as the account that delegates",
         );
         any(!has(|c| matches!(c, Condition::Value(_))), "`value` is \"any\"");
+        any(!has(|c| matches!(c, Condition::Blobs(_))), "`blobs` is \"any\"");
+        any(
+            !has(|c| matches!(c, Condition::Delegates(_))),
+            "`delegates` is \"any\": any code may act as the accounts that signed for it",
+        );
         any(has(|c| matches!(c, Condition::Value(range) if range.max.is_none())), "`value` has no max");
         any(
             has(|c| *c == Condition::Call(Called::Empty))
@@ -203,12 +235,35 @@ impl Policy {
             "it allows nothing to be sent with nothing: state `value`",
         );
         any(
-            !has(|c| matches!(c, Condition::ExecutionFee(_))) && self.caps.execution_fee.is_none(),
+            !has(|c| matches!(c, Condition::ExecutionFee(_)))
+                && rule.chain().is_some_and(|chain| self.caps.of(chain).execution_fee.is_none()),
             "neither `execution_fee` nor [caps] bounds what it costs to execute",
         );
         open.extend(self.open_arguments(rule));
+        open.extend(open_paths(rule));
+        if !has(|c| matches!(c, Condition::Call(_))) {
+            open.extend(self.unnamed(rule));
+        }
         open.extend(self.exposures(rule));
         open
+    }
+
+    /// The functions of its targets that a rule has to name.
+    fn unnamed(&self, rule: &Rule) -> Vec<String> {
+        let of_contract = |contract: &Arc<Contract>| {
+            let functions = contract.abi.iter().flat_map(|abi| abi.functions());
+            let carriers =
+                functions.filter(|one| one.may_carry && self.wrappers.find(one.selector).is_none());
+            let names: Vec<_> = carriers.map(|one| format!("`{}`", one.name)).collect();
+            (!names.is_empty()).then(|| {
+                format!(
+                    "`call` is \"any\", which is not enough for {} of `{}`: other calls may stand in the arguments, so a rule has to name it",
+                    names.join(", "),
+                    contract.label
+                )
+            })
+        };
+        self.targets(rule).filter_map(of_contract).collect()
     }
 
     fn open_arguments(&self, rule: &Rule) -> Vec<String> {
@@ -216,20 +271,12 @@ impl Policy {
             Condition::Call(Called::Function(function)) => Some(function.selector),
             _ => None,
         });
-        let targets = rule.conditions.iter().find_map(|condition| match condition {
-            Condition::To(to) => Some(to.addresses.as_slice()),
-            _ => None,
-        });
         let Some(selector) = selector else { return Vec::new() };
-        let mut contracts = targets
-            .into_iter()
-            .flatten()
-            .filter_map(|at| self.book.contracts.values().find(|contract| contract.address == *at));
         let known = |contract| -> Option<_> {
             let contract: &Arc<Contract> = contract;
             Some((contract, contract.abi.as_ref()?.by_selector(selector)?))
         };
-        let Some((contract, function)) = contracts.find_map(known) else { return Vec::new() };
+        let Some((contract, function)) = self.targets(rule).find_map(known) else { return Vec::new() };
         let mut open = Vec::new();
         let is_opened = self.wrappers.find(selector).is_some_and(|(_, form)| self.opens(rule, form));
         for (at, ty) in function.types.iter().enumerate() {
@@ -272,47 +319,17 @@ impl Policy {
     }
 }
 
-/// What a rule for typed data leaves open.
-fn open_members(rule: &Rule) -> Vec<String> {
-    let ty = rule.conditions.iter().find_map(|condition| match condition {
-        Condition::PrimaryType(ty) => Some(ty),
+/// The path of a swap that may lead through any token.
+fn open_paths(rule: &Rule) -> Option<String> {
+    let function = rule.conditions.iter().find_map(|condition| match condition {
+        Condition::Call(Called::Function(function)) => Some(function),
+        _ => None,
+    })?;
+    let tests = rule.conditions.iter().filter_map(|condition| match condition {
+        Condition::Argument { path, test, .. } => Some((path, test)),
         _ => None,
     });
-    let Some(ty) = ty else { return Vec::new() };
-    let mut open = Vec::new();
-    for (at, holds) in ty.types.iter().map(holds_address).enumerate() {
-        let is_said =
-            rule.conditions.iter().any(|c| matches!(c, Condition::Field { path, .. } if path.at == at));
-        if holds && !is_said {
-            open.push(format!("`fields.{}` is \"any\" address", ty.label(at)));
-        }
-    }
-    let Some(template) = Template::of(&ty.signature) else { return open };
-    let bounded = |test: &&ArgumentTest| matches!(test, ArgumentTest::OneOf(..) | ArgumentTest::Max(..));
-    if let Some(amount) = template.amount
-        && !tests_of(rule, amount).iter().any(bounded)
-    {
-        open.push(format!("`fields.{amount}` has no max: an unlimited permit is signed"));
-    }
-    if matches!(template.moves, Moves::AllIf(_)) {
-        open.push("a DaiPermit lets its spender move all there is".to_owned());
-    }
-    if template.name == SAFE_TX && tests_of(rule, "data").is_empty() {
-        open.push("`fields.data` is \"any\": what the Safe is to do is not judged".to_owned());
-    }
-    open
-}
-
-fn tests_of<'r>(rule: &'r Rule, field: &str) -> Vec<&'r ArgumentTest> {
-    let mut found = Vec::new();
-    for condition in &rule.conditions {
-        if let Condition::Field { path, test, .. } = condition
-            && path.text == field
-        {
-            found.push(test);
-        }
-    }
-    found
+    packed::through_any(function, &tests)
 }
 
 /// Why a budget does not do what it seems to.
@@ -326,7 +343,7 @@ fn idle(budget: &Budget, world: &World) -> Vec<String> {
         _ => None,
     });
     let mut found = Vec::new();
-    if let Some(chain) = of_token.or(of_match).filter(|chain| world.chains().all(|ours| ours != *chain)) {
+    if let Some(chain) = of_token.or(of_match).filter(|chain| !world.chains.contains(chain)) {
         found.push(format!(
             "it is for chain {chain}, and this gateway is for chain {}: it counts nothing",
             ours(world)
@@ -341,7 +358,7 @@ fn idle(budget: &Budget, world: &World) -> Vec<String> {
 }
 
 fn ours(world: &World) -> String {
-    world.chains().map(|chain| chain.to_string()).collect::<Vec<_>>().join(", ")
+    world.chains.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn is_ambiguous(world: &World, name: &str) -> bool {

@@ -51,7 +51,8 @@ impl Policy {
     pub fn load_signed(directory: &Path, world: &World, officers: &Officers) -> Result<Self, PolicyError> {
         let (mut policy, files) = read_folder(directory, world)?;
         if officers.required > 0 {
-            let manifest = Manifest::signed(directory, (world.chain, files), officers)?;
+            let manifest =
+                Manifest::signed(directory, (world.chains.iter().copied().collect(), files), officers)?;
             policy.serial = Some(manifest.serial);
             policy.files.extend([MANIFEST, SIGNATURES].map(PathBuf::from));
             let text = manifest.text();
@@ -65,7 +66,7 @@ impl Policy {
     /// What officers are to sign: the files as they are now.
     pub fn manifest(directory: &Path, world: &World, serial: u64) -> Result<Manifest, PolicyError> {
         let (_, files) = read_folder(directory, world)?;
-        Ok(Manifest { chain: world.chain, serial, files })
+        Ok(Manifest { chains: world.chains.iter().copied().collect(), serial, files })
     }
 
     /// Reads a policy from the texts of its files; `beside` gives the text of what they name.
@@ -162,7 +163,7 @@ fn archive(
     let mut text = "chancery policy 1\n".to_owned();
     // Writing to a string does not fail.
     let mut put = |line: std::fmt::Arguments<'_>| text.write_fmt(line).unwrap_or_default();
-    for chain in world.chains() {
+    for chain in &world.chains {
         put(format_args!("chain {chain}\n"));
     }
     for (name, address) in &world.accounts {

@@ -18,10 +18,11 @@ use crate::transaction::signer_of;
 pub const MANIFEST: &str = "manifest.txt";
 pub const SIGNATURES: &str = "manifest.sig";
 
-/// What officers sign: the chain, a serial, and the SHA-256 of every file that the policy is read from, by its path.
+/// What officers sign: the chains, a serial, and the SHA-256 of every file that the policy is read from, by its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    pub chain: u64,
+    /// In order of their numbers.
+    pub chains: BTreeSet<u64>,
     pub serial: u64,
     pub files: BTreeMap<String, String>,
 }
@@ -29,7 +30,8 @@ pub struct Manifest {
 impl Manifest {
     /// The text that is signed, to the byte.
     pub fn text(&self) -> String {
-        let mut text = format!("chancery policy manifest 1\nchain {}\nserial {}", self.chain, self.serial);
+        let chains = self.chains.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let mut text = format!("chancery policy manifest 1\nchain {chains}\nserial {}", self.serial);
         for (name, hash) in &self.files {
             // Writing to a string does not fail. No newline at the end: `$(cat manifest.txt)` would lose it.
             write!(text, "\n{hash}  {name}").unwrap_or_default();
@@ -46,7 +48,7 @@ impl Manifest {
     /// The manifest beside these files, if it is one of exactly them and enough officers have signed it.
     pub(in crate::policy) fn signed(
         directory: &Path,
-        (chain, files): (u64, BTreeMap<String, String>),
+        (chains, files): (BTreeSet<u64>, BTreeMap<String, String>),
         officers: &Officers,
     ) -> Result<Self, PolicyError> {
         let path = directory.join(MANIFEST);
@@ -56,7 +58,7 @@ impl Manifest {
         let serial = Self::serial_of(&text).ok_or_else(|| {
             wrong(&path, format!("its third line must be `serial` and a number from 1; {sign}"))
         })?;
-        let manifest = Self { chain, serial, files };
+        let manifest = Self { chains, serial, files };
         if manifest.text() != text {
             let stated: BTreeSet<_> = text.lines().skip(3).collect();
             let there = manifest.text();
@@ -65,7 +67,7 @@ impl Manifest {
             let names: BTreeSet<_> =
                 changed.chain(gone).filter_map(|line| Some(line.split_once("  ")?.1)).collect();
             let what = if names.is_empty() {
-                format!("it is not a manifest for chain {chain}")
+                "it is a manifest for other chains than those of the configuration".to_owned()
             } else {
                 let names: Vec<_> = names.into_iter().collect();
                 format!("what was signed is not what is there: {} changed, came or went", names.join(", "))

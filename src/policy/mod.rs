@@ -13,9 +13,11 @@ mod argument;
 mod budget;
 mod call;
 mod caps;
+mod carrier;
 mod condition;
 mod decide;
 mod denied;
+mod describe;
 mod error;
 mod evasions;
 mod explain;
@@ -29,6 +31,7 @@ mod lint;
 mod load;
 mod manifest;
 mod own;
+mod packed;
 mod past;
 mod path;
 mod permitted;
@@ -40,6 +43,7 @@ mod scope;
 mod shadowed;
 mod signature;
 mod siwe;
+mod spend;
 mod typed;
 mod world;
 mod wrapper;
@@ -49,6 +53,7 @@ pub use active::{ActivePolicy, Stamp};
 pub use budget::{Charge, Limit};
 pub use decide::Policy;
 pub use denied::{DenialCause, Denied};
+pub use describe::{Cell, Description, Sentence};
 pub use error::PolicyError;
 pub use explain::{ChargeReport, Explanation, RuleReport};
 pub use judged::Judged;
@@ -74,7 +79,10 @@ mod tests {
     use crate::identity::{AccountCaller, Caller, RequestId};
     use crate::policy::abi::Function;
     use crate::policy::load::{Beside, Source};
-    use crate::transaction::{Filled, Message, Quote, QuotedFees, Request, Text, Tx};
+    use crate::policy::typed::Template;
+    use crate::transaction::{
+        Filled, Message, Quote, QuotedFees, Request, StructType, Structured, Text, Tx, TypedData,
+    };
 
     pub(super) const TREASURY: &str = "0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045";
     pub(super) const USDC: &str = "0xA0b86991c6218b36c1d19D4a2e9Eb0cE3606eB48";
@@ -117,8 +125,7 @@ execution_fee = { max = "0.05 ether" }
 
     pub(super) fn world() -> World {
         World {
-            chain: 1,
-            other_chains: Vec::new(),
+            chains: vec![1],
             accounts: [("treasury".to_owned(), TREASURY.parse().unwrap())].into(),
             clients: vec![client("ann", Some("trader")), client("ben", None)],
         }
@@ -185,6 +192,53 @@ execution_fee = { max = "0.05 ether" }
         let asked = Text::new(TREASURY.parse().unwrap(), Bytes::copy_from_slice(text.as_bytes()));
         let now = Timestamp::from_millis(1_769_860_800_000);
         policy.judge::<Message>(&caller(who), &asked, now).map(|rule| rule.to_string())
+    }
+
+    /// 2026-01-31T12:00:00Z
+    pub(super) const NOW: u64 = 1_769_860_800;
+
+    /// Typed data of a type, for a contract on a chain.
+    pub(super) fn typed(encode_type: &str, to: &str, message: impl Into<Value>) -> Value {
+        let ty = StructType::parse(encode_type).unwrap();
+        let mut types = json!({
+            "EIP712Domain": [
+                { "name": "name", "type": "string" },
+                { "name": "chainId", "type": "uint256" },
+                { "name": "verifyingContract", "type": "address" },
+            ],
+        });
+        let mut pending = vec![&ty];
+        while let Some(ty) = pending.pop() {
+            let member =
+                |one: &crate::transaction::Member| json!({ "name": one.name, "type": one.ty.name() });
+            types[ty.name()] = ty.members().iter().map(member).collect();
+            pending.extend(ty.members().iter().filter_map(|member| member.ty.innermost()));
+        }
+        json!({
+            "types": types,
+            "primaryType": ty.name(),
+            "domain": { "name": "USD Coin", "chainId": 1, "verifyingContract": to },
+            "message": message.into(),
+        })
+    }
+
+    pub(super) fn template(name: &str, to: &str, message: impl Into<Value>) -> Value {
+        typed(Template::named(name).unwrap().encode_type, to, message)
+    }
+
+    pub(super) fn structured(data: &Value) -> Structured {
+        Structured::read_text(TREASURY.parse().unwrap(), &data.to_string()).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    pub(super) fn assess(policy: &Policy, data: &Value) -> Result<Vec<(String, String)>, Denied> {
+        let now = Timestamp::from_millis(NOW * 1000);
+        let (_, charges) = policy.assess::<TypedData>(&caller("ann"), &structured(data), now)?;
+        Ok(charges.iter().map(|one| (one.limit.id.clone(), one.limit.show(one.amount))).collect())
+    }
+
+    pub(super) fn failed(policy: &Policy, data: &Value) -> Option<String> {
+        let denied = assess(policy, data).err()?;
+        Some(denied.condition.unwrap_or_else(|| denied.cause.name().to_owned()))
     }
 
     #[test]

@@ -18,6 +18,16 @@ use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::wrapper::Whole;
 use crate::transaction::{Checkpoint, Filled, Kind, Request, SealedText, Tx};
 
+/// In place of a rule's id; no rule can be called so.
+const CHECKPOINT: &str = "own:checkpoint";
+const FILL_GAP: &str = "chancery: fill gap";
+const CANCEL: &str = "chancery: cancel";
+
+/// Whether what was signed for this is charged to no budget.
+pub(in crate::policy) fn takes_nothing(rule: &str) -> bool {
+    matches!(rule, CHECKPOINT | FILL_GAP | CANCEL)
+}
+
 /// What is to be done at a nonce.
 #[derive(Clone, Copy, Debug)]
 pub enum Own<'a> {
@@ -39,7 +49,7 @@ impl Policy {
         request: RequestId,
     ) -> Option<Permitted<Checkpoint>> {
         let caller = own_caller::<Checkpoint>(&checkpoint, request)?;
-        Some(Permitted::new(checkpoint, caller, "own:checkpoint".into(), self.hash))
+        Some(Permitted::new(checkpoint, caller, CHECKPOINT.into(), self.hash))
     }
 
     /// Permits what Chancery needs itself, or an operator orders.
@@ -81,8 +91,8 @@ impl Own<'_> {
     /// In place of a rule's id; no rule can be called so.
     pub const fn name(&self) -> &'static str {
         match self {
-            Self::FillGap => "chancery: fill gap",
-            Self::Cancel => "chancery: cancel",
+            Self::FillGap => FILL_GAP,
+            Self::Cancel => CANCEL,
             Self::Bump { .. } => "chancery: bump",
             Self::AutoBump { .. } => "chancery: auto bump",
         }

@@ -9,6 +9,7 @@ use crate::policy::budget::{Charge, Limit};
 use crate::policy::call::TransactionFacts;
 use crate::policy::decide::Policy;
 use crate::policy::facts::{Facts, MessageFacts, Subject};
+use crate::policy::own;
 use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
 use crate::transaction::{Filled, Kind as _, Presigned, Structured, Text, Tx, TypedData};
@@ -21,6 +22,8 @@ pub struct Past<'a> {
     /// The rule that allowed it.
     pub rule: &'a str,
     pub kind: &'a str,
+    /// When it was recorded.
+    pub at: Timestamp,
     /// A transaction's signed bytes, or a signature with its typed data; of a message only the signature is kept.
     pub raw: &'a Bytes,
 }
@@ -33,6 +36,9 @@ impl Policy {
 
     /// What a payload takes from each budget of this policy.
     pub fn charges_of(&self, past: &Past<'_>) -> Result<Vec<Charge>, String> {
+        if own::takes_nothing(past.rule) {
+            return Ok(Vec::new());
+        }
         let presigned = past.kind == Presigned::NAME;
         let filled = (presigned || past.kind == Tx::NAME)
             .then(|| Filled::signed(past.account, past.raw).ok_or("it is no transaction"))
@@ -55,12 +61,12 @@ impl Policy {
             role: self.book.roles.get(past.client).map(String::as_str),
             account: past.account,
             own: &[],
-            now: Timestamp::from_millis(0),
+            now: past.at,
             book: &self.book,
             subject,
         };
         let rule: Arc<str> = past.rule.into();
-        // The ledger knows the rule of the whole; of a call inside, the one that would allow it now is the best guess.
+        // The ledger knows the rule of the whole; of a call inside, the one that would have allowed it then is the best guess.
         let rule_of = |call: &Facts<'_>| match &call.subject {
             Subject::Transaction(transaction) if transaction.is_inner() => {
                 self.verdict_of_one(call).unwrap_or_else(|_| Arc::clone(&rule))
@@ -71,5 +77,94 @@ impl Policy {
         whole.is_open().map_err(|denied| denied.to_string())?;
         let rules: Vec<_> = whole.each().map(rule_of).collect();
         self.charges(&whole, &rules).map_err(|denied| denied.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_dyn_abi::DynSolValue;
+    use alloy_primitives::hex;
+    use k256::ecdsa::SigningKey;
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::Own;
+    use crate::policy::tests::{ALICE, CONTRACTS, USDC, address, call, policy, transaction, transfer};
+    use crate::transaction::{Message, address_of_point, recover};
+
+    /// The signed bytes of a transaction of a key that is nobody's here.
+    fn signed(fields: serde_json::Value) -> (Address, Bytes) {
+        let key = SigningKey::from_slice(&[0x46; 32]).unwrap();
+        let signer = address_of_point(key.verifying_key().to_encoded_point(false).as_bytes()).unwrap();
+        let mut fields = fields;
+        fields["from"] = json!(signer);
+        let unsigned = Tx::assign(transaction(&fields), Some(0));
+        let (raw, _) = key.sign_prehash_recoverable(Tx::digest(&unsigned).as_slice()).unwrap();
+        let signature = recover(Tx::digest(&unsigned), &raw.to_bytes().into(), signer).unwrap();
+        (signer, Tx::seal(&unsigned, signature).raw)
+    }
+
+    const COUNT: &str =
+        "[[budget]]\nid = \"b\"\nsum = \"count\"\nmax = 9\nwindow = \"24h\"\nper = [\"rule\"]\n";
+
+    fn scopes(policy: &Policy, past: &Past<'_>) -> Vec<String> {
+        policy.charges_of(past).unwrap().into_iter().map(|charge| charge.scope).collect()
+    }
+
+    #[test]
+    fn inv_03_what_was_signed_is_counted_as_it_was_judged_then() {
+        let rule = |id: &str, hours: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                 to = [\"usdc\"]\nvia = [\"multicall\"]\ncall = \"transfer\"\nargs = {{ to = \"any\" }}\nhours = \"{hours} 00:00-24:00 UTC\"\n"
+            )
+        };
+        let multicall = "0xcA11bde05977b3631167028862bE2a173976CA11";
+        let policy = policy(&format!(
+            "{CONTRACTS}multicall = {{ chain = 1, address = \"{multicall}\", abi = \"multicall3\" }}\n{}{}{COUNT}",
+            rule("a-week", "Mon-Fri"),
+            rule("b-weekend", "Sat,Sun")
+        ))
+        .unwrap();
+        let inner = vec![
+            address(USDC),
+            DynSolValue::Bool(false),
+            DynSolValue::Bytes(hex::decode(transfer(ALICE, 1)).unwrap()),
+        ];
+        let data = call(
+            "aggregate3((address,bool,bytes)[])",
+            &[DynSolValue::Array(vec![DynSolValue::Tuple(inner)])],
+        );
+        let (account, raw) = signed(json!({ "to": multicall, "data": data }));
+        let past = |at: u64| Past {
+            client: "ann",
+            account,
+            rule: "many",
+            kind: Tx::NAME,
+            at: Timestamp::from_millis(at * 1000),
+            raw: &raw,
+        };
+        // Saturday, 2026-01-31, and the Monday after it.
+        assert_eq!(scopes(&policy, &past(1_769_860_800)), ["rule=many", "rule=b-weekend"]);
+        assert_eq!(scopes(&policy, &past(1_770_033_600)), ["rule=many", "rule=a-week"]);
+    }
+
+    #[test]
+    fn what_chancery_signs_for_itself_is_counted_no_more_than_when_it_was_signed() {
+        let policy = policy(&format!("{CONTRACTS}{COUNT}")).unwrap();
+        let (account, raw) = signed(json!({ "to": ALICE }));
+        let at = Timestamp::from_millis(0);
+        for (rule, counts) in [
+            (Own::FillGap.name(), 0),
+            (Own::Cancel.name(), 0),
+            ("own:checkpoint", 0),
+            ("chancery: bump", 1),
+            ("pay", 1),
+        ] {
+            for kind in [Tx::NAME, Message::NAME] {
+                let past = Past { client: "ann", account, rule, kind, at, raw: &raw };
+                assert_eq!(scopes(&policy, &past).len(), counts, "{rule} {kind}");
+            }
+        }
     }
 }

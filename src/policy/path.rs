@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use alloy_dyn_abi::{DynSolType, DynSolValue};
-use alloy_primitives::{Address, U256};
+use alloy_primitives::U256;
 
 use crate::policy::abi::{Function, Part};
+use crate::policy::packed;
 
 /// A place in the arguments of one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,10 +41,11 @@ pub(in crate::policy) enum Over {
     Some,
     /// How many items, or bytes, there are: `len(…)`.
     Length,
-    /// The address that the first, or last, 20 of some bytes are: `head(…)`, `tail(…)`. (A path of Uniswap v3 is tokens
-    /// with fees between them.)
+    /// The token that a path of Uniswap v3, which is bytes, begins or ends with: `head(…)`, `tail(…)`.
     Head,
     Tail,
+    /// Every token of such a path: `tokens(…)`.
+    Tokens,
 }
 
 impl Path {
@@ -107,11 +109,10 @@ impl Path {
             (Over::Length, other) => {
                 Err(format!("`{text}`: a {} has no length of its own", other.sol_type_name()))
             }
-            (Over::Head | Over::Tail, DynSolType::Bytes) => Ok((path, DynSolType::Address)),
-            (Over::Head | Over::Tail, other) => Err(format!(
-                "`{text}`: a {} is not bytes, in which an address could stand first or last",
-                other.sol_type_name()
-            )),
+            (Over::Head | Over::Tail | Over::Tokens, DynSolType::Bytes) => Ok((path, DynSolType::Address)),
+            (Over::Head | Over::Tail | Over::Tokens, other) => {
+                Err(format!("`{text}`: a {} is not bytes, which a path of tokens is", other.sol_type_name()))
+            }
             (_, ty) => Ok((path, ty.clone())),
         }
     }
@@ -121,6 +122,13 @@ impl Path {
         Self { at, steps: Vec::new(), over: Over::One, text: function.label(at) }
     }
 
+    /// The same place, looked at in another way.
+    pub fn looked_at(&self, over: Over) -> Self {
+        let text =
+            if over == Over::One { self.text.clone() } else { format!("{}({})", over.word(), self.text) };
+        Self { over, text, ..self.clone() }
+    }
+
     /// Whether both look at the same values in the same way.
     pub fn is_same(&self, other: &Self) -> bool {
         (self.at, &self.steps, self.over) == (other.at, &other.steps, other.over)
@@ -128,21 +136,34 @@ impl Path {
 
     /// The values that are looked at, or why there is none.
     pub fn values<'v>(&self, arguments: &'v [DynSolValue]) -> Result<Vec<Cow<'v, DynSolValue>>, String> {
-        let found = self.places(arguments)?.into_iter().map(|value| match self.over {
-            Over::One | Over::All | Over::Some => Ok(Cow::Borrowed(value)),
-            Over::Length => {
-                let length = length(value).ok_or_else(|| format!("there is no `{}`", self.text))?;
-                Ok(Cow::Owned(DynSolValue::Uint(length, 256)))
+        let mut found = Vec::new();
+        for value in self.places(arguments)? {
+            match self.over {
+                Over::One | Over::All | Over::Some => found.push(Cow::Borrowed(value)),
+                Over::Length => {
+                    let length = length(value).ok_or_else(|| format!("there is no `{}`", self.text))?;
+                    found.push(Cow::Owned(DynSolValue::Uint(length, 256)));
+                }
+                Over::Head | Over::Tail | Over::Tokens => {
+                    let tokens = value.as_bytes().and_then(packed::tokens);
+                    let tokens =
+                        tokens.ok_or_else(|| format!("there is no `{}`: it is no path", self.text))?;
+                    let one = match self.over {
+                        Over::Head => tokens.first(),
+                        Over::Tail => tokens.last(),
+                        _ => None,
+                    };
+                    let looked_at = one.map_or(tokens.as_slice(), std::slice::from_ref);
+                    found.extend(looked_at.iter().map(|token| Cow::Owned(DynSolValue::Address(*token))));
+                }
             }
-            Over::Head | Over::Tail => {
-                let bytes = value.as_bytes().unwrap_or_default();
-                let address = if self.over == Over::Head { bytes.first_chunk() } else { bytes.last_chunk() };
-                let address: &[u8; 20] =
-                    address.ok_or_else(|| format!("there is no `{}`: fewer than 20 bytes", self.text))?;
-                Ok(Cow::Owned(DynSolValue::Address(Address::from(*address))))
-            }
-        });
-        found.collect()
+        }
+        Ok(found)
+    }
+
+    /// Whether it looks into the bytes of a path: those that are none may be read otherwise by who takes them.
+    pub const fn is_packed(&self) -> bool {
+        matches!(self.over, Over::Head | Over::Tail | Over::Tokens)
     }
 
     fn places<'v>(&self, arguments: &'v [DynSolValue]) -> Result<Vec<&'v DynSolValue>, String> {
@@ -188,6 +209,7 @@ impl Over {
             Self::Length => "len",
             Self::Head => "head",
             Self::Tail => "tail",
+            Self::Tokens => "tokens",
         }
     }
 }
@@ -269,9 +291,9 @@ fn open(ty: &DynSolType, parts: &[Part], at: &mut Place, said: &[&Path], found: 
     }
 }
 
-/// `all(x)`, `some(x)`, `len(x)`, `head(x)`, `tail(x)`, or `x`.
+/// `all(x)`, `some(x)`, `len(x)`, `head(x)`, `tail(x)`, `tokens(x)`, or `x`.
 fn split(text: &str) -> (Over, &str) {
-    for over in [Over::All, Over::Some, Over::Length, Over::Head, Over::Tail] {
+    for over in [Over::All, Over::Some, Over::Length, Over::Head, Over::Tail, Over::Tokens] {
         let inner = text.strip_prefix(over.word()).and_then(|rest| rest.strip_prefix('(')?.strip_suffix(')'));
         if let Some(inner) = inner {
             return (over, inner);
@@ -335,6 +357,8 @@ const fn hint(ty: &DynSolType) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::Address;
+
     use super::*;
     use crate::policy::abi::holds_address;
 
@@ -370,6 +394,7 @@ mod tests {
             ("m[0][-1]", "uint256"),
             ("head(p.in.b)", "address"),
             ("tail(p.in.b)", "address"),
+            ("tokens(p.in.b)", "address"),
         ] {
             assert_eq!(type_at(text).as_deref(), Ok(ty), "{text}");
         }

@@ -84,6 +84,10 @@ impl<C: Clock + Clone> Rates<C> {
         Self { limiters: rates.into_iter().filter_map(limiter).collect(), clock, charging: Mutex::default() }
     }
 
+    pub fn each(&self) -> impl Iterator<Item = &Rate> {
+        self.limiters.iter().map(|limiter| &limiter.rate)
+    }
+
     pub const fn len(&self) -> usize {
         self.limiters.len()
     }

@@ -1,8 +1,8 @@
 //! The ABIs that are built in, by name: well-known contracts, and what their calls move.
 //!
 //! A line is a function with the names of its parameters, and after ` : ` what it moves: `none`, or pairs of an asset
-//! (`self`, or where its address stands) and where the amount stands, with ` if ` and where it stands whether it is. A
-//! number before it makes it a command inside `execute` of a Universal Router. What a contract has besides is not listed, so
+//! (`self`, `underlying`, `any`, or where its address stands) and where the amount stands (or `unknown`); with ` to ` and
+//! where it stands who gets it, since what comes back is not spent; with ` if ` and where it stands whether it is. A number before it makes it a command inside `execute` of a Universal Router. What a contract has besides is not listed, so
 //! that nothing else of it is called without somebody having looked at it.
 
 use std::collections::BTreeMap;
@@ -38,10 +38,12 @@ const BUILT_IN: &[(&str, &str)] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Move {
     pub call: String,
-    /// `self`, or a path to the address.
+    /// `self`, `underlying`, `any`, or a path to the address.
     pub asset: String,
-    /// A path, or `none`.
+    /// A path, `none` or `unknown`.
     pub amount: String,
+    /// A path to who gets it.
+    pub to: Option<String>,
     /// A path to what says whether it is moved.
     pub only_if: Option<String>,
 }
@@ -80,11 +82,12 @@ pub(in crate::policy) fn parse(text: &str) -> Option<Result<BuiltIn, String>> {
         let Some(function) = signature::parse(call) else { return Some(Err(call.to_owned())) };
         for one in what.into_iter().flat_map(|what| what.split(';')) {
             let (one, only_if) = one.split_once(" if ").map_or((one, None), |(one, when)| (one, Some(when)));
+            let (one, to) = one.split_once(" to ").map_or((one, None), |(one, to)| (one, Some(to)));
             let one = one.trim();
             let (asset, amount) = if one == "none" { ("self", "none") } else { one.split_once(' ')? };
             let (call, asset, amount) = (function.signature(), asset.to_owned(), amount.trim().to_owned());
-            let only_if = only_if.map(|when| when.trim().to_owned());
-            built_in.moves.push(Move { call, asset, amount, only_if });
+            let [only_if, to] = [only_if, to].map(|path| path.map(|path| path.trim().to_owned()));
+            built_in.moves.push(Move { call, asset, amount, to, only_if });
         }
         built_in.commands.extend(number.map(|number| (number, function.signature())));
         built_in.abi.functions.entry(function.name.clone()).or_default().push(function);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::policy::condition::{Called, Condition, Holds};
+use crate::policy::condition::{Called, Condition, Holds, Targets};
 use crate::policy::facts::{Facts, Subject};
 
 /// One `[[rule]]`.
@@ -122,6 +122,22 @@ impl Rule {
     pub fn names_function(&self) -> bool {
         let names = |condition: &Condition| matches!(condition, Condition::Call(Called::Function(_)));
         self.conditions.iter().any(names)
+    }
+
+    /// The chain that it is for, where it says so.
+    pub fn chain(&self) -> Option<u64> {
+        self.conditions.iter().find_map(|condition| match condition {
+            Condition::Chain(chain) => Some(*chain),
+            _ => None,
+        })
+    }
+
+    /// What it says of whom is called.
+    pub fn to(&self) -> Option<&Targets> {
+        self.conditions.iter().find_map(|condition| match condition {
+            Condition::To(to) => Some(to),
+            _ => None,
+        })
     }
 
     fn is_for(&self, facts: &Facts<'_>) -> bool {

@@ -55,7 +55,7 @@ impl Policy {
                     .to_owned(),
             );
         }
-        let idle: Vec<_> = via.into_iter().flatten().filter(|at| !self.carries(**at)).collect();
+        let idle: Vec<_> = via.into_iter().flatten().filter(|at| !self.carries(rule, **at)).collect();
         if let Some(at) = idle.first() {
             let every =
                 if via.is_some_and(|all| all.len() == idle.len()) { ", so it never matches" } else { "" };
@@ -67,10 +67,12 @@ impl Policy {
         found
     }
 
-    /// Whether some function of the contract is opened.
-    fn carries(&self, at: Address) -> bool {
-        let contracts = self.book.contracts.values().filter(|contract| contract.address == at);
-        contracts.filter_map(|contract| contract.abi.as_ref()).any(|abi| self.wrappers.any_opened(abi))
+    /// Whether some function of the contract is opened, where the rule is for.
+    fn carries(&self, rule: &Rule, at: Address) -> bool {
+        self.book
+            .at(rule.chain(), at)
+            .filter_map(|contract| contract.abi.as_ref())
+            .any(|abi| self.wrappers.any_opened(abi))
     }
 }
 
@@ -109,6 +111,8 @@ fn covers(wide: &Condition, narrow: &Condition) -> bool {
             wide.selector == narrow.selector
         }
         (Condition::Value(wide), Condition::Value(narrow))
+        | (Condition::Blobs(wide), Condition::Blobs(narrow))
+        | (Condition::BlobFee(wide), Condition::BlobFee(narrow))
         | (Condition::ExecutionFee(wide), Condition::ExecutionFee(narrow)) => within(narrow, wide),
         (
             Condition::Argument { function, path, test },

@@ -98,7 +98,7 @@ const TEMPLATES: &[Template] = &[
     Template {
         name: SAFE_TX,
         encode_type: "SafeTx(address to,uint256 value,bytes data,uint8 operation,uint256 safeTxGas,uint256 baseGas,uint256 gasPrice,address gasToken,address refundReceiver,uint256 nonce)",
-        // What it moves is the Safe's, not the account's.
+        // What it moves is the Safe's, and counts as the call that it carries.
         moves: Moves::Nothing,
         amount: None,
     },
@@ -122,6 +122,11 @@ impl TypedFacts<'_> {
     /// The contract that verifies the signature, where the domain names one.
     pub fn to(&self) -> Option<Address> {
         self.asked.domain().verifying_contract
+    }
+
+    /// The contract that verifies the signature, and its chain, where the domain names both.
+    pub fn verifier(&self) -> Option<(u64, Address)> {
+        self.chain().zip(self.to())
     }
 
     pub fn describe(&self, facts: &Facts<'_>) -> String {
@@ -214,13 +219,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::clock::Timestamp;
-    use crate::policy::tests::{ALICE, BOB, CONTRACTS, TREASURY, USDC, caller, policy};
-    use crate::policy::{DenialCause, Denied, Past, Policy};
-    use crate::transaction::{Kind as _, StructType, TypedData};
-
-    /// 2026-01-31T12:00:00Z
-    const NOW: u64 = 1_769_860_800;
+    use crate::policy::tests::{
+        ALICE, BOB, CONTRACTS, NOW, TREASURY, USDC, assess, failed, policy, structured, template, typed,
+    };
+    use crate::policy::{DenialCause, Past, Policy};
+    use crate::transaction::{Kind as _, TypedData};
 
     const PERMIT: &str = r#"
 [[rule]]
@@ -272,50 +275,11 @@ fields = { "permitted.token" = "any", spender = "any" }
 
     const DAY: &str = "[[budget]]\nid = \"day\"\nasset = \"usdc\"\nmax = \"1_000 USDC\"\nwindow = \"24h\"\n";
 
-    /// Typed data of a type, for a contract on a chain.
-    fn typed(encode_type: &str, to: &str, message: impl Into<Value>) -> Value {
-        let ty = StructType::parse(encode_type).unwrap();
-        let mut types = json!({
-            "EIP712Domain": [
-                { "name": "name", "type": "string" },
-                { "name": "chainId", "type": "uint256" },
-                { "name": "verifyingContract", "type": "address" },
-            ],
-        });
-        let mut pending = vec![&ty];
-        while let Some(ty) = pending.pop() {
-            let member =
-                |one: &crate::transaction::Member| json!({ "name": one.name, "type": one.ty.name() });
-            types[ty.name()] = ty.members().iter().map(member).collect();
-            pending.extend(ty.members().iter().filter_map(|member| member.ty.innermost()));
-        }
-        json!({
-            "types": types,
-            "primaryType": ty.name(),
-            "domain": { "name": "USD Coin", "chainId": 1, "verifyingContract": to },
-            "message": message.into(),
-        })
-    }
-
-    fn template(name: &str, to: &str, message: impl Into<Value>) -> Value {
-        typed(Template::named(name).unwrap().encode_type, to, message)
-    }
-
     fn permit(to: &str, spender: &str, value: u64) -> Value {
         let message = json!({
             "owner": TREASURY, "spender": spender, "value": value.to_string(), "nonce": 0, "deadline": NOW + 60,
         });
         template("Permit", to, message)
-    }
-
-    fn read(data: &Value) -> Structured {
-        Structured::read_text(TREASURY.parse().unwrap(), &data.to_string()).unwrap_or_else(|e| panic!("{e}"))
-    }
-
-    fn assess(policy: &Policy, data: &Value) -> Result<Vec<(String, String)>, Denied> {
-        let now = Timestamp::from_millis(NOW * 1000);
-        let (_, charges) = policy.assess::<TypedData>(&caller("ann"), &read(data), now)?;
-        Ok(charges.iter().map(|one| (one.limit.id.clone(), one.limit.show(one.amount))).collect())
     }
 
     fn with(rules: &str) -> Policy {
@@ -324,11 +288,6 @@ fields = { "permitted.token" = "any", spender = "any" }
 
     fn mistakes(rules: &str) -> String {
         policy(&format!("{CONTRACTS}{rules}")).unwrap_err().to_string()
-    }
-
-    fn failed(policy: &Policy, data: &Value) -> Option<String> {
-        let denied = assess(policy, data).err()?;
-        Some(denied.condition.unwrap_or_else(|| denied.cause.name().to_owned()))
     }
 
     #[test]
@@ -471,39 +430,6 @@ fields = { "permitted.token" = "any", spender = "any" }
     }
 
     #[test]
-    fn a_safes_transaction_is_a_plain_call_unless_more_is_said() {
-        let rule = |fields: &str| {
-            format!(
-                "[[rule]]\nid = \"safe\"\neffect = \"allow\"\nkind = \"typed_data\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\nto = [\"bob\"]\nprimary_type = \"SafeTx\"\nfields = {{ to = \"usdc\", gasToken = \"any\", refundReceiver = \"any\"{fields} }}\n"
-            )
-        };
-        let zero = Address::ZERO;
-        let safe = |change: &str, value: Value| {
-            let mut message = json!({
-                "to": USDC, "value": 0, "data": "0x095ea7b3", "operation": 0, "safeTxGas": 0, "baseGas": 0, "gasPrice": 0,
-                "gasToken": zero, "refundReceiver": zero, "nonce": 7,
-            });
-            message[change] = value;
-            template(SAFE_TX, BOB, message)
-        };
-        let policy = with(&rule(", data = { prefix = \"0x095ea7b3\" }"));
-        for (change, value, failure) in [
-            ("nonce", json!(8), None),
-            ("operation", json!(1), Some("fields.operation")),
-            ("value", json!(1), Some("fields.value")),
-            ("gasPrice", json!(1), Some("fields.gasPrice")),
-            ("data", json!("0xa9059cbb"), Some("fields.data")),
-            ("to", json!(ALICE), Some("fields.to")),
-        ] {
-            assert_eq!(failed(&policy, &safe(change, value)).as_deref(), failure, "{change}");
-        }
-        let wide = with(&rule(", data = \"any\", operation = { max = 1 }"));
-        assert_eq!(failed(&wide, &safe("operation", json!(1))), None);
-        let silent = mistakes(&rule(""));
-        assert!(silent.contains("must say what `data`"), "{silent}");
-    }
-
-    #[test]
     fn a_rule_for_typed_data_that_leaves_something_open_is_refused_with_its_line() {
         for (right, wrong, why) in [
             ("to           = [\"usdc\"]\n", "", "missing: `to`"),
@@ -566,10 +492,12 @@ fields = { "permitted.token" = "any", spender = "any" }
     #[test]
     fn inv_03_a_permit_that_was_signed_is_counted_again() {
         let policy = with(&format!("{PERMIT}{DAY}"));
-        let raw = [[0; 65].as_slice(), read(&permit(USDC, ALICE, 7_000_000)).text().as_bytes()].concat();
+        let raw =
+            [[0; 65].as_slice(), structured(&permit(USDC, ALICE, 7_000_000)).text().as_bytes()].concat();
         let raw = alloy_primitives::Bytes::from(raw);
         let account = TREASURY.parse().unwrap();
-        let past = Past { client: "ann", account, rule: "permit", kind: TypedData::NAME, raw: &raw };
+        let at = crate::clock::Timestamp::from_millis(0);
+        let past = Past { client: "ann", account, rule: "permit", kind: TypedData::NAME, at, raw: &raw };
         let charges = policy.charges_of(&past).unwrap();
         assert_eq!(charges[0].limit.show(charges[0].amount), "7 USDC");
         let cut = alloy_primitives::Bytes::from_static(&[0; 65]);

@@ -1,4 +1,4 @@
-//! What policy files may refer to: the chain, the accounts and the clients of the configuration.
+//! What policy files may refer to: the chains, the accounts and the clients of the configuration.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,8 @@ use crate::config::{Client, Config};
 /// The names that a policy is read against. A policy is loaded anew whenever one of them changes.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    /// The chain that the configuration pins: the first, where it has several.
-    pub chain: u64,
-    /// The others.
-    pub other_chains: Vec<u64>,
+    /// The chains that the configuration pins, in its order.
+    pub chains: Vec<u64>,
     /// Accounts that have a key here, by name.
     pub accounts: BTreeMap<String, Address>,
     pub clients: Vec<Client>,
@@ -21,15 +19,16 @@ pub struct World {
 impl World {
     pub fn new(config: &Config) -> Self {
         Self {
-            chain: config.chains.first().map_or(0, |chain| chain.id),
-            other_chains: config.chains.iter().skip(1).map(|chain| chain.id).collect(),
+            chains: config.chains.iter().map(|chain| chain.id).collect(),
             accounts: config.accounts.iter().map(|account| (account.name.clone(), account.address)).collect(),
             clients: config.clients.clone(),
         }
     }
 
-    pub fn chains(&self) -> impl Iterator<Item = u64> {
-        std::iter::once(self.chain).chain(self.other_chains.iter().copied())
+    /// The chain that a payload is for: the one that it names, where it is one of these, or else the first.
+    pub fn chain_of(&self, asked: Option<u64>) -> u64 {
+        let known = asked.filter(|asked| self.chains.contains(asked));
+        known.or_else(|| self.chains.first().copied()).unwrap_or_default()
     }
 
     /// Whether a client has this name, or this role.

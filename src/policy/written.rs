@@ -35,6 +35,7 @@ pub(super) struct Contract {
     pub abi: Option<Text>,
     pub decimals: Option<Spanned<u8>>,
     pub symbol: Option<Text>,
+    pub underlying: Option<Text>,
     #[serde(default)]
     pub spends: Vec<Spend>,
 }
@@ -54,6 +55,7 @@ pub(super) struct Spend {
     pub call: Text,
     pub asset: Text,
     pub amount: Text,
+    pub to: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +74,9 @@ pub(super) struct Rule {
     pub args: Option<Spanned<BTreeMap<Text, Spanned<Value>>>>,
     pub value: Option<Spanned<Value>>,
     pub execution_fee: Option<Spanned<Value>>,
+    pub blobs: Option<Spanned<Value>>,
+    pub blob_fee: Option<Spanned<Value>>,
+    pub delegates: Option<List>,
     pub text: Option<Spanned<Value>>,
     pub siwe: Option<Spanned<Siwe>>,
     pub replace: Option<Text>,
@@ -101,9 +106,23 @@ pub(super) struct Siwe {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_field_names, reason = "the keys as they are written")]
 pub(super) struct Caps {
     pub max_fee_per_gas: Option<Text>,
+    pub max_fee_per_blob_gas: Option<Text>,
+    pub max_gas: Option<u64>,
+    pub max_execution_fee: Option<Text>,
+    pub max_calldata: Option<u64>,
+    /// By chain id.
+    #[serde(default)]
+    pub chain: BTreeMap<Text, ChainCaps>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "the keys as they are written")]
+pub(super) struct ChainCaps {
+    pub max_fee_per_gas: Option<Text>,
+    pub max_fee_per_blob_gas: Option<Text>,
     pub max_gas: Option<u64>,
     pub max_execution_fee: Option<Text>,
     pub max_calldata: Option<u64>,

@@ -25,11 +25,13 @@ impl Request {
             chain_id: None,
             kind: if is_dynamic { TxType::Eip1559 } else { TxType::Legacy },
             access_list: alloy_eips::eip2930::AccessList::default(),
+            blobs: None,
+            authorizations: None,
         }
     }
 
     /// What was signed, as if it was asked for once more with its fees left open. Nothing where these are not the
-    /// bytes of a transaction that is signed here.
+    /// bytes of a transaction of type 0, 1 or 2: of blobs a pool demands other raises, and authorizations are used up.
     pub fn again(raw: &[u8], from: Address) -> Option<Self> {
         let signed = TxEnvelope::decode_2718_exact(raw).ok()?;
         let kind = signed.tx_type();
@@ -47,6 +49,8 @@ impl Request {
             chain_id: signed.chain_id(),
             kind,
             access_list: signed.access_list().cloned().unwrap_or_default(),
+            blobs: None,
+            authorizations: None,
         })
     }
 
@@ -54,7 +58,7 @@ impl Request {
     #[must_use]
     pub fn paying(self, fees: &Fees) -> Self {
         let (max, priority) = (fees.max_per_gas(), fees.max_priority());
-        let fees = if self.kind == TxType::Eip1559 {
+        let fees = if self.has_dynamic_fees() {
             AskedFees { gas_price: None, max_fee: Some(max), max_priority: Some(priority) }
         } else {
             AskedFees { gas_price: Some(max.max(priority)), max_fee: None, max_priority: None }

@@ -2,15 +2,15 @@
 //! caller set.
 
 use alloy_consensus::{
-    SignableTransaction as _, Transaction as _, TxEip1559, TxEip2930, TxEnvelope, TxLegacy, TxType,
-    TypedTransaction,
+    SignableTransaction as _, Transaction as _, TxEip1559, TxEip2930, TxEip4844, TxEip4844Variant,
+    TxEip4844WithSidecar, TxEip7702, TxEnvelope, TxLegacy, TxType, TypedTransaction,
 };
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_eips::eip2930::AccessList;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 
 use crate::transaction::request::AskedFees;
-use crate::transaction::{Fees, Request, Sealed, Signature, Slot};
+use crate::transaction::{Authorizations, Blobs, Fees, Request, Sealed, Signature, Slot};
 
 /// What a node said, for one request. Not trusted: the policy's caps stand above it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct QuotedFees {
 pub enum FillError {
     #[error("`chainId` is {asked}, this endpoint is for chain {ours}")]
     OtherChain { asked: u64, ours: u64 },
+    #[error("an authorization is for chain {asked}, this endpoint is for chain {ours}")]
+    OtherAuthorization { asked: u64, ours: u64 },
     #[error("the node's quote has no {0}")]
     NotQuoted(&'static str),
     #[error("this chain has no base fee (EIP-1559): set `gasPrice`, or `type` to 0x0")]
@@ -67,6 +69,10 @@ impl Request {
         {
             return Err(FillError::OtherChain { asked, ours: quote.chain_id });
         }
+        let other = self.authorizations.as_ref().and_then(|all| all.of_another_chain(quote.chain_id));
+        if let Some(asked) = other {
+            return Err(FillError::OtherAuthorization { asked, ours: quote.chain_id });
+        }
         let gas = self.gas.or(quote.gas).ok_or(FillError::NotQuoted("gas estimate"))?;
         let fees = self.fill_fees(quote.fees)?;
         let fees = match floor {
@@ -78,7 +84,7 @@ impl Request {
 
     fn fill_fees(&self, quoted: Option<QuotedFees>) -> Result<Fees, FillError> {
         let quoted = || quoted.ok_or(FillError::NotQuoted("fees"));
-        if self.kind != TxType::Eip1559 {
+        if !self.has_dynamic_fees() {
             return match self.fees.gas_price {
                 Some(price) => Ok(Fees::GasPrice(price)),
                 None => Ok(Fees::GasPrice(quoted()?.gas_price)),
@@ -135,20 +141,38 @@ impl Filled {
         self.fees
     }
 
-    /// The most that executing it can cost, in wei: gas limit times the most a unit can cost. It cannot
-    /// overflow: 64 and 128 bits.
+    /// The most that executing it can cost, in wei: gas limit times the most a unit can cost, and the most that its blobs
+    /// can cost. It cannot overflow: 64 and 128 bits.
     pub fn max_execution_fee(&self) -> U256 {
-        U256::from(self.gas).saturating_mul(U256::from(self.fees.max_per_gas()))
+        let gas = U256::from(self.gas).saturating_mul(U256::from(self.fees.max_per_gas()));
+        gas.saturating_add(self.blobs().map(Blobs::max_fee).unwrap_or_default())
+    }
+
+    /// What it says of its blobs, if it has some.
+    pub const fn blobs(&self) -> Option<&Blobs> {
+        self.request.blobs()
+    }
+
+    /// Whose code it sets, and to what.
+    pub const fn authorizations(&self) -> Option<&Authorizations> {
+        self.request.authorizations()
     }
 
     /// A transaction that was signed before, as it was asked for.
     pub fn signed(from: Address, raw: &[u8]) -> Option<Self> {
         let signed = TxEnvelope::decode_2718_exact(raw).ok()?;
         let max_fee_per_gas = signed.max_fee_per_gas();
-        let (kind, fees) = match signed.max_priority_fee_per_gas() {
-            Some(tip) => (TxType::Eip1559, Fees::Dynamic { max_fee_per_gas, max_priority_fee_per_gas: tip }),
-            None => (signed.tx_type(), Fees::GasPrice(max_fee_per_gas)),
+        let kind = signed.tx_type();
+        let fees = match signed.max_priority_fee_per_gas() {
+            Some(tip) => Fees::Dynamic { max_fee_per_gas, max_priority_fee_per_gas: tip },
+            None => Fees::GasPrice(max_fee_per_gas),
         };
+        let blobs = match &signed {
+            TxEnvelope::Eip4844(signed) => Some(Blobs::of_signed(signed.tx()).ok()?),
+            _ => None,
+        };
+        let authorizations = signed.authorization_list().map(<[_]>::to_vec);
+        let authorizations = authorizations.map(Authorizations::of_signed).transpose().ok()?;
         let (chain_id, gas, nonce) = (signed.chain_id()?, signed.gas_limit(), signed.nonce());
         let request = Request {
             from,
@@ -161,6 +185,8 @@ impl Filled {
             chain_id: Some(chain_id),
             kind,
             access_list: signed.access_list().cloned().unwrap_or_default(),
+            blobs,
+            authorizations,
         };
         Some(Self { request, chain_id, mined: nonce, gas, fees })
     }
@@ -183,6 +209,43 @@ impl Filled {
         let Self { request, chain_id, gas: gas_limit, fees, .. } = self;
         let to = request.to.map_or(TxKind::Create, TxKind::Call);
         let (value, input, access_list) = (request.value, request.data, request.access_list);
+        let (max_fee_per_gas, max_priority_fee_per_gas) = (fees.max_per_gas(), fees.max_priority());
+        // Types 3 and 4 have a target, or they are not read.
+        let target = request.to.unwrap_or_default();
+        if let Some(blobs) = request.blobs {
+            let tx = TxEip4844 {
+                chain_id,
+                nonce,
+                gas_limit,
+                max_fee_per_gas,
+                max_priority_fee_per_gas,
+                to: target,
+                value,
+                access_list,
+                blob_versioned_hashes: blobs.hashes().to_vec(),
+                max_fee_per_blob_gas: blobs.max_fee_per_gas(),
+                input,
+            };
+            return Unsigned(TypedTransaction::Eip4844(match blobs.sidecar() {
+                Some(sidecar) => TxEip4844WithSidecar { tx, sidecar }.into(),
+                None => TxEip4844Variant::TxEip4844(tx),
+            }));
+        }
+        if let Some(authorizations) = request.authorizations {
+            let tx = TxEip7702 {
+                chain_id,
+                nonce,
+                gas_limit,
+                max_fee_per_gas,
+                max_priority_fee_per_gas,
+                to: target,
+                value,
+                access_list,
+                authorization_list: authorizations.signed().to_vec(),
+                input,
+            };
+            return Unsigned(tx.into());
+        }
         Unsigned(match (request.kind, fees) {
             (TxType::Legacy, fees) => {
                 let gas_price = fees.max_per_gas();
@@ -192,12 +255,12 @@ impl Filled {
                 let gas_price = fees.max_per_gas();
                 TxEip2930 { chain_id, nonce, gas_price, gas_limit, to, value, input, access_list }.into()
             }
-            (_, fees) => TxEip1559 {
+            _ => TxEip1559 {
                 chain_id,
                 nonce,
                 gas_limit,
-                max_fee_per_gas: fees.max_per_gas(),
-                max_priority_fee_per_gas: fees.max_priority(),
+                max_fee_per_gas,
+                max_priority_fee_per_gas,
                 to,
                 value,
                 access_list,

@@ -3,9 +3,12 @@
 //! **Invariant:** nothing here does I/O, reads a clock or knows who is asking.
 
 mod again;
+mod authorizations;
+mod blobs;
 pub mod calldata;
 mod checkpoint;
 mod conditions;
+mod fields;
 mod fill;
 mod kind;
 mod message;
@@ -15,6 +18,8 @@ mod request;
 mod signature;
 mod typed_data;
 
+pub use authorizations::{Authorizations, AuthorizationsError};
+pub use blobs::{Blobs, BlobsError};
 pub use checkpoint::{ChainHead, Checkpoint, SealedText, Statement, checkpoint_digest, is_signed_checkpoint};
 pub use conditions::{Conditions, ConditionsError};
 pub use fill::{FillError, Filled, Quote, QuotedFees, Unsigned};

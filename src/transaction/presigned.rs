@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use alloy_consensus::{SignableTransaction as _, Transaction as _, TxEnvelope, TxType, TypedTransaction};
+use alloy_consensus::{SignableTransaction as _, Transaction as _, TxEnvelope, TypedTransaction};
 use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
 use alloy_primitives::{Address, B256, Bytes};
 use serde_json::Value;
 
 use crate::transaction::{
-    FillError, Filled, Kind, MalformedValue, Sealed, Sendable, Signature, Slot, data, signer_of,
+    Authorizations, AuthorizationsError, Blobs, BlobsError, FillError, Filled, Kind, MalformedValue, Sealed,
+    Sendable, Signature, Slot, data, signer_of,
 };
 
 /// The kind of a transaction that came signed.
@@ -25,6 +26,7 @@ pub struct SignedTransaction {
     unsigned: Bytes,
     digest: B256,
     rs: [u8; 64],
+    brings_blobs: bool,
 }
 
 /// Why a signed transaction is not passed on, whatever a policy says.
@@ -40,8 +42,10 @@ pub enum PresignedError {
         "the signed transaction is not encoded as RLP and EIP-2718 demand: written again, it has other bytes"
     )]
     NotCanonical,
-    #[error("transaction type {0} is not passed on by this version: 0, 1 and 2 are")]
-    Type(u8),
+    #[error(transparent)]
+    Blobs(#[from] BlobsError),
+    #[error(transparent)]
+    Authorizations(#[from] AuthorizationsError),
     #[error("the transaction names no chain (EIP-155), so it could be sent on any")]
     Unprotected,
     #[error("the signature is none: no address recovers from it, or its s is in the upper half (EIP-2)")]
@@ -64,9 +68,13 @@ impl SignedTransaction {
         if read.encoded_2718() != raw {
             return Err(PresignedError::NotCanonical);
         }
-        let kind = read.tx_type();
-        if !matches!(kind, TxType::Legacy | TxType::Eip2930 | TxType::Eip1559) {
-            return Err(PresignedError::Type(kind.into()));
+        let mut brings_blobs = false;
+        if let TxEnvelope::Eip4844(signed) = &read {
+            Blobs::of_signed(signed.tx())?;
+            brings_blobs = signed.tx().sidecar().is_some();
+        }
+        if let Some(list) = read.authorization_list() {
+            Authorizations::of_signed(list.to_vec())?;
         }
         if read.chain_id().is_none() {
             return Err(PresignedError::Unprotected);
@@ -77,17 +85,27 @@ impl SignedTransaction {
         let digest = read.signature_hash();
         let from = signer_of(digest, &rs, signature.v()).ok_or(PresignedError::Signature)?;
         let filled = Filled::signed(from, &raw).ok_or(PresignedError::Undecodable)?;
+        if filled.authorizations().is_some_and(|all| all.skips_own(from, read.nonce())) {
+            return Err(AuthorizationsError::OwnNonce.into());
+        }
         let mut unsigned = Vec::new();
         TypedTransaction::from(read.clone()).encode_for_signing(&mut unsigned);
-        Ok(Self { filled, hash: *read.tx_hash(), unsigned: unsigned.into(), digest, rs, raw })
+        Ok(Self { filled, hash: *read.tx_hash(), unsigned: unsigned.into(), digest, rs, brings_blobs, raw })
     }
 
     /// A transaction for another chain is not passed on.
     pub fn for_chain(self, ours: u64) -> Result<Self, FillError> {
-        match self.filled.chain_id() {
-            asked if asked != ours => Err(FillError::OtherChain { asked, ours }),
+        let other = self.filled.authorizations().and_then(|all| all.of_another_chain(ours));
+        match (self.filled.chain_id(), other) {
+            (asked, _) if asked != ours => Err(FillError::OtherChain { asked, ours }),
+            (_, Some(asked)) => Err(FillError::OtherAuthorization { asked, ours }),
             _ => Ok(self),
         }
+    }
+
+    /// Whether its blobs came along.
+    pub const fn brings_blobs(&self) -> bool {
+        self.brings_blobs
     }
 
     /// What it does.

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::transaction::{MalformedValue, address, data, quantity};
+use crate::transaction::MalformedValue;
+use crate::transaction::authorizations::{self, Authorizations, AuthorizationsError};
+use crate::transaction::blobs::{self, Blobs, BlobsError};
+use crate::transaction::fields::{account, bytes, number, said, same, word};
 
 /// What the caller set, and nothing that the caller did not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,10 @@ pub struct Request {
     pub(super) chain_id: Option<u64>,
     pub(super) kind: TxType,
     pub(super) access_list: AccessList,
+    /// Of type 3 (EIP-4844).
+    pub(super) blobs: Option<Blobs>,
+    /// Of type 4 (EIP-7702).
+    pub(super) authorizations: Option<Authorizations>,
 }
 
 /// The fees that the caller set, in wei for a unit of gas.
@@ -54,11 +61,13 @@ pub enum RequestError {
     PriorityAboveMax,
     #[error("`to` is null or missing and there is no `data`: a contract is created from code")]
     EmptyCreation,
-    #[error("transaction type 3 (EIP-4844, blobs) is not signed by this version")]
-    Blob,
-    #[error("transaction type 4 (EIP-7702, delegation) is not signed by this version")]
-    Delegation,
-    #[error("`type` is not a transaction type that is known here: 0x0, 0x1 or 0x2")]
+    #[error(transparent)]
+    Blobs(#[from] BlobsError),
+    #[error(transparent)]
+    Authorizations(#[from] AuthorizationsError),
+    #[error("transaction type {0} creates no contract: it needs `to`")]
+    NoTarget(&'static str),
+    #[error("`type` is not a transaction type that is known here: 0x0 to 0x4")]
     UnknownType,
 }
 
@@ -82,6 +91,14 @@ impl Request {
         let written: Written =
             serde_json::from_str(object.get()).map_err(|e| RequestError::Shape(said(&e)))?;
         written.read()
+    }
+
+    /// The same, if nodes would take it: a transaction is sent with its blobs.
+    pub fn to_be_sent(self) -> Result<Self, RequestError> {
+        match &self.blobs {
+            Some(blobs) if !blobs.came_along() => Err(BlobsError::NotAlong.into()),
+            _ => Ok(self),
+        }
     }
 
     pub const fn from(&self) -> Address {
@@ -118,6 +135,16 @@ impl Request {
         &self.access_list
     }
 
+    /// What it says of its blobs, if it has some.
+    pub const fn blobs(&self) -> Option<&Blobs> {
+        self.blobs.as_ref()
+    }
+
+    /// Whose code it sets, and to what.
+    pub const fn authorizations(&self) -> Option<&Authorizations> {
+        self.authorizations.as_ref()
+    }
+
     /// Whether the caller set any fee, so that none may be raised.
     pub const fn sets_fees(&self) -> bool {
         self.fees.gas_price.is_some() || self.fees.max_fee.is_some() || self.fees.max_priority.is_some()
@@ -125,10 +152,16 @@ impl Request {
 
     /// Whether a fee is left open, so that the node has to be asked.
     pub fn needs_fees(&self) -> bool {
-        match self.kind {
-            TxType::Eip1559 => self.fees.max_fee.is_none() || self.fees.max_priority.is_none(),
-            _ => self.fees.gas_price.is_none(),
+        if self.has_dynamic_fees() {
+            self.fees.max_fee.is_none() || self.fees.max_priority.is_none()
+        } else {
+            self.fees.gas_price.is_none()
         }
+    }
+
+    /// Whether its fees are those of EIP-1559.
+    pub(super) const fn has_dynamic_fees(&self) -> bool {
+        matches!(self.kind, TxType::Eip1559 | TxType::Eip4844 | TxType::Eip7702)
     }
 
     /// One canonical form of what was asked; see [`Kind::intent`](crate::transaction::Kind::intent).
@@ -157,6 +190,16 @@ impl Request {
             }
         }
         put(11, &alloy_rlp::encode(&self.access_list));
+        if let Some(blobs) = &self.blobs {
+            // The hashes stand for the blobs.
+            put(12, blobs.hashes().concat().as_slice());
+            put(13, &blobs.max_fee_per_gas().to_be_bytes());
+        }
+        if let Some(authorizations) = &self.authorizations {
+            let mut list = Vec::new();
+            alloy_rlp::encode_list(authorizations.signed(), &mut list);
+            put(14, &list);
+        }
         out
     }
 }
@@ -180,7 +223,7 @@ struct Written {
     #[serde(rename = "type")]
     kind: Option<Value>,
     access_list: Option<Vec<Value>>,
-    // Types 3 and 4: known, so that the refusal can say what they are.
+    // Type 3.
     blobs: Option<Value>,
     blob_versioned_hashes: Option<Value>,
     blob_version: Option<Value>,
@@ -188,8 +231,8 @@ struct Written {
     commitments: Option<Value>,
     proofs: Option<Value>,
     cell_proofs: Option<Value>,
-    sidecar: Option<Value>,
-    authorization_list: Option<Value>,
+    // Type 4.
+    authorization_list: Option<Vec<Value>>,
 }
 
 #[derive(Deserialize)]
@@ -201,7 +244,15 @@ struct WrittenAccess {
 
 impl Written {
     fn read(self) -> Result<Request, RequestError> {
-        self.refuse_later_types()?;
+        let blobs = blobs::Written {
+            blobs: self.blobs,
+            hashes: self.blob_versioned_hashes,
+            version: self.blob_version,
+            max_fee: self.max_fee_per_blob_gas,
+            commitments: self.commitments,
+            proofs: self.proofs,
+            cell_proofs: self.cell_proofs,
+        };
         let fees = AskedFees {
             gas_price: number("gasPrice", self.gas_price.as_ref())?,
             max_fee: number("maxFeePerGas", self.max_fee_per_gas.as_ref())?,
@@ -216,48 +267,48 @@ impl Written {
             ("input", bytes("input", self.input.as_ref())?),
         )?
         .unwrap_or_default();
-        let has_access_list = self.access_list.is_some();
+        let has = Has {
+            access_list: self.access_list.is_some(),
+            blobs: blobs.is_any(),
+            authorizations: self.authorization_list.is_some(),
+        };
+        let kind = kind(self.kind.as_ref(), fees, has)?;
         let request = Request {
             from: account("from", self.from.as_ref())?.ok_or(RequestError::NoFrom)?,
             to: account("to", self.to.as_ref())?,
             gas,
-            kind: kind(self.kind.as_ref(), fees, has_access_list)?,
+            kind,
             fees,
             value: word("value", self.value.as_ref())?.unwrap_or_default(),
             nonce: number("nonce", self.nonce.as_ref())?,
             data,
             chain_id: number("chainId", self.chain_id.as_ref())?,
             access_list: access_list(self.access_list.unwrap_or_default())?,
+            blobs: (kind == TxType::Eip4844).then(|| blobs.read()).transpose()?,
+            authorizations: (kind == TxType::Eip7702)
+                .then(|| authorizations::read(self.authorization_list.unwrap_or_default()))
+                .transpose()?,
         };
+        if request.to.is_none() && matches!(kind, TxType::Eip4844 | TxType::Eip7702) {
+            return Err(RequestError::NoTarget(if kind == TxType::Eip4844 { "0x3" } else { "0x4" }));
+        }
         if request.to.is_none() && request.data.is_empty() {
             return Err(RequestError::EmptyCreation);
         }
         Ok(request)
     }
+}
 
-    fn refuse_later_types(&self) -> Result<(), RequestError> {
-        let blob = [
-            &self.blobs,
-            &self.blob_versioned_hashes,
-            &self.blob_version,
-            &self.max_fee_per_blob_gas,
-            &self.commitments,
-            &self.proofs,
-            &self.cell_proofs,
-            &self.sidecar,
-        ];
-        if blob.iter().any(|field| field.is_some()) {
-            return Err(RequestError::Blob);
-        }
-        if self.authorization_list.is_some() {
-            return Err(RequestError::Delegation);
-        }
-        Ok(())
-    }
+/// Which fields are there that not every type has.
+#[derive(Clone, Copy)]
+struct Has {
+    access_list: bool,
+    blobs: bool,
+    authorizations: bool,
 }
 
 /// The type that was asked for, or the one that the fields imply; a field of another type is refused.
-fn kind(written: Option<&Value>, fees: AskedFees, access_list: bool) -> Result<TxType, RequestError> {
+fn kind(written: Option<&Value>, fees: AskedFees, has: Has) -> Result<TxType, RequestError> {
     if let (Some(_), Some(_)) = (fees.gas_price, fees.max_fee.or(fees.max_priority)) {
         let other = if fees.max_fee.is_some() { "maxFeePerGas" } else { "maxPriorityFeePerGas" };
         return Err(RequestError::TwoKindsOfFee("gasPrice", other));
@@ -272,45 +323,35 @@ fn kind(written: Option<&Value>, fees: AskedFees, access_list: bool) -> Result<T
             Ok(0) => TxType::Legacy,
             Ok(1) => TxType::Eip2930,
             Ok(2) => TxType::Eip1559,
-            Ok(3) => return Err(RequestError::Blob),
-            Ok(4) => return Err(RequestError::Delegation),
+            Ok(3) => TxType::Eip4844,
+            Ok(4) => TxType::Eip7702,
             _ => return Err(RequestError::UnknownType),
         },
+        None if has.authorizations => TxType::Eip7702,
+        None if has.blobs => TxType::Eip4844,
         None if fees.gas_price.is_none() => TxType::Eip1559,
-        None if access_list => TxType::Eip2930,
+        None if has.access_list => TxType::Eip2930,
         None => TxType::Legacy,
     };
-    let (name, fields): (_, &[(&str, bool)]) = match kind {
-        TxType::Legacy => (
-            "0x0",
-            &[
-                ("accessList", access_list),
-                ("maxFeePerGas", fees.max_fee.is_some()),
-                ("maxPriorityFeePerGas", fees.max_priority.is_some()),
-            ],
-        ),
-        TxType::Eip2930 => (
-            "0x1",
-            &[
-                ("maxFeePerGas", fees.max_fee.is_some()),
-                ("maxPriorityFeePerGas", fees.max_priority.is_some()),
-            ],
-        ),
-        _ => ("0x2", &[("gasPrice", fees.gas_price.is_some())]),
+    let name = match kind {
+        TxType::Legacy => "0x0",
+        TxType::Eip2930 => "0x1",
+        TxType::Eip1559 => "0x2",
+        TxType::Eip4844 => "0x3",
+        TxType::Eip7702 => "0x4",
     };
-    match fields.iter().find(|(_, set)| *set) {
-        Some((field, _)) => Err(RequestError::NotInType { field: stable(field), kind: name }),
+    let is_dynamic = !matches!(kind, TxType::Legacy | TxType::Eip2930);
+    let others: [(&'static str, bool); 6] = [
+        ("accessList", has.access_list && kind == TxType::Legacy),
+        ("maxFeePerGas", fees.max_fee.is_some() && !is_dynamic),
+        ("maxPriorityFeePerGas", fees.max_priority.is_some() && !is_dynamic),
+        ("gasPrice", fees.gas_price.is_some() && is_dynamic),
+        ("blobs", has.blobs && kind != TxType::Eip4844),
+        ("authorizationList", has.authorizations && kind != TxType::Eip7702),
+    ];
+    match others.iter().find(|(_, set)| *set) {
+        Some((field, _)) => Err(RequestError::NotInType { field, kind: name }),
         None => Ok(kind),
-    }
-}
-
-/// The field's name as a constant; the table above holds no other.
-fn stable(field: &str) -> &'static str {
-    match field {
-        "accessList" => "accessList",
-        "maxFeePerGas" => "maxFeePerGas",
-        "maxPriorityFeePerGas" => "maxPriorityFeePerGas",
-        _ => "gasPrice",
     }
 }
 
@@ -335,53 +376,6 @@ fn access_list(written: Vec<Value>) -> Result<AccessList, RequestError> {
     Ok(AccessList(items.collect::<Result<_, RequestError>>()?))
 }
 
-fn text<'a, T>(
-    field: &'static str,
-    value: Option<&'a Value>,
-    read: impl Fn(&'a str) -> Result<T, MalformedValue>,
-) -> Result<Option<T>, RequestError> {
-    let value = match value {
-        None | Some(Value::Null) => return Ok(None),
-        Some(Value::String(text)) => read(text),
-        Some(_) => Err(MalformedValue::NotAString),
-    };
-    value.map(Some).map_err(|why| RequestError::Field { field, why })
-}
-
-fn word(field: &'static str, value: Option<&Value>) -> Result<Option<U256>, RequestError> {
-    text(field, value, quantity)
-}
-
-fn number<T: TryFrom<U256>>(field: &'static str, value: Option<&Value>) -> Result<Option<T>, RequestError> {
-    let bits = size_of::<T>().saturating_mul(8);
-    text(field, value, |text| T::try_from(quantity(text)?).map_err(|_| MalformedValue::TooLarge(bits)))
-}
-
-fn bytes(field: &'static str, value: Option<&Value>) -> Result<Option<Bytes>, RequestError> {
-    text(field, value, data)
-}
-
-fn account(field: &'static str, value: Option<&Value>) -> Result<Option<Address>, RequestError> {
-    text(field, value, address)
-}
-
-/// Two names of one thing: either, or both if they are equal.
-fn same<T: PartialEq>(
-    (one, a): (&'static str, Option<T>),
-    (other, b): (&'static str, Option<T>),
-) -> Result<Option<T>, RequestError> {
-    match (a, b) {
-        (Some(a), Some(b)) if a != b => Err(RequestError::Differ(one, other)),
-        (a, b) => Ok(a.or(b)),
-    }
-}
-
-/// serde's sentence without its position, which is one within the parameters and would mislead.
-fn said(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.split(" at line ").next().unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,7 +391,7 @@ mod tests {
     fn inv_04_fields_without_names_are_refused() {
         let from = "0x9d8a62f656a8d1615c1294fd71e9cfb3e4855a4f";
         let to = "0x3535353535353535353535353535353535353535";
-        let unnamed = format!(r#"[["{from}","{to}"{}]]"#, ",null".repeat(21));
+        let unnamed = format!(r#"[["{from}","{to}"{}]]"#, ",null".repeat(20));
         assert!(matches!(Request::parse(Some(&unnamed)), Err(RequestError::Shape(_))));
         let listed = format!(r#"{TO},"accessList":[["{to}",[]]]"#);
         assert!(matches!(parse(&listed), Err(RequestError::Shape(_))));
@@ -424,10 +418,13 @@ mod tests {
             (r#""type":"0x2","gasPrice":"0x1""#, "`gasPrice` does not go with transaction type 0x2"),
             (r#""type":"0x1","maxFeePerGas":"0x1""#, "`maxFeePerGas` does not go with transaction type 0x1"),
             (r#""type":"0x0","accessList":[]"#, "`accessList` does not go with transaction type 0x0"),
-            (r#""type":"0x3""#, "type 3 (EIP-4844, blobs)"),
-            (r#""blobs":[]"#, "type 3 (EIP-4844, blobs)"),
-            (r#""type":"0x4""#, "type 4 (EIP-7702, delegation)"),
-            (r#""authorizationList":[]"#, "type 4 (EIP-7702, delegation)"),
+            (r#""type":"0x3""#, "must state `maxFeePerBlobGas`"),
+            (r#""blobs":[]"#, "must state `maxFeePerBlobGas`"),
+            (r#""type":"0x2","blobs":[]"#, "`blobs` does not go with transaction type 0x2"),
+            (r#""type":"0x3","gasPrice":"0x1""#, "`gasPrice` does not go with transaction type 0x3"),
+            (r#""type":"0x4""#, "has no authorization"),
+            (r#""authorizationList":[]"#, "has no authorization"),
+            (r#""authorizationList":[],"type":"0x2""#, "`authorizationList` does not go with"),
             (r#""type":"0x5""#, "is not a transaction type"),
             (r#""gasprice":"0x1""#, "unknown field `gasprice`"),
             (r#""TO":"0x3535353535353535353535353535353535353535""#, "unknown field `TO`"),

@@ -1,10 +1,12 @@
 //! Several reads in one body, for nodes that take that; one by one for those that do not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use crate::upstream::answer::Written;
 use crate::upstream::client::Call;
@@ -13,6 +15,13 @@ use crate::upstream::{Answer, Upstream, UpstreamError};
 
 /// How many reads of a batch are under way at once where they are asked one by one.
 const LANES: usize = 16;
+
+/// How long a node that takes no batch is asked for what is in one: each call has its own deadline, but there may be
+/// many.
+const ONE_BY_ONE_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long other nodes are asked for what the first could not answer.
+const AGAIN_WITHIN: Duration = Duration::from_secs(10);
 
 type Outcome = Result<Answer, UpstreamError>;
 
@@ -29,9 +38,10 @@ impl Upstream {
         // What this node could not answer, another may.
         let again = self.0.nodes.are_several();
         let mut told = Vec::with_capacity(answers.len());
+        let until = end_of(AGAIN_WITHIN);
         for (call, answer) in calls.iter().zip(answers) {
             told.push(match answer {
-                Err(error) if again && error.may_differ_elsewhere() => {
+                Err(error) if again && error.may_differ_elsewhere() && Instant::now() < until => {
                     Answer::told(self.forward(call.method, call.params).await)
                 }
                 other => Answer::told(other),
@@ -59,13 +69,23 @@ impl Node {
             self.takes_no_batch();
         }
         let mut answers = Vec::with_capacity(calls.len());
+        let until = end_of(ONE_BY_ONE_WITHIN);
         for some in calls.chunks(LANES) {
+            if Instant::now() >= until {
+                answers.extend(some.iter().map(|_| Err(UpstreamError::Timeout)));
+                continue;
+            }
             let some = some.iter().map(|call| self.read(*call, whose));
             answers
                 .extend(join_all(some).await.into_iter().map(|answer| answer.and_then(Answer::or_elsewhere)));
         }
         Ok(answers)
     }
+}
+
+fn end_of(wait: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now)
 }
 
 /// The answers to the calls with the ids from this one on, in their order; `None` where that is not what this is. Every

@@ -153,17 +153,24 @@ impl Hub {
                     continue;
                 }
             };
-            rest = FIRST_REST;
-            match self.serve(&node, &mut wire).await {
+            let began = Instant::now();
+            let served = self.serve(&node, &mut wire).await;
+            self.asked.clear();
+            self.topics.values_mut().for_each(|topic| topic.id = None);
+            match served {
                 Ok(()) if self.orders.is_closed() => return,
                 Ok(()) => {}
                 Err(error) => {
                     tracing::warn!(node = node.name, %error, "subscriptions are made anew");
                     metrics::counter!("chancery_feeds_lost_total").increment(1);
+                    // A node that takes us in and sends us away again is not asked as fast as it goes.
+                    if began.elapsed() > LONGEST_REST {
+                        rest = FIRST_REST;
+                    }
+                    sleep(rest).await;
+                    rest = rest.saturating_mul(2).min(LONGEST_REST);
                 }
             }
-            self.asked.clear();
-            self.topics.values_mut().for_each(|topic| topic.id = None);
         }
     }
 

@@ -14,13 +14,16 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::upstream::client::Call;
 use crate::upstream::{Answer, UpstreamError};
 
 /// How old a question may be that is joined: far less than a block.
 const FRESH: Duration = Duration::from_millis(50);
+
+/// How long somebody waits for an answer that was asked for by another, before it asks by itself.
+const WAITS: Duration = Duration::from_secs(2);
 
 /// Longer parameters are not compared.
 const MAX_PARAMS: usize = 16 * 1024;
@@ -83,9 +86,10 @@ impl Flights {
                 lead.land(answer)
             }
             Place::Join(mut answer) => {
-                let shared = match answer.wait_for(Option::is_some).await {
-                    Ok(answer) => answer.clone(),
-                    Err(_) => None,
+                // The first may itself be kept waiting, by a client that does not read.
+                let shared = match timeout(WAITS, answer.wait_for(Option::is_some)).await {
+                    Ok(Ok(answer)) => answer.clone(),
+                    Ok(Err(_)) | Err(_) => None,
                 };
                 match shared {
                     Some(answer) => {
@@ -262,5 +266,14 @@ mod tests {
         assert!(futures_util::poll!(join.as_mut()).is_pending());
         drop(lead);
         assert!(join.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn inv_12_who_is_kept_waiting_keeps_nobody_else() {
+        let flights = Flights::default();
+        let all = params(&[1]);
+        let mut lead = Box::pin(flights.share(call(&all[0]), std::future::pending()));
+        assert!(futures_util::poll!(lead.as_mut()).is_pending());
+        assert!(timeout(WAITS * 10, flights.share(call(&all[0]), async { answer() })).await.unwrap().is_ok());
     }
 }

@@ -146,6 +146,19 @@ fn call_of(request: &Request) -> Value {
         let items = items.map(|item| json!({ "address": item.address, "storageKeys": item.storage_keys }));
         call.insert("accessList".to_owned(), items.collect());
     }
+    if let Some(blobs) = request.blobs() {
+        call.insert("blobVersionedHashes".to_owned(), json!(blobs.hashes()));
+        call.insert("maxFeePerBlobGas".to_owned(), json!(format!("{:#x}", blobs.max_fee_per_gas())));
+    }
+    if let Some(authorizations) = request.authorizations() {
+        let items = authorizations.signed().iter().map(|one| {
+            json!({
+                "chainId": one.chain_id(), "address": one.address(), "nonce": format!("{:#x}", one.nonce()),
+                "yParity": format!("{:#x}", one.y_parity()), "r": one.r(), "s": one.s(),
+            })
+        });
+        call.insert("authorizationList".to_owned(), items.collect());
+    }
     Value::Object(call)
 }
 

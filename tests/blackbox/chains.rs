@@ -23,7 +23,8 @@ async fn two_chains() -> (Gateway, Node) {
     let chain = format!("\n[[chain]]\nname = \"other\"\nid = 10\nnode = \"{}\"\n", other.url());
     let first = POLICY.split("[[rule]]").nth(1).unwrap();
     let again = first.replace("31337", "10").replace("pay-friend", "pay-on-other");
-    let rules = format!("{POLICY}\n[[rule]]{again}");
+    // An amount of a coin is of one chain.
+    let rules = format!("{POLICY}\n[[rule]]{again}").replace("[caps]", "[caps.chain.31337]");
     (world.append(&chain).policy(&rules).start().await, other)
 }
 

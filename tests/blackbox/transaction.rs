@@ -94,10 +94,10 @@ async fn inv_04_what_is_not_understood_is_refused_by_name() {
         ("Value", "Value", json!("0x1")),
         ("accessList", "accessList", json!([{ "address": FRIEND, "storageKeys": ["0x01"] }])),
         ("type", "type", json!("0x5")),
-        ("type 3", "type", json!("0x3")),
-        ("type 3", "blobVersionedHashes", json!([])),
-        ("type 4", "type", json!("0x4")),
-        ("type 4", "authorizationList", json!([])),
+        ("maxFeePerBlobGas", "type", json!("0x3")),
+        ("maxFeePerBlobGas", "blobVersionedHashes", json!([])),
+        ("authorizationList", "type", json!("0x4")),
+        ("authorizationList", "authorizationList", json!([])),
     ] {
         let mut asked = gateway.payment(1);
         asked["maxFeePerGas"] = json!("0x77359400");

@@ -82,8 +82,7 @@ fn world() -> World {
         repeat_window: None,
     };
     World {
-        other_chains: Vec::new(),
-        chain: 1,
+        chains: vec![1],
         accounts: ACCOUNTS.iter().map(|(name, at)| ((*name).to_owned(), *at)).collect(),
         clients: CLIENTS.iter().map(client).collect(),
     }

@@ -137,12 +137,12 @@ pub const FUNCTIONS: &[Function] = &[
         signature: "note(address[] who, (address to, uint256 n) p, string text, bytes tag)",
         of: &["plain"],
         addresses: &[
-            ("who = \"any\", \"p.to\" = \"any\"", ANYONE),
-            ("\"all(who)\" = [\"alice\", \"$from\"], \"p.to\" = \"alice\"", |a, eyes| {
+            ("who = \"any\", \"p.to\" = \"any\", tag = \"any\"", ANYONE),
+            ("\"all(who)\" = [\"alice\", \"$from\"], \"p.to\" = \"alice\", tag = \"any\"", |a, eyes| {
                 items(&a[0]).iter().all(|one| [ALICE, eyes.account].contains(&who(one)))
                     && who(&items(&a[1])[0]) == ALICE
             }),
-            ("who = \"any\", \"some(who)\" = \"bob\", \"1.0\" = \"any\"", |a, _| {
+            ("who = \"any\", \"some(who)\" = \"bob\", \"1.0\" = \"any\", tag = \"any\"", |a, _| {
                 items(&a[0]).iter().any(|one| who(one) == BOB)
             }),
         ],
@@ -155,7 +155,7 @@ pub const FUNCTIONS: &[Function] = &[
             ("\"p.n\" = { min = 10 }", |a, _| number(&items(&a[1])[1]) >= U256::from(10)),
             ("text = { prefix = \"x\" }", |a, _| a[2].as_str().unwrap().starts_with('x')),
             ("text = { not = \"$client\" }", |a, eyes| a[2].as_str().unwrap() != eyes.client),
-            ("tag = \"0x01\"", |a, _| a[3].as_bytes().unwrap() == [1]),
+            ("\"len(tag)\" = 1", |a, _| a[3].as_bytes().unwrap().len() == 1),
         ],
     },
 ];

@@ -48,7 +48,8 @@ impl Asked {
             Some(method) if method.starts_with("eth_sendRawTransaction") => {
                 let (signed, _) =
                     SignedTransaction::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
-                let signed = signed.for_chain(world.chain).map_err(|e| e.to_string())?;
+                let chain = world.chain_of(Some(signed.filled().chain_id()));
+                let signed = signed.for_chain(chain).map_err(|e| e.to_string())?;
                 Ok(Self::Presigned(Box::new(signed)))
             }
             None if params.as_array().is_some_and(|params| params.iter().any(is_typed)) => {
@@ -65,16 +66,16 @@ impl Asked {
     fn transaction(params: &Value, world: &World) -> Result<Self, String> {
         let request = Request::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
         let fees = QuotedFees { base_fee: Some(10 * GWEI), max_priority_fee: GWEI, gas_price: 11 * GWEI };
-        let asked = request.chain_id().filter(|asked| world.chains().any(|chain| chain == *asked));
-        let quote =
-            Quote { chain_id: asked.unwrap_or(world.chain), mined: 0, gas: Some(GAS), fees: Some(fees) };
+        let chain_id = world.chain_of(request.chain_id());
+        let quote = Quote { chain_id, mined: 0, gas: Some(GAS), fees: Some(fees) };
         let filled = request.fill(&quote, None).map_err(|e| e.to_string())?;
         Ok(Self::Transaction(Box::new(filled)))
     }
 
     fn typed_data(params: &Value, world: &World) -> Result<Self, String> {
         let read = Structured::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
-        let read = read.for_chain(world.chain).map_err(|e| e.to_string())?;
+        let chain = world.chain_of(read.domain().chain_id);
+        let read = read.for_chain(chain).map_err(|e| e.to_string())?;
         Ok(Self::TypedData(Box::new(read)))
     }
 
@@ -138,9 +139,10 @@ pub(super) fn plain(written: &Map<String, Value>, policy: &Policy, world: &World
         let value = match (key.as_str(), value) {
             ("call" | "args", _) => continue,
             ("from" | "to", Value::String(name)) => Value::String(named(name, policy)),
-            ("value" | "maxFeePerGas" | "maxPriorityFeePerGas" | "gasPrice", Value::String(text))
-                if !text.starts_with("0x") =>
-            {
+            (
+                "value" | "maxFeePerGas" | "maxPriorityFeePerGas" | "maxFeePerBlobGas" | "gasPrice",
+                Value::String(text),
+            ) if !text.starts_with("0x") => {
                 let wei = units::wei(text).map_err(|e| format!("{key}: {e}"))?;
                 Value::String(format!("0x{wei:x}"))
             }
@@ -253,7 +255,8 @@ fn amount(
     policy: &Policy,
     world: &World,
 ) -> Result<U256, String> {
-    let unit = to.and_then(|to| policy.unit_of(world.chain, to));
+    // A label is of one chain; of an address that is a token on several, the units agree or are not known.
+    let unit = to.and_then(|to| policy.unit_at(&world.chains, to));
     match unit {
         Some((known, decimals)) if known == symbol => units::decimal(number, decimals),
         _ => units::wei(&format!("{number} {symbol}")),

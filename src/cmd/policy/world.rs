@@ -139,7 +139,8 @@ impl WrittenWorld {
             })
         });
         let clients = clients.collect::<Result<_, Failure>>()?;
-        Ok(World { chain: self.chain, other_chains: self.other_chains.clone(), accounts, clients })
+        let chains = std::iter::once(self.chain).chain(self.other_chains.iter().copied()).collect();
+        Ok(World { chains, accounts, clients })
     }
 }
 

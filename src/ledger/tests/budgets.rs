@@ -9,10 +9,10 @@ use alloy_primitives::U256;
 
 use crate::clock::Clock;
 use crate::ledger::db::query;
-use crate::ledger::tests::kit::{ASK, Ask, PATIENT, START, config, connect, fresh, policy, sign};
+use crate::ledger::tests::kit::{ASK, Ask, PATIENT, START, config, connect, fresh, policy, sign, sql};
 use crate::ledger::{
-    Claim, Final, Ledger, Outcome, OverBudget, Purpose, RecordError, Recorded, RefusalClass, ReserveError,
-    Reserved,
+    Claim, Final, Ledger, LedgerError, Outcome, OverBudget, Purpose, RecordError, Recorded, RefusalClass,
+    ReserveError, Reserved,
 };
 use crate::ledger::{Location, usage};
 use crate::policy::Policy;
@@ -196,6 +196,27 @@ async fn inv_03_what_is_at_the_token_when_a_budget_comes_into_force_is_void() {
     bank.send(TEN).await.unwrap();
     let late = bank.ledger.record(sign(signing)).await;
     assert!(matches!(late, Err(RecordError::Void)), "the new budget does not know of it: {late:?}");
+    bank.send(TEN).await.unwrap_err();
+}
+
+/// What one policy cannot make of an old payload is no reason to refuse everybody else.
+#[tokio::test]
+async fn inv_09_a_policy_that_cannot_count_what_was_signed_is_refused_alone() {
+    let bank = Bank::open(&ether(3)).await;
+    bank.send(TEN).await.unwrap();
+    let before = bank.counted().await;
+    sql(&bank.folder.path().join("ledger.sqlite"), "UPDATE reservation SET raw = X'00'").await;
+    let (next, other) =
+        (policy(&format!("[[budget]]\n{MINUTE}sum = \"count\"\nmax = 9\n")), bank.reserve(TEN));
+    // Both in one group, as far as that can be had.
+    let (refused, reserved) = tokio::join!(bank.ledger.activate(Arc::clone(&next)), other);
+    let error = refused.unwrap_err();
+    assert!(matches!(error, LedgerError::Uncountable { payload: 1, .. }), "{error}");
+    assert!(error.to_string().contains("it is no transaction; the policy before stays in force"), "{error}");
+    bank.ledger.record(sign(reserved.unwrap())).await.unwrap();
+    assert_eq!(bank.counted().await, before * U256::from(2), "and counts on");
+    assert!(bank.ledger.activate(next).await.is_err());
+    bank.send(TEN).await.unwrap();
     bank.send(TEN).await.unwrap_err();
 }
 

@@ -282,11 +282,6 @@ pub async fn sql(file: &Path, statement: &'static str) {
 pub fn policy(budgets: &str) -> Arc<Policy> {
     let client = |name| Ask { client: name, ..ASK }.caller().client().clone();
     let accounts = [("treasury".to_owned(), address(1)), ("second".to_owned(), address(2))].into();
-    let world = World {
-        chain: CHAIN,
-        other_chains: Vec::new(),
-        accounts,
-        clients: ["alice", "bob"].map(client).into(),
-    };
+    let world = World { chains: vec![CHAIN], accounts, clients: ["alice", "bob"].map(client).into() };
     Arc::new(Policy::of_text(&format!("{ALLOW_ALL}{budgets}"), &world))
 }

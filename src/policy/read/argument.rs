@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy_dyn_abi::{DynSolType, DynSolValue};
-use alloy_primitives::{Address, U256};
+use alloy_dyn_abi::DynSolType;
+use alloy_primitives::Address;
 use toml::{Spanned, Value};
 
 use crate::policy::abi::{Function, holds_address, holds_address_or_bytes};
 use crate::policy::amount::Unit;
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::condition::Condition;
+use crate::policy::packed;
 use crate::policy::path::{Over, Path, unsaid};
 use crate::policy::read::File;
 use crate::policy::read::matcher::Matchers;
@@ -36,7 +37,10 @@ pub(super) fn read(
         }
         return;
     };
-    let places = Places { key: "args", of: &function, names, allow, must_be_said: holds_address };
+    // What carries calls that are opened is judged by what it carries; of other bytes nobody knows what is done with them.
+    let is_opened = names.wrappers.find(function.selector).is_some();
+    let bytes = function.may_carry && !is_opened;
+    let places = Places { key: "args", of: &function, names, allow, bytes };
     for (path, test) in places.read(file, (written, call), meant) {
         meant.conditions.push(Condition::Argument { function: Arc::clone(&function), path, test });
     }
@@ -59,27 +63,10 @@ pub(super) fn read_fields(
     };
     let Some(ty) = file.right(&primary.span(), typed::primary_type(primary.get_ref())) else { return };
     meant.conditions.push(Condition::PrimaryType(Arc::clone(&ty)));
-    // What stands in `bytes` may be a whole call, and is signed with the rest.
-    let places = Places { key: "fields", of: &ty, names, allow, must_be_said: holds_address_or_bytes };
-    let found = places.read(file, (written, Some(primary)), meant);
-    if allow && Template::of(&ty.signature).is_some_and(|template| template.name == SAFE_TX) {
-        let said = |name: &str| {
-            written.is_some_and(|written| written.get_ref().keys().any(|key| key.get_ref() == name))
-        };
-        if !said("data") {
-            let what = "an allow rule for a SafeTx must say what `data`, the Safe's calldata, is (\"any\" if it may be any)";
-            file.wrong(&primary.span(), what);
-        }
-        // What is not mentioned is not allowed: the Safe's ether, a call as the Safe itself, a refund to a relayer.
-        for name in ["value", "operation", "gasPrice"].into_iter().filter(|name| !said(name)) {
-            if let Ok((path, DynSolType::Uint(bits))) = Path::parse(&ty, name) {
-                let zero = Operand::Value(DynSolValue::Uint(U256::ZERO, bits));
-                let test = ArgumentTest::OneOf(vec![zero], None);
-                meant.conditions.push(Condition::Field { ty: Arc::clone(&ty), path, test });
-            }
-        }
-    }
-    for (path, test) in found {
+    // What stands in `bytes` may be a whole call, and is signed with the rest. That of a Safe is opened, and judged.
+    let is_opened = Template::of(&ty.signature).is_some_and(|template| template.name == SAFE_TX);
+    let places = Places { key: "fields", of: &ty, names, allow, bytes: !is_opened };
+    for (path, test) in places.read(file, (written, Some(primary)), meant) {
         meant.conditions.push(Condition::Field { ty: Arc::clone(&ty), path, test });
     }
 }
@@ -89,9 +76,10 @@ struct Places<'a> {
     key: &'static str,
     of: &'a Function,
     names: &'a Names<'a>,
-    /// Whether every place where an address can stand must be spoken of, and what else.
+    /// Whether every place where an address can stand must be spoken of.
     allow: bool,
-    must_be_said: fn(&DynSolType) -> bool,
+    /// And every one of `bytes`.
+    bytes: bool,
 }
 
 impl Places<'_> {
@@ -144,14 +132,16 @@ impl Places<'_> {
             }
         }
         if allow {
-            let unsaid = unsaid(of, &said, self.must_be_said);
+            let mut unsaid =
+                unsaid(of, &said, if self.bytes { holds_address_or_bytes } else { holds_address });
+            unsaid.extend(packed::unsaid(of, &tests));
             if !unsaid.is_empty() {
                 let span =
                     written.map(Spanned::span).or_else(|| whole.map(Spanned::span)).unwrap_or_default();
                 let unsaid: Vec<_> = unsaid.iter().map(|place| format!("`{place}`")).collect();
                 let what = format!(
                     "an allow rule must say what each address{} is: {} of {} is missing in `{key}` (\"any\" if it may be any)",
-                    if key == "fields" { " and each `bytes`" } else { "" },
+                    if self.bytes { " and each `bytes`" } else { "" },
                     unsaid.join(", "),
                     of.describe()
                 );
@@ -179,13 +169,19 @@ fn pinned(test: &ArgumentTest) -> Option<Vec<Address>> {
     operands.iter().map(address).collect()
 }
 
-/// The units in which the rule's amounts can be written: of tokens that it pins, where all alternatives agree.
+/// The units in which the rule's amounts can be written: of tokens that it pins, where all alternatives agree, on every chain
+/// that it is for.
 fn units_of(pins: &[Vec<Address>], chain: Option<u64>, names: &Names<'_>) -> Vec<Unit> {
     let mut units = Vec::<Unit>::new();
     for alternatives in pins {
-        let mut found = alternatives
-            .iter()
-            .map(|at| names.contract(chain, *at).and_then(|contract| contract.unit.as_ref()));
+        let mut found = alternatives.iter().flat_map(|at| {
+            let mut of_chains: Vec<_> =
+                names.contracts_at(chain, *at).map(|contract| contract.unit.as_ref()).collect();
+            if of_chains.is_empty() {
+                of_chains.push(None);
+            }
+            of_chains
+        });
         let Some(Some(unit)) = found.next() else { continue };
         if found.all(|other| other == Some(unit)) && !units.contains(unit) {
             units.push(unit.clone());
@@ -212,6 +208,8 @@ mod tests {
     const NOW: u64 = 1_769_860_800;
 
     fn with(args: &str) -> Result<Policy, String> {
+        let tag = if args.contains("tag =") { "" } else { ", tag = \"any\"" };
+        let args = format!("{args}{tag}").trim_start_matches(", ").to_owned();
         let rule =
             PAY.replace("[\"usdc\"]", "[\"alice\"]").replace("\"transfer\"", &format!("\"{SWAP}\"")).replace(
                 "{ to = [\"alice\", \"bob\"], amount = { max = \"1_000 USDC\" } }",

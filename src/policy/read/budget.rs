@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_dyn_abi::DynSolType;
-use alloy_primitives::keccak256;
+use alloy_primitives::{Address, keccak256};
 
 use crate::config::{Client, units};
 use crate::policy::abi::{Abi, Function};
-use crate::policy::budget::{Asset, Budget, Limit, Measure, Spend, Sum};
+use crate::policy::budget::{Budget, Limit, Measure, Sum};
 use crate::policy::condition::{Called, Condition};
 use crate::policy::facts::Contract;
 use crate::policy::path::{Over, Path};
@@ -17,6 +17,7 @@ use crate::policy::read::names::{Names, checksummed};
 use crate::policy::read::{File, rule};
 use crate::policy::rule::RuleKind;
 use crate::policy::scope::Reach;
+use crate::policy::spend::{Amount, Asset, Spend};
 use crate::policy::written;
 
 /// The shortest and the longest window: the ledger keeps what is spent for as long as the longest.
@@ -129,7 +130,7 @@ fn sum(
 fn place(function: &Function, text: &str, is: fn(&DynSolType) -> bool, what: &str) -> Result<Path, String> {
     let none = |why: &str| format!("{} has no {what} `{text}`{why}", function.describe());
     let (path, ty) = Path::parse(function, text).map_err(|why| none(&format!(": {why}")))?;
-    if is(&ty) && path.over != Over::Some { Ok(path) } else { Err(none("")) }
+    if is(&ty) && !matches!(path.over, Over::Some | Over::Tokens) { Ok(path) } else { Err(none("")) }
 }
 
 /// What calls of a contract move: as declared, and of other functions as the built-in ABI says.
@@ -137,7 +138,9 @@ pub(super) fn spends(
     file: &mut File<'_>,
     (label, written): (&written::Text, &[written::Spend]),
     abi: Option<&Arc<Abi>>,
+    underlying: Option<Address>,
 ) -> Vec<Spend> {
+    let asset_of = |function: &Function, text: &str| asset_of(function, text, underlying);
     let mut spends = Vec::<Spend>::new();
     for spend in written {
         let Some(abi) = abi else {
@@ -147,8 +150,9 @@ pub(super) fn spends(
         let Some(function) = file.right(&spend.call.span(), abi.find(spend.call.get_ref())) else { continue };
         let amount = file.right(&spend.amount.span(), amount_of(function, spend.amount.get_ref()));
         let asset = file.right(&spend.asset.span(), asset_of(function, spend.asset.get_ref()));
+        let to = spend.to.as_ref().and_then(|to| file.right(&to.span(), receiver_of(function, to.get_ref())));
         if let (Some(amount), Some(asset)) = (amount, asset) {
-            spends.push(Spend { function: Arc::clone(function), asset, amount, only_if: None });
+            spends.push(Spend { function: Arc::clone(function), asset, amount, only_if: None, to });
         }
     }
     let declared: BTreeSet<_> = spends.iter().map(|spend| spend.function.selector).collect();
@@ -157,7 +161,8 @@ pub(super) fn spends(
             let (asset, amount) = (asset_of(function, &known.asset)?, amount_of(function, &known.amount)?);
             let only_if = known.only_if.as_ref();
             let only_if = only_if.map(|text| place(function, text, |ty| *ty == DynSolType::Bool, "flag"));
-            Ok(Spend { function: Arc::clone(function), asset, amount, only_if: only_if.transpose()? })
+            let to = known.to.as_ref().map(|text| receiver_of(function, text)).transpose()?;
+            Ok(Spend { function: Arc::clone(function), asset, amount, only_if: only_if.transpose()?, to })
         });
         let Some(spend) = file.right(&label.span(), spend) else { continue };
         if !declared.contains(&spend.function.selector) {
@@ -167,16 +172,24 @@ pub(super) fn spends(
     spends
 }
 
-fn amount_of(function: &Function, text: &str) -> Result<Option<Path>, String> {
+fn amount_of(function: &Function, text: &str) -> Result<Amount, String> {
     match text {
-        "none" => Ok(None),
-        _ => place(function, text, |ty| matches!(ty, DynSolType::Uint(_)), "amount").map(Some),
+        "none" => Ok(Amount::None),
+        "unknown" => Ok(Amount::Unknown),
+        _ => place(function, text, |ty| matches!(ty, DynSolType::Uint(_)), "amount").map(Amount::At),
     }
 }
 
-fn asset_of(function: &Function, text: &str) -> Result<Asset, String> {
+fn receiver_of(function: &Function, text: &str) -> Result<Path, String> {
+    place(function, text, |ty| *ty == DynSolType::Address, "address")
+}
+
+fn asset_of(function: &Function, text: &str, underlying: Option<Address>) -> Result<Asset, String> {
     match text {
         "self" => Ok(Asset::Own),
+        "any" => Ok(Asset::Any),
+        // A parameter may be called so, too.
+        "underlying" if function.position(text).is_none() => Ok(Asset::Underlying(underlying)),
         _ if text.starts_with("0x") => checksummed(text).map(Asset::Token),
         _ => place(function, text, |ty| *ty == DynSolType::Address, "address").map(Asset::Parameter),
     }

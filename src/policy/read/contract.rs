@@ -9,6 +9,7 @@ use crate::policy::facts::Contract;
 use crate::policy::load::Beside;
 use crate::policy::read::names::{Names, checksummed};
 use crate::policy::read::{File, budget};
+use crate::policy::spend::Asset;
 use crate::policy::written::{self, Text};
 
 pub(super) fn read(
@@ -23,9 +24,18 @@ pub(super) fn read(
         let abi = contract.abi.as_ref().map(|name| abi(file, name, names, beside));
         let abi = abi.flatten();
         let unit = unit(file, contract);
-        let spends = budget::spends(file, (label, &contract.spends), abi.as_ref());
-        let Some(address) = address else { continue };
         let chain = *contract.chain.get_ref();
+        let underlying = contract.underlying.as_ref().and_then(|underlying| {
+            let found = names.written_at(underlying.get_ref(), chain);
+            file.right(&underlying.span(), found)
+        });
+        let spends = budget::spends(file, (label, &contract.spends), abi.as_ref(), underlying);
+        let is_used = spends.iter().any(|spend| matches!(spend.asset, Asset::Underlying(_)));
+        if let Some(underlying) = contract.underlying.as_ref().filter(|_| !is_used) {
+            let what = "`underlying` goes with an `abi` whose calls move it (erc4626, compound-v3-comet), or with `spends` that name it";
+            file.wrong(&underlying.span(), what);
+        }
+        let Some(address) = address else { continue };
         if let Some(other) = names.book.contracts.get(&(chain, address)) {
             let what = format!("`{}` is this address already; one address has one label", other.label);
             file.wrong(&contract.address.span(), what);
@@ -35,8 +45,17 @@ pub(super) fn read(
         if free {
             let contract =
                 Arc::new(Contract { label: label.get_ref().clone(), chain, address, abi, unit, spends });
-            names.book.contracts.insert((chain, address), Arc::clone(&contract));
+            names.book.insert(Arc::clone(&contract));
             names.contracts.insert(label.get_ref().clone(), contract);
+        }
+    }
+}
+
+/// Notes which labels there are: a contract may speak of one that stands behind it.
+pub(super) fn note(written: &BTreeMap<Text, written::Contract>, names: &mut Names<'_>) {
+    for (label, contract) in written {
+        if let Ok(address) = checksummed(contract.address.get_ref()) {
+            names.written.insert(label.get_ref().clone(), (*contract.chain.get_ref(), address));
         }
     }
 }

@@ -133,18 +133,18 @@ fn signers(file: &mut File<'_>, list: &List, names: &Names<'_>, chain: Option<u6
     (!any).then_some(found)
 }
 
-/// `via`; nothing for "any".
-pub(super) fn via(
+/// Addresses, by whatever names; `None` is any.
+pub(super) fn addresses(
     file: &mut File<'_>,
-    list: &List,
+    (key, list): (&str, &List),
     names: &Names<'_>,
     chain: Option<u64>,
-) -> Option<Condition> {
+) -> Option<Vec<Address>> {
     let mut found = Vec::new();
-    let any = each(file, "via", list, |file, name| {
+    let any = each(file, key, list, |file, name| {
         found.extend(file.right(&name.span(), names.find_all(name.get_ref(), chain)).unwrap_or_default());
     });
-    (!any).then_some(Condition::Via(found))
+    (!any).then_some(found)
 }
 
 fn targets(
@@ -228,19 +228,20 @@ fn function(
     chain: Option<u64>,
 ) -> Result<Arc<Function>, String> {
     let addresses = targets.filter(|targets| !targets.any).map_or(&[][..], |targets| &targets.addresses);
-    let contracts: Vec<_> = addresses.iter().map(|at| (at, names.contract(chain, *at))).collect();
     let is_signature = call.contains('(');
     let mut known: Vec<(&Contract, &Arc<Function>)> = Vec::new();
-    for (address, contract) in &contracts {
-        match contract.and_then(|contract| Some((contract, contract.abi.as_ref()?))) {
-            Some((contract, abi)) => known.push((contract, lookup(contract, abi, call)?)),
-            None if is_signature => {}
-            None => {
-                return Err(format!(
-                    "{} has no ABI, so `{call}` must be a full signature, such as \"transfer(address,uint256)\"",
-                    names.book.name(chain.unwrap_or(names.world.chain), **address)
-                ));
+    for address in addresses {
+        let before = known.len();
+        for contract in names.contracts_at(chain, *address) {
+            if let Some(abi) = &contract.abi {
+                known.push((contract, lookup(contract, abi, call)?));
             }
+        }
+        if known.len() == before && !is_signature {
+            return Err(format!(
+                "{} has no ABI, so `{call}` must be a full signature, such as \"transfer(address,uint256)\"",
+                names.name(chain, *address)
+            ));
         }
     }
     if !is_signature && known.is_empty() {

@@ -2,6 +2,7 @@
 
 mod argument;
 mod budget;
+mod caps;
 mod contract;
 mod list;
 mod matcher;
@@ -55,6 +56,9 @@ pub(in crate::policy) fn policy(
         }
     }
     let mut names = Names::new(world);
+    for (_, written) in &files {
+        contract::note(&written.contracts, &mut names);
+    }
     for (file, written) in &mut files {
         contract::read(file, &written.contracts, &mut names, &beside);
         list::read(file, &written.lists, &mut names, &beside);
@@ -62,15 +66,15 @@ pub(in crate::policy) fn policy(
     let mut rules = Vec::new();
     let mut rates = Vec::new();
     let mut budgets = Vec::new();
-    let mut caps = None;
+    let mut all_caps = None;
     for (file, written) in &mut files {
         rules.extend(written.rule.iter().filter_map(|written| rule::read(file, written, &mut names)));
         rates.extend(written.rate.iter().filter_map(|written| rule::read_rate(file, written, &mut names)));
         if let Some(written) = &written.caps {
-            if caps.is_some() {
+            if all_caps.is_some() {
                 file.wrong(&written.span(), "there are [caps] already; they stand once for all files");
             }
-            caps = Some(rule::read_caps(file, written.get_ref()));
+            all_caps = Some(caps::read(file, written.get_ref(), world));
         }
         budgets.extend(written.budget.iter().filter_map(|written| budget::read(file, written, &mut names)));
     }
@@ -87,7 +91,7 @@ pub(in crate::policy) fn policy(
     let policy = Policy {
         index: Index::new(&rules),
         rules,
-        caps: caps.unwrap_or_default(),
+        caps: all_caps.unwrap_or_default(),
         rates: Rates::new(rates),
         budgets,
         book: names.into_book(),

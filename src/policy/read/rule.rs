@@ -1,4 +1,4 @@
-//! `[[rule]]`, `[[rate]]` and `[caps]`, with what an allow rule must state.
+//! `[[rule]]` and `[[rate]]`, with what an allow rule must state.
 
 use std::num::NonZeroU32;
 
@@ -7,8 +7,7 @@ use toml::Spanned;
 
 use crate::config::units;
 use crate::policy::amount::Range;
-use crate::policy::caps::Caps;
-use crate::policy::condition::{Condition, DomainTest, SiweTest};
+use crate::policy::condition::{Condition, Delegates, DomainTest, SiweTest};
 use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
@@ -100,24 +99,6 @@ pub(super) fn read_reach(
     Reach { per, kind, conditions }
 }
 
-pub(super) fn read_caps(file: &mut File<'_>, written: &written::Caps) -> Caps {
-    let mut wei = |text: &Option<Text>| -> Option<U256> {
-        let text = text.as_ref()?;
-        file.right(&text.span(), units::wei(text.get_ref()))
-    };
-    let is_any = written.max_execution_fee.as_ref().is_some_and(|text| text.get_ref() == "any");
-    Caps {
-        fee_per_gas: wei(&written.max_fee_per_gas),
-        execution_fee: if is_any {
-            None
-        } else {
-            wei(&written.max_execution_fee).or(Caps::default().execution_fee)
-        },
-        gas: written.max_gas,
-        calldata: written.max_calldata,
-    }
-}
-
 fn effect(file: &mut File<'_>, written: &Text) -> Option<Effect> {
     match written.get_ref().as_str() {
         "allow" => return Some(Effect::Allow),
@@ -198,7 +179,10 @@ fn transaction(
 ) {
     argument::read(file, written.args.as_ref(), meant, written.call.as_ref(), names, allow);
     match &written.via {
-        Some(list) => meant.conditions.extend(matcher::via(file, list, names, meant.chain)),
+        Some(list) => {
+            let carriers = matcher::addresses(file, ("via", list), names, meant.chain);
+            meant.conditions.extend(carriers.map(Condition::Via));
+        }
         // What contracts do for the account is a permission of its own.
         None if allow => meant.conditions.push(Condition::Via(Vec::new())),
         None => {}
@@ -219,6 +203,43 @@ fn transaction(
         && let Some(Some(range)) = file.right(&bound.span(), value::bounds(bound.get_ref()))
     {
         meant.conditions.push(Condition::ExecutionFee(range));
+    }
+    later_types(file, written, meant, names, allow);
+}
+
+/// What only transactions of types 3 and 4 have: an allow rule that does not speak of it is for none of them.
+fn later_types(
+    file: &mut File<'_>,
+    written: &written::Rule,
+    meant: &mut Matchers,
+    names: &Names<'_>,
+    allow: bool,
+) {
+    match &written.blobs {
+        Some(bound) => {
+            if let Some(Some(range)) = file.right(&bound.span(), value::counts(bound.get_ref())) {
+                meant.conditions.push(Condition::Blobs(range));
+            }
+        }
+        None if allow => meant.conditions.push(Condition::Blobs(Range::exactly(U256::ZERO))),
+        None => {}
+    }
+    if let Some(bound) = &written.blob_fee
+        && let Some(Some(range)) = file.right(&bound.span(), value::bounds(bound.get_ref()))
+    {
+        meant.conditions.push(Condition::BlobFee(range));
+    }
+    match &written.delegates {
+        Some(list) => {
+            let of = matcher::addresses(file, ("delegates", list), names, meant.chain);
+            if !(allow && of.is_none()) {
+                meant.conditions.push(Condition::Delegates(Delegates { of, all: allow }));
+            }
+        }
+        None if allow => {
+            meant.conditions.push(Condition::Delegates(Delegates { of: Some(Vec::new()), all: true }));
+        }
+        None => {}
     }
 }
 
@@ -296,6 +317,9 @@ fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
         ("args", written.args.as_ref().map(Spanned::span)),
         ("value", written.value.as_ref().map(Spanned::span)),
         ("execution_fee", written.execution_fee.as_ref().map(Spanned::span)),
+        ("blobs", written.blobs.as_ref().map(Spanned::span)),
+        ("blob_fee", written.blob_fee.as_ref().map(Spanned::span)),
+        ("delegates", written.delegates.as_ref().map(Spanned::span)),
     ];
     let replace = vec![("replace", written.replace.as_ref().map(Spanned::span))];
     let message = vec![
@@ -313,4 +337,144 @@ fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
         (&[RuleKind::Message], message),
         (&[RuleKind::TypedData], typed_data),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::clock::Timestamp;
+    use crate::policy::tests::{ALICE, CONTRACTS, caller, decide, policy, transaction, world};
+    use crate::policy::{DenialCause, Policy};
+    use crate::transaction::Tx;
+
+    const BATCHES: &str = r#"
+[[rule]]
+id = "batches"
+effect = "allow"
+kind = "transaction"
+chain = 1
+clients = ["trader"]
+from = ["treasury"]
+to = ["alice"]
+call = "any"
+"#;
+
+    fn with(more: &str) -> Policy {
+        policy(&format!("{CONTRACTS}{BATCHES}{more}")).unwrap_or_else(|e| panic!("{e}"))
+    }
+
+    fn blobs(count: usize, gwei: u64) -> Value {
+        let hash = format!("0x01{}", "a1".repeat(31));
+        let fee = format!("{:#x}", gwei.saturating_mul(1_000_000_000));
+        json!({ "to": ALICE, "maxFeePerBlobGas": fee, "blobVersionedHashes": vec![hash; count] })
+    }
+
+    fn failed(policy: &Policy, fields: &Value) -> Option<String> {
+        let denied = decide(policy, "ann", fields).err()?;
+        Some(denied.condition.unwrap_or_else(|| denied.cause.name().to_owned()))
+    }
+
+    #[test]
+    fn inv_04_blobs_need_a_rule_that_speaks_of_them() {
+        let plain = json!({ "to": ALICE });
+        for (more, fields, failure) in [
+            ("", plain.clone(), None),
+            ("", blobs(1, 1), Some("blobs")),
+            ("blobs = { max = 2 }\n", plain.clone(), None),
+            ("blobs = { max = 2 }\n", blobs(2, 1), None),
+            ("blobs = { max = 2 }\n", blobs(3, 1), Some("blobs")),
+            ("blobs = { min = 1 }\n", plain, Some("blobs")),
+            ("blobs = 3\n", blobs(3, 1), None),
+            ("blobs = \"any\"\n", blobs(9, 1), None),
+            ("blobs = { max = 2 }\nblob_fee = { max = \"0.001 ether\" }\n", blobs(2, 3), None),
+            ("blobs = { max = 2 }\nblob_fee = { max = \"0.001 ether\" }\n", blobs(2, 4), Some("blob_fee")),
+            ("blobs = { max = 2 }\nexecution_fee = { max = \"0.01 ether\" }\n", blobs(1, 70), None),
+            (
+                "blobs = { max = 2 }\nexecution_fee = { max = \"0.01 ether\" }\n",
+                blobs(1, 80),
+                Some("execution_fee"),
+            ),
+        ] {
+            assert_eq!(failed(&with(more), &fields).as_deref(), failure, "{more} {fields}");
+        }
+        let deny = "[[rule]]\nid = \"no\"\neffect = \"deny\"\nkind = \"transaction\"\nblobs = { min = 2 }\n";
+        let policy = with(&format!("blobs = \"any\"\n{deny}"));
+        assert_eq!(
+            (failed(&policy, &blobs(1, 1)), failed(&policy, &blobs(2, 1)).as_deref()),
+            (None, Some("rule"))
+        );
+        let caps = with("blobs = \"any\"\n[caps]\nmax_fee_per_blob_gas = \"5 gwei\"\n");
+        assert_eq!(failed(&caps, &blobs(1, 5)), None);
+        assert_eq!(failed(&caps, &blobs(1, 6)).as_deref(), Some("caps.max_fee_per_blob_gas"));
+        // The cap on what execution may cost is over blobs as well, whether anybody thought of them or not.
+        assert_eq!(
+            failed(&with("blobs = \"any\"\n"), &blobs(6, 2000)).as_deref(),
+            Some("caps.max_execution_fee")
+        );
+    }
+
+    #[test]
+    fn inv_03_what_blobs_can_cost_is_charged() {
+        let policy = with(
+            "blobs = 1\n[[budget]]\nid = \"b\"\nasset = \"ether\"\nmax = \"1 ether\"\nwindow = \"1h\"\n",
+        );
+        let mut asked = blobs(1, 1000);
+        asked["maxFeePerGas"] = json!("0x3b9aca00");
+        asked["maxPriorityFeePerGas"] = json!("0x0");
+        let now = Timestamp::from_millis(0);
+        let (_, charges) = policy.assess::<Tx>(&caller("ann"), &transaction(&asked), now).unwrap();
+        // 100,000 gas at 1 gwei, and 131,072 blob gas at 1,000.
+        assert_eq!(charges[0].limit.show(charges[0].amount), "0.131172 ether");
+    }
+
+    const DELEGATE: &str = "0x3535353535353535353535353535353535353535";
+
+    /// An account that is nobody's here lets the delegate act as itself; signed with ethers 6.
+    fn delegation() -> Value {
+        json!({
+            "to": ALICE,
+            "authorizationList": [{
+                "chainId": "0x1", "address": DELEGATE, "nonce": "0x3", "yParity": "0x0",
+                "r": "0x6f27dcb1e53b91098be827edb511840bf7290b0c6165963e2c9cadc6d0a0d7ac",
+                "s": "0x7f18d6db768cf49aa97c880b71c42347cd80cb1ead1ec7521c8a98f704a5ddf4",
+            }],
+        })
+    }
+
+    #[test]
+    fn inv_04_setting_code_needs_a_rule_that_names_the_delegate() {
+        let named = format!("delegates = [\"{DELEGATE}\"]\n");
+        let named = named.as_str();
+        for (more, failure) in [
+            ("", Some("delegates")),
+            (named, None),
+            ("delegates = [\"bob\"]\n", Some("delegates")),
+            ("delegates = [\"any\"]\n", None),
+        ] {
+            assert_eq!(failed(&with(more), &delegation()).as_deref(), failure, "{more}");
+        }
+        assert_eq!(failed(&with(named), &json!({ "to": ALICE })), None, "it also allows what sets no code");
+        let deny = |delegates: &str| {
+            let rule = format!(
+                "[[rule]]\nid = \"no\"\neffect = \"deny\"\nkind = \"transaction\"\ndelegates = [\"{delegates}\"]\n"
+            );
+            with(&format!("{named}{rule}"))
+        };
+        assert_eq!(failed(&deny("any"), &delegation()).as_deref(), Some("rule"));
+        assert_eq!(failed(&deny("any"), &json!({ "to": ALICE })), None);
+        assert_eq!(failed(&deny("bob"), &delegation()), None);
+        // An authorization of an account whose key is here was signed elsewhere, or would have used up a nonce here.
+        let authority = "0xb595B18c88b1f651cA387489067f855b5C8E6720".parse().unwrap();
+        let mut world_of_it = world();
+        world_of_it.accounts.insert("second".to_owned(), authority);
+        let policy = Policy::of_text(&format!("{CONTRACTS}{BATCHES}{named}"), &world_of_it);
+        let denied = decide(&policy, "ann", &delegation()).unwrap_err();
+        assert_eq!(denied.cause, DenialCause::Account);
+        assert!(denied.sentence.contains("was not signed here"), "{denied}");
+        let warnings = with("delegates = [\"any\"]\nblobs = \"any\"\n").warnings(&world());
+        for what in ["`delegates` is \"any\"", "`blobs` is \"any\""] {
+            assert!(warnings.iter().any(|one| one.what.contains(what)), "{what}: {warnings:?}");
+        }
+    }
 }

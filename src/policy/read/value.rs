@@ -1,7 +1,7 @@
 //! Values of a rule that are bounds or texts: `value`, `execution_fee`, `text`.
 
 use alloy_primitives::U256;
-use toml::Value;
+use toml::{Table, Value};
 
 use crate::config::units;
 use crate::policy::amount::Range;
@@ -12,26 +12,42 @@ use crate::policy::hours::Hours;
 pub(super) fn bounds(value: &Value) -> Result<Option<Range>, String> {
     match value {
         Value::String(text) if text == "any" => Ok(None),
-        Value::Table(table) => {
-            let mut range = Range::default();
-            for (key, value) in table {
-                let end = match key.as_str() {
-                    "min" => &mut range.min,
-                    "max" => &mut range.max,
-                    other => return Err(format!("`{other}` is not a bound; write {{ min = …, max = … }}")),
-                };
-                *end = Some(wei(value)?);
-            }
-            if range == Range::default() {
-                return Err("write { min = …, max = … }, or \"any\"".to_owned());
-            }
-            if range.is_empty() {
-                return Err("`min` is more than `max`, so nothing can match".to_owned());
-            }
-            Ok(Some(range))
-        }
+        Value::Table(table) => range(table, wei).map(Some),
         value => wei(value).map(|exactly| Some(Range::exactly(exactly))),
     }
+}
+
+/// `"any"`, a number, or `{ min, max }`; `None` is any.
+pub(super) fn counts(value: &Value) -> Result<Option<Range>, String> {
+    let count = |value: &Value| match value {
+        Value::Integer(count) if *count >= 0 => Ok(U256::from(count.unsigned_abs())),
+        other => Err(format!("{other} is no number; write for example {{ max = 6 }}")),
+    };
+    match value {
+        Value::String(text) if text == "any" => Ok(None),
+        Value::Table(table) => range(table, count).map(Some),
+        value => count(value).map(|exactly| Some(Range::exactly(exactly))),
+    }
+}
+
+/// `{ min, max }`, with at least one of them.
+fn range(table: &Table, read: impl Fn(&Value) -> Result<U256, String>) -> Result<Range, String> {
+    let mut range = Range::default();
+    for (key, value) in table {
+        let end = match key.as_str() {
+            "min" => &mut range.min,
+            "max" => &mut range.max,
+            other => return Err(format!("`{other}` is not a bound; write {{ min = …, max = … }}")),
+        };
+        *end = Some(read(value)?);
+    }
+    if range == Range::default() {
+        return Err("write { min = …, max = … }, or \"any\"".to_owned());
+    }
+    if range.is_empty() {
+        return Err("`min` is more than `max`, so nothing can match".to_owned());
+    }
+    Ok(range)
 }
 
 /// An amount of the chain's own coin.

@@ -93,7 +93,7 @@ mod tests {
             rule("plan", "call = \"EXECUTE_SUB_PLAN\""),
             rule(
                 "swap",
-                "call = \"V3_SWAP_EXACT_IN\"\nargs = { recipient = [\"$from\", \"bob\"], \"head(path)\" = \"usdc\", amountIn = { max = \"1 USDC\" } }",
+                "call = \"V3_SWAP_EXACT_IN\"\nargs = { recipient = [\"$from\", \"bob\"], \"head(path)\" = \"usdc\", \"tail(path)\" = \"any\", amountIn = { max = \"1 USDC\" } }",
             ),
             rule("unwrap", "call = \"UNWRAP_WETH\"\nargs = { recipient = \"$from\" }"),
             rule(

@@ -164,22 +164,28 @@ impl Form {
                 (0..to.len()).map(inner).collect()
             }
             One { to, value, data, operation, free } => {
-                if !amount(arguments, free)?.is_zero() {
-                    return Err("it has the gas refunded from the account that makes the call: its `gasPrice` must be 0"
-                        .to_owned());
-                }
-                let call = sent(
-                    target(arguments, to)?,
-                    amount(arguments, Some(value))?,
-                    bytes(part(arguments, data)?)?,
-                );
-                made_by(amount(arguments, operation)?, call).map(|call| vec![call])
+                one(arguments, (to, value, data), operation, free).map(|call| vec![call])
             }
             Packed => packed(&bytes(part(arguments, 0)?)?),
             Commands => commands::open(transaction, arguments),
             Closed => Err("it is not opened".to_owned()),
         }
     }
+}
+
+/// The call of [`Form::One`].
+pub(super) fn one(
+    values: &[DynSolValue],
+    (to, value, data): (usize, usize, usize),
+    operation: Option<usize>,
+    free: Option<usize>,
+) -> Result<Inner, String> {
+    if !amount(values, free)?.is_zero() {
+        return Err("it has the gas refunded from the account that makes the call: its `gasPrice` must be 0"
+            .to_owned());
+    }
+    let call = sent(target(values, to)?, amount(values, Some(value))?, bytes(part(values, data)?)?);
+    made_by(amount(values, operation)?, call)
 }
 
 const fn sent(to: Address, value: U256, data: Bytes) -> Inner {

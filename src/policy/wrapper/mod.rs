@@ -3,6 +3,7 @@
 mod commands;
 mod form;
 mod open;
+mod safe_tx;
 
 pub(in crate::policy) use form::{Form, Wrappers};
 pub(in crate::policy) use open::Whole;

@@ -2,10 +2,10 @@
 
 use alloy_primitives::U256;
 
-use crate::policy::call::{Call, Made};
+use crate::policy::call::{Call, Inner, Made, TransactionFacts};
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Facts, Subject};
-use crate::policy::wrapper::Wrappers;
+use crate::policy::wrapper::{Wrappers, safe_tx};
 
 /// How many calls one transaction may carry, and how deep in each other.
 pub(super) const MAX_CALLS: usize = 64;
@@ -54,14 +54,18 @@ impl<'a> Whole<'a> {
     pub fn sent<S: PartialEq>(&self, scope: impl Fn(usize, &Facts<'a>) -> Option<S>) -> Vec<(S, U256)> {
         let mut inside: Vec<Vec<(S, U256)>> = self.calls.iter().map(|_| Vec::new()).collect();
         for (at, node) in self.calls.iter().enumerate().rev() {
-            let Subject::Transaction(transaction) = &node.facts.subject else { continue };
             let mut sent = inside.get_mut(at).map(std::mem::take).unwrap_or_default();
-            if let Some(scope) = scope(at, &node.facts) {
+            let transaction = match &node.facts.subject {
+                Subject::Transaction(transaction) => Some(transaction),
+                Subject::TypedData(_) | Subject::Message(_) => None,
+            };
+            if let (Some(transaction), Some(scope)) = (transaction, scope(at, &node.facts)) {
                 join(&mut sent, scope, transaction.value, U256::max);
             }
             if at == 0 {
                 return sent;
             }
+            let Some(transaction) = transaction else { continue };
             let adds = if transaction.made == Made::Sent { U256::saturating_add } else { U256::max };
             if let Some(carrier) = inside.get_mut(node.by) {
                 for (scope, value) in sent {
@@ -74,19 +78,16 @@ impl<'a> Whole<'a> {
 
     fn open_at(&mut self, at: usize, depth: usize, wrappers: &Wrappers) -> Result<(), Denied> {
         let Some(facts) = self.calls.get(at).map(|node| &node.facts) else { return Ok(()) };
-        let Subject::Transaction(transaction) = &facts.subject else { return Ok(()) };
-        let Call::Function(selector) = transaction.call else { return Ok(()) };
-        let Some((_, form)) = wrappers.find(selector).filter(|(_, form)| form.opens(transaction)) else {
-            return Ok(());
-        };
-        let Some(function) = transaction.function() else { return Ok(()) };
         let refused = |why: &str| {
             let sentence = format!("client `{}` may not {}: {why}", facts.client, facts.describe());
             Denied::new(DenialCause::Wrapper, sentence)
         };
-        let arguments = transaction.arguments(function);
-        let arguments = arguments.as_ref().as_ref().map_err(|why| refused(&why.to_string()))?;
-        let calls = form.calls(transaction, arguments).map_err(|why| refused(&why))?;
+        let calls = match &facts.subject {
+            Subject::Transaction(transaction) => calls_of(transaction, wrappers),
+            Subject::TypedData(typed) => safe_tx::call(typed).map(|call| call.map(|call| vec![call])),
+            Subject::Message(_) => Ok(None),
+        };
+        let Some(calls) = calls.map_err(|why| refused(&why))? else { return Ok(()) };
         if calls.is_empty() {
             return Err(refused("it carries no call"));
         }
@@ -96,16 +97,31 @@ impl<'a> Whole<'a> {
                 "it carries more than {MAX_CALLS} calls, or more than {MAX_DEPTH} deep in each other"
             )));
         }
-        let inner = calls
-            .into_iter()
-            .map(|inner| facts.about(Subject::Transaction(transaction.carrying(inner, facts.book))));
-        for facts in inner.collect::<Vec<_>>() {
+        let carried = |inner: Inner| match &facts.subject {
+            Subject::Transaction(transaction) => Some(transaction.carrying(inner, facts.book)),
+            Subject::TypedData(typed) => {
+                typed.verifier().map(|safe| TransactionFacts::handed_in(safe, inner, facts.book))
+            }
+            Subject::Message(_) => None,
+        };
+        let inner = calls.into_iter().filter_map(carried).map(Subject::Transaction);
+        for facts in inner.map(|subject| facts.about(subject)).collect::<Vec<_>>() {
             let behind = self.calls.len();
             self.calls.push(Node { facts, by: at });
             self.open_at(behind, depth.saturating_add(1), wrappers)?;
         }
         Ok(())
     }
+}
+
+/// The calls that a call carries; `None` where it is no carrier that is opened.
+fn calls_of(transaction: &TransactionFacts<'_>, wrappers: &Wrappers) -> Result<Option<Vec<Inner>>, String> {
+    let Call::Function(selector) = transaction.call else { return Ok(None) };
+    let known = wrappers.find(selector).filter(|(_, form)| form.opens(transaction));
+    let Some(((_, form), function)) = known.zip(transaction.function()) else { return Ok(None) };
+    let arguments = transaction.arguments(function);
+    let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
+    form.calls(transaction, arguments).map(Some)
 }
 
 fn join<S: PartialEq>(sums: &mut Vec<(S, U256)>, scope: S, value: U256, how: fn(U256, U256) -> U256) {
@@ -345,7 +361,7 @@ wallet    = { chain = 1, address = "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
             &data,
             Err((Wrapper, "may carry other calls, so a rule has to name it")),
         );
-        check(&bulker("invoke"), STRANGER, &data, Ok("bulk"));
+        check(&bulker("invoke\"\nargs = { d = \"any\" } #"), STRANGER, &data, Ok("bulk"));
     }
 
     #[test]

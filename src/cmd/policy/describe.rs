@@ -1,0 +1,157 @@
+//! `chancery policy describe`: a policy in sentences, and the table of who may have what signed.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::cmd::policy::world::{WorldFlags, folder};
+use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
+use crate::policy::{Cell, Description, Policy};
+
+/// Say in sentences what a policy allows, and who may call what by which account
+#[derive(Debug, clap::Args)]
+pub struct Describe {
+    /// The policy folder [default: the configuration's, or `policies`]
+    directory: Option<PathBuf>,
+    /// Only what is about this client
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
+    #[command(flatten)]
+    world: WorldFlags,
+}
+
+impl Describe {
+    pub fn run(self, context: &Context) -> Done {
+        let (world, configured) = self.world.read(context, None)?;
+        let directory = folder(self.directory.as_deref(), configured);
+        let policy = Policy::load(&directory, &world)
+            .hint("the policy has mistakes", "`chancery policy check` lists them")?;
+        let mut told = policy.describe(&world);
+        if let Some(client) = &self.client {
+            if !world.clients.iter().any(|known| known.name == *client) {
+                let known: Vec<_> = world.clients.iter().map(|client| client.name.as_str()).collect();
+                return Err(Failure::new(format_args!("there is no client named `{client}`"))
+                    .with_hint(format_args!("there are: {}", known.join(", ")))
+                    .into());
+            }
+            told.matrix.retain(|cell| cell.client == *client);
+            // What is forbidden may be forbidden to everybody.
+            told.rules.retain(|rule| {
+                rule.effect == "deny" || told.matrix.iter().any(|cell| cell.rules.contains(&rule.rule))
+            });
+        }
+        context.print(&told, show(&told)?)?;
+        Ok(Success::Done)
+    }
+}
+
+fn show(told: &Description) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for (effect, title) in [("allow", "Allowed:"), ("deny", "Forbidden, whatever is allowed:")] {
+        let rules: Vec<_> = told.rules.iter().filter(|rule| rule.effect == effect).collect();
+        if !rules.is_empty() {
+            writeln!(text, "{title}")?;
+        }
+        for rule in rules {
+            writeln!(text, "  {}: {} ({}:{})", rule.rule, rule.text, rule.file, rule.line)?;
+        }
+    }
+    writeln!(text, "Limits:")?;
+    for limit in &told.limits {
+        writeln!(text, "  {limit}")?;
+    }
+    write!(text, "Who may have what signed:{}", table(&told.matrix))?;
+    Ok(text)
+}
+
+/// The table, in columns as wide as what stands in them.
+fn table(cells: &[Cell]) -> String {
+    if cells.is_empty() {
+        return " nobody, anything".to_owned();
+    }
+    let list =
+        |items: &std::collections::BTreeSet<String>| items.iter().cloned().collect::<Vec<_>>().join(", ");
+    let mut rows = vec![["CLIENT", "ACCOUNT", "CONTRACT", "RULES", "WHAT"].map(str::to_owned)];
+    rows.extend(cells.iter().map(|cell| {
+        [
+            cell.client.clone(),
+            cell.account.clone(),
+            cell.contract.clone(),
+            list(&cell.rules),
+            list(&cell.what),
+        ]
+    }));
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..4).map(width).collect();
+    let line = |row: &[String; 5]| {
+        let [.., what] = row;
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        format!("\n  {}  {what}", padded.collect::<Vec<_>>().join("  "))
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::cmd::policy::world::WorldFlags;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        world: WorldFlags,
+    }
+
+    fn described(name: &str) -> Description {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies").join(name);
+        let file = std::fs::read_dir(folder.join("tests")).unwrap().next().unwrap().unwrap().path();
+        let line = <Line as clap::Parser>::parse_from(["line", "--world", file.to_str().unwrap()]);
+        let (world, _) =
+            line.world.read(&Context::new(PathBuf::from("no-such-file.toml"), false), None).unwrap();
+        Policy::load(&folder, &world).unwrap().describe(&world)
+    }
+
+    #[test]
+    fn a_policy_is_told_in_sentences_and_a_table() {
+        let told = described("payments");
+        let text = show(&told).unwrap();
+        for line in [
+            "  pay-usdc: finance may call transfer(address to, uint256 amount) at usdc on chain 1 from treasury, \
+             if `to` is payroll or supplier, and `amount` is at most 250000 USDC, and no ether goes along, and the most that execution can cost is at most 0.05 ether (",
+            "  no-approvals: any client may not call approve(address, uint256) from treasury (",
+            "  health-check: robot may have messages signed from treasury, if the text begins with \"example.com health check \" (",
+            "  explorer-login: finance may have messages signed from treasury, if it signs in to explorer.example.com on chain 1, \
+             and ends within 60m (",
+        ] {
+            let spaced = line.split_whitespace().collect::<Vec<_>>().join(" ");
+            let found = text
+                .split('\n')
+                .any(|said| said.split_whitespace().collect::<Vec<_>>().join(" ").starts_with(&spaced));
+            assert!(found, "{line}\n{text}");
+        }
+        assert!(
+            text.contains("budget `usdc-per-day`: at most")
+                && text.contains("every transaction on chain 1: at most")
+        );
+        let cell = told.matrix.iter().find(|cell| cell.client == "ann" && cell.contract == "usdc").unwrap();
+        assert_eq!((cell.account.as_str(), cell.rules.len()), ("treasury", 1));
+        assert!(cell.what.contains("call transfer(address to, uint256 amount)"), "{cell:?}");
+        assert!(!told.matrix.iter().any(|cell| cell.client == "robot" && cell.contract == "usdc"));
+        assert!(text.contains("CLIENT") && !text.lines().any(|line| line.ends_with(' ')), "{text}");
+    }
+
+    /// Whoever adds a condition to the language gives it words.
+    #[test]
+    fn every_example_can_be_told() {
+        for name in ["deployer", "market-maker", "op-stack", "read-only", "yield"] {
+            let told = described(name);
+            assert!(told.rules.iter().all(|rule| !rule.text.contains("what the rule says")), "{name}");
+            assert!(!show(&told).unwrap().is_empty());
+        }
+        assert!(described("read-only").matrix.is_empty());
+    }
+}

@@ -1,0 +1,384 @@
+//! Blobs (EIP-4844): what a transaction says of them, and the blobs themselves where they come along, with a proof for each
+//! (EIP-4844) or for each cell (EIP-7594).
+//!
+//! Commitments and proofs are the client's: they are compared with each other and with the hashes, and not proved. A wrong
+//! proof costs nothing, since no node takes it.
+
+use std::sync::Arc;
+
+use alloy_consensus::TxEip4844Variant;
+use alloy_eips::eip4844::{
+    BYTES_PER_BLOB, Blob, BlobTransactionSidecar, Bytes48, DATA_GAS_PER_BLOB, VERSIONED_HASH_VERSION_KZG,
+};
+use alloy_eips::eip7594::{BlobTransactionSidecarEip7594, BlobTransactionSidecarVariant, CELLS_PER_EXT_BLOB};
+use alloy_primitives::{B256, Bytes, U256};
+use serde_json::Value;
+
+use crate::transaction::RequestError;
+use crate::transaction::fields::{list, number, same, words};
+
+/// What a transaction of type 3 says of its blobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blobs {
+    hashes: Vec<B256>,
+    /// In wei for a unit of blob gas.
+    max_fee_per_gas: u128,
+    /// What goes to the network with it, and is no part of what is signed.
+    sidecar: Option<Arc<BlobTransactionSidecarVariant>>,
+}
+
+/// The fields of a transaction object that are about blobs.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub blobs: Option<Value>,
+    pub hashes: Option<Value>,
+    pub version: Option<Value>,
+    pub max_fee: Option<Value>,
+    pub commitments: Option<Value>,
+    pub proofs: Option<Value>,
+    pub cell_proofs: Option<Value>,
+}
+
+/// Why what a transaction says of its blobs is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlobsError {
+    #[error("a blob transaction must state `maxFeePerBlobGas`: the node is not asked what a blob may cost")]
+    NoFee,
+    #[error("a blob transaction must state `blobVersionedHashes`, or come with its `blobs`")]
+    None,
+    #[error("a blob transaction is sent with its `blobs`; eth_signTransaction signs one without")]
+    NotAlong,
+    #[error("a hash of `blobVersionedHashes` is no hash of a KZG commitment: it must begin with 0x01")]
+    Version,
+    #[error("`{0}` goes with `blobs` only: together they are what goes to the network")]
+    Alone(&'static str),
+    #[error("`blobs` come with `commitments`, and with `proofs` or `cellProofs`; Chancery makes none")]
+    NoProofs,
+    #[error(
+        "there are {blobs} blobs, {commitments} commitments and {proofs} proofs: one for each, or 128 for each (cells)"
+    )]
+    Counts { blobs: usize, commitments: usize, proofs: usize },
+    #[error("each of `{0}` must be {1} bytes")]
+    Size(&'static str, usize),
+    #[error("`blobVersionedHashes` are not those of the commitments")]
+    OtherHashes,
+    #[error("`blobVersion` is 0x0 for a proof for each blob, 0x1 for one for each cell; it is not what came")]
+    OtherVersion,
+}
+
+impl Blobs {
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.hashes.len()
+    }
+
+    pub fn hashes(&self) -> &[B256] {
+        &self.hashes
+    }
+
+    /// The most for a unit of blob gas, in wei.
+    pub const fn max_fee_per_gas(&self) -> u128 {
+        self.max_fee_per_gas
+    }
+
+    /// The most that they can cost together, in wei.
+    pub fn max_fee(&self) -> U256 {
+        let gas = U256::from(self.count()).saturating_mul(U256::from(DATA_GAS_PER_BLOB));
+        gas.saturating_mul(U256::from(self.max_fee_per_gas))
+    }
+
+    /// Whether they came along: without them no node takes the transaction.
+    pub const fn came_along(&self) -> bool {
+        self.sidecar.is_some()
+    }
+
+    pub(super) fn sidecar(&self) -> Option<BlobTransactionSidecarVariant> {
+        self.sidecar.as_deref().cloned()
+    }
+
+    /// Those of a transaction that was signed before. What came along is compared, and left out.
+    pub(super) fn of_signed(signed: &TxEip4844Variant) -> Result<Self, BlobsError> {
+        let tx = signed.tx();
+        if let Some(sidecar) = signed.sidecar() {
+            let proofs = match sidecar {
+                BlobTransactionSidecarVariant::Eip4844(sidecar) => sidecar.proofs.len(),
+                BlobTransactionSidecarVariant::Eip7594(sidecar) => sidecar.cell_proofs.len(),
+            };
+            let for_each = match sidecar {
+                BlobTransactionSidecarVariant::Eip4844(_) => 1,
+                BlobTransactionSidecarVariant::Eip7594(_) => CELLS_PER_EXT_BLOB,
+            };
+            let (blobs, commitments) = (sidecar.blobs().len(), sidecar.commitments().len());
+            if commitments != blobs || proofs != blobs.saturating_mul(for_each) {
+                return Err(BlobsError::Counts { blobs, commitments, proofs });
+            }
+            if !sidecar.versioned_hashes().eq(tx.blob_versioned_hashes.iter().copied()) {
+                return Err(BlobsError::OtherHashes);
+            }
+        }
+        let hashes = tx.blob_versioned_hashes.clone();
+        Self { hashes, max_fee_per_gas: tx.max_fee_per_blob_gas, sidecar: None }.checked()
+    }
+
+    fn checked(self) -> Result<Self, BlobsError> {
+        if self.hashes.is_empty() {
+            return Err(BlobsError::None);
+        }
+        let is_kzg = |hash: &B256| hash.first() == Some(&VERSIONED_HASH_VERSION_KZG);
+        if self.hashes.iter().all(is_kzg) { Ok(self) } else { Err(BlobsError::Version) }
+    }
+}
+
+impl Written {
+    /// Whether any of them is there.
+    pub fn is_any(&self) -> bool {
+        let Self { blobs, hashes, version, max_fee, commitments, proofs, cell_proofs } = self;
+        [blobs, hashes, version, max_fee, commitments, proofs, cell_proofs]
+            .iter()
+            .any(|field| field.is_some())
+    }
+
+    pub fn read(&self) -> Result<Blobs, RequestError> {
+        let max_fee_per_gas = number("maxFeePerBlobGas", self.max_fee.as_ref())?.ok_or(BlobsError::NoFee)?;
+        let sidecar = self.sidecar()?;
+        let stated = words("blobVersionedHashes", self.hashes.as_ref())?;
+        let meant = sidecar.as_ref().map(|sidecar| sidecar.versioned_hashes().collect::<Vec<_>>());
+        let hashes = match (stated, meant) {
+            (Some(stated), Some(meant)) if stated != meant => return Err(BlobsError::OtherHashes.into()),
+            (stated, meant) => stated.or(meant).ok_or(BlobsError::None)?,
+        };
+        let version: Option<u64> = number("blobVersion", self.version.as_ref())?;
+        match (version, &sidecar) {
+            (None, _)
+            | (Some(0), Some(BlobTransactionSidecarVariant::Eip4844(_)))
+            | (Some(1), Some(BlobTransactionSidecarVariant::Eip7594(_))) => {}
+            _ => return Err(BlobsError::OtherVersion.into()),
+        }
+        Ok(Blobs { hashes, max_fee_per_gas, sidecar: sidecar.map(Arc::new) }.checked()?)
+    }
+
+    fn sidecar(&self) -> Result<Option<BlobTransactionSidecarVariant>, RequestError> {
+        let commitments = list("commitments", self.commitments.as_ref())?;
+        let proofs = list("proofs", self.proofs.as_ref())?;
+        let cells = list("cellProofs", self.cell_proofs.as_ref())?;
+        let Some(blobs) = list("blobs", self.blobs.as_ref())? else {
+            let named = [("commitments", &commitments), ("proofs", &proofs), ("cellProofs", &cells)];
+            return match named.iter().find(|(_, there)| there.is_some()) {
+                Some((name, _)) => Err(BlobsError::Alone(name).into()),
+                None => Ok(None),
+            };
+        };
+        // geth has one name for both kinds of proof.
+        let proofs = same(("proofs", proofs), ("cellProofs", cells))?;
+        let (commitments, proofs) = commitments.zip(proofs).ok_or(BlobsError::NoProofs)?;
+        let counts =
+            BlobsError::Counts { blobs: blobs.len(), commitments: commitments.len(), proofs: proofs.len() };
+        let is_for_cells = proofs.len() == blobs.len().saturating_mul(CELLS_PER_EXT_BLOB);
+        if commitments.len() != blobs.len() || !(is_for_cells || proofs.len() == blobs.len()) {
+            return Err(counts.into());
+        }
+        let blobs = on_the_heap(&blobs)?;
+        let (commitments, proofs) = (short("commitments", &commitments)?, short("proofs", &proofs)?);
+        Ok(Some(if is_for_cells {
+            BlobTransactionSidecarEip7594 { blobs, commitments, cell_proofs: proofs }.into()
+        } else {
+            BlobTransactionSidecar { blobs, commitments, proofs }.into()
+        }))
+    }
+}
+
+/// Copied from where they are to where they stay: on a stack there is room for few of them.
+fn on_the_heap(items: &[Bytes]) -> Result<Vec<Blob>, BlobsError> {
+    let mut blobs = vec![Blob::ZERO; items.len()];
+    for (blob, bytes) in blobs.iter_mut().zip(items) {
+        if bytes.len() != BYTES_PER_BLOB {
+            return Err(BlobsError::Size("blobs", BYTES_PER_BLOB));
+        }
+        blob.copy_from_slice(bytes);
+    }
+    Ok(blobs)
+}
+
+/// Points of the curve, compressed.
+fn short(field: &'static str, items: &[Bytes]) -> Result<Vec<Bytes48>, BlobsError> {
+    items
+        .iter()
+        .map(|item| Bytes48::try_from(item.as_ref()).map_err(|_| BlobsError::Size(field, 48)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::keccak256;
+    use k256::ecdsa::SigningKey;
+    use serde_json::json;
+
+    use super::*;
+    use crate::transaction::{
+        Filled, Kind as _, PresignedError, Quote, QuotedFees, Request, Sealed, SignedTransaction, Tx, recover,
+    };
+
+    const FROM: &str = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F";
+    const TO: &str = "0x3535353535353535353535353535353535353535";
+
+    fn object(more: &Value) -> Value {
+        let mut all = json!({
+            "from": FROM, "to": TO, "gas": "0x5208", "maxFeePerGas": "0x6fc23ac00", "maxPriorityFeePerGas": "0x3b9aca00",
+        });
+        for (key, value) in more.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        all
+    }
+
+    fn parse(more: &Value) -> Result<Request, RequestError> {
+        Request::parse(Some(&json!([object(more)]).to_string()))
+    }
+
+    fn fill(request: Request, chain_id: u64) -> Filled {
+        let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 150 };
+        request.fill(&Quote { chain_id, mined: 0, gas: None, fees: Some(fees) }, None).unwrap()
+    }
+
+    fn sign(filled: Filled, nonce: u64) -> Sealed {
+        let unsigned = Tx::assign(filled, Some(nonce));
+        let digest = Tx::digest(&unsigned);
+        let key = SigningKey::from_slice(&[0x46; 32]).unwrap();
+        let (signature, _) = key.sign_prehash_recoverable(digest.as_slice()).unwrap();
+        let proved = recover(digest, &signature.to_bytes().into(), FROM.parse().unwrap()).unwrap();
+        Tx::seal(&unsigned, proved)
+    }
+
+    fn repeated(byte: &str, times: usize) -> String {
+        format!("0x{}", byte.repeat(times))
+    }
+
+    /// One blob with a commitment and so many proofs, none of which is right.
+    fn blob(proofs: (&str, usize)) -> Value {
+        let mut more = json!({
+            "type": "0x3", "value": "0x1", "maxFeePerBlobGas": "0x1",
+            "blobs": [repeated("00ab", 65_536)], "commitments": [repeated("c0", 48)],
+        });
+        more[proofs.0] = vec![repeated("d1", 48); proofs.1].into();
+        more
+    }
+
+    /// Each made with ethers 6, an implementation of its own (RFC 6979, so that bytes can be compared).
+    #[test]
+    fn inv_05_a_blob_transaction_is_signed_bit_exactly_with_its_blobs_and_without() {
+        let hashes = ["a1", "b2"].map(|byte| format!("0x01{}", byte.repeat(31)));
+        // As the OP Stack's signer client asks: no type, and null for what is not there.
+        let batcher = json!({
+            "gasPrice": null, "value": "0x0", "data": "0x", "input": null, "nonce": "0x7", "chainId": "0x1",
+            "maxFeePerBlobGas": "0x12a05f200", "blobVersionedHashes": hashes,
+        });
+        let request = parse(&batcher).unwrap();
+        let filled = fill(request.clone(), 1);
+        assert_eq!(
+            filled.max_execution_fee(),
+            U256::from(21_000_u64 * 30_000_000_000 + 2 * 131_072 * 5_000_000_000)
+        );
+        let canonical = sign(filled, 7);
+        assert_eq!(
+            canonical.raw.to_string(),
+            "0x03f8b50107843b9aca008506fc23ac008252089435353535353535353535353535353535353535358080c085012a05f200f842a001a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a001b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b2b280a001ed34d4ffa53ac743f8a214c081c175f385f59c1efcc5716cf42e087b2f936ba02207e0649bb1e757f25011af5f713c3f1128cdecbe0a3eb5192f145077199e31"
+        );
+        assert_eq!(
+            canonical.hash.to_string(),
+            "0x062f38f5294445d22a9bb4d31a5cc681c06bcc107ea279df687c91348fd8ebb2"
+        );
+        assert!(request.to_be_sent().is_err(), "no node takes it without its blobs");
+
+        let hash = "0xe740c278858477f73f3a193e53f6bb92e25f93eae97f348e8222a45240eebac9";
+        for (proofs, length, bytes) in [
+            (("proofs", 1), 131_332, "0xb5266fef0d031f12f5c32aba7002fb4da7a2bc77a90de74d078ed18e7fb6e99e"),
+            (
+                ("cellProofs", 128),
+                137_558,
+                "0xd88c0be2235aaf559ac3bcbff8fec202dcfad0b49df608db1d03d5625f1b62ce",
+            ),
+            (("proofs", 128), 137_558, "0xd88c0be2235aaf559ac3bcbff8fec202dcfad0b49df608db1d03d5625f1b62ce"),
+        ] {
+            let request = parse(&blob(proofs)).unwrap().to_be_sent().unwrap();
+            let network = sign(fill(request, 11_155_111), 0);
+            assert_eq!((network.raw.len(), keccak256(&network.raw).to_string().as_str()), (length, bytes));
+            assert_eq!(network.hash.to_string(), hash, "whatever came along");
+        }
+    }
+
+    #[test]
+    fn a_blob_transaction_that_came_signed_is_read_in_both_forms() {
+        let network = sign(fill(parse(&blob(("cellProofs", 128))).unwrap(), 5), 3);
+        let read = SignedTransaction::decode(network.raw.clone()).unwrap();
+        assert_eq!((read.hash(), read.from().to_string().as_str()), (network.hash, FROM));
+        assert!(read.brings_blobs());
+        assert_eq!(read.filled().blobs().map(Blobs::count), Some(1));
+        // Without what is only for the network it is the same transaction.
+        let mut stated = blob(("cellProofs", 128));
+        let hashes: Vec<_> = read.filled().blobs().unwrap().hashes().to_vec();
+        for key in ["blobs", "commitments", "cellProofs"] {
+            stated.as_object_mut().unwrap().remove(key);
+        }
+        stated["blobVersionedHashes"] = json!(hashes);
+        let canonical = sign(fill(parse(&stated).unwrap(), 5), 3);
+        let short = SignedTransaction::decode(canonical.raw.clone()).unwrap();
+        assert_eq!((short.hash(), short.brings_blobs()), (network.hash, false));
+        assert_eq!(short.filled(), read.filled());
+
+        // Another commitment than the one that was signed for; and something after the whole.
+        let mut other = network.raw.to_vec();
+        let commitment = other.windows(48).position(|bytes| bytes == [0xc0; 48]).unwrap();
+        other[commitment] = 0xc1;
+        assert_eq!(
+            SignedTransaction::decode(other.into()),
+            Err(PresignedError::Blobs(BlobsError::OtherHashes))
+        );
+        let longer = [network.raw.as_ref(), &[0]].concat();
+        assert_eq!(SignedTransaction::decode(longer.into()), Err(PresignedError::Undecodable));
+        assert!(SignedTransaction::decode(Bytes::copy_from_slice(&network.raw[..500])).is_err());
+    }
+
+    #[test]
+    fn inv_04_what_is_said_of_blobs_must_be_whole() {
+        let right = blob(("proofs", 1));
+        assert!(parse(&right).is_ok());
+        let hash = json!([repeated("01", 32)]);
+        for (key, value, said) in [
+            ("maxFeePerBlobGas", Value::Null, "must state `maxFeePerBlobGas`"),
+            ("blobs", Value::Null, "`commitments` goes with `blobs` only"),
+            ("commitments", Value::Null, "come with `commitments`"),
+            ("proofs", Value::Null, "come with `commitments`"),
+            ("commitments", json!([]), "there are 1 blobs, 0 commitments and 1 proofs"),
+            ("proofs", json!([repeated("d1", 48), repeated("d1", 48)]), "and 2 proofs"),
+            (
+                "cellProofs",
+                json!([repeated("d2", 48)]),
+                "`proofs` and `cellProofs` are both set and not equal",
+            ),
+            ("blobs", json!(["0x00"]), "each of `blobs` must be 131072 bytes"),
+            ("commitments", json!(["0x00"]), "each of `commitments` must be 48 bytes"),
+            ("blobVersionedHashes", hash.clone(), "are not those of the commitments"),
+            ("blobVersion", json!("0x1"), "it is not what came"),
+            ("blobs", json!("0x00"), "`blobs` must be a list"),
+            ("to", Value::Null, "type 0x3 creates no contract"),
+            ("gasPrice", json!("0x1"), "`gasPrice` and `maxFeePerGas` are both set"),
+        ] {
+            let mut wrong = right.clone();
+            wrong[key] = value;
+            let error = parse(&wrong).expect_err(said).to_string();
+            assert!(error.contains(said), "{key}: {error}");
+        }
+        for (hashes, said) in [
+            (Value::Null, "must state `blobVersionedHashes`"),
+            (json!([]), "must state `blobVersionedHashes`"),
+            (json!([repeated("02", 32)]), "it must begin with 0x01"),
+            (json!(["0x01"]), "must be 32 bytes"),
+        ] {
+            let error = parse(&json!({ "maxFeePerBlobGas": "0x1", "blobVersionedHashes": hashes }));
+            assert!(error.clone().unwrap_err().to_string().contains(said), "{said}: {error:?}");
+        }
+        let one =
+            |fee: &str| parse(&json!({ "maxFeePerBlobGas": fee, "blobVersionedHashes": hash })).unwrap();
+        assert_ne!(one("0x1").intent(), one("0x2").intent());
+    }
+}
