@@ -10,7 +10,7 @@ tls.connect = function (...given) {
   const listener = given.find((one) => typeof one === 'function');
   const { ca, cert, key } = gateway;
   // Read each time, so that a renewed certificate is used.
-  const ours = { ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key) };
+  const ours = { ca: readFileSync(ca), cert: readFileSync(cert), key: readFileSync(key), rejectUnauthorized: true };
   if (gateway.servername) ours.servername = gateway.servername;
   return connect.call(this, { ...named, port, host, ...ours }, listener);
 };

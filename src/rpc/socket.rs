@@ -1,11 +1,14 @@
 //! A WebSocket (RFC 6455): each message is a body like any other, and is answered through the same road.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -13,7 +16,7 @@ use hyper::{Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use jsonrpsee::types::Id;
 use tokio::io::AsyncReadExt as _;
-use tokio::time::{Instant, interval, timeout};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -52,8 +55,10 @@ impl std::fmt::Debug for Life {
 /// Messages of one socket that are being answered. While there are so many no more are read.
 const MAX_AT_ONCE: usize = 32;
 
-/// A message that is not taken off our hands in this time: its reader is gone, or too slow.
+/// A message that is not taken off our hands in this time: its reader is gone, or too slow. A large one has more time, by
+/// so many bytes a second.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
+const SLOWEST: usize = 64 * 1024;
 
 /// Between two pings; a client that answered none of two is gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -111,6 +116,59 @@ pub(super) struct Socket<S> {
     pub life: Life,
 }
 
+/// What is to be written to a socket: as much as was asked for on it, and one item of news.
+#[derive(Default)]
+struct Letters {
+    waiting: VecDeque<Message>,
+    /// By when the one that is being written must be taken off our hands.
+    until: Option<Instant>,
+}
+
+impl Letters {
+    fn push(&mut self, message: Message) {
+        self.until = self.until.or_else(|| Some(until_of(&message)));
+        self.waiting.push_back(message);
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    const fn are_written(&self) -> bool {
+        self.until.is_none()
+    }
+
+    fn deadline(&self) -> Instant {
+        self.until.unwrap_or_else(Instant::now)
+    }
+
+    /// Until all is written; may be left and come back to at any time.
+    async fn write<W>(&mut self, sink: &mut W) -> Result<(), Error>
+    where
+        W: Sink<Message, Error = Error> + Unpin,
+    {
+        poll_fn(|context| {
+            loop {
+                ready!(sink.poll_ready_unpin(context))?;
+                ready!(sink.poll_flush_unpin(context))?;
+                let Some(next) = self.waiting.pop_front() else {
+                    self.until = None;
+                    return Poll::Ready(Ok(()));
+                };
+                self.until = Some(until_of(&next));
+                sink.start_send_unpin(next)?;
+            }
+        })
+        .await
+    }
+}
+
+fn until_of(message: &Message) -> Instant {
+    let seconds = u64::try_from(message.len() / SLOWEST).unwrap_or(u64::MAX);
+    let now = Instant::now();
+    now.checked_add(WRITTEN_WITHIN.saturating_add(Duration::from_secs(seconds))).unwrap_or(now)
+}
+
 /// Why a socket is closed by us.
 struct Farewell(CloseCode, &'static str);
 
@@ -144,39 +202,49 @@ impl<S: Answers> Socket<S> {
 
     /// `None`: there is nobody any more to say farewell to.
     async fn converse(&self, stream: &mut WebSocketStream<TokioIo<Upgraded>>) -> Option<Farewell> {
+        let (mut sink, mut source) = stream.split();
         let (outbox, mut news, overrun) = Outbox::new();
         let mut answers = FuturesUnordered::new();
+        let mut letters = Letters::default();
         let mut ping = interval(PING_EVERY);
         ping.reset();
         let mut heard = Instant::now();
         let mut is_closing = false;
         loop {
-            if is_closing && answers.is_empty() {
+            if is_closing && answers.is_empty() && letters.are_written() {
                 return Some(Farewell(CloseCode::Away, "the gateway ends"));
             }
-            let takes_more = !is_closing && answers.len() < MAX_AT_ONCE;
-            let message = tokio::select! {
+            let takes_more = !is_closing && answers.len().saturating_add(letters.len()) < MAX_AT_ONCE;
+            tokio::select! {
                 // In this order: the name of a subscription goes before its news.
                 biased;
                 () = overrun.cancelled() => {
                     return Some(Farewell(CloseCode::Policy, "news were not read in time; connect and subscribe again"));
                 }
-                Some(answer) = answers.next() => match answer {
-                    Some(answer) => text(answer),
-                    None => continue,
-                },
-                Some(item) = news.recv() => text(item),
-                () = self.life.closing.cancelled(), if !is_closing => {
-                    is_closing = true;
-                    continue;
+                () = self.life.closing.cancelled(), if !is_closing => is_closing = true,
+                // Answers are worked on also while their client does not read: others may wait for the same one.
+                Some(answer) = answers.next() => {
+                    if let Some(answer) = answer {
+                        letters.push(text(answer));
+                    }
                 }
+                written = letters.write(&mut sink), if !letters.are_written() => {
+                    if written.is_err() {
+                        return None;
+                    }
+                }
+                () = sleep_until(letters.deadline()), if !letters.are_written() => {
+                    metrics::counter!("chancery_sockets_overrun_total").increment(1);
+                    return None;
+                }
+                Some(item) = news.recv(), if letters.are_written() => letters.push(text(item)),
                 _ = ping.tick() => {
                     if heard.elapsed() > PING_EVERY.saturating_mul(2) {
                         return None;
                     }
-                    Message::Ping(Bytes::new())
+                    letters.push(Message::Ping(Bytes::new()));
                 }
-                message = stream.next(), if takes_more => {
+                message = source.next(), if takes_more => {
                     heard = Instant::now();
                     if !(self.life.may_ask)() {
                         return None;
@@ -190,15 +258,6 @@ impl<S: Answers> Socket<S> {
                         }
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
                     }
-                    continue;
-                }
-            };
-            match timeout(WRITTEN_WITHIN, stream.send(message)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => return None,
-                Err(_) => {
-                    metrics::counter!("chancery_sockets_overrun_total").increment(1);
-                    return None;
                 }
             }
         }

@@ -20,7 +20,8 @@ struct Settings<'a> {
 pub fn script(target: &Target, credentials: &Credentials, other_name: bool) -> anyhow::Result<String> {
     let (host, port) = target.address();
     let servername = other_name.then(|| target.server_name().to_str().into_owned());
-    let settings = Settings { host, port, servername, files: credentials.files()? };
+    // As Node writes it.
+    let settings = Settings { host: &host.to_ascii_lowercase(), port, servername, files: credentials.files()? };
     let settings = serde_json::to_string_pretty(&settings)?;
     Ok(format!(
         "// Written by `chancery connect … preload`, for NODE_OPTIONS=\"--require /path/to/this/file\": connections to the gateway,\n\

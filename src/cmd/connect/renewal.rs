@@ -33,21 +33,28 @@ impl Renewal {
 
     /// Does so for ever.
     pub async fn watch(mut self, gateway: Arc<Gateway>) {
+        let mut said = String::new();
         loop {
             sleep(LOOK).await;
             let now = stamps(&self.credentials);
             if now == self.seen {
                 continue;
             }
-            self.seen = now;
             match self.credentials.tls(&self.context, &Clock::system()) {
                 Ok(tls) => {
+                    self.seen = now;
+                    said.clear();
                     gateway.present(tls).await;
                     self.context.say("the certificate was renewed, and is used from now on");
                 }
-                // The one before may be good for some time yet.
+                // The one before may be good for some time yet. What is wrong may go away without a file being written:
+                // by another owner or mode, or because its time has come.
                 Err(error) => {
-                    self.context.say(format_args!("warning: the renewed certificate is not used: {error:#}"));
+                    let why = format!("{error:#}");
+                    if why != said {
+                        self.context.say(format_args!("warning: the renewed certificate is not used: {why}"));
+                        said = why;
+                    }
                 }
             }
         }

@@ -147,7 +147,7 @@ mod tests {
     /// Whoever adds a condition to the language gives it words.
     #[test]
     fn every_example_can_be_told() {
-        for name in ["deployer", "market-maker", "op-stack", "read-only", "yield"] {
+        for name in ["deployer", "market-maker", "op-stack", "read-only", "yield-farming"] {
             let told = described(name);
             assert!(told.rules.iter().all(|rule| !rule.text.contains("what the rule says")), "{name}");
             assert!(!show(&told).unwrap().is_empty());
