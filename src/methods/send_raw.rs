@@ -41,7 +41,7 @@ pub(super) async fn send_raw(
     let judge =
         |round: Round| round.decide::<Presigned>(app, &presenting, signed.clone(), Cause::TransactionDenied);
     let recorded = road::travel(app, judge, |app, permitted| record(app, permitted, answer_by)).await?;
-    hand_on(app, recorded, conditions, answer_by).await
+    hand_on(app, recorded.with_blobs_of(&signed), conditions, answer_by).await
 }
 
 /// Reserves and records: the signature is there, and is proved once more.

@@ -215,6 +215,7 @@ impl<S: Answers> Socket<S> {
                 return Some(Farewell(CloseCode::Away, "the gateway ends"));
             }
             let takes_more = !is_closing && answers.len().saturating_add(letters.len()) < MAX_AT_ONCE;
+            let (is_writing, deadline) = (!letters.are_written(), letters.deadline());
             tokio::select! {
                 // In this order: the name of a subscription goes before its news.
                 biased;
@@ -228,16 +229,16 @@ impl<S: Answers> Socket<S> {
                         letters.push(text(answer));
                     }
                 }
-                written = letters.write(&mut sink), if !letters.are_written() => {
+                written = letters.write(&mut sink), if is_writing => {
                     if written.is_err() {
                         return None;
                     }
                 }
-                () = sleep_until(letters.deadline()), if !letters.are_written() => {
+                () = sleep_until(deadline), if is_writing => {
                     metrics::counter!("chancery_sockets_overrun_total").increment(1);
                     return None;
                 }
-                Some(item) = news.recv(), if letters.are_written() => letters.push(text(item)),
+                Some(item) = news.recv(), if !is_writing => letters.push(text(item)),
                 _ = ping.tick() => {
                     if heard.elapsed() > PING_EVERY.saturating_mul(2) {
                         return None;

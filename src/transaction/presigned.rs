@@ -152,7 +152,7 @@ impl Kind for Presigned {
     }
 
     fn intent(asked: &SignedTransaction) -> Vec<u8> {
-        asked.raw.to_vec()
+        asked.hash.to_vec()
     }
 
     fn assign(asked: SignedTransaction, _: Option<u64>) -> SignedTransaction {

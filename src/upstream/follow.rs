@@ -51,6 +51,9 @@ struct Block {
 /// How many receipts are asked for in one body.
 const RECEIPTS: usize = 32;
 
+/// Of how many of these it is written at once what became of them; some of them need further questions.
+const SETTLED_AT_ONCE: usize = 8;
+
 /// How many accounts are followed side by side.
 const AT_ONCE: usize = 8;
 
@@ -147,24 +150,28 @@ impl View<'_> {
         Ok(())
     }
 
-    /// Asks for what became of all of these at once, and has it written in one commit.
+    /// Asks for what became of all of these at once, and has it written in few commits.
     async fn settle_all(&self, mined: &[&Recorded<Tx>]) -> Result<(), UpstreamError> {
         let hashes = mined.iter().map(|recorded| to_raw_value(&[recorded.hash()]));
         let hashes: Vec<_> = hashes.collect::<Result<_, _>>().map_err(UpstreamError::garbage)?;
         let method = "eth_getTransactionReceipt";
         let calls: Vec<_> = hashes.iter().map(|hash| Call { method, params: Some(hash) }).collect();
-        let receipts = match self.node.read_batch(&calls, Whose::Own).await {
+        let receipts: Vec<_> = match self.node.read_batch(&calls, Whose::Own).await {
             Err(error) if !error.is_about_the_node() => mined.iter().map(|_| Err(error.clone())).collect(),
             receipts => receipts?,
         };
-        let settled = mined.iter().zip(receipts).map(|(recorded, receipt)| self.settle(recorded, receipt));
-        for (done, recorded) in join_all(settled).await.into_iter().zip(mined) {
-            match done {
-                Err(error) if error.is_about_the_node() => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
+        let mut receipts = receipts.into_iter();
+        for some in mined.chunks(SETTLED_AT_ONCE) {
+            let settled = some.iter().zip(receipts.by_ref());
+            let settled = settled.map(|(recorded, receipt)| self.settle(recorded, receipt));
+            for (done, recorded) in join_all(settled).await.into_iter().zip(some) {
+                match done {
+                    Err(error) if error.is_about_the_node() => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
+                    }
+                    Ok(()) => {}
                 }
-                Ok(()) => {}
             }
         }
         Ok(())
