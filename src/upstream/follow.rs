@@ -316,6 +316,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn inv_13_receipts_that_take_too_long_together_are_asked_for_one_by_one() {
+        for is_slow in [false, true] {
+            let scene = Scene::set("0x2", "0x9").await;
+            scene.receipt(0, "0x5");
+            scene.receipt(1, "0x6");
+            if is_slow {
+                scene.fake.is_slow_with_batches();
+            } else {
+                scene.fake.takes_batches(false);
+            }
+            let open = scene.open_after_a_round().await;
+            assert!(open.is_empty(), "both are final: {open:?}");
+            let [node] = &scene.upstream.0.nodes.readers()[..] else { panic!("one node") };
+            assert!(node.takes_batches(), "clients' batches are another matter");
+            assert!(!node.condition().is_failing);
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_refused_is_not_sent_again() {
         let scene = Scene::set("0x0", "0x0").await;
         scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
