@@ -28,6 +28,7 @@ pub fn in_use(path: &Path) -> std::io::Result<bool> {
 
 /// Makes the folder and the file, which only this user may read, and takes the lock: one writer at a time, also
 /// across processes. Beside a ledger on a server the folder holds what this process alone must know.
+#[expect(clippy::disallowed_methods, reason = "at the start, before anything is served")]
 pub(in crate::ledger) fn prepare(config: &config::Ledger) -> Result<File, LedgerError> {
     let path = &config.path;
     let failed = |why: std::io::Error| LedgerError::Open { at: path.into(), why: why.to_string() };
