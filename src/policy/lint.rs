@@ -110,7 +110,7 @@ impl Policy {
         };
         let is_unknown = |contract: &&Arc<Contract>| {
             let spends = &contract.spends;
-            spends.iter().any(|spend| spend.asset == Asset::Underlying(None) && spend.to.is_some())
+            spends.iter().any(|spend| spend.asset == Asset::Underlying(None) && spend.gives_out())
         };
         let contracts =
             self.book.contracts.values().filter(|contract| is_counted(contract.chain)).filter(is_unknown);

@@ -2,8 +2,9 @@
 //!
 //! A line is a function with the names of its parameters, and after ` : ` what it moves: `none`, or pairs of an asset
 //! (`self`, `underlying`, `any`, or where its address stands) and where the amount stands (or `unknown`); with ` to ` and
-//! where it stands who gets it, since what comes back is not spent; with ` if ` and where it stands whether it is. A number before it makes it a command inside `execute` of a Universal Router. What a contract has besides is not listed, so
-//! that nothing else of it is called without somebody having looked at it.
+//! where it stands who gets it, since what comes back is not spent; with ` if ` and where it stands whether it is: a flag, or a number other than 0. A number before it makes it a command inside
+//! `execute` of a Universal Router. What a contract has besides is not listed, so that nothing else of it is called without
+//! somebody having looked at it.
 
 use std::collections::BTreeMap;
 

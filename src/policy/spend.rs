@@ -17,7 +17,7 @@ pub(in crate::policy) struct Spend {
     pub function: Arc<Function>,
     pub asset: Asset,
     pub amount: Amount,
-    /// A parameter that says whether it is; if not, another pays.
+    /// A parameter that says whether it is, a flag or an amount other than 0; if not, another pays, or nothing is moved.
     pub only_if: Option<Path>,
     /// A parameter that says who gets it. What comes back to who makes the call, or to the account, is not spent.
     pub to: Option<Path>,
@@ -103,6 +103,11 @@ impl Spend {
         Ok(to.values(arguments)?.iter().all(|who| who.as_address().is_some_and(|who| own.contains(&who))))
     }
 
+    /// Whether somebody else may get what it moves out of the contract, rather than the contract what is ours.
+    pub fn gives_out(&self) -> bool {
+        self.to.is_some() || self.amount == Amount::Unknown
+    }
+
     /// How much of `token` it moves.
     fn of(
         &self,
@@ -124,8 +129,11 @@ impl Spend {
         let moves = match &self.asset {
             Asset::Own => contract.address == token,
             Asset::Token(asset) | Asset::Underlying(Some(asset)) => *asset == token,
-            // Without an allowance, which was counted, it takes nothing in; what it gives out may be any token.
-            Asset::Underlying(None) if self.to.is_none() => false,
+            // It holds another token than itself.
+            Asset::Underlying(None) if contract.address == token => false,
+            // Without an allowance, which was counted, it takes nothing in; what it gives out, or lets others have, may be any
+            // token.
+            Asset::Underlying(None) if !self.gives_out() => false,
             Asset::Underlying(None) => {
                 return Err(format!(
                     "which token `{0}` gives out is not known; state `underlying` of `{0}` in [contracts]",
@@ -181,7 +189,11 @@ fn numbers(arguments: &[DynSolValue], function: &Function, path: &Path) -> Resul
 fn holds(transaction: &TransactionFacts<'_>, function: &Arc<Function>, path: &Path) -> Result<bool, String> {
     let arguments = transaction.arguments(function);
     let arguments = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
-    let is = path.values(arguments)?.first().and_then(|value| value.as_bool());
+    let is = path.values(arguments)?.first().and_then(|value| match value.as_ref() {
+        DynSolValue::Bool(is) => Some(*is),
+        DynSolValue::Uint(number, _) => Some(!number.is_zero()),
+        _ => None,
+    });
     is.ok_or_else(|| format!("`{path}` of {} is neither true nor false", function.signature))
 }
 
@@ -215,6 +227,11 @@ mod tests {
 
     /// Everything is allowed; what it takes from a budget of USDC is asked.
     fn with(underlying: &str) -> Policy {
+        asking(underlying, "usdc", "1 USDC")
+    }
+
+    /// The same, with a budget of another token.
+    fn asking(underlying: &str, asset: &str, max: &str) -> Policy {
         let text = format!(
             r#"{CONTRACTS}
 pool   = {{ chain = 1, address = "{POOL}", abi = "aave-v3-pool" }}
@@ -234,8 +251,8 @@ call = "any"
 
 [[budget]]
 id = "day"
-asset = "usdc"
-max = "1 USDC"
+asset = "{asset}"
+max = "{max}"
 window = "24h"
 "#
         );
@@ -308,6 +325,51 @@ window = "24h"
         let approve =
             |amount| taken(&policy, COMET, "approve(address,uint256)", &[address(ALICE), number(amount)]);
         assert_eq!((approve(0), approve(5)), (Ok(0), Ok(5)));
+    }
+
+    /// Whoever has the shares has what they stand for, and the call does not say how much that is.
+    #[test]
+    fn inv_03_shares_of_a_vault_do_not_leave_past_the_budget_of_what_it_holds() {
+        let known = with(", underlying = \"usdc\"");
+        let unknown = with("");
+        let of_another = with(&format!(", underlying = \"{BOB}\""));
+        let checks = |who: &str, shares: u64| {
+            let (who, shares) = (|| address(who), || number(shares));
+            [
+                ("transfer(address,uint256)", vec![who(), shares()]),
+                ("transferFrom(address,address,uint256)", vec![address(TREASURY), who(), shares()]),
+                ("approve(address,uint256)", vec![who(), shares()]),
+            ]
+        };
+        for (signature, args) in checks(ALICE, 5) {
+            let sentence = taken(&known, VAULT, signature, &args).unwrap_err();
+            assert!(sentence.contains("does not say how much"), "{signature}: {sentence}");
+            let sentence = taken(&unknown, VAULT, signature, &args).unwrap_err();
+            assert!(sentence.contains("state `underlying` of `vault`"), "{signature}: {sentence}");
+            assert_eq!(taken(&of_another, VAULT, signature, &args), Ok(0), "{signature}");
+        }
+        for (signature, args) in checks(ALICE, 0) {
+            for policy in [&known, &unknown] {
+                assert_eq!(taken(policy, VAULT, signature, &args), Ok(0), "nothing is moved: {signature}");
+            }
+        }
+        for (signature, args) in checks(TREASURY, 5).into_iter().take(2) {
+            assert_eq!(taken(&known, VAULT, signature, &args), Ok(0), "it comes back: {signature}");
+        }
+    }
+
+    #[test]
+    fn inv_03_shares_count_as_the_token_that_they_are() {
+        for underlying in ["", ", underlying = \"usdc\""] {
+            let policy = asking(underlying, "vault", "1 V");
+            for (signature, args) in [
+                ("transfer(address,uint256)", vec![address(ALICE), number(5)]),
+                ("transferFrom(address,address,uint256)", vec![address(TREASURY), address(ALICE), number(5)]),
+                ("approve(address,uint256)", vec![address(ALICE), number(5)]),
+            ] {
+                assert_eq!(taken(&policy, VAULT, signature, &args), Ok(5), "{signature}");
+            }
+        }
     }
 
     #[test]

@@ -160,7 +160,7 @@ pub(super) fn spends(
         let spend = abi.find(&known.call).map_err(|e| e.to_string()).and_then(|function| {
             let (asset, amount) = (asset_of(function, &known.asset)?, amount_of(function, &known.amount)?);
             let only_if = known.only_if.as_ref();
-            let only_if = only_if.map(|text| place(function, text, |ty| *ty == DynSolType::Bool, "flag"));
+            let only_if = only_if.map(|text| place(function, text, is_flag, "flag"));
             let to = known.to.as_ref().map(|text| receiver_of(function, text)).transpose()?;
             Ok(Spend { function: Arc::clone(function), asset, amount, only_if: only_if.transpose()?, to })
         });
@@ -178,6 +178,11 @@ fn amount_of(function: &Function, text: &str) -> Result<Amount, String> {
         "unknown" => Ok(Amount::Unknown),
         _ => place(function, text, |ty| matches!(ty, DynSolType::Uint(_)), "amount").map(Amount::At),
     }
+}
+
+/// What can say whether something is moved: a flag, or an amount other than 0.
+const fn is_flag(ty: &DynSolType) -> bool {
+    matches!(ty, DynSolType::Bool | DynSolType::Uint(_))
 }
 
 fn receiver_of(function: &Function, text: &str) -> Result<Path, String> {
