@@ -113,7 +113,7 @@ fn policy(rules: usize, one_target: bool) -> (World, Policy) {
         let (client, function, contract) = (n % clients, n / clients % functions, n / clients / functions);
         let call = [
             "call = \"exactInputSingle\"\nargs = { \"params.tokenIn\" = \"usdc\", \"params.tokenOut\" = \"any\", \"params.recipient\" = \"$from\", \"params.amountIn\" = { max = \"1_000 USDC\" } }",
-            "call = \"exactInput\"\nargs = { \"head(params.path)\" = \"usdc\", \"params.recipient\" = \"$from\" }",
+            "call = \"exactInput\"\nargs = { \"head(params.path)\" = \"usdc\", \"tail(params.path)\" = \"any\", \"params.recipient\" = \"$from\" }",
             "call = \"pull\"\nargs = { token = \"usdc\" }",
             "call = \"wrapETH\"",
             "call = \"refundETH\"",

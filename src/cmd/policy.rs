@@ -5,6 +5,8 @@ mod check;
 mod describe;
 mod explain;
 mod preflight;
+mod replay;
+mod schema;
 mod sign;
 mod test;
 mod world;
@@ -27,6 +29,8 @@ enum Verb {
     Explain(explain::Explain),
     Describe(describe::Describe),
     Preflight(preflight::Preflight),
+    Replay(replay::Replay),
+    Schema(schema::Schema),
     Sign(sign::Sign),
 }
 
@@ -38,6 +42,8 @@ impl Policy {
             Verb::Explain(verb) => verb.run(context),
             Verb::Describe(verb) => verb.run(context),
             Verb::Preflight(verb) => verb.run(context),
+            Verb::Replay(verb) => verb.run(context),
+            Verb::Schema(schema::Schema {}) => schema::Schema::run(context),
             Verb::Sign(verb) => verb.run(context),
         }
     }

@@ -14,8 +14,8 @@ use crate::ledger::writer::Group;
 use crate::ledger::{OverBudget, ReserveError};
 use crate::policy::{Charge, Past, Policy};
 
-/// How many payloads a recount reads at once.
-const PAGE: i64 = 1000;
+/// How many payloads a recount reads at once; one with blobs is a megabyte.
+const PAGE: i64 = 64;
 
 /// Where payloads compete: only one of those at a nonce is ever mined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -242,6 +242,9 @@ async fn count_again(
     let name: &str = row.get("state")?;
     let state = State::named(name).ok_or_else(|| SqlError::decode(format!("no state {name}")))?;
     let (id, numbered): (i64, bool) = (row.get("id")?, row.is_set("numbered")?);
+    if fate(state, numbered) == Fate::Released {
+        return Ok(());
+    }
     let raw = Bytes::from(row.get::<Vec<u8>>("raw")?);
     let (client, kind, rule) = (row.get("client")?, row.get("kind")?, row.get("rule")?);
     let at = Timestamp::from_millis(unsigned(row, "at")?);

@@ -15,8 +15,9 @@ use crate::ledger::{LedgerError, ReserveError};
 /// How far the wall clock may be from the steady one before somebody should look.
 const STEP: Duration = Duration::from_secs(30);
 
-/// How many rows of the audit chain wait for each other.
+/// How many rows of the audit chain wait for each other, and how many bytes: a payload with blobs makes large ones.
 const MAX_ROWS: usize = 256;
+const MAX_BYTES: usize = 2 * 1024 * 1024;
 
 /// An answer that waits for the commit.
 pub(in crate::ledger) type Answer = Box<dyn FnOnce(Result<(), LedgerError>) + Send>;
@@ -46,6 +47,7 @@ pub(in crate::ledger) struct Group<'a> {
     pub head: Head,
     /// Rows of the audit chain that are not written yet.
     rows: Vec<Entry>,
+    bytes: usize,
     /// What is known of accounts' nonces.
     pub accounts: Accounts,
     pub answers: Vec<Answer>,
@@ -59,13 +61,16 @@ impl Group<'_> {
     pub(in crate::ledger) async fn audit(&mut self, body: &Body<'_>) -> Sql<()> {
         let entry = self.head.next(self.now, body)?;
         self.head = Head::from(&entry);
+        self.bytes = self.bytes.saturating_add(entry.body.len());
         self.rows.push(entry);
-        if self.rows.len() >= MAX_ROWS { self.write_rows().await } else { Ok(()) }
+        let is_much = self.rows.len() >= MAX_ROWS || self.bytes >= MAX_BYTES;
+        if is_much { self.write_rows().await } else { Ok(()) }
     }
 
     pub(in crate::ledger) async fn write_rows(&mut self) -> Sql<()> {
         store::append(self.db, &self.rows).await?;
         self.rows.clear();
+        self.bytes = 0;
         Ok(())
     }
 
@@ -150,6 +155,7 @@ pub(in crate::ledger) async fn begin<'a>(
         window_time: wall.min(steady),
         head,
         rows: Vec::new(),
+        bytes: 0,
         accounts: Accounts::default(),
         answers: Vec::new(),
         opened: Vec::new(),

@@ -295,7 +295,10 @@ impl Ledger {
         let account = permitted.from();
         let intent = intent_hash(K::NAME, &client, slot.map(|slot| slot.chain), account, &K::intent(&asked));
         let caller = permitted.caller();
-        let name = Name::of(caller.key(), caller.client().repeat_window.max(K::SAME_FOR), intent);
+        let name = match K::SAME_FOR {
+            Some(same) => Name::of(None, Some(same), intent),
+            None => Name::of(caller.key(), caller.client().repeat_window, intent),
+        };
         let person = permitted.caller().client().person.clone();
         let request = permitted.request().to_string();
         let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);

@@ -3,9 +3,15 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config;
 use crate::ledger::LedgerError;
+
+/// How often the lock is tried. A process that has just let go of it may have begun another at that very moment, which has
+/// it too until it becomes its own program.
+const TRIES: u32 = 10;
+const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Whether a process has this ledger open, without opening it. Asking takes the lock for a moment, but only
 /// where nobody has it.
@@ -22,16 +28,22 @@ pub fn in_use(path: &Path) -> std::io::Result<bool> {
 
 /// Makes the folder and the file, which only this user may read, and takes the lock: one writer at a time, also
 /// across processes. Beside a ledger on a server the folder holds what this process alone must know.
+#[expect(clippy::disallowed_methods, reason = "at the start, before anything is served")]
 pub(in crate::ledger) fn prepare(config: &config::Ledger) -> Result<File, LedgerError> {
     let path = &config.path;
     let failed = |why: std::io::Error| LedgerError::Open { at: path.into(), why: why.to_string() };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     let lock = private(&path.with_added_extension("lock")).map_err(failed)?;
-    lock.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => LedgerError::Locked(path.clone()),
-        TryLockError::Error(why) => failed(why),
-    })?;
+    let mut left = TRIES;
+    while let Err(error) = lock.try_lock() {
+        match error {
+            TryLockError::WouldBlock if left > 0 => std::thread::sleep(BETWEEN),
+            TryLockError::WouldBlock => return Err(LedgerError::Locked(path.clone())),
+            TryLockError::Error(why) => return Err(failed(why)),
+        }
+        left = left.saturating_sub(1);
+    }
     // SQLite gives its side files the mode of the main file.
     if config.url.is_none() {
         private(path).map_err(failed)?;

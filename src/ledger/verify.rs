@@ -20,7 +20,7 @@ use crate::ledger::replay::Replay;
 use crate::ledger::seals::Seals;
 use crate::ledger::store;
 
-const PAGE: i64 = 1000;
+const PAGE: i64 = 250;
 
 /// How many pages are read ahead.
 const AHEAD: usize = 2;

@@ -99,7 +99,9 @@ impl App {
         // It stays the client's transaction, and goes on its account.
         let caller = caller(&live.client, live.account, by)?;
         let Some(request) = Request::again(&live.raw, live.account) else {
-            return Err(refused("what is recorded there cannot be read back"));
+            return Err(refused(
+                "what is recorded there is no transaction of type 0, 1 or 2: its client has to replace it",
+            ));
         };
         let quote = self.quoted(&request).await?;
         let market = request.clone().fill(&quote, None)?.fees();

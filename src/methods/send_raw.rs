@@ -30,18 +30,27 @@ pub(super) async fn send_raw(
         // Whose accounts there are, nobody learns from here either.
         Some(_) if is_ours && may_use.is_err() => may_use.map(drop)?,
         Some(Presented::Ours(recorded)) => {
-            return hand_on(app, recorded.with_blobs_of(&signed), conditions, answer_by).await;
+            return hand_on(app, whole(recorded, &signed)?, conditions, answer_by).await;
         }
         Some(Presented::Before(recorded)) => {
-            return hand_on(app, recorded.with_blobs_of(&signed), conditions, answer_by).await;
+            return hand_on(app, whole(recorded, &signed)?, conditions, answer_by).await;
         }
-        None => {}
+        None => signed.with_blobs()?,
     }
     let presenting = caller.presenting(signed.from());
     let judge =
         |round: Round| round.decide::<Presigned>(app, &presenting, signed.clone(), Cause::TransactionDenied);
     let recorded = road::travel(app, judge, |app, permitted| record(app, permitted, answer_by)).await?;
-    hand_on(app, recorded, conditions, answer_by).await
+    hand_on(app, recorded.with_blobs_of(&signed), conditions, answer_by).await
+}
+
+/// With its blobs, from here or from the ledger: without them a node may call it malformed, also one that has it.
+fn whole<K: Sendable>(recorded: Recorded<K>, signed: &SignedTransaction) -> Result<Recorded<K>, Refusal> {
+    let recorded = recorded.with_blobs_of(signed);
+    if recorded.raw() == signed.raw() {
+        signed.with_blobs()?;
+    }
+    Ok(recorded)
 }
 
 /// Reserves and records: the signature is there, and is proved once more.

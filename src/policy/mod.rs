@@ -61,7 +61,7 @@ pub use judged::Judged;
 pub use lint::Warning;
 pub use manifest::{MANIFEST, Manifest, SIGNATURES};
 pub use own::Own;
-pub use past::Past;
+pub use past::{Again, Past};
 pub use permitted::{Permitted, Replace};
 pub use world::World;
 

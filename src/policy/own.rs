@@ -28,6 +28,11 @@ pub(in crate::policy) fn takes_nothing(rule: &str) -> bool {
     matches!(rule, CHECKPOINT | FILL_GAP | CANCEL)
 }
 
+/// Whether it was signed without a rule.
+pub(in crate::policy) fn is_own(rule: &str) -> bool {
+    rule.contains(':')
+}
+
 /// What is to be done at a nonce.
 #[derive(Clone, Copy, Debug)]
 pub enum Own<'a> {

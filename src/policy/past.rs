@@ -1,4 +1,4 @@
-//! What was signed before, looked at again: for budgets that are counted anew.
+//! What was signed before, looked at again: for budgets that are counted anew, and for a policy that is to come.
 
 use std::sync::Arc;
 
@@ -8,11 +8,14 @@ use crate::clock::Timestamp;
 use crate::policy::budget::{Charge, Limit};
 use crate::policy::call::TransactionFacts;
 use crate::policy::decide::Policy;
+use crate::policy::denied::Denied;
 use crate::policy::facts::{Facts, MessageFacts, Subject};
 use crate::policy::own;
 use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
-use crate::transaction::{Filled, Kind as _, Presigned, Structured, Text, Tx, TypedData};
+use crate::transaction::{
+    Checkpoint, Filled, Kind as _, Message, Presigned, Structured, Text, Tx, TypedData,
+};
 
 /// A payload as the ledger keeps it.
 #[derive(Debug)]
@@ -28,6 +31,16 @@ pub struct Past<'a> {
     pub raw: &'a Bytes,
 }
 
+/// What a policy says to a payload of before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// By which rule.
+    Allowed(Arc<str>),
+    Denied(String),
+    /// No rule was asked for it, or what was signed is not kept.
+    LeftOut,
+}
+
 impl Policy {
     /// The budgets, by id.
     pub fn limits(&self) -> impl Iterator<Item = &Arc<Limit>> {
@@ -39,6 +52,40 @@ impl Policy {
         if own::takes_nothing(past.rule) {
             return Ok(Vec::new());
         }
+        let rule: Arc<str> = past.rule.into();
+        // The ledger knows the rule of the whole; of a call inside, the one that would have allowed it then is the best guess.
+        let rule_of = |call: &Facts<'_>| match &call.subject {
+            Subject::Transaction(transaction) if transaction.is_inner() => {
+                self.verdict_of_one(call).unwrap_or_else(|_| Arc::clone(&rule))
+            }
+            _ => Arc::clone(&rule),
+        };
+        self.open_past(past, |whole| {
+            whole.is_open().map_err(|denied| denied.to_string())?;
+            let rules: Vec<_> = whole.each().map(rule_of).collect();
+            self.charges(whole, &rules).map_err(|denied| denied.to_string())
+        })?
+    }
+
+    /// What this policy would have said to it, at its time.
+    pub fn judge_again(&self, past: &Past<'_>) -> Again {
+        if past.kind == Message::NAME || past.kind == Checkpoint::NAME || own::is_own(past.rule) {
+            return Again::LeftOut;
+        }
+        let judged = self.open_past(past, |whole| {
+            let (rule, rules) = self.verdict(whole)?;
+            self.charges(whole, &rules)?;
+            Ok::<_, Denied>(rule)
+        });
+        match judged {
+            Ok(Ok(rule)) => Again::Allowed(rule),
+            Ok(Err(denied)) => Again::Denied(denied.sentence),
+            Err(why) => Again::Denied(why),
+        }
+    }
+
+    /// Reads a payload as what it was judged as.
+    fn open_past<T>(&self, past: &Past<'_>, look: impl FnOnce(&Whole<'_>) -> T) -> Result<T, String> {
         let presigned = past.kind == Presigned::NAME;
         let filled = (presigned || past.kind == Tx::NAME)
             .then(|| Filled::signed(past.account, past.raw).ok_or("it is no transaction"))
@@ -65,18 +112,7 @@ impl Policy {
             book: &self.book,
             subject,
         };
-        let rule: Arc<str> = past.rule.into();
-        // The ledger knows the rule of the whole; of a call inside, the one that would have allowed it then is the best guess.
-        let rule_of = |call: &Facts<'_>| match &call.subject {
-            Subject::Transaction(transaction) if transaction.is_inner() => {
-                self.verdict_of_one(call).unwrap_or_else(|_| Arc::clone(&rule))
-            }
-            _ => Arc::clone(&rule),
-        };
-        let whole = Whole::open(facts, &self.wrappers);
-        whole.is_open().map_err(|denied| denied.to_string())?;
-        let rules: Vec<_> = whole.each().map(rule_of).collect();
-        self.charges(&whole, &rules).map_err(|denied| denied.to_string())
+        Ok(look(&Whole::open(facts, &self.wrappers)))
     }
 }
 
@@ -90,7 +126,7 @@ mod tests {
     use super::*;
     use crate::policy::Own;
     use crate::policy::tests::{ALICE, CONTRACTS, USDC, address, call, policy, transaction, transfer};
-    use crate::transaction::{Message, address_of_point, recover};
+    use crate::transaction::{address_of_point, recover};
 
     /// The signed bytes of a transaction of a key that is nobody's here.
     fn signed(fields: serde_json::Value) -> (Address, Bytes) {
@@ -144,6 +180,9 @@ mod tests {
             at: Timestamp::from_millis(at * 1000),
             raw: &raw,
         };
+        assert!(
+            matches!(policy.judge_again(&past(0)), Again::Denied(why) if why.contains("no rule allows it"))
+        );
         // Saturday, 2026-01-31, and the Monday after it.
         assert_eq!(scopes(&policy, &past(1_769_860_800)), ["rule=many", "rule=b-weekend"]);
         assert_eq!(scopes(&policy, &past(1_770_033_600)), ["rule=many", "rule=a-week"]);

@@ -163,3 +163,39 @@ pub(super) struct Match {
     pub to: Option<List>,
     pub call: Option<Text>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::File;
+
+    /// Whoever adds a key to the language adds it to the schema, and the other way round.
+    #[test]
+    fn the_schema_has_the_keys_that_are_read_and_no_others() {
+        let schema: serde_json::Value =
+            serde_json::from_str(include_str!("../../assets/policy.schema.json")).unwrap();
+        for (text, place) in [
+            ("zz = 1", ""),
+            ("[contracts]\na = { zz = 1 }", "/$defs/contract"),
+            ("[contracts]\na = { spends = [{ zz = 1 }] }", "/$defs/spend"),
+            ("[lists]\na = { zz = 1 }", "/$defs/list"),
+            ("[[rule]]\nzz = 1", "/$defs/rule"),
+            ("[[rule]]\ndomain = { zz = 1 }", "/$defs/domain"),
+            ("[[rule]]\nsiwe = { zz = 1 }", "/$defs/siwe"),
+            ("[caps]\nzz = 1", "/$defs/caps"),
+            ("[caps.chain.1]\nzz = 1", "/$defs/chain_caps"),
+            ("[[rate]]\nzz = 1", "/$defs/rate"),
+            ("[[rate]]\nmatch = { zz = 1 }", "/$defs/match"),
+            ("[[budget]]\nzz = 1", "/$defs/budget"),
+        ] {
+            let error = toml::from_str::<File>(text).err().unwrap().to_string();
+            let (_, expected) = error.split_once("expected").unwrap_or_else(|| panic!("{text}: {error}"));
+            let read: BTreeSet<_> = expected.split('`').skip(1).step_by(2).collect();
+            let told = schema.pointer(&format!("{place}/properties")).unwrap().as_object().unwrap();
+            assert_eq!(told.keys().map(String::as_str).collect::<BTreeSet<_>>(), read, "{place}");
+            let table = schema.pointer(place).unwrap();
+            assert_eq!(table["additionalProperties"], false, "{place}");
+        }
+    }
+}

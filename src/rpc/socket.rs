@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -58,7 +59,7 @@ const MAX_AT_ONCE: usize = 32;
 /// A message that is not taken off our hands in this time: its reader is gone, or too slow. A large one has more time, by
 /// so many bytes a second.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
-const SLOWEST: usize = 64 * 1024;
+const SLOWEST: usize = 256 * 1024;
 
 /// Between two pings; a client that answered none of two is gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -215,6 +216,7 @@ impl<S: Answers> Socket<S> {
                 return Some(Farewell(CloseCode::Away, "the gateway ends"));
             }
             let takes_more = !is_closing && answers.len().saturating_add(letters.len()) < MAX_AT_ONCE;
+            let (is_writing, deadline) = (!letters.are_written(), letters.deadline());
             tokio::select! {
                 // In this order: the name of a subscription goes before its news.
                 biased;
@@ -228,16 +230,23 @@ impl<S: Answers> Socket<S> {
                         letters.push(text(answer));
                     }
                 }
-                written = letters.write(&mut sink), if !letters.are_written() => {
-                    if written.is_err() {
-                        return None;
+                written = letters.write(&mut sink), if is_writing => {
+                    match written {
+                        Ok(()) => {}
+                        Err(error) => {
+                            // The connection has a bound of its own for what is not read.
+                            if matches!(error, Error::Io(error) if error.kind() == ErrorKind::TimedOut) {
+                                metrics::counter!("chancery_sockets_overrun_total").increment(1);
+                            }
+                            return None;
+                        }
                     }
                 }
-                () = sleep_until(letters.deadline()), if !letters.are_written() => {
+                () = sleep_until(deadline), if is_writing => {
                     metrics::counter!("chancery_sockets_overrun_total").increment(1);
                     return None;
                 }
-                Some(item) = news.recv(), if letters.are_written() => letters.push(text(item)),
+                Some(item) = news.recv(), if !is_writing => letters.push(text(item)),
                 _ = ping.tick() => {
                     if heard.elapsed() > PING_EVERY.saturating_mul(2) {
                         return None;

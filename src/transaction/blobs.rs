@@ -216,6 +216,8 @@ fn short(field: &'static str, items: &[Bytes]) -> Result<Vec<Bytes48>, BlobsErro
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use alloy_primitives::keccak256;
     use k256::ecdsa::SigningKey;
     use serde_json::json;
@@ -297,6 +299,7 @@ mod tests {
         assert!(request.to_be_sent().is_err(), "no node takes it without its blobs");
 
         let hash = "0xe740c278858477f73f3a193e53f6bb92e25f93eae97f348e8222a45240eebac9";
+        let mut intents = BTreeSet::new();
         for (proofs, length, bytes) in [
             (("proofs", 1), 131_332, "0xb5266fef0d031f12f5c32aba7002fb4da7a2bc77a90de74d078ed18e7fb6e99e"),
             (
@@ -307,10 +310,12 @@ mod tests {
             (("proofs", 128), 137_558, "0xd88c0be2235aaf559ac3bcbff8fec202dcfad0b49df608db1d03d5625f1b62ce"),
         ] {
             let request = parse(&blob(proofs)).unwrap().to_be_sent().unwrap();
+            intents.insert(request.intent());
             let network = sign(fill(request, 11_155_111), 0);
             assert_eq!((network.raw.len(), keccak256(&network.raw).to_string().as_str()), (length, bytes));
             assert_eq!(network.hash.to_string(), hash, "whatever came along");
         }
+        assert_eq!(intents.len(), 2, "what is recorded with other proofs would not do");
     }
 
     #[test]

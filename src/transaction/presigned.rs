@@ -108,6 +108,12 @@ impl SignedTransaction {
         self.brings_blobs
     }
 
+    /// Whether nodes would take it as it is: a transaction is sent with its blobs.
+    pub fn with_blobs(&self) -> Result<(), PresignedError> {
+        let has_all = self.filled.blobs().is_none() || self.brings_blobs;
+        if has_all { Ok(()) } else { Err(BlobsError::NotAlong.into()) }
+    }
+
     /// What it does.
     pub const fn filled(&self) -> &Filled {
         &self.filled
@@ -152,7 +158,7 @@ impl Kind for Presigned {
     }
 
     fn intent(asked: &SignedTransaction) -> Vec<u8> {
-        asked.raw.to_vec()
+        asked.hash.to_vec()
     }
 
     fn assign(asked: SignedTransaction, _: Option<u64>) -> SignedTransaction {

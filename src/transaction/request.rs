@@ -2,7 +2,7 @@
 
 use alloy_consensus::TxType;
 use alloy_eips::eip2930::{AccessList, AccessListItem};
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -191,9 +191,13 @@ impl Request {
         }
         put(11, &alloy_rlp::encode(&self.access_list));
         if let Some(blobs) = &self.blobs {
-            // The hashes stand for the blobs.
             put(12, blobs.hashes().concat().as_slice());
             put(13, &blobs.max_fee_per_gas().to_be_bytes());
+            // The same hashes with other proofs, or without the blobs, are another thing to nodes: what is recorded would not
+            // do in its place.
+            if let Some(sidecar) = blobs.sidecar() {
+                put(15, keccak256(alloy_rlp::encode(&sidecar)).as_slice());
+            }
         }
         if let Some(authorizations) = &self.authorizations {
             let mut list = Vec::new();

@@ -59,14 +59,20 @@ impl Node {
         whose: Whose,
     ) -> Result<Vec<Outcome>, UpstreamError> {
         if self.takes_batches() {
-            if let Some(answers) = self.put_batch(calls, whose).await? {
-                return Ok(answers.into_iter().map(Answer::or_elsewhere).collect());
+            match (self.put_batch(calls, whose).await, whose) {
+                (Ok(Some(answers)), _) => return Ok(answers.into_iter().map(Answer::or_elsewhere).collect()),
+                // Ours are larger than clients' are: one that is refused, or takes longer than a call may, says nothing of
+                // theirs.
+                (Ok(None) | Err(UpstreamError::Timeout), Whose::Own) => {}
+                (Ok(None), Whose::Clients) => {
+                    tracing::info!(
+                        node = self.name,
+                        "the node takes no batches, or not this one: it is asked one by one"
+                    );
+                    self.takes_no_batch();
+                }
+                (Err(error), _) => return Err(error),
             }
-            tracing::info!(
-                node = self.name,
-                "the node takes no batches, or not this one: it is asked one by one"
-            );
-            self.takes_no_batch();
         }
         let mut answers = Vec::with_capacity(calls.len());
         let until = end_of(ONE_BY_ONE_WITHIN);

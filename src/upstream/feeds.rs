@@ -36,7 +36,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 
 /// Between two attempts to connect.
 const FIRST_REST: Duration = Duration::from_millis(250);
-const LONGEST_REST: Duration = Duration::from_secs(10);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// One subscription, as one client has it.
 #[derive(Debug)]
@@ -157,6 +157,9 @@ impl Hub {
             let served = self.serve(&node, &mut wire).await;
             self.asked.clear();
             self.topics.values_mut().for_each(|topic| topic.id = None);
+            if served.is_ok() || began.elapsed() > LONGEST_REST {
+                rest = FIRST_REST;
+            }
             match served {
                 Ok(()) if self.orders.is_closed() => return,
                 Ok(()) => {}
@@ -164,9 +167,6 @@ impl Hub {
                     tracing::warn!(node = node.name, %error, "subscriptions are made anew");
                     metrics::counter!("chancery_feeds_lost_total").increment(1);
                     // A node that takes us in and sends us away again is not asked as fast as it goes.
-                    if began.elapsed() > LONGEST_REST {
-                        rest = FIRST_REST;
-                    }
                     sleep(rest).await;
                     rest = rest.saturating_mul(2).min(LONGEST_REST);
                 }

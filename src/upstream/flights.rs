@@ -79,27 +79,26 @@ impl Flights {
 
     /// The answer to this call, asked by `ask` or by somebody else just now.
     pub(super) async fn share(&self, call: Call<'_>, ask: impl Future<Output = Outcome>) -> Outcome {
-        match self.place(call) {
-            Place::Alone => ask.await,
-            Place::Lead(lead) => {
-                let answer = ask.await;
-                lead.land(answer)
-            }
-            Place::Join(mut answer) => {
-                // The first may itself be kept waiting, by a client that does not read.
-                let shared = match timeout(WAITS, answer.wait_for(Option::is_some)).await {
-                    Ok(Ok(answer)) => answer.clone(),
-                    Ok(Err(_)) | Err(_) => None,
-                };
-                match shared {
-                    Some(answer) => {
+        // Those who waited in vain ask together once more.
+        for _ in 0..2 {
+            match self.place(call) {
+                Place::Alone => break,
+                Place::Lead(lead) => {
+                    let answer = ask.await;
+                    return lead.land(answer);
+                }
+                Place::Join(mut answer) => {
+                    // The first may itself be kept waiting, by a client that does not read.
+                    if let Ok(Ok(answer)) = timeout(WAITS, answer.wait_for(Option::is_some)).await
+                        && let Some(answer) = answer.clone()
+                    {
                         metrics::counter!("chancery_reads_shared_total").increment(1);
-                        answer
+                        return answer;
                     }
-                    None => ask.await,
                 }
             }
         }
+        ask.await
     }
 
     fn place(&self, call: Call<'_>) -> Place<'_> {

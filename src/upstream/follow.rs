@@ -51,6 +51,9 @@ struct Block {
 /// How many receipts are asked for in one body.
 const RECEIPTS: usize = 32;
 
+/// Of how many of these it is written at once what became of them; some of them need further questions.
+const SETTLED_AT_ONCE: usize = 8;
+
 /// How many accounts are followed side by side.
 const AT_ONCE: usize = 8;
 
@@ -147,24 +150,28 @@ impl View<'_> {
         Ok(())
     }
 
-    /// Asks for what became of all of these at once, and has it written in one commit.
+    /// Asks for what became of all of these at once, and has it written in few commits.
     async fn settle_all(&self, mined: &[&Recorded<Tx>]) -> Result<(), UpstreamError> {
         let hashes = mined.iter().map(|recorded| to_raw_value(&[recorded.hash()]));
         let hashes: Vec<_> = hashes.collect::<Result<_, _>>().map_err(UpstreamError::garbage)?;
         let method = "eth_getTransactionReceipt";
         let calls: Vec<_> = hashes.iter().map(|hash| Call { method, params: Some(hash) }).collect();
-        let receipts = match self.node.read_batch(&calls, Whose::Own).await {
+        let receipts: Vec<_> = match self.node.read_batch(&calls, Whose::Own).await {
             Err(error) if !error.is_about_the_node() => mined.iter().map(|_| Err(error.clone())).collect(),
             receipts => receipts?,
         };
-        let settled = mined.iter().zip(receipts).map(|(recorded, receipt)| self.settle(recorded, receipt));
-        for (done, recorded) in join_all(settled).await.into_iter().zip(mined) {
-            match done {
-                Err(error) if error.is_about_the_node() => return Err(error),
-                Err(error) => {
-                    tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
+        let mut receipts = receipts.into_iter();
+        for some in mined.chunks(SETTLED_AT_ONCE) {
+            let settled = some.iter().zip(receipts.by_ref());
+            let settled = settled.map(|(recorded, receipt)| self.settle(recorded, receipt));
+            for (done, recorded) in join_all(settled).await.into_iter().zip(some) {
+                match done {
+                    Err(error) if error.is_about_the_node() => return Err(error),
+                    Err(error) => {
+                        tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
+                    }
+                    Ok(()) => {}
                 }
-                Ok(()) => {}
             }
         }
         Ok(())
@@ -306,6 +313,25 @@ mod tests {
         let sent = scene.fake.calls("eth_sendRawTransaction");
         let expected = [json!([first.raw()]), json!([second.raw()])];
         assert_eq!(sent, [&expected[..], &expected[..], &expected[..]].concat());
+    }
+
+    #[tokio::test]
+    async fn inv_13_receipts_that_take_too_long_together_are_asked_for_one_by_one() {
+        for is_slow in [false, true] {
+            let scene = Scene::set("0x2", "0x9").await;
+            scene.receipt(0, "0x5");
+            scene.receipt(1, "0x6");
+            if is_slow {
+                scene.fake.is_slow_with_batches();
+            } else {
+                scene.fake.takes_batches(false);
+            }
+            let open = scene.open_after_a_round().await;
+            assert!(open.is_empty(), "both are final: {open:?}");
+            let [node] = &scene.upstream.0.nodes.readers()[..] else { panic!("one node") };
+            assert!(node.takes_batches(), "clients' batches are another matter");
+            assert!(!node.condition().is_failing);
+        }
     }
 
     #[tokio::test]

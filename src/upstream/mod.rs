@@ -148,6 +148,7 @@ mod tests {
         /// Of each body, single call or batch.
         heads: Arc<Mutex<Vec<String>>>,
         no_batches: Arc<AtomicBool>,
+        slow_batches: Arc<AtomicBool>,
     }
 
     impl Fake {
@@ -160,6 +161,7 @@ mod tests {
                 calls: Arc::default(),
                 heads: Arc::default(),
                 no_batches: Arc::default(),
+                slow_batches: Arc::default(),
             };
             fake.on("eth_chainId", Reply::Result(json!("0x1")));
             let node = fake.clone();
@@ -199,6 +201,11 @@ mod tests {
             self.no_batches.store(!takes, Ordering::SeqCst);
         }
 
+        /// A batch takes longer than anybody waits.
+        pub(super) fn is_slow_with_batches(&self) {
+            self.slow_batches.store(true, Ordering::SeqCst);
+        }
+
         /// How many bodies came.
         pub(super) fn bodies(&self) -> usize {
             self.heads.lock().unwrap().len()
@@ -212,6 +219,9 @@ mod tests {
                     Value::Array(_) if self.no_batches.load(Ordering::SeqCst) => {
                         let error = json!({ "code": -32600, "message": "one at a time" });
                         ok(&json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string())
+                    }
+                    Value::Array(_) if self.slow_batches.load(Ordering::SeqCst) => {
+                        std::future::pending().await
                     }
                     Value::Array(calls) => {
                         let answers = calls.iter().map(|call| {

@@ -140,7 +140,11 @@ impl Node {
     ) -> Result<Option<Vec<Answer>>, UpstreamError> {
         let _place = place(self.places.of(whose)).await?;
         self.pinned().await?;
-        self.noticed(self.client.batch(calls).await)
+        match (self.client.batch(calls).await, whose) {
+            // Ours are large, and are asked for in other ways then.
+            (Err(UpstreamError::Timeout), Whose::Own) => Err(UpstreamError::Timeout),
+            (answers, _) => self.noticed(answers),
+        }
     }
 
     pub(super) fn takes_batches(&self) -> bool {

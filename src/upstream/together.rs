@@ -19,6 +19,10 @@ const UNDER_WAY: usize = 2;
 /// How long one waits for those before it: a node that does not answer them may answer this one.
 const WAITS: Duration = Duration::from_millis(100);
 
+/// How long one waits for another's answer, and how often that may come to nothing.
+const JOINED: Duration = Duration::from_secs(3);
+const MAX_LOST: usize = 2;
+
 type Outcome<T> = Result<T, UpstreamError>;
 
 #[derive(Debug)]
@@ -45,7 +49,8 @@ impl<T: Clone> Together<T> {
         &self,
         ask: impl FnOnce() -> Pin<Box<F>>,
     ) -> Outcome<T> {
-        loop {
+        // Those who hang up cost whoever waits a question each; after a few it is asked alone.
+        for _ in 0..MAX_LOST {
             match self.place() {
                 Place::First(answer) => {
                     // Whoever comes at the very same time joins.
@@ -57,15 +62,16 @@ impl<T: Clone> Together<T> {
                     return found;
                 }
                 Place::Joined(mut answer) => {
-                    if let Ok(found) = answer.wait_for(Option::is_some).await
+                    if let Ok(Ok(found)) = timeout(JOINED, answer.wait_for(Option::is_some)).await
                         && let Some(found) = found.clone()
                     {
                         return found;
                     }
-                    // The first of them has hung up.
+                    // The first of them has hung up, or does not get on.
                 }
             }
         }
+        ask().await
     }
 
     fn place(&self) -> Place<T> {

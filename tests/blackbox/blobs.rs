@@ -56,6 +56,8 @@ async fn a_batcher_has_its_transaction_signed_and_sends_it_with_its_blobs() {
     let gateway = Gateway::with_policy(&policy()).await;
     let trader = gateway.client("trader");
     let signed = trader.call("eth_signTransaction", json!([batch(&gateway, 0)])).await.unwrap();
+    let alone = trader.call("eth_sendRawTransaction", json!([signed])).await.unwrap_err();
+    assert!(alone.message.contains("is sent with its `blobs`"), "{}", alone.message);
     let signed = hex::decode(signed.as_str().unwrap()).unwrap();
     assert_eq!(signed[0], 3);
     let TxEnvelope::Eip4844(envelope) = TxEnvelope::decode_2718_exact(&signed).unwrap() else {

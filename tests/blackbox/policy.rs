@@ -27,6 +27,30 @@ async fn a_refusal_names_its_rule_and_is_written_down() {
 }
 
 #[tokio::test]
+async fn what_was_signed_is_judged_by_a_policy_that_is_to_come() {
+    let gateway = Gateway::start().await;
+    let trader = gateway.client("trader");
+    for wei in [1, 2, 3] {
+        trader.send(gateway.payment(wei)).await.unwrap();
+    }
+    trader.call("personal_sign", json!(["0x68656c6c6f", gateway.treasury()])).await.unwrap();
+    let as_it_is = gateway.chancery(&["policy", "replay"]).await.well();
+    assert!(as_it_is.starts_with("3 allowed as they were, 0 by another rule, 0 denied; "), "{as_it_is}");
+    let stricter =
+        POLICY.replace("1 ether\" }\nexecution", "2 wei\" }\nexecution").replace("pay-friend", "pay-little");
+    std::fs::create_dir(gateway.folder().join("stricter")).unwrap();
+    std::fs::write(gateway.folder().join("stricter/policy.toml"), stricter).unwrap();
+    let folder = gateway.folder().join("stricter");
+    let told = gateway.chancery(&["policy", "replay", "--json", folder.to_str().unwrap()]).await;
+    assert_eq!(told.code, Some(3), "{told:?}");
+    let told: serde_json::Value = serde_json::from_str(&told.stdout).unwrap();
+    assert_eq!(told["other"].as_array().unwrap().len(), 2, "{told}");
+    let denied = told["denied"].as_array().unwrap();
+    assert!(denied.len() == 1 && denied[0]["why"].as_str().unwrap().contains("`value`"), "{told}");
+    assert_eq!(denied[0]["then"], "pay-friend");
+}
+
+#[tokio::test]
 async fn inv_04_an_empty_policy_allows_nothing() {
     let gateway = Gateway::with_policy("").await;
     let trader = gateway.client("trader");

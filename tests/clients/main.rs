@@ -109,6 +109,18 @@ async fn hardhat_2() {
     Trial::begin().await.passes(BY_URL, command).await;
 }
 
+/// A program of its own, with a client certificate in its HTTP client.
+#[tokio::test]
+async fn alloy() {
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--locked", "--quiet", "--manifest-path"]).arg(script("alloy/Cargo.toml"));
+    let target = repository().join("target/alloy");
+    let built = build.arg("--target-dir").arg(&target).status().await.unwrap();
+    assert!(built.success(), "it does not build");
+    let program = target.join("debug/alloy-client");
+    Trial::begin().await.passes(BY_TLS, || Command::new(&program)).await;
+}
+
 /// With Ignition and hardhat-viem, on a Node of its own.
 #[tokio::test]
 async fn hardhat_3() {

@@ -21,7 +21,8 @@ pub fn script(target: &Target, credentials: &Credentials, other_name: bool) -> a
     let (host, port) = target.address();
     let servername = other_name.then(|| target.server_name().to_str().into_owned());
     // As Node writes it.
-    let settings = Settings { host: &host.to_ascii_lowercase(), port, servername, files: credentials.files()? };
+    let settings =
+        Settings { host: &host.to_ascii_lowercase(), port, servername, files: credentials.files()? };
     let settings = serde_json::to_string_pretty(&settings)?;
     Ok(format!(
         "// Written by `chancery connect … preload`, for NODE_OPTIONS=\"--require /path/to/this/file\": connections to the gateway,\n\

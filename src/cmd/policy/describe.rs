@@ -147,7 +147,12 @@ mod tests {
     /// Whoever adds a condition to the language gives it words.
     #[test]
     fn every_example_can_be_told() {
-        for name in ["deployer", "market-maker", "op-stack", "read-only", "yield-farming"] {
+        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+        let folders = std::fs::read_dir(policies).unwrap().map(|entry| entry.unwrap());
+        let folders = folders.filter(|entry| entry.path().join("tests").is_dir());
+        let names: Vec<_> = folders.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        assert!(names.len() >= 6, "{names:?}");
+        for name in &names {
             let told = described(name);
             assert!(told.rules.iter().all(|rule| !rule.text.contains("what the rule says")), "{name}");
             assert!(!show(&told).unwrap().is_empty());
