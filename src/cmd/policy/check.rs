@@ -116,7 +116,12 @@ mod tests {
 
     #[test]
     fn an_example_is_without_mistakes_and_warnings_and_a_wrong_world_is_not() {
-        let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies/payments");
+        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+        let farming = policies.join("yield-farming");
+        let (farming, world) = (farming.to_str().unwrap(), farming.join("tests/yield-farming.toml"));
+        let strictly = [farming, "--strict", "--world", world.to_str().unwrap()];
+        assert_eq!(run(&strictly).unwrap(), Success::Done);
+        let policy = policies.join("payments");
         let (policy, world) = (policy.to_str().unwrap(), policy.join("tests/payments.toml"));
         let world = world.to_str().unwrap();
         assert_eq!(run(&[policy, "--strict", "--world", world]).unwrap(), Success::Done);
