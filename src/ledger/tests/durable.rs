@@ -105,12 +105,27 @@ async fn a_claim_that_nobody_waits_for_takes_no_nonce() {
 #[tokio::test(flavor = "multi_thread")]
 async fn inv_13_whenever_a_task_goes_away_its_nonce_is_soon_free() {
     let desk = Desk::open(PATIENT).await;
-    let mut taken = 0;
+    let began = Instant::now();
+    let first = desk.ledger.reserve(Ask { seed: 100, ..ASK }.permitted(), Purpose::Send).await.unwrap();
+    let usual = began.elapsed();
+    let mut taken = 1;
+    // Up to twice the time that one took, in steps that no timer has.
     for seed in 1..=60_u8 {
         let claim = desk.ledger.reserve(Ask { seed, ..ASK }.permitted(), Purpose::Send);
-        let patience = Duration::from_micros(u64::from(seed) * 100);
-        taken += usize::from(tokio::time::timeout(patience, claim).await.is_ok());
+        let patience = usual * u32::from(seed) / 30;
+        let gives_up = async {
+            let began = Instant::now();
+            while began.elapsed() < patience {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = claim => taken += 1,
+            () = gives_up => {}
+        }
     }
+    drop(first);
     let began = Instant::now();
     let states = loop {
         let states = desk.states().await;
@@ -121,7 +136,7 @@ async fn inv_13_whenever_a_task_goes_away_its_nonce_is_soon_free() {
         assert!(began.elapsed() < PATIENT, "only what a task holds is reserved, {taken}: {states:?}");
         sleep(Duration::from_millis(50)).await;
     };
-    assert!(taken < 60 && states.len() > taken, "some went away in time, some too late: {states:?}");
+    assert!(taken < 61 && states.len() > taken, "some went away in time, some too late: {states:?}");
 }
 
 #[tokio::test]
