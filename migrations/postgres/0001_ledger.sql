@@ -48,7 +48,8 @@ CREATE INDEX by_nonce ON reservation (chain, account, nonce) WHERE live IS NOT N
 -- What is handed in signed has no nonce of ours; what we sign is looked for at its nonce.
 CREATE INDEX by_hash ON reservation (hash) WHERE nonce IS NULL AND hash IS NOT NULL;
 CREATE INDEX undecided ON reservation (id) WHERE open = 1;
--- Of several writers each reads an account's rows in each commit, from the last nonce on of which the chain has decided.
+-- Of several writers each looks in each commit what is reserved, and reads an account's rows in each commit, from the last nonce on of which the chain has decided.
+CREATE INDEX unrecorded ON reservation (id) WHERE open = 1 AND state = 'reserved';
 CREATE INDEX settled ON reservation (chain, account, nonce) WHERE live IS NOT NULL AND open = 0;
 
 -- Append-only, each row's hash over its content and the hash before it.

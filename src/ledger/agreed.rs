@@ -61,11 +61,12 @@ pub(in crate::ledger) async fn give_up_lead(db: &mut Db, writer: &str) -> Sql<()
     done.bind(writer).execute(&mut *db).await.map(drop)
 }
 
-/// The policy by which reservations must have been judged.
-pub(in crate::ledger) async fn in_force(db: &mut Db) -> Sql<Option<B256>> {
-    let row = query("SELECT policy FROM agreed").fetch_one(&mut *db).await?;
+/// The policy by which reservations must have been judged, and how many pauses hold.
+pub(in crate::ledger) async fn in_force(db: &mut Db) -> Sql<(Option<B256>, i64)> {
+    let row = query("SELECT policy, (SELECT count(*) FROM pause) AS pauses FROM agreed");
+    let row = row.fetch_one(&mut *db).await?;
     let hash: Option<&[u8]> = row.get("policy")?;
-    hash.map(B256::try_from).transpose().map_err(malformed)
+    Ok((hash.map(B256::try_from).transpose().map_err(malformed)?, row.get("pauses")?))
 }
 
 pub(in crate::ledger) async fn put_in_force(db: &mut Db, policy: B256) -> Sql<()> {

@@ -161,9 +161,10 @@ pub(in crate::ledger) async fn retry(
         return Ok(());
     }
     // Read in this very commit, so that a pause holds from its own commit on, whichever replica made it.
-    let pauses = pauses::all(group.db).await?;
+    let (policy, many) = agreed::in_force(group.db).await?;
+    let pauses = if many == 0 { Vec::new() } else { pauses::all(group.db).await? };
     pauses::show(&pauses);
-    if rules.policy.is_some() && agreed::in_force(group.db).await? != rules.policy {
+    if rules.policy.is_some() && policy != rules.policy {
         for claim in std::mem::take(waiting) {
             claim.refuse(LedgerError::OtherPolicy);
         }

@@ -14,7 +14,7 @@ use crate::ledger::db::{self, Db, Location, Sql, query};
 use crate::ledger::note::SealedRow;
 use crate::ledger::verify::not_opened;
 use crate::ledger::writer::Group;
-use crate::ledger::{Ledger, LedgerError, reader, store};
+use crate::ledger::{Ledger, LedgerError, chain_store, reader, store};
 
 /// Rows younger than this stay: a running gateway looks at what it wrote.
 const STAYS: Duration = Duration::from_secs(24 * 60 * 60);
@@ -98,7 +98,7 @@ pub async fn oldest(
     let failed = |error| not_opened(&at, &error);
     let mut db = at.read().await.map_err(failed)?;
     db::snapshot(&mut db).await.map_err(failed)?;
-    let all = store::head(&mut db).await.map_err(failed)?.0.seq;
+    let all = chain_store::head(&mut db).await.map_err(failed)?.0.seq;
     let start = last(&mut db).await.map_err(failed)?.unwrap_or(Head::START);
     let mut head = start;
     loop {

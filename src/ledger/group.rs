@@ -5,11 +5,11 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::accounts::Accounts;
 use crate::ledger::audit::{Body, Entry, Head};
+use crate::ledger::chain_store;
 use crate::ledger::claims::Claimed;
 use crate::ledger::command::Reply;
 use crate::ledger::db::{self, Db, Location, Sql};
 use crate::ledger::handover::Handover;
-use crate::ledger::store;
 use crate::ledger::{LedgerError, ReserveError};
 
 /// How far the wall clock may be from the steady one before somebody should look.
@@ -68,7 +68,7 @@ impl Group<'_> {
     }
 
     pub(in crate::ledger) async fn write_rows(&mut self) -> Sql<()> {
-        store::append(self.db, &self.rows).await?;
+        chain_store::append(self.db, &self.rows).await?;
         self.rows.clear();
         self.bytes = 0;
         Ok(())
@@ -117,12 +117,12 @@ impl Time {
     }
 
     /// By a clock that can be set, and by one that cannot.
-    async fn ask(&mut self, db: &mut Db) -> Sql<(Timestamp, Timestamp)> {
-        let Some(server) = db::now(db).await? else { return Ok((self.clock.now(), self.clock.steady())) };
+    fn tell(&mut self, server: Option<Timestamp>) -> (Timestamp, Timestamp) {
+        let Some(server) = server else { return (self.clock.now(), self.clock.steady()) };
         let here = self.clock.steady();
         let (then, since) = *self.anchor.get_or_insert((server, here));
         let passed = u64::try_from(here.since(since).as_millis()).unwrap_or(u64::MAX);
-        Ok((server, Timestamp::from_millis(then.millis().saturating_add(passed))))
+        (server, Timestamp::from_millis(then.millis().saturating_add(passed)))
     }
 }
 
@@ -139,12 +139,12 @@ pub(in crate::ledger) async fn begin<'a>(
         *db = at.connect().await?;
         db::begin(db).await?;
     }
-    let head = match head {
-        Some(head) => head,
-        None => store::head(db).await?.0,
+    let (head, server) = match head {
+        Some(head) => (head, None),
+        None => chain_store::end(db).await?,
     };
     // Time never runs backwards in the ledger.
-    let (wall, steady) = time.ask(db).await?;
+    let (wall, steady) = time.tell(server);
     watch(wall, steady);
     Ok(Group {
         db,

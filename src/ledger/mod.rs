@@ -13,6 +13,7 @@ mod apply;
 mod archive;
 mod audit;
 mod budget;
+mod chain_store;
 mod charges;
 mod claims;
 mod command;

@@ -8,7 +8,7 @@ use crate::ledger::db::{self, Db, Location};
 use crate::ledger::error::unavailable;
 use crate::ledger::lock::prepare;
 use crate::ledger::note::Note;
-use crate::ledger::{LedgerError, store};
+use crate::ledger::{LedgerError, chain_store};
 
 /// Appends one row; false where there is no ledger yet, or a gateway has its file open.
 pub async fn note_offline(config: &config::Ledger, clock: Clock, note: &Note) -> Result<bool, LedgerError> {
@@ -36,12 +36,12 @@ pub async fn note_offline(config: &config::Ledger, clock: Clock, note: &Note) ->
 }
 
 async fn append(db: &mut Db, clock: Clock, note: &Note) -> Result<(), LedgerError> {
-    let (head, last) = store::head(db).await.map_err(unavailable)?;
+    let (head, last) = chain_store::head(db).await.map_err(unavailable)?;
     if last.is_some_and(|last| Head::from(&last) != head || !last.is_whole()) {
         return Err(LedgerError::Broken("its end is not as it was written".to_owned()));
     }
     let now = db::now(db).await.map_err(unavailable)?.unwrap_or_else(|| clock.now());
     let entry =
         head.next(now, &Body::Note(note)).map_err(|error| LedgerError::Unavailable(error.to_string()))?;
-    store::append(db, &[entry]).await.map_err(unavailable)
+    chain_store::append(db, &[entry]).await.map_err(unavailable)
 }

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::ledger::audit::Entry;
 use crate::ledger::db::{self, Location};
 use crate::ledger::verify::not_opened;
-use crate::ledger::{LedgerError, archive, reader, store};
+use crate::ledger::{LedgerError, archive, chain_store, reader};
 
 const PAGE: i64 = 1000;
 
@@ -56,7 +56,7 @@ pub async fn export(
     let failed = |error| not_opened(&at, &error);
     let mut db = at.read().await.map_err(failed)?;
     db::snapshot(&mut db).await.map_err(failed)?;
-    let all = store::head(&mut db).await.map_err(failed)?.0.seq;
+    let all = chain_store::head(&mut db).await.map_err(failed)?.0.seq;
     let mut chosen = Chosen { filter, reservations: HashSet::new() };
     // Of those that were taken out, a few are still there, for the gateway.
     let after = archive::last(&mut db).await.map_err(failed)?;

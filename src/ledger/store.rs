@@ -6,24 +6,11 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes};
 
 use crate::clock::Timestamp;
-use crate::ledger::audit::{Entry, Head};
+use crate::ledger::audit::Entry;
 use crate::ledger::core::Row;
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
 use crate::transaction::Fees;
-
-/// The statements that put rows into the audit chain, and how many each: to a server every statement is a journey. A few
-/// sizes, so that there are a few to prepare.
-static INSERTS: LazyLock<[(usize, String); 4]> = LazyLock::new(|| {
-    [64_usize, 16, 4, 1].map(|count| {
-        let row = |row: usize| {
-            let place = |place: usize| format!("${}", row.saturating_mul(6).saturating_add(place));
-            format!("({})", (1..=6).map(place).collect::<Vec<_>>().join(", "))
-        };
-        let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
-        (count, format!("INSERT INTO audit (seq, at, kind, body, previous, hash) VALUES {rows}"))
-    })
-});
 
 /// What a new row holds.
 #[derive(Debug)]
@@ -64,42 +51,6 @@ pub(in crate::ledger) struct Stored {
     pub state: State,
     pub raw: Bytes,
     pub hash: B256,
-}
-
-/// Where the chain ends by the head row, and the last row itself.
-pub(in crate::ledger) async fn head(db: &mut Db) -> Sql<(Head, Option<Entry>)> {
-    let last = query("SELECT * FROM audit ORDER BY seq DESC LIMIT 1").fetch_optional(&mut *db).await?;
-    let last = last.map(|row| entry(&row)).transpose()?;
-    let head = query("SELECT seq, hash FROM head").fetch_optional(&mut *db).await?;
-    let at = last.as_ref().map_or(Head::START.at, |last| last.at);
-    let head = match head {
-        Some(row) => Head { seq: row.get("seq")?, hash: word(&row, "hash")?, at },
-        None => Head::START,
-    };
-    Ok((head, last))
-}
-
-/// Puts rows at the end of the chain, and says that it ends there.
-pub(in crate::ledger) async fn append(db: &mut Db, entries: &[Entry]) -> Sql<()> {
-    let Some(last) = entries.last() else { return Ok(()) };
-    let mut left = entries;
-    while let Some((sql, rows, others)) = INSERTS.iter().find_map(|(count, sql)| {
-        let (rows, others) = left.split_at_checked(*count)?;
-        Some((sql, rows, others))
-    }) {
-        let rows = rows.iter().fold(query(sql.as_str()), |rows, entry| {
-            let rows = rows.bind(entry.seq).bind(millis(entry.at)).bind(&entry.kind).bind(&entry.body);
-            rows.bind(entry.previous.as_slice()).bind(entry.hash.as_slice())
-        });
-        rows.execute(&mut *db).await?;
-        left = others;
-    }
-    query("INSERT INTO head (one, seq, hash) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
-        .bind(last.seq)
-        .bind(last.hash.as_slice())
-        .execute(&mut *db)
-        .await
-        .map(drop)
 }
 
 /// The rows of an account that have a say: those from the last settled nonce or the mined count on, whichever is
@@ -278,13 +229,27 @@ pub(in crate::ledger) async fn unrecorded(db: &mut Db) -> Sql<Vec<i64>> {
     rows.fetch_all(&mut *db).await?.iter().map(|row| row.get("id")).collect()
 }
 
-/// The same, each with the time that it has from its reservation until anybody may void it.
-pub(in crate::ledger) async fn spans(db: &mut Db) -> Sql<Vec<(i64, Duration)>> {
+/// A reservation without a record.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct Unrecorded {
+    pub id: i64,
+    /// From when on anybody may void it, and how long that is from its reservation on.
+    pub void_at: Timestamp,
+    pub span: Duration,
+}
+
+/// All of them, whoever made them.
+pub(in crate::ledger) async fn reserved(db: &mut Db) -> Sql<Vec<Unrecorded>> {
     let rows = query(
-        "SELECT id, void_at - reserved_at AS span FROM reservation WHERE open = 1 AND state = 'reserved' ORDER BY id",
+        "SELECT id, void_at, void_at - reserved_at AS span FROM reservation
+         WHERE open = 1 AND state = 'reserved' ORDER BY id",
     );
-    let rows = rows.fetch_all(db).await?;
-    rows.iter().map(|row| Ok((row.get("id")?, Duration::from_millis(unsigned(row, "span")?)))).collect()
+    let unrecorded = |row: &DbRow| {
+        let void_at = Timestamp::from_millis(unsigned(row, "void_at")?);
+        let span = Duration::from_millis(unsigned(row, "span")?);
+        Ok(Unrecorded { id: row.get("id")?, void_at, span })
+    };
+    rows.fetch_all(db).await?.iter().map(unrecorded).collect()
 }
 
 /// The signed transactions of which the chain has not decided, lowest nonce first.
@@ -294,14 +259,6 @@ pub(in crate::ledger) async fn unsettled(db: &mut Db) -> Sql<Vec<Stored>> {
          ORDER BY account, nonce, id",
     );
     rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
-}
-
-/// The reservations without a record whose time is over, whoever made them.
-pub(in crate::ledger) async fn overdue(db: &mut Db, now: Timestamp) -> Sql<Vec<i64>> {
-    let rows = query(
-        "SELECT id FROM reservation WHERE open = 1 AND state = 'reserved' AND void_at <= $1 ORDER BY id",
-    );
-    rows.bind(millis(now)).fetch_all(&mut *db).await?.iter().map(|row| row.get("id")).collect()
 }
 
 /// Makes a payload that was returned to its client ours to send.
@@ -420,11 +377,11 @@ pub(in crate::ledger) fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
 }
 
 /// Chains and nonces are checked to fit before they come here; a time does for 292 million years.
-fn signed(number: u64) -> i64 {
+pub(in crate::ledger) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn millis(at: Timestamp) -> i64 {
+pub(in crate::ledger) fn millis(at: Timestamp) -> i64 {
     signed(at.millis())
 }
 

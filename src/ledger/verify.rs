@@ -11,6 +11,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::ledger::LedgerError;
 use crate::ledger::archive;
 use crate::ledger::audit::{Entry, Head};
+use crate::ledger::chain_store;
 use crate::ledger::db::{self, Db, Location, Sql, SqlError};
 use crate::ledger::lines::{Lines, NoRow, is_database};
 use crate::ledger::note::SealedRow;
@@ -18,7 +19,6 @@ use crate::ledger::pauses;
 use crate::ledger::reader;
 use crate::ledger::replay::Replay;
 use crate::ledger::seals::Seals;
-use crate::ledger::store;
 
 const PAGE: i64 = 250;
 
@@ -193,7 +193,7 @@ async fn live_through(
     let mut db = at.read().await?;
     // One snapshot, so that a gateway that writes meanwhile changes nothing.
     db::snapshot(&mut db).await?;
-    let (written, _) = store::head(&mut db).await?;
+    let (written, _) = chain_store::head(&mut db).await?;
     for entry in reader::all_of_kind(&mut db, "checkpoint").await? {
         walk.foresee(&entry);
     }

@@ -17,6 +17,7 @@ use crate::ledger::accounts::Accounts;
 use crate::ledger::agreed::{self, Lead};
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
+use crate::ledger::chain_store;
 use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::db::{self, Db, Location, Sql, SqlError};
@@ -127,7 +128,7 @@ impl Writer {
         let failed = |error: SqlError| LedgerError::Open { at: at.clone(), why: error.to_string() };
         let unnamed = |error: getrandom::Error| LedgerError::Unavailable(error.to_string());
         let mut db = at.create().await.map_err(failed)?;
-        let (head, last) = store::head(&mut db).await.map_err(unavailable)?;
+        let (head, last) = chain_store::head(&mut db).await.map_err(unavailable)?;
         match last {
             // Others may have gone on between the two looks.
             _ if is_shared => {}
@@ -336,9 +337,10 @@ impl Writer {
         let mut due: Vec<_> =
             self.live.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
         if is_shared {
-            due.extend(store::overdue(group.db, group.now).await?);
-            let reserved = store::spans(group.db).await?.into_iter();
-            let others = reserved.filter(|(id, _)| !self.live.contains_key(id));
+            let reserved = store::reserved(group.db).await?;
+            due.extend(reserved.iter().filter(|row| row.void_at <= group.now).map(|row| row.id));
+            let others = reserved.iter().filter(|row| !self.live.contains_key(&row.id));
+            let others = others.map(|row| (row.id, row.span));
             // By the time after the lock: what is there was made before it.
             due.extend(self.others.see(others, Instant::now()));
         } else if self.head.is_none() {
