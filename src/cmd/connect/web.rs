@@ -87,6 +87,11 @@ impl Web {
         format!("http://127.0.0.1:{}/{}", self.door.port, self.door.token.expose())
     }
 
+    /// The same for those who may not have it.
+    pub fn url_without_token(&self) -> String {
+        format!("http://127.0.0.1:{}/…", self.door.port)
+    }
+
     /// Serves tools until `stop`; requests that were begun are answered.
     pub async fn serve(self, gateway: Arc<Gateway>, stop: CancellationToken) {
         let door = Arc::new(self.door);
