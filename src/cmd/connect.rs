@@ -50,7 +50,7 @@ use crate::cmd::connect::profile::Profile;
 use crate::cmd::connect::renewal::Renewal;
 use crate::cmd::connect::socket::{Places, Socket};
 use crate::cmd::connect::token::Token;
-use crate::cmd::connect::web::Web;
+use crate::cmd::connect::web::{Extension, Web};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 
 pub(in crate::cmd) use crate::cmd::connect::credentials::Credentials;
@@ -85,6 +85,9 @@ pub struct Connect {
     /// Keep the token of the loopback URL in this file
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Let this browser extension use the loopback URL too, such as `chrome-extension://ID`
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<Extension>,
     /// Write where we listen, as JSON, into this file when ready
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -127,9 +130,9 @@ impl Connect {
             let socket = self.socket.unwrap_or_else(|| folder.join(socket::file_name(&stem, None)));
             return status::show(context, Some(&socket), &folder);
         }
-        if self.token_file.is_some() && self.http.is_none() {
-            return Err(Failure::new("a token is for the loopback URL")
-                .with_hint("add --http, or leave --token-file out")
+        if self.http.is_none() && (self.token_file.is_some() || !self.allow_origin.is_empty()) {
+            return Err(Failure::new("--token-file and --allow-origin are for the loopback URL")
+                .with_hint("add --http, or leave them out")
                 .into());
         }
         let credentials = std::mem::take(&mut self.credentials).settle()?;
@@ -167,6 +170,10 @@ impl Connect {
         self.socket = self.socket.take().or(profile.socket);
         self.http = self.http.or(profile.http);
         self.token_file = self.token_file.take().or(profile.token_file);
+        for origin in profile.allow_origin {
+            self.allow_origin
+                .push(origin.parse().hint(format_args!("profile `{name}`"), "see docs/connect.md")?);
+        }
         Ok(Some(name))
     }
 
@@ -175,7 +182,7 @@ impl Connect {
         let (socket, listener) = listen(path)?;
         let (status_socket, status_listener) = listen(&status::beside(path))?;
         let web = match self.http {
-            Some(port) => Some(Web::bind(port, self.token()?).await?),
+            Some(port) => Some(Web::bind(port, self.token()?, self.allow_origin).await?),
             None => None,
         };
         let ready = Ready {

@@ -30,6 +30,8 @@ pub struct Profile {
     pub socket: Option<PathBuf>,
     pub http: Option<u16>,
     pub token_file: Option<PathBuf>,
+    #[serde(default)]
+    pub allow_origin: Vec<String>,
 }
 
 impl Profile {
