@@ -1,5 +1,5 @@
-//! Clients, each as it comes from its registry, through a running gateway: cast, ethers 6 and web3.py in every run, the
-//! others by `scripts/test --full`.
+//! Clients, each as it comes from its registry, through a running gateway: cast, ethers 6, web3.py and a browser in every
+//! run, the others by `scripts/test --full`.
 
 #![allow(
     dead_code,
@@ -16,6 +16,7 @@
 #[path = "../blackbox/kit/mod.rs"]
 mod kit;
 
+mod browser;
 mod foundry;
 mod trial;
 
