@@ -45,6 +45,7 @@ mod reader;
 mod repeats;
 mod replay;
 mod reserved;
+mod rules;
 mod seals;
 mod show;
 mod standing;

@@ -5,12 +5,11 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::B256;
 use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config;
 use crate::ledger::LedgerError;
 use crate::ledger::accounts::Accounts;
@@ -41,13 +40,11 @@ const SHARED_SWEEP: Duration = Duration::from_secs(1);
 /// How long a server may take over one transaction. Whoever waits for its answer waits a little longer.
 const TRANSACTION: Duration = Duration::from_secs(8);
 
-/// How much longer than its own process another leaves a reservation alone.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// How long a writer that failed leaves its own upkeep alone.
 const REST: Duration = Duration::from_secs(1);
 
 pub(in crate::ledger) use crate::ledger::group::Group;
+pub(in crate::ledger) use crate::ledger::rules::Rules;
 
 /// Why the last commit failed; nothing while commits succeed.
 pub(in crate::ledger) type Failure = Arc<ArcSwapOption<LedgerError>>;
@@ -83,27 +80,6 @@ pub(in crate::ledger) struct Writer {
     headroom: Headroom,
     /// One writer at a time: held until the file is closed; the kernel lets go of it when the process dies.
     lock: File,
-}
-
-/// What a claim is held against inside its commit.
-#[derive(Clone, Debug)]
-pub(in crate::ledger) struct Rules {
-    /// The policy in force; a claim that was judged by another is judged again.
-    pub policy: Option<B256>,
-    pub max_open: u32,
-    /// Whether a client is told why it is paused.
-    pub show_pause_reason: bool,
-    pub keys_kept: Duration,
-    /// From a reservation to its record; past it the reservation is void.
-    pub deadline: Duration,
-}
-
-impl Rules {
-    /// From when on others may void what is reserved now.
-    pub(in crate::ledger) fn void_at(&self, now: Timestamp) -> Timestamp {
-        let wait = self.deadline.saturating_add(GRACE).as_millis();
-        Timestamp::from_millis(now.millis().saturating_add(u64::try_from(wait).unwrap_or(u64::MAX)))
-    }
 }
 
 impl Writer {
