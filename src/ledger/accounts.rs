@@ -80,7 +80,8 @@ mod tests {
 
     fn read(mined: u64, wanted: Option<u64>) -> Read {
         let fees = Fees::Dynamic { max_fee_per_gas: 1, max_priority_fee_per_gas: 1 };
-        let row = |nonce, state| Row { id: 1, nonce, state, intent: B256::ZERO, fees, is_own: false };
+        let (intent, is_own, is_authorization) = (B256::ZERO, false, false);
+        let row = |nonce, state| Row { id: 1, nonce, state, intent, fees, is_own, is_authorization };
         let held = |nonce, state| Held { row: row(nonce, state), client: "a".to_owned(), returned: false };
         let rows = vec![held(7, State::Final), held(9, State::Recorded)];
         Read { mined, wanted, rows, accepted: 0 }

@@ -39,6 +39,7 @@ pub(in crate::ledger) async fn apply(
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
         Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Presented(inquest) => inquest.answer(group, rules).await?,
+        Command::Handed(handed) => handed.answer(group).await?,
         Command::Record { id, kind, raw, hash, reply } => {
             let recorded = store::record(group.db, id, (&raw, hash), group.stamp_time).await?;
             if let Some(numbered) = recorded {
@@ -93,8 +94,8 @@ pub(in crate::ledger) async fn apply(
             pauses::show(&pauses);
             group.answer(reply, Ok(pauses));
         }
-        Command::Unsettled { reply } => {
-            let unsettled = store::unsettled(group.db).await?;
+        Command::Unsettled { kind, reply } => {
+            let unsettled = store::unsettled(group.db, kind).await?;
             group.answer(reply, Ok(unsettled));
         }
         Command::Next { chain, account, mined, reply } => {

@@ -235,7 +235,8 @@ impl Reserve {
         let id = store::insert(group.db, &row).await?;
         if let Some(Taken { slot, nonce, .. }) = taken {
             let (state, intent, fees) = (State::Reserved, self.intent, slot.fees);
-            let row = Row { id, nonce, state, intent, fees, is_own: false };
+            let is_authorization = slot.stands.is_authorization();
+            let row = Row { id, nonce, state, intent, fees, is_own: false, is_authorization };
             let held = Held { row, client: self.client.clone(), returned: self.purpose == Purpose::Return };
             group.accounts.add((slot.chain, self.account), held);
         }

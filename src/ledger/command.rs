@@ -6,6 +6,7 @@ use alloy_primitives::{Address, B256, Bytes};
 use tokio::sync::oneshot;
 
 use crate::ledger::archive;
+use crate::ledger::authorizations::HandedIn;
 use crate::ledger::claims::Reserve;
 use crate::ledger::open::Inquiry;
 use crate::ledger::presented::Inquest;
@@ -26,6 +27,8 @@ pub(in crate::ledger) enum Command {
     Earlier(Box<Repeat>),
     /// Whether this very transaction is in the ledger.
     Presented(Box<Inquest>),
+    /// Which of these authorizations are.
+    Handed(HandedIn),
     Record {
         id: i64,
         kind: &'static str,
@@ -76,6 +79,7 @@ pub(in crate::ledger) enum Command {
         reply: Reply<Result<Vec<Pause>, LedgerError>>,
     },
     Unsettled {
+        kind: &'static str,
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
     },
     Next {

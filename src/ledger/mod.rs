@@ -12,6 +12,7 @@ mod agreed;
 mod apply;
 mod archive;
 mod audit;
+mod authorizations;
 mod budget;
 mod charges;
 mod claims;

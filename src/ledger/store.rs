@@ -10,7 +10,7 @@ use crate::ledger::audit::{Entry, Head};
 use crate::ledger::core::Row;
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
-use crate::transaction::Fees;
+use crate::transaction::{Authorization, Fees, Kind as _};
 
 /// The statements that put rows into the audit chain, and how many each: to a server every statement is a journey. A few
 /// sizes, so that there are a few to prepare.
@@ -110,20 +110,20 @@ pub(in crate::ledger) async fn rows_of(
     (mined, wanted): (u64, Option<u64>),
 ) -> Sql<Vec<Held>> {
     let rows = query(
-        "SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+        "SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND state <> 'void' AND nonce >= $3 AND nonce >= coalesce(
              (SELECT nonce FROM reservation
               WHERE chain = $1 AND account = $2 AND state <> 'void' AND state IN ('final', 'replaced')
               ORDER BY nonce DESC LIMIT 1), 0)
          UNION
-         SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND state <> 'void' AND nonce = $4
          UNION
-         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND state <> 'void' AND state IN ('final', 'replaced')
          ORDER BY nonce DESC LIMIT 1) AS settled
          UNION
-         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND state <> 'void'
          ORDER BY nonce DESC LIMIT 1) AS highest",
     )
@@ -253,13 +253,13 @@ pub(in crate::ledger) async fn spans(db: &mut Db) -> Sql<Vec<(i64, Duration)>> {
     rows.iter().map(|row| Ok((row.get("id")?, Duration::from_millis(unsigned(row, "span")?)))).collect()
 }
 
-/// The signed transactions of which the chain has not decided, lowest nonce first.
-pub(in crate::ledger) async fn unsettled(db: &mut Db) -> Sql<Vec<Stored>> {
+/// The signed payloads of a kind of which the chain has not decided, lowest nonce first.
+pub(in crate::ledger) async fn unsettled(db: &mut Db, kind: &str) -> Sql<Vec<Stored>> {
     let rows = query(
-        "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
+        "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL AND kind = $1
          ORDER BY account, nonce, id",
     );
-    rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
+    rows.bind(kind).fetch_all(&mut *db).await?.iter().map(stored_row).collect()
 }
 
 /// The reservations without a record whose time is over, whoever made them.
@@ -323,6 +323,7 @@ fn held(row: &DbRow) -> Sql<Held> {
         intent: word(row, "intent")?,
         fees: fees(row)?,
         is_own: false,
+        is_authorization: row.get::<&str>("kind")? == Authorization::NAME,
     };
     Ok(Held { row, client, returned })
 }

@@ -16,6 +16,7 @@ mod road;
 mod send_raw;
 mod send_transaction;
 mod service;
+mod sign_authorization;
 mod sign_message;
 mod sign_transaction;
 mod sign_typed_data;

@@ -12,8 +12,8 @@ use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Judged;
-use crate::policy::{DenialCause, Permitted};
-use crate::transaction::{Fees, Kind};
+use crate::policy::Permitted;
+use crate::transaction::{Authorizations, Fees, Handed, Kind};
 
 /// How long a client may wait for its answer in all: viem gives up after 10 s, and its user sends again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
@@ -54,12 +54,27 @@ impl Round {
         let policy = app.policy.now();
         let decided =
             if self.again { policy.decide_again(caller, asked) } else { policy.decide(caller, asked) };
-        decided.map_err(|denied| {
-            if let DenialCause::ForeignSignature { by } = denied.cause {
-                alarm(by, "an authorization");
-            }
-            Refusal::denied(denied, no)
-        })
+        decided.map_err(|denied| Refusal::denied(denied, no))
+    }
+}
+
+/// Those of a transaction's authorizations that an account of ours signed. Each was signed here, or there is an alarm.
+pub(super) async fn signed_here(
+    app: &App,
+    authorizations: Option<&Authorizations>,
+) -> Result<Vec<Handed>, Refusal> {
+    let policy = app.policy.now();
+    let ours = authorizations.map(|all| all.by(|account| policy.has_account(account))).unwrap_or_default();
+    let known = app.ledger.authorized(ours.clone()).await?;
+    match ours.into_iter().find(|one| !known.contains(one)) {
+        None => Ok(known),
+        Some(Handed { authority, .. }) => {
+            alarm(authority, "an authorization");
+            let why = format!(
+                "an authorization is signed by {authority}, whose key is here, and was not signed here"
+            );
+            Err(Refusal::new(Cause::Unrecorded, why))
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) async fn send_raw(
         }
         None => signed.with_blobs()?,
     }
+    let known = road::signed_here(app, signed.filled().authorizations()).await?;
+    let signed = signed.recognising(&known);
     let presenting = caller.presenting(signed.from());
     let judge =
         |round: Round| round.decide::<Presigned>(app, &presenting, signed.clone(), Cause::TransactionDenied);

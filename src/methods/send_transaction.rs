@@ -12,7 +12,7 @@ use crate::methods::receipt;
 use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
-use crate::transaction::{Request, RequestError, Tx};
+use crate::transaction::{Draft, RequestError, Tx};
 
 /// Answers the transaction's hash.
 pub(super) async fn send_transaction(
@@ -22,9 +22,12 @@ pub(super) async fn send_transaction(
 ) -> Result<B256, Refusal> {
     let answer_by = road::answer_by();
     // Strict: what is not understood is refused.
-    let request = Request::parse(params)?.to_be_sent()?;
+    let request = Draft::parse(params)?;
     // May this client use this account at all?
     let caller = caller.for_account(request.from())?;
+    let request = request.recovered()?.to_be_sent()?;
+    let known = road::signed_here(app, request.authorizations()).await?;
+    let request = request.recognising(&known)?;
     let fresh = Box::pin(async {
         // Mined count, gas and fees: asked of the node, not trusted; the policy's caps stand above them.
         let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;

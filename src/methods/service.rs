@@ -11,7 +11,8 @@ use crate::identity::Caller;
 use crate::ledger::RefusedRow;
 use crate::methods::{
     App, Cause, Method, Outbox, Refusal, Reply, accounts, chain, forward, receipt, send_raw,
-    send_transaction, sign_message, sign_transaction, sign_typed_data, subscribe, transaction_count,
+    send_transaction, sign_authorization, sign_message, sign_transaction, sign_typed_data, subscribe,
+    transaction_count,
 };
 use crate::transaction::{Conditions, PresignedError, SignedTransaction, Text};
 
@@ -121,6 +122,10 @@ impl Service {
             }
             Method::SignTypedData => {
                 let signed = Box::pin(sign_typed_data::sign_typed_data(app, caller, text));
+                Reply::result(id, &signed.await?)
+            }
+            Method::SignAuthorization => {
+                let signed = Box::pin(sign_authorization::sign_authorization(app, caller, text));
                 Reply::result(id, &signed.await?)
             }
             Method::TransactionCount => {

@@ -19,6 +19,7 @@ pub enum Method {
     PersonalSign,
     Sign,
     SignTypedData,
+    SignAuthorization,
     // Asked of the node.
     TransactionCount,
     Forward(&'static str),
@@ -92,6 +93,7 @@ impl Method {
             "personal_sign" => Self::PersonalSign,
             "eth_sign" => Self::Sign,
             "eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4" => Self::SignTypedData,
+            "eth_signAuthorization" => Self::SignAuthorization,
             "eth_getTransactionCount" => Self::TransactionCount,
             "eth_subscribe" => Self::Subscribe,
             "eth_unsubscribe" => Self::Unsubscribe,
@@ -122,6 +124,7 @@ impl Method {
             Self::PersonalSign => "personal_sign",
             Self::Sign => "eth_sign",
             Self::SignTypedData => "eth_signTypedData_v4",
+            Self::SignAuthorization => "eth_signAuthorization",
             Self::TransactionCount => "eth_getTransactionCount",
             Self::Subscribe => "eth_subscribe",
             Self::Unsubscribe => "eth_unsubscribe",
@@ -147,6 +150,7 @@ impl Method {
                 | Self::PersonalSign
                 | Self::Sign
                 | Self::SignTypedData
+                | Self::SignAuthorization
         )
     }
 }
@@ -200,6 +204,6 @@ mod tests {
         {
             assert_eq!(Method::find(name).unwrap().label(), name);
         }
-        assert!(is_ordered("eth_sendTransaction"));
+        assert!(is_ordered("eth_sendTransaction") && is_ordered("eth_signAuthorization"));
     }
 }

@@ -143,7 +143,7 @@ impl Operand {
             (Self::Sender, _) => match &facts.subject {
                 Subject::Transaction(transaction) => Some(DynSolValue::Address(transaction.sender)),
                 Subject::TypedData(_) => Some(DynSolValue::Address(facts.account)),
-                Subject::Message(_) => None,
+                Subject::Message(_) | Subject::Authorization(_) => None,
             },
             (Self::Client, _) => Some(DynSolValue::String(facts.client.to_owned())),
             (Self::Now(more), DynSolValue::Uint(_, bits)) => {

@@ -207,13 +207,13 @@ impl Policy {
         }
     }
 
-    /// What a key of ours signs is recorded here, and no authorization is: it is proof that somebody else has the key, whatever
-    /// the rules say. (It would use up a nonce besides.)
+    /// What a key of ours signs is recorded here. An authorization that the ledger does not know is proof that somebody else has
+    /// the key, whatever the rules say.
     fn refuse_foreign(&self, facts: &Facts<'_>) -> Result<(), Denied> {
         let Subject::Transaction(transaction) = &facts.subject else { return Ok(()) };
-        let mut authorities = transaction.authorizations().into_iter().flat_map(Authorizations::each);
-        let own = authorities.find(|(authority, _)| self.book.accounts.contains_key(authority));
-        let Some((by, _)) = own else { return Ok(()) };
+        let is_ours = |account| self.has_account(account);
+        let own = transaction.authorizations().and_then(|all: &Authorizations| all.unrecognised(is_ours));
+        let Some(by) = own else { return Ok(()) };
         let why = format!("an authorization is signed by {by}, whose key is here, and was not signed here");
         let sentence = format!("client `{}` may not {}: {why}", facts.client, facts.describe());
         Err(Denied::new(DenialCause::ForeignSignature { by }, sentence))

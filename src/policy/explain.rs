@@ -156,6 +156,10 @@ fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
     let transaction = match &facts.subject {
         Subject::Transaction(transaction) => transaction,
         Subject::TypedData(typed) => return members(typed, facts),
+        Subject::Authorization(asked) => {
+            let delegate = facts.name(asked.chain_id(), asked.delegate());
+            return vec![("delegate".to_owned(), delegate)];
+        }
         Subject::Message(_) => return Vec::new(),
     };
     let Some(function) = transaction.function() else { return Vec::new() };

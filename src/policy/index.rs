@@ -65,6 +65,7 @@ fn keys_of(subject: &Subject<'_>) -> Vec<Key> {
     let transaction = match subject {
         Subject::Transaction(transaction) => transaction,
         Subject::Message(_) => return vec![any(RuleKind::Message)],
+        Subject::Authorization(_) => return vec![any(RuleKind::Authorization)],
         Subject::TypedData(typed) => {
             let any = any(RuleKind::TypedData);
             return vec![any, Key { target: typed.to().map_or(Target::Nobody, Target::At), ..any }];
@@ -109,7 +110,7 @@ fn keys(rule: &Rule) -> Vec<Key> {
     for kind in RuleKind::ALL {
         match (rule.kind, kind) {
             (Some(only), kind) if only != kind => {}
-            (_, RuleKind::Message) => {
+            (_, RuleKind::Message | RuleKind::Authorization) => {
                 keys.push(Key { kind, chain: None, target: Target::Any, call: CallKey::Any });
             }
             // A domain may leave its chain open: the condition itself says what that means.

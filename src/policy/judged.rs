@@ -5,7 +5,7 @@ use crate::identity::AccountCaller;
 use crate::policy::call::TransactionFacts;
 use crate::policy::facts::{Book, Facts, MessageFacts, Subject};
 use crate::policy::typed::TypedFacts;
-use crate::transaction::{Kind, Message, Presigned, Tx, TypedData};
+use crate::transaction::{Authorization, Kind, Message, Presigned, Tx, TypedData};
 
 /// A kind that rules can be written for. Sealed: no other module can add one, so nothing is judged by accident.
 pub trait Judged: Kind + sealed::Readable {}
@@ -13,7 +13,7 @@ pub trait Judged: Kind + sealed::Readable {}
 impl<K: sealed::Readable> Judged for K {}
 
 mod sealed {
-    use crate::transaction::{Filled, Kind, Structured, Text};
+    use crate::transaction::{Delegation, Filled, Kind, Structured, Text};
 
     #[derive(Debug)]
     pub enum View<'a> {
@@ -21,6 +21,7 @@ mod sealed {
         Message(&'a Text),
         TypedData(&'a Structured),
         Presigned(&'a Filled),
+        Authorization(&'a Delegation),
     }
 
     pub trait Readable: Kind {
@@ -46,6 +47,12 @@ impl sealed::Readable for Message {
 impl sealed::Readable for TypedData {
     fn view(asked: &Self::Asked) -> sealed::View<'_> {
         sealed::View::TypedData(asked)
+    }
+}
+
+impl sealed::Readable for Authorization {
+    fn view(asked: &Self::Asked) -> sealed::View<'_> {
+        sealed::View::Authorization(asked)
     }
 }
 
@@ -76,6 +83,7 @@ pub(in crate::policy) fn facts<'a, K: Judged>(
             Subject::Transaction(TransactionFacts::new(asked, book).came_signed())
         }
         sealed::View::TypedData(asked) => Subject::TypedData(TypedFacts { asked }),
+        sealed::View::Authorization(asked) => Subject::Authorization(asked),
     };
     let client = caller.client();
     Facts {

@@ -30,6 +30,7 @@ mod judged;
 mod lint;
 mod load;
 mod manifest;
+mod messages;
 mod own;
 mod packed;
 mod past;

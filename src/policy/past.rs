@@ -14,7 +14,8 @@ use crate::policy::own;
 use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
 use crate::transaction::{
-    Checkpoint, Filled, Kind as _, Message, Presigned, Structured, Text, Tx, TypedData,
+    Authorization, Checkpoint, Delegation, Filled, Kind as _, Message, Presigned, Structured, Text, Tx,
+    TypedData,
 };
 
 /// A payload as the ledger keeps it.
@@ -89,13 +90,19 @@ impl Policy {
         let presigned = past.kind == Presigned::NAME;
         let filled = (presigned || past.kind == Tx::NAME)
             .then(|| Filled::signed(past.account, past.raw).ok_or("it is no transaction"))
-            .transpose()?;
+            .transpose()?
+            // What was signed here then was looked up then.
+            .map(Filled::recognised);
         // What budgets match on says nothing of a message's text.
         let text = Text::new(past.account, Bytes::new());
         let typed = (past.kind == TypedData::NAME)
             .then(|| Structured::signed(past.account, past.raw).ok_or("it is no typed data"))
             .transpose()?;
+        let delegation = (past.kind == Authorization::NAME)
+            .then(|| Delegation::signed(past.account, past.raw).ok_or("it is no authorization"))
+            .transpose()?;
         let subject = match (&filled, &typed) {
+            _ if let Some(delegation) = &delegation => Subject::Authorization(delegation),
             (Some(filled), _) if presigned => {
                 Subject::Transaction(TransactionFacts::new(filled, &self.book).came_signed())
             }

@@ -5,8 +5,9 @@ use alloy_primitives::{Address, U256, hex};
 
 use crate::policy::amount::{Range, Unit, show_unit, show_wei};
 use crate::policy::argument::{ArgumentTest, Operand};
-use crate::policy::condition::{Condition, Delegates, DomainTest, SiweTest, TextTest};
+use crate::policy::condition::{Condition, Delegates, DomainTest};
 use crate::policy::decide::Policy;
+use crate::policy::messages::{SiweTest, TextTest};
 use crate::policy::path::{Over, Path};
 use crate::policy::rule::{Effect, Rule, RuleKind};
 

@@ -12,8 +12,8 @@ use crate::config::units;
 use crate::identity::{AccountCaller, Caller, RequestId};
 use crate::policy::{Charge, Denied, Explanation, Policy, World};
 use crate::transaction::{
-    Filled, Message, Presigned, Quote, QuotedFees, Request, SignedTransaction, Structured, Text, Tx,
-    TypedData,
+    Authorization, Delegation, DelegationRequest, Filled, Message, Presigned, Quote, QuotedFees, Request,
+    SignedTransaction, Structured, Text, Tx, TypedData,
 };
 
 /// What would be signed.
@@ -23,6 +23,7 @@ pub(super) enum Asked {
     Message(Text),
     TypedData(Box<Structured>),
     Presigned(Box<SignedTransaction>),
+    Authorization(Box<Delegation>),
 }
 
 /// What a node would have quoted: 100,000 gas, a base fee of 10 gwei and a priority fee of 1 gwei.
@@ -44,6 +45,13 @@ impl Asked {
             }
             Some("eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4") => {
                 Self::typed_data(&params, world)
+            }
+            Some("eth_signAuthorization") => {
+                let request =
+                    DelegationRequest::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
+                let chain = world.chain_of(request.chain_id());
+                let filled = request.fill(chain, 0).map_err(|e| e.to_string())?;
+                Ok(Self::Authorization(Box::new(filled)))
             }
             Some(method) if method.starts_with("eth_sendRawTransaction") => {
                 let (signed, _) =
@@ -89,6 +97,7 @@ impl Asked {
             Self::Message(text) => text.from(),
             Self::TypedData(typed) => typed.from(),
             Self::Presigned(signed) => signed.from(),
+            Self::Authorization(asked) => asked.from(),
         }
     }
 
@@ -104,6 +113,7 @@ impl Asked {
             Self::Message(text) => policy.assess::<Message>(caller, text, now),
             Self::TypedData(typed) => policy.assess::<TypedData>(caller, typed, now),
             Self::Presigned(signed) => policy.assess::<Presigned>(caller, signed, now),
+            Self::Authorization(asked) => policy.assess::<Authorization>(caller, asked, now),
         }
     }
 
@@ -113,6 +123,7 @@ impl Asked {
             Self::Message(text) => policy.explain::<Message>(caller, text, now),
             Self::TypedData(typed) => policy.explain::<TypedData>(caller, typed, now),
             Self::Presigned(signed) => policy.explain::<Presigned>(caller, signed, now),
+            Self::Authorization(asked) => policy.explain::<Authorization>(caller, asked, now),
         }
     }
 }

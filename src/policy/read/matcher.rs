@@ -31,8 +31,10 @@ pub(super) struct Matchers {
 pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allow: bool) -> Matchers {
     let mut meant = Matchers { kind: kind(file, written.kind.as_ref()), ..Matchers::default() };
     let addressed: &[RuleKind] = &[RuleKind::Transaction, RuleKind::TypedData, RuleKind::Presigned];
+    let on_a_chain: &[RuleKind] =
+        &[RuleKind::Transaction, RuleKind::TypedData, RuleKind::Presigned, RuleKind::Authorization];
     let kinds = [
-        ("chain", written.chain.as_ref().map(toml::Spanned::span), addressed),
+        ("chain", written.chain.as_ref().map(toml::Spanned::span), on_a_chain),
         ("to", written.to.as_ref().map(toml::Spanned::span), addressed),
         (
             "call",
@@ -74,21 +76,15 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
 
 fn kind(file: &mut File<'_>, written: Option<&Text>) -> Option<RuleKind> {
     let written = written?;
-    match written.get_ref().as_str() {
-        "transaction" => return Some(RuleKind::Transaction),
-        "message" => return Some(RuleKind::Message),
-        "typed_data" => return Some(RuleKind::TypedData),
-        "presigned" => return Some(RuleKind::Presigned),
-        known @ "authorization" => file.wrong(
+    let found = RuleKind::ALL.into_iter().find(|kind| kind.name() == written.get_ref());
+    if found.is_none() {
+        let names = RuleKind::ALL.map(|kind| format!("\"{}\"", kind.name())).join(", ");
+        file.wrong(
             &written.span(),
-            format_args!("kind \"{known}\" is not read by this version, which signs nothing of it"),
-        ),
-        other => file.wrong(
-            &written.span(),
-            format_args!("`{other}` is not a kind; expected \"transaction\", \"message\", \"typed_data\" or \"presigned\""),
-        ),
+            format_args!("`{}` is not a kind; expected one of {names}", written.get_ref()),
+        );
     }
-    None
+    found
 }
 
 /// `None` is any.
@@ -142,6 +138,24 @@ pub(super) fn addresses(
 ) -> Option<Vec<Address>> {
     let mut found = Vec::new();
     let any = each(file, key, list, |file, name| {
+        found.extend(file.right(&name.span(), names.find_all(name.get_ref(), chain)).unwrap_or_default());
+    });
+    (!any).then_some(found)
+}
+
+/// `delegates`; `None` is any. "none" is the zero address: no code acts as the account any more.
+pub(super) fn delegates(
+    file: &mut File<'_>,
+    list: &List,
+    names: &Names<'_>,
+    chain: Option<u64>,
+) -> Option<Vec<Address>> {
+    let mut found = Vec::new();
+    let any = each(file, "delegates", list, |file, name| {
+        if name.get_ref() == "none" {
+            found.push(Address::ZERO);
+            return;
+        }
         found.extend(file.right(&name.span(), names.find_all(name.get_ref(), chain)).unwrap_or_default());
     });
     (!any).then_some(found)

@@ -7,7 +7,8 @@ use toml::Spanned;
 
 use crate::config::units;
 use crate::policy::amount::Range;
-use crate::policy::condition::{Condition, Delegates, DomainTest, SiweTest};
+use crate::policy::condition::{Condition, Delegates, DomainTest};
+use crate::policy::messages::SiweTest;
 use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
@@ -44,6 +45,7 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
         }
         Some(RuleKind::Message) => message(file, written, &mut meant),
         Some(RuleKind::TypedData) => typed_data(file, written, &mut meant, names, allow),
+        Some(RuleKind::Authorization) => delegates(file, written, &mut meant, names, allow),
         None => {}
     }
     if let Some(written) = &written.hours
@@ -147,6 +149,7 @@ fn demand(file: &mut File<'_>, written: &written::Rule) {
         ("call", written.call.is_some()),
         ("primary_type", written.primary_type.is_some()),
         ("siwe` or `text", written.siwe.is_some() || written.text.is_some()),
+        ("delegates", written.delegates.is_some()),
     ];
     let (wanted, all): (&[&str], _) = match kind {
         "message" => {
@@ -156,6 +159,9 @@ fn demand(file: &mut File<'_>, written: &written::Rule) {
             &["kind", "chain", "clients", "from", "to", "primary_type"],
             "kind, chain, clients, from, to (the verifying contract) and primary_type",
         ),
+        "authorization" => {
+            (&["kind", "chain", "clients", "from", "delegates"], "kind, chain, clients, from and delegates")
+        }
         _ => (&["kind", "chain", "clients", "from", "to", "call"], "kind, chain, clients, from, to and call"),
     };
     let missing = keys.iter().filter(|(key, stated)| !stated && wanted.contains(key));
@@ -229,9 +235,20 @@ fn later_types(
     {
         meant.conditions.push(Condition::BlobFee(range));
     }
+    delegates(file, written, meant, names, allow);
+}
+
+/// Whose code may act as accounts.
+fn delegates(
+    file: &mut File<'_>,
+    written: &written::Rule,
+    meant: &mut Matchers,
+    names: &Names<'_>,
+    allow: bool,
+) {
     match &written.delegates {
         Some(list) => {
-            let of = matcher::addresses(file, ("delegates", list), names, meant.chain);
+            let of = matcher::delegates(file, list, names, meant.chain);
             if !(allow && of.is_none()) {
                 meant.conditions.push(Condition::Delegates(Delegates { of, all: allow }));
             }
@@ -310,7 +327,7 @@ fn sign_in(file: &mut File<'_>, written: &Spanned<written::Siwe>, allow: bool) -
 type Key = (&'static str, Option<std::ops::Range<usize>>);
 
 /// The keys that go with one kind only.
-fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
+fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 5] {
     let transaction = vec![
         ("via", written.via.as_ref().map(Spanned::span)),
         ("delegatecall", written.delegatecall.as_ref().map(Spanned::span)),
@@ -319,8 +336,8 @@ fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
         ("execution_fee", written.execution_fee.as_ref().map(Spanned::span)),
         ("blobs", written.blobs.as_ref().map(Spanned::span)),
         ("blob_fee", written.blob_fee.as_ref().map(Spanned::span)),
-        ("delegates", written.delegates.as_ref().map(Spanned::span)),
     ];
+    let delegates = vec![("delegates", written.delegates.as_ref().map(Spanned::span))];
     let replace = vec![("replace", written.replace.as_ref().map(Spanned::span))];
     let message = vec![
         ("text", written.text.as_ref().map(Spanned::span)),
@@ -333,6 +350,7 @@ fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
     ];
     [
         (&[RuleKind::Transaction, RuleKind::Presigned], transaction),
+        (&[RuleKind::Transaction, RuleKind::Presigned, RuleKind::Authorization], delegates),
         (&[RuleKind::Transaction], replace),
         (&[RuleKind::Message], message),
         (&[RuleKind::TypedData], typed_data),
