@@ -40,6 +40,7 @@ pub(in crate::ledger) async fn apply(
         Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Presented(inquest) => inquest.answer(group, rules).await?,
         Command::Handed(handed) => handed.answer(group).await?,
+        Command::Created(created) => created.answer(group).await?,
         Command::Record { id, kind, raw, hash, reply } => {
             let recorded = store::record(group.db, id, (&raw, hash), group.stamp_time).await?;
             if let Some(numbered) = recorded {

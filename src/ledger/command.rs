@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use crate::ledger::archive;
 use crate::ledger::authorizations::HandedIn;
 use crate::ledger::claims::Reserve;
+use crate::ledger::creations::Created;
 use crate::ledger::open::Inquiry;
 use crate::ledger::presented::Inquest;
 use crate::ledger::repeats::Repeat;
@@ -29,6 +30,8 @@ pub(in crate::ledger) enum Command {
     Presented(Box<Inquest>),
     /// Which of these authorizations are.
     Handed(HandedIn),
+    /// Which of these contracts an account created.
+    Created(Created),
     Record {
         id: i64,
         kind: &'static str,

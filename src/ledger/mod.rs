@@ -18,6 +18,7 @@ mod charges;
 mod claims;
 mod command;
 mod core;
+mod creations;
 mod db;
 mod deeds;
 mod doubts;

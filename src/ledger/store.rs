@@ -344,7 +344,7 @@ fn state_named(name: &str) -> Sql<State> {
     State::named(name).ok_or_else(|| SqlError::decode(format!("no state is called {name}")))
 }
 
-fn stored_row(row: &DbRow) -> Sql<Stored> {
+pub(in crate::ledger) fn stored_row(row: &DbRow) -> Sql<Stored> {
     let number = |name| -> Sql<Option<u64>> {
         row.get::<Option<i64>>(name)?.map(u64::try_from).transpose().map_err(malformed)
     };

@@ -6,6 +6,7 @@ mod accounts;
 mod app;
 mod causes;
 mod chain;
+mod evidence;
 mod forward;
 mod own;
 mod receipt;

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::config::OWN_NAME;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
+use crate::methods::evidence::found_out;
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Judged;
 use crate::policy::Permitted;
@@ -43,8 +44,8 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Asks the policy; `no` is the row of the table for a denial of this kind.
-    pub(super) fn decide<K: Judged>(
+    /// Asks the policy, once what it needs to know is found out.
+    async fn decide<K: Judged>(
         self,
         app: &App,
         caller: &AccountCaller,
@@ -52,8 +53,12 @@ impl Round {
         no: Cause,
     ) -> Result<Permitted<K>, Refusal> {
         let policy = app.policy.now();
-        let decided =
-            if self.again { policy.decide_again(caller, asked) } else { policy.decide(caller, asked) };
+        let evidence = found_out::<K>(app, &policy, caller, &asked).await?;
+        let decided = if self.again {
+            policy.decide_again(caller, asked, evidence)
+        } else {
+            policy.decide(caller, asked, evidence)
+        };
         decided.map_err(|denied| Refusal::denied(denied, no))
     }
 }
@@ -143,8 +148,8 @@ pub(super) async fn signature<K: Judged>(
     no: Cause,
 ) -> Result<Bytes, Refusal> {
     let answer_by = answer_by();
-    let judge = |round: Round| round.decide::<K>(app, caller, asked.clone(), no);
-    let fresh = travel(app, judge, |app, permitted: Permitted<K>| async move {
+    let ask = |_: Round| Ok(asked.clone());
+    let fresh = travel(app, (caller, no), ask, |app, permitted: Permitted<K>| async move {
         Ok(record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
     });
     let intent = (None, K::intent(&asked));
@@ -152,23 +157,25 @@ pub(super) async fn signature<K: Judged>(
     once(app, caller, intent, (Purpose::Return, answer_by), known, fresh).await
 }
 
-/// Judges, and has `run` do the rest in a task of its own, which a client that hangs up no longer stops.
+/// Judges what `ask` says is asked for, and has `run` do the rest in a task of its own, which a client that hangs up no longer
+/// stops. `no` is the row of the table for a denial of this kind.
 ///
 /// Judged again with higher fees where a vacant nonce demands them, and again where the policy was replaced
 /// between the decision and the reservation; both together end after a few rounds.
 pub(super) async fn travel<K, T, R>(
     app: &Arc<App>,
-    judge: impl Fn(Round) -> Result<Permitted<K>, Refusal>,
+    (caller, no): (&AccountCaller, Cause),
+    ask: impl Fn(Round) -> Result<K::Asked, Refusal>,
     run: impl Fn(Arc<App>, Permitted<K>) -> R,
 ) -> Result<T, Refusal>
 where
-    K: Kind,
+    K: Judged,
     T: Send + 'static,
     R: Future<Output = Result<T, Stop>> + Send + 'static,
 {
     let mut round = Round { again: false, floor: None };
     for _ in 0..3 {
-        let permitted = judge(round)?;
+        let permitted = round.decide::<K>(app, caller, ask(round)?, no).await?;
         round.again = true;
         match app.tasks.spawn(run(Arc::clone(app), permitted)).await {
             Ok(Ok(done)) => return Ok(done),

@@ -26,11 +26,9 @@ pub(super) async fn sign_authorization(
     let fresh = Box::pin(async {
         let mined = app.upstream.mined_count(request.from());
         let mined = road::in_time(answer_by, mined, Cause::NodeUnavailable).await?;
-        let judge = |round: Round| {
-            let asked = request.clone().fill(app.chain_id, mined)?;
-            round.decide::<Authorization>(app, &caller, asked, Cause::AuthorizationDenied)
-        };
-        road::travel(app, judge, |app, permitted: Permitted<Authorization>| async move {
+        let fill = |_: Round| Ok(request.clone().fill(app.chain_id, mined)?);
+        let by = (&caller, Cause::AuthorizationDenied);
+        road::travel(app, by, fill, |app, permitted: Permitted<Authorization>| async move {
             Ok(road::record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
         })
         .await

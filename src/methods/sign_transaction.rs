@@ -27,11 +27,9 @@ pub(super) async fn sign_transaction(
     let request = request.recognising(&known)?;
     let fresh = Box::pin(async {
         let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
-        let judge = |round: Round| {
-            let filled = request.clone().fill(&quote, round.floor.as_ref())?;
-            round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
-        };
-        road::travel(app, judge, |app, permitted| sign(app, permitted, answer_by)).await
+        let fill = |round: Round| Ok(request.clone().fill(&quote, round.floor.as_ref())?);
+        let by = (&caller, Cause::TransactionDenied);
+        road::travel(app, by, fill, |app, permitted| sign(app, permitted, answer_by)).await
     });
     let intent = (Some(app.chain_id), request.intent());
     let known = |recorded: Recorded<Tx>| recorded.raw().clone();

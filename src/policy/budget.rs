@@ -226,6 +226,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::policy::Evidence;
     use crate::policy::Policy;
     use crate::policy::tests::{
         ALICE, BOB, CONTRACTS, TREASURY, USDC, address, call, caller, policy, transaction, transfer,
@@ -267,7 +268,9 @@ text = "any"
     }
 
     fn charges(policy: &Policy, fields: &Value) -> Result<Vec<Charge>, Denied> {
-        policy.decide::<Tx>(&caller("ann"), transaction(fields)).map(|permitted| permitted.charges().to_vec())
+        policy
+            .decide::<Tx>(&caller("ann"), transaction(fields), Evidence::default())
+            .map(|permitted| permitted.charges().to_vec())
     }
 
     /// What is taken, by budget.
@@ -414,7 +417,7 @@ text = "any"
         );
         assert_eq!(taken(&policy, &json!({ "to": ALICE, "data": "0x01020304" })), of(&[("each", "1")]));
         let text = Text::new(TREASURY.parse().unwrap(), Bytes::from_static(b"hello"));
-        let permitted = policy.decide::<Message>(&caller("ann"), text).unwrap();
+        let permitted = policy.decide::<Message>(&caller("ann"), text, Evidence::default()).unwrap();
         let ids: Vec<_> = permitted.charges().iter().map(|charge| charge.limit.id.as_str()).collect();
         assert_eq!(ids, ["each", "signs"]);
     }

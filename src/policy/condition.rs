@@ -62,6 +62,8 @@ pub(in crate::policy) struct Targets {
     pub any: bool,
     /// No address at all: a creation (`"create"`), or typed data for no contract (`"none"`).
     pub nobody: bool,
+    /// `"$created"`: a contract that the account created here.
+    pub created: bool,
     pub addresses: Vec<Address>,
 }
 
@@ -211,7 +213,7 @@ impl Targets {
     fn test(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Holds {
         match transaction.to {
             None => when(self.nobody, || "it creates a contract, which the rule does not name".to_owned()),
-            Some(to) => when(self.any || self.addresses.contains(&to), || {
+            Some(to) => when(self.any || self.addresses.contains(&to) || self.has_created(to, facts), || {
                 let name = facts.name(transaction.chain, to);
                 format!("the target is {name}, which is not among those of the rule")
             }),
@@ -242,6 +244,10 @@ impl Delegates {
 }
 
 impl Targets {
+    fn has_created(&self, to: Address, facts: &Facts<'_>) -> bool {
+        self.created && facts.evidence.created.contains(&to)
+    }
+
     fn verify(&self, typed: &TypedFacts<'_>, facts: &Facts<'_>) -> Holds {
         match typed.to() {
             None => when(self.nobody, || "its domain names no contract".to_owned()),

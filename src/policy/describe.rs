@@ -280,6 +280,7 @@ impl Parts {
                 }
                 Condition::To(to) => {
                     let mut all: Vec<_> = to.addresses.iter().map(name).collect();
+                    all.extend(to.created.then(|| "(what the account created)".to_owned()));
                     all.extend(to.any.then(|| "(any)".to_owned()));
                     all.extend(to.nobody.then(|| "(none: creation, or no contract)".to_owned()));
                     parts.target = either(all.iter().cloned());

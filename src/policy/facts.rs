@@ -7,6 +7,7 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 
 use crate::clock::Timestamp;
+use crate::policy::Evidence;
 use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
 use crate::policy::call::TransactionFacts;
@@ -24,6 +25,7 @@ pub(in crate::policy) struct Facts<'a> {
     /// All accounts that the client may use.
     pub own: &'a [Address],
     pub now: Timestamp,
+    pub evidence: &'a Evidence,
     pub book: &'a Book,
     pub subject: Subject<'a>,
 }

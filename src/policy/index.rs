@@ -96,8 +96,8 @@ fn keys(rule: &Rule) -> Vec<Key> {
     for condition in &rule.conditions {
         match condition {
             Condition::Chain(id) => chain = Some(*id),
-            // "any" takes no creation, but the condition itself says so.
-            Condition::To(to) if !to.any => {
+            // "any" takes no creation, but the condition itself says so; what was created is nowhere yet.
+            Condition::To(to) if !to.any && !to.created => {
                 targets = to.addresses.iter().copied().map(Target::At).collect();
                 targets.extend(to.nobody.then_some(Target::Nobody));
             }

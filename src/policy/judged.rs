@@ -1,7 +1,7 @@
 //! The kinds of payload that a policy can judge.
 
-use crate::clock::Timestamp;
 use crate::identity::AccountCaller;
+use crate::policy::Moment;
 use crate::policy::call::TransactionFacts;
 use crate::policy::facts::{Book, Facts, MessageFacts, Subject};
 use crate::policy::typed::TypedFacts;
@@ -74,7 +74,7 @@ pub(in crate::policy) fn facts<'a, K: Judged>(
     caller: &'a AccountCaller,
     asked: &'a K::Asked,
     book: &'a Book,
-    now: Timestamp,
+    moment: &'a Moment,
 ) -> Facts<'a> {
     let subject = match K::view(asked) {
         sealed::View::Transaction(asked) => Subject::Transaction(TransactionFacts::new(asked, book)),
@@ -91,7 +91,8 @@ pub(in crate::policy) fn facts<'a, K: Judged>(
         role: client.role.as_deref(),
         account: caller.account(),
         own: &client.accounts,
-        now,
+        now: moment.now,
+        evidence: &moment.evidence,
         book,
         subject,
     }
@@ -106,6 +107,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::identity::{Caller, RequestId};
     use crate::policy::tests::{ALICE, BOB, CONTRACTS, TREASURY, transaction, world};
     use crate::policy::{DenialCause, Denied, Past, Policy};

@@ -179,7 +179,8 @@ impl Policy {
     /// Whether what the rule's targets carry with this function is opened.
     fn opens(&self, rule: &Rule, form: Form) -> bool {
         let known = |at: &Address| self.book.at(rule.chain(), *at).any(|contract| contract.abi.is_some());
-        form != Form::Closed && rule.to().is_some_and(|to| !to.any && to.addresses.iter().all(known))
+        form != Form::Closed
+            && rule.to().is_some_and(|to| !to.any && !to.created && to.addresses.iter().all(known))
     }
 
     /// What an allow rule leaves open.

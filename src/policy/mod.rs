@@ -20,6 +20,7 @@ mod denied;
 mod describe;
 mod error;
 mod evasions;
+mod evidence;
 mod explain;
 mod exposure;
 mod facts;
@@ -57,6 +58,7 @@ pub use decide::Policy;
 pub use denied::{DenialCause, Denied};
 pub use describe::{Cell, Description, Sentence};
 pub use error::PolicyError;
+pub use evidence::{Evidence, Inquiry, Moment};
 pub use explain::{ChargeReport, Explanation, RuleReport};
 pub use judged::Judged;
 pub use lint::Warning;
@@ -187,7 +189,9 @@ execution_fee = { max = "0.05 ether" }
     }
 
     pub(super) fn decide(policy: &Policy, who: &str, fields: &Value) -> Result<String, Denied> {
-        policy.decide::<Tx>(&caller(who), transaction(fields)).map(|permitted| permitted.rule().to_owned())
+        policy
+            .decide::<Tx>(&caller(who), transaction(fields), Evidence::default())
+            .map(|permitted| permitted.rule().to_owned())
     }
 
     pub(super) fn sign(policy: &Policy, who: &str, text: &str) -> Result<String, Denied> {
@@ -259,7 +263,8 @@ execution_fee = { max = "0.05 ether" }
             let mut fields = fields.clone();
             fields["data"] = json!(transfer(ALICE, 1));
             let policy = policy(&format!("{CONTRACTS}{rules}")).unwrap();
-            let permitted = policy.decide::<Tx>(&caller("ann"), transaction(&fields)).unwrap();
+            let permitted =
+                policy.decide::<Tx>(&caller("ann"), transaction(&fields), Evidence::default()).unwrap();
             assert_eq!(permitted.replace(), expected, "{rules}{fields}");
         }
     }
@@ -519,9 +524,15 @@ args = { to = "bob" }
     fn inv_04_the_payload_must_be_from_the_callers_account() {
         let policy = with(&[], "");
         let other = transaction(&json!({ "from": BOB, "data": transfer(ALICE, 1) }));
-        assert_eq!(policy.decide::<Tx>(&caller("ann"), other).unwrap_err().cause, DenialCause::Account);
+        assert_eq!(
+            policy.decide::<Tx>(&caller("ann"), other, Evidence::default()).unwrap_err().cause,
+            DenialCause::Account
+        );
         let text = Text::new(BOB.parse().unwrap(), Bytes::new());
-        assert_eq!(policy.decide::<Message>(&caller("ann"), text).unwrap_err().cause, DenialCause::Account);
+        assert_eq!(
+            policy.decide::<Message>(&caller("ann"), text, Evidence::default()).unwrap_err().cause,
+            DenialCause::Account
+        );
     }
 
     #[test]
@@ -612,7 +623,7 @@ args = { to = "bob" }
             assert!(sign(policy, "ben", text).is_err());
         }
         let bytes = Text::new(TREASURY.parse().unwrap(), Bytes::from_static(&[0xff, 0xfe]));
-        let denied = any.decide::<Message>(&caller("ann"), bytes).unwrap_err();
+        let denied = any.decide::<Message>(&caller("ann"), bytes, Evidence::default()).unwrap_err();
         assert!(denied.sentence.contains("not UTF-8"), "{denied}");
     }
 

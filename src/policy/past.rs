@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, Bytes};
 
 use crate::clock::Timestamp;
+use crate::policy::Evidence;
 use crate::policy::budget::{Charge, Limit};
 use crate::policy::call::TransactionFacts;
 use crate::policy::decide::Policy;
@@ -61,19 +62,19 @@ impl Policy {
             }
             _ => Arc::clone(&rule),
         };
-        self.open_past(past, |whole| {
+        self.open_past(past, &Evidence::default(), |whole| {
             whole.is_open().map_err(|denied| denied.to_string())?;
             let rules: Vec<_> = whole.each().map(rule_of).collect();
             self.charges(whole, &rules).map_err(|denied| denied.to_string())
         })?
     }
 
-    /// What this policy would have said to it, at its time.
-    pub fn judge_again(&self, past: &Past<'_>) -> Again {
+    /// What this policy would have said to it, at its time and by what was so then.
+    pub fn judge_again(&self, past: &Past<'_>, evidence: &Evidence) -> Again {
         if past.kind == Message::NAME || past.kind == Checkpoint::NAME || own::is_own(past.rule) {
             return Again::LeftOut;
         }
-        let judged = self.open_past(past, |whole| {
+        let judged = self.open_past(past, evidence, |whole| {
             let (rule, rules) = self.verdict(whole)?;
             self.charges(whole, &rules)?;
             Ok::<_, Denied>(rule)
@@ -86,7 +87,12 @@ impl Policy {
     }
 
     /// Reads a payload as what it was judged as.
-    fn open_past<T>(&self, past: &Past<'_>, look: impl FnOnce(&Whole<'_>) -> T) -> Result<T, String> {
+    fn open_past<T>(
+        &self,
+        past: &Past<'_>,
+        evidence: &Evidence,
+        look: impl FnOnce(&Whole<'_>) -> T,
+    ) -> Result<T, String> {
         let presigned = past.kind == Presigned::NAME;
         let filled = (presigned || past.kind == Tx::NAME)
             .then(|| Filled::signed(past.account, past.raw).ok_or("it is no transaction"))
@@ -116,6 +122,7 @@ impl Policy {
             account: past.account,
             own: &[],
             now: past.at,
+            evidence,
             book: &self.book,
             subject,
         };
@@ -188,7 +195,7 @@ mod tests {
             raw: &raw,
         };
         assert!(
-            matches!(policy.judge_again(&past(0)), Again::Denied(why) if why.contains("no rule allows it"))
+            matches!(policy.judge_again(&past(0), &Evidence::default()), Again::Denied(why) if why.contains("no rule allows it"))
         );
         // Saturday, 2026-01-31, and the Monday after it.
         assert_eq!(scopes(&policy, &past(1_769_860_800)), ["rule=many", "rule=b-weekend"]);

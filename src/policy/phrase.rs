@@ -99,6 +99,7 @@ fn operand_text(operand: &Operand, unit: Option<&Unit>, policy: &Policy, chain: 
     let value = match operand {
         Operand::From => return "the account itself".to_owned(),
         Operand::Sender => return "who makes the call".to_owned(),
+        Operand::Created => return "what the account created".to_owned(),
         Operand::Client => return "the client's name".to_owned(),
         Operand::Now(0) => return "now".to_owned(),
         Operand::Now(seconds) => return format!("{seconds} s from now"),

@@ -106,6 +106,12 @@ impl Request {
 }
 
 impl Filled {
+    /// The contract that it creates, where its nonce is known.
+    pub fn creates(&self) -> Option<Address> {
+        let nonce = self.request.nonce()?;
+        self.request.to.is_none().then(|| self.request.from.create(nonce))
+    }
+
     /// What the caller set.
     pub const fn request(&self) -> &Request {
         &self.request

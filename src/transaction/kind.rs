@@ -31,6 +31,11 @@ pub trait Kind: Sized + Debug + Send + Sync + 'static {
     /// The nonce that this needs; `None` for kinds that use none.
     fn slot(asked: &Self::Asked) -> Option<Slot>;
 
+    /// Whether it creates a contract, at the address that follows from its account and nonce.
+    fn creates(_: &Self::Asked) -> bool {
+        false
+    }
+
     /// The fields that the caller set, in one canonical form: two requests with the same bytes ask for the
     /// same thing. What we filled in ourselves is not part of it.
     fn intent(asked: &Self::Asked) -> Vec<u8>;
@@ -167,6 +172,10 @@ impl Kind for Tx {
 
     fn slot(asked: &Filled) -> Option<Slot> {
         Some(asked.slot())
+    }
+
+    fn creates(asked: &Filled) -> bool {
+        asked.to().is_none()
     }
 
     fn intent(asked: &Filled) -> Vec<u8> {

@@ -20,6 +20,7 @@ mod chains;
 mod clock;
 mod connect;
 mod crashes;
+mod created;
 mod delegation;
 mod doctor;
 mod faults;

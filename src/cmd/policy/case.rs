@@ -7,10 +7,9 @@ use alloy_json_abi::Function;
 use alloy_primitives::{Address, Bytes, U256, hex};
 use serde_json::{Map, Value};
 
-use crate::clock::Timestamp;
 use crate::config::units;
 use crate::identity::{AccountCaller, Caller, RequestId};
-use crate::policy::{Charge, Denied, Explanation, Policy, World};
+use crate::policy::{Charge, Denied, Explanation, Moment, Policy, World};
 use crate::transaction::{
     Authorization, Delegation, DelegationRequest, Filled, Message, Presigned, Quote, QuotedFees, Request,
     SignedTransaction, Structured, Text, Tx, TypedData,
@@ -101,12 +100,17 @@ impl Asked {
         }
     }
 
+    /// The contract that it creates, where it names its nonce.
+    pub fn creates(&self) -> Option<Address> {
+        if let Self::Transaction(filled) = self { filled.creates() } else { None }
+    }
+
     /// The rule that allows it, and what it takes from each budget.
     pub fn assess(
         &self,
         policy: &Policy,
         caller: &AccountCaller,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
         match self {
             Self::Transaction(filled) => policy.assess::<Tx>(caller, filled, now),
@@ -117,7 +121,7 @@ impl Asked {
         }
     }
 
-    pub fn explain(&self, policy: &Policy, caller: &AccountCaller, now: Timestamp) -> Explanation {
+    pub fn explain(&self, policy: &Policy, caller: &AccountCaller, now: Moment) -> Explanation {
         match self {
             Self::Transaction(filled) => policy.explain::<Tx>(caller, filled, now),
             Self::Message(text) => policy.explain::<Message>(caller, text, now),
@@ -273,6 +277,15 @@ fn amount(
         _ => units::wei(&format!("{number} {symbol}")),
     }
     .map_err(|e| e.to_string())
+}
+
+/// The addresses that labels, names of accounts, and addresses mean.
+pub(super) fn addresses(written: &[String], policy: &Policy) -> Result<Vec<Address>, String> {
+    let read = |name: &String| {
+        let named = named(name, policy);
+        named.parse().map_err(|_| format!("`{name}` is no label and no address"))
+    };
+    written.iter().map(read).collect()
 }
 
 fn named(name: &str, policy: &Policy) -> String {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, U256};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::cmd::policy::case::{Asked, caller, plain};
 use crate::cmd::policy::world::{WorldFlags, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
-use crate::policy::{Charge, Policy, World};
+use crate::policy::{Charge, Evidence, Moment, Policy, World};
 
 /// Say which of many requests would be refused: of a Foundry script's run, or of a list
 #[derive(Debug, clap::Args)]
@@ -81,6 +81,7 @@ impl Preflight {
     fn judge(&self, requests: &[Value], policy: &Policy, world: &World, now: Timestamp) -> Report {
         let mut report = Report { allowed: 0, denied: 0, requests: Vec::new(), budgets: Vec::new() };
         let mut taken = Vec::<Charge>::new();
+        let mut created = Vec::new();
         for (number, request) in (1..).zip(requests) {
             let asked = match request {
                 Value::Object(written) if !written.contains_key("method") => plain(written, policy, world),
@@ -91,12 +92,13 @@ impl Preflight {
             let line = match asked {
                 // The gateway refuses it before the policy is asked.
                 Err(sentence) => Line { number, allowed: false, rule: None, condition: None, sentence },
-                Ok((caller, asked)) => match asked.assess(policy, &caller, now) {
+                Ok((caller, asked)) => match asked.assess(policy, &caller, at(now, &created)) {
                     Ok((rule, charges)) => {
+                        created.extend(asked.creates());
                         for charge in charges {
                             add(&mut taken, charge);
                         }
-                        let sentence = asked.explain(policy, &caller, now).asked;
+                        let sentence = asked.explain(policy, &caller, at(now, &created)).asked;
                         Line {
                             number,
                             allowed: true,
@@ -121,6 +123,11 @@ impl Preflight {
         report.budgets = taken.iter().map(Taken::from).collect();
         report
     }
+}
+
+/// A time at which the transactions before have created these.
+fn at(now: Timestamp, created: &[Address]) -> Moment {
+    Moment { now, evidence: Evidence { created: created.to_vec() } }
 }
 
 /// The transactions that stand in a file of Foundry's, or a list as it is.

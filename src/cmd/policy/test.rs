@@ -13,7 +13,7 @@ use crate::cmd::policy::case::{self, Asked};
 use crate::cmd::policy::world::{WorldFlags, WrittenWorld, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::{ConfigError, position};
-use crate::policy::{Charge, Policy, World};
+use crate::policy::{Charge, Evidence, Moment, Policy, World};
 
 /// Run test cases: files of [[case]] in `tests/` beside the policy
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,9 @@ struct Case {
     rule: Option<String>,
     condition: Option<String>,
     cause: Option<String>,
+    /// Which contracts the account created before, for `$created`: labels or addresses.
+    #[serde(default)]
+    created: Vec<String>,
     /// What it takes from budgets, by id: all of them, and no others.
     charges: Option<BTreeMap<String, toml::Value>>,
 }
@@ -221,7 +224,9 @@ impl Case {
             Ok(caller) => caller,
             Err(why) => return Ok(refused("account", why)),
         };
-        Ok(match asked.assess(policy, &caller, now) {
+        let created = case::addresses(&self.created, policy).map_err(|why| format!("`created`: {why}"))?;
+        let moment = Moment { now, evidence: Evidence { created } };
+        Ok(match asked.assess(policy, &caller, moment) {
             Ok((rule, charges)) => Got {
                 decision: Expected::Allow,
                 cause: None,

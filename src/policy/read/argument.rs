@@ -183,7 +183,7 @@ fn pinned(test: &ArgumentTest) -> Option<Vec<Address>> {
     let ArgumentTest::OneOf(operands, _) = test else { return None };
     let address = |operand: &Operand| match operand {
         Operand::Value(value) => value.as_address(),
-        Operand::From | Operand::Sender | Operand::Client | Operand::Now(_) => None,
+        Operand::From | Operand::Sender | Operand::Created | Operand::Client | Operand::Now(_) => None,
     };
     operands.iter().map(address).collect()
 }

@@ -61,7 +61,7 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
     }
     let targets = written.to.as_ref().map(|list| targets(file, list, names, (meant.kind, meant.chain)));
     if let Some(targets) = &targets {
-        if !targets.any && !targets.nobody {
+        if !targets.any && !targets.nobody && !targets.created {
             meant.targets.clone_from(&targets.addresses);
         }
         if allow || !targets.any {
@@ -175,7 +175,7 @@ fn targets(
             &name.span(),
             "typed data creates nothing; \"none\" is typed data whose domain names no contract",
         ),
-        "$created" => file.wrong(&name.span(), "`$created` is not read by this version; name the contract"),
+        "$created" => targets.created = true,
         _ => {
             let found = file.right(&name.span(), names.find_all(name.get_ref(), chain));
             for address in found.unwrap_or_default() {

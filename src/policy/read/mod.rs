@@ -23,6 +23,7 @@ use crate::config::ConfigError;
 use crate::policy::caps::Caps;
 use crate::policy::decide::Policy;
 use crate::policy::error::PolicyError;
+use crate::policy::evidence::asks_created;
 use crate::policy::index::Index;
 use crate::policy::load::{Beside, Source};
 use crate::policy::rate::Rates;
@@ -90,6 +91,7 @@ pub(in crate::policy) fn policy(
     let lists = std::mem::take(&mut names.list_files);
     let policy = Policy {
         index: Index::new(&rules),
+        asks_created: rules.iter().any(asks_created),
         rules,
         caps: all_caps.unwrap_or_default(),
         rates: Rates::new(rates),
@@ -151,6 +153,7 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             rules: Vec::new(),
+            asks_created: false,
             index: Index::default(),
             caps: Caps::default(),
             rates: Rates::new(Vec::new()),
@@ -203,7 +206,8 @@ mod tests {
             ("[\"trader\"]", "[]", 12, "names nobody"),
             ("[\"treasury\"]", "[\"tresury\"]", 13, "there is no account named `tresury`"),
             ("[\"usdc\"]", "[\"usdt\"]", 14, "no contract or account named `usdt`; known are `alice`"),
-            ("[\"usdc\"]", "[\"$created\"]", 14, "`$created` is not read"),
+            ("[\"usdc\"]", "[\"$created\"]", 15, "or a full signature"),
+            ("[\"usdc\"]", "[\"$made\"]", 14, "`$made` is not read"),
             ("[\"usdc\"]", "[\"0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48\"]", 14, "has no EIP-55 checksum"),
             ("[\"usdc\"]", "[\"usdc\", \"create\"]", 15, "write call = \"any\""),
             ("[\"usdc\"]", "[\"usdc\", \"alice\"]", 15, "has no ABI, so `transfer` must be a full signature"),

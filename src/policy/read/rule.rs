@@ -8,6 +8,7 @@ use toml::Spanned;
 use crate::config::units;
 use crate::policy::amount::Range;
 use crate::policy::condition::{Condition, Delegates, DomainTest};
+use crate::policy::evidence::asks_created;
 use crate::policy::messages::SiweTest;
 use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
@@ -53,10 +54,17 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
     {
         meant.conditions.push(Condition::Hours(hours));
     }
+    let conditions = meant.conditions;
     let replaces_own = replaces_own(file, written.replace.as_ref(), allow);
     let place = file.place(&written.id.span());
-    let (kind, conditions) = (meant.kind, meant.conditions);
-    Some(Rule { id: id?.into(), effect: effect?, kind, conditions, replaces_own, place })
+    let rule = Rule { id: id?.into(), effect: effect?, kind: meant.kind, conditions, replaces_own, place };
+    if asks_created(&rule) && rule.kind != Some(RuleKind::Transaction) {
+        file.wrong(
+            &written.id.span(),
+            "`$created` goes with kind = \"transaction\" only: nothing else is known of what an account created",
+        );
+    }
+    Some(rule)
 }
 
 pub(super) fn read_rate(file: &mut File<'_>, written: &written::Rate, names: &mut Names<'_>) -> Option<Rate> {
@@ -96,6 +104,13 @@ pub(super) fn read_reach(
         }
     });
     let per = per.collect();
+    let created = |to: &&written::List| to.get_ref().iter().any(|to| to.get_ref() == "$created");
+    if let Some(to) = matchers.and_then(|written| written.to.as_ref()).filter(created) {
+        file.wrong(
+            &to.span(),
+            "`$created` goes with rules only: what was created later would be counted anew",
+        );
+    }
     let meant = matchers.map(|written| matcher::read(file, written, names, false));
     let Matchers { kind, conditions, .. } = meant.unwrap_or_default();
     Reach { per, kind, conditions }
