@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::identity::AccountCaller;
 use crate::methods::{App, Refusal};
-use crate::policy::{Evidence, Judged, Policy};
-use crate::transaction::Slot;
+use crate::policy::{Evidence, Judged, Policy, Simulated};
+use crate::transaction::{Filled, Slot};
 
 /// How long a call waits for the transaction that creates its target, where that has a lower nonce: tools send a script's
 /// transactions all at once, in any order.
 const CREATION: Duration = Duration::from_secs(2);
+
+/// How long a node may take to try a transaction out.
+const SIMULATION: Duration = Duration::from_secs(3);
 
 /// Between two looks for it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -29,7 +32,29 @@ pub(super) async fn found_out<K: Judged>(
 ) -> Result<Evidence, Refusal> {
     let inquiry = policy.inquire::<K>(caller, asked);
     let created = created(app, caller.account(), inquiry.created, K::slot(asked)).await?;
-    Ok(Evidence { created })
+    let mut evidence = Evidence { created, outcome: Simulated::Never };
+    if let Some((filled, tokens)) = policy.inquire_outcome::<K>(caller, asked, &evidence) {
+        evidence.outcome = simulated(app, filled, &tokens).await;
+    }
+    Ok(evidence)
+}
+
+/// What a node says that a transaction would do. Where none can say, that is no reason to ask again: it is denied.
+async fn simulated(app: &App, filled: &Filled, tokens: &[Address]) -> Simulated {
+    let seen = match timeout(SIMULATION, app.upstream.simulate(filled, tokens)).await {
+        Ok(Ok(seen)) => Ok(seen),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("it did not answer within {} s", SIMULATION.as_secs())),
+    };
+    let outcome = if seen.is_ok() { "seen" } else { "failed" };
+    metrics::counter!("chancery_simulations_total", "outcome" => outcome).increment(1);
+    match seen {
+        Ok(seen) => Simulated::Seen(seen),
+        Err(why) => {
+            tracing::warn!(why, from = %filled.from(), "a transaction could not be tried out, and is denied where `outcome` asks");
+            Simulated::Failed(why)
+        }
+    }
 }
 
 /// Which of these addresses the account created.

@@ -74,11 +74,7 @@ pub(in crate::policy) enum Sum {
 impl Limit {
     /// An amount as a person reads it.
     pub fn show(&self, amount: U256) -> String {
-        match &self.unit {
-            Measure::Wei => show_wei(amount),
-            Measure::Token(unit) => show_unit(amount, unit),
-            Measure::Plain => amount.to_string(),
-        }
+        self.unit.show(amount)
     }
 
     /// The window as a policy writes it.
@@ -93,6 +89,14 @@ impl Limit {
 }
 
 impl Measure {
+    pub fn show(&self, amount: U256) -> String {
+        match self {
+            Self::Wei => show_wei(amount),
+            Self::Token(unit) => show_unit(amount, unit),
+            Self::Plain => amount.to_string(),
+        }
+    }
+
     /// Every amount carries its unit; only 0, and what has no unit, is bare.
     pub fn read(&self, written: &Value) -> Result<U256, String> {
         let text = match (written, self) {

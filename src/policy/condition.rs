@@ -11,6 +11,7 @@ use crate::policy::call::{Call, Made, TransactionFacts};
 use crate::policy::facts::{Facts, Subject};
 use crate::policy::hours::Hours;
 use crate::policy::messages::{SiweTest, TextTest};
+use crate::policy::outcome::OutcomeTest;
 use crate::policy::path::Path;
 use crate::policy::typed::TypedFacts;
 use crate::transaction::calldata::CalldataError;
@@ -49,6 +50,7 @@ pub(in crate::policy) enum Condition {
     /// The most that they can cost together.
     BlobFee(Range),
     Delegates(Delegates),
+    Outcome(OutcomeTest),
     /// At any of these times.
     Hours(Vec<Hours>),
     Text(TextTest),
@@ -120,6 +122,7 @@ impl Condition {
             Self::Blobs(_) => "blobs".to_owned(),
             Self::BlobFee(_) => "blob_fee".to_owned(),
             Self::Delegates(_) => "delegates".to_owned(),
+            Self::Outcome(_) => "outcome".to_owned(),
             Self::Hours(_) => "hours".to_owned(),
             Self::Text(_) => "text".to_owned(),
             Self::Siwe(_) => "siwe".to_owned(),
@@ -178,6 +181,7 @@ impl Condition {
             (Self::Delegates(delegates), Subject::Transaction(transaction)) => {
                 delegates.test(transaction, facts)
             }
+            (Self::Outcome(test), Subject::Transaction(_)) => test.test(facts),
             (Self::Chain(chain), Subject::TypedData(typed)) => match typed.chain() {
                 Some(is) => when(is == *chain, || {
                     format!("the domain is of chain {is}, the rule is for chain {chain}")

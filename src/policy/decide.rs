@@ -42,6 +42,8 @@ pub struct Policy {
     pub(in crate::policy) clock: Clock,
     /// Whether some rule speaks of what its account created.
     pub(in crate::policy) asks_created: bool,
+    /// Whether some rule speaks of what a transaction would do.
+    pub(in crate::policy) asks_outcome: bool,
 }
 
 impl Policy {

@@ -1,7 +1,7 @@
 //! What a decision goes by beside the payload: the time, and what was found out for it beforehand.
 //!
-//! A decision asks nobody. What it needs to know of the ledger is worked out here first ([`Policy::inquire`]), looked up by
-//! whoever asks for the decision, and handed in. What was not looked up does not hold.
+//! A decision asks nobody. What it needs to know of the ledger and of the chain is worked out first ([`Policy::inquire`],
+//! [`Policy::inquire_outcome`]), looked up by whoever asks for the decision, and handed in. What was not looked up does not hold.
 
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::Address;
@@ -13,6 +13,7 @@ use crate::policy::condition::Condition;
 use crate::policy::decide::Policy;
 use crate::policy::facts::{Facts, Subject};
 use crate::policy::judged::{Judged, facts};
+use crate::policy::outcome::Simulated;
 use crate::policy::rule::Rule;
 use crate::policy::wrapper::Whole;
 
@@ -21,6 +22,8 @@ use crate::policy::wrapper::Whole;
 pub struct Evidence {
     /// Of the addresses that were asked for, those where the account created a contract, through this ledger.
     pub created: Vec<Address>,
+    /// What the transaction would do.
+    pub outcome: Simulated,
 }
 
 /// What has to be found out before a decision.
@@ -131,7 +134,8 @@ args    = { owner = "alice", registry = ["$created", "bob"] }
 
     fn judge(policy: &Policy, created: &[&str], fields: &Value) -> Result<(), Denied> {
         let created = created.iter().map(|at| at.parse().unwrap()).collect();
-        let moment = Moment { evidence: Evidence { created }, ..Timestamp::from_millis(0).into() };
+        let evidence = Evidence { created, ..Evidence::default() };
+        let moment = Moment { evidence, ..Timestamp::from_millis(0).into() };
         policy.judge::<Tx>(&caller("ann"), &transaction(fields), moment).map(drop)
     }
 

@@ -5,7 +5,7 @@ use crate::policy::Moment;
 use crate::policy::call::TransactionFacts;
 use crate::policy::facts::{Book, Facts, MessageFacts, Subject};
 use crate::policy::typed::TypedFacts;
-use crate::transaction::{Authorization, Kind, Message, Presigned, Tx, TypedData};
+use crate::transaction::{Authorization, Filled, Kind, Message, Presigned, Tx, TypedData};
 
 /// A kind that rules can be written for. Sealed: no other module can add one, so nothing is judged by accident.
 pub trait Judged: Kind + sealed::Readable {}
@@ -67,6 +67,14 @@ impl sealed::Readable for Presigned {
 /// Whether a payload of this kind is for such a caller: who has a signature may not have another made by it.
 pub(in crate::policy) fn is_for<K: Judged>(caller: &AccountCaller) -> bool {
     K::IS_SIGNED == caller.presents()
+}
+
+/// The transaction that is to be signed, where it is one.
+pub(in crate::policy) fn filled<K: Judged>(asked: &K::Asked) -> Option<&Filled> {
+    match K::view(asked) {
+        sealed::View::Transaction(filled) => Some(filled),
+        _ => None,
+    }
 }
 
 /// Reads a payload for its conditions.

@@ -18,6 +18,7 @@ mod presigned;
 mod quantity;
 mod request;
 mod signature;
+mod simulation;
 mod typed_data;
 
 pub use authorizations::{Authorizations, AuthorizationsError, Handed};
@@ -33,4 +34,5 @@ pub use presigned::{Presigned, PresignedError, SignedTransaction};
 pub use quantity::{MalformedValue, address, data, quantity};
 pub use request::{Request, RequestError};
 pub use signature::{NotOurs, Signature, address_of_point, recover, signer_of};
+pub use simulation::{Event, Simulation};
 pub use typed_data::{Domain, Member, MemberType, StructType, Structured, TypedData, TypedDataError};

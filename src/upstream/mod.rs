@@ -19,6 +19,7 @@ mod nodes;
 mod opinion;
 mod pool;
 mod quote;
+mod simulate;
 mod together;
 mod wire;
 

@@ -34,6 +34,7 @@ mod kit;
 mod ledger;
 mod nonces;
 mod op_stack;
+mod outcome;
 mod policy;
 mod presigned;
 mod reads;

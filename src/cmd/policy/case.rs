@@ -100,6 +100,14 @@ impl Asked {
         }
     }
 
+    /// The chain that it is for, or the first of the world.
+    pub fn chain_id(&self, world: &World) -> u64 {
+        match self {
+            Self::Transaction(filled) => filled.chain_id(),
+            _ => world.chain_of(None),
+        }
+    }
+
     /// The contract that it creates, where it names its nonce.
     pub fn creates(&self) -> Option<Address> {
         if let Self::Transaction(filled) = self { filled.creates() } else { None }

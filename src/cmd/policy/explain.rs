@@ -55,7 +55,7 @@ impl Explain {
             None => Clock::system().now(),
         };
         let created = addresses(&self.created, &policy).map_err(Failure::new)?;
-        let moment = Moment { now, evidence: Evidence { created } };
+        let moment = Moment { now, evidence: Evidence { created, ..Evidence::default() } };
         let explanation = asked.explain(&policy, &caller, moment);
         if let Asked::Transaction(filled) = &asked {
             let request = filled.request();

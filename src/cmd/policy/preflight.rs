@@ -127,7 +127,7 @@ impl Preflight {
 
 /// A time at which the transactions before have created these.
 fn at(now: Timestamp, created: &[Address]) -> Moment {
-    Moment { now, evidence: Evidence { created: created.to_vec() } }
+    Moment { now, evidence: Evidence { created: created.to_vec(), ..Evidence::default() } }
 }
 
 /// The transactions that stand in a file of Foundry's, or a list as it is.

@@ -12,7 +12,7 @@ use crate::cmd::policy::world::folder;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Config, units};
 use crate::ledger::{Deed, deeds};
-use crate::policy::{Again, Evidence, Past, Policy, World};
+use crate::policy::{Again, Evidence, Past, Policy, Simulated, World};
 use crate::transaction::{Filled, Kind as _, Tx};
 
 /// Judge what the ledger holds by a policy, each at its own time; exit with 3 if it would deny something
@@ -82,7 +82,8 @@ impl Report {
         let (payload, client, then) = (*id, client.clone(), rule.clone());
         let filled = (kind == Tx::NAME).then(|| Filled::signed(*account, raw)).flatten();
         let place = (filled.as_ref().map(Filled::chain_id), *account);
-        let evidence = Evidence { created: self.created.get(&place).cloned().unwrap_or_default() };
+        let created = self.created.get(&place).cloned().unwrap_or_default();
+        let evidence = Evidence { created, outcome: Simulated::Then };
         if let Some(created) = filled.as_ref().and_then(Filled::creates) {
             self.created.entry(place).or_default().push(created);
         }

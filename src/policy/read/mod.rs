@@ -8,6 +8,7 @@ mod list;
 mod matcher;
 mod names;
 mod operand;
+mod outcome;
 mod rule;
 mod value;
 
@@ -26,6 +27,7 @@ use crate::policy::error::PolicyError;
 use crate::policy::evidence::asks_created;
 use crate::policy::index::Index;
 use crate::policy::load::{Beside, Source};
+use crate::policy::outcome::asks_outcome;
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Place, RuleKind};
 use crate::policy::world::World;
@@ -92,6 +94,7 @@ pub(in crate::policy) fn policy(
     let policy = Policy {
         index: Index::new(&rules),
         asks_created: rules.iter().any(asks_created),
+        asks_outcome: rules.iter().any(asks_outcome),
         rules,
         caps: all_caps.unwrap_or_default(),
         rates: Rates::new(rates),
@@ -154,6 +157,7 @@ impl Default for Policy {
         Self {
             rules: Vec::new(),
             asks_created: false,
+            asks_outcome: false,
             index: Index::default(),
             caps: Caps::default(),
             rates: Rates::new(Vec::new()),

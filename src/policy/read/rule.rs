@@ -13,7 +13,7 @@ use crate::policy::messages::SiweTest;
 use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
-use crate::policy::read::{File, argument, matcher, value};
+use crate::policy::read::{File, argument, matcher, outcome, value};
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::scope::{Per, Reach};
 use crate::policy::written::{self, Match, Text};
@@ -21,7 +21,6 @@ use crate::policy::written::{self, Match, Text};
 pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Names<'_>) -> Option<Rule> {
     let id = names.id(file, &written.id);
     let effect = effect(file, &written.effect);
-    refuse_later(file, written);
     let allow = effect != Some(Effect::Deny);
     if allow {
         demand(file, written);
@@ -146,12 +145,6 @@ fn replaces_own(file: &mut File<'_>, written: Option<&Text>, allow: bool) -> boo
     }
 }
 
-fn refuse_later(file: &mut File<'_>, written: &written::Rule) {
-    if let Some(value) = &written.outcome {
-        file.wrong(&value.span(), "`outcome` is not read by this version");
-    }
-}
-
 /// What an allow rule must state, so that nothing is allowed by silence.
 fn demand(file: &mut File<'_>, written: &written::Rule) {
     let kind = written.kind.as_ref().map_or("transaction", |kind| kind.get_ref().as_str());
@@ -226,6 +219,15 @@ fn transaction(
         meant.conditions.push(Condition::ExecutionFee(range));
     }
     later_types(file, written, meant, names, allow);
+    if let Some(outcome) = &written.outcome {
+        if !allow {
+            file.wrong(
+                &outcome.span(),
+                "`outcome` goes with effect = \"allow\" only: a node's word forbids nothing",
+            );
+        }
+        meant.conditions.push(Condition::Outcome(outcome::read(file, outcome, names, meant.chain)));
+    }
 }
 
 /// What only transactions of types 3 and 4 have: an allow rule that does not speak of it is for none of them.
@@ -353,7 +355,10 @@ fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 5] {
         ("blob_fee", written.blob_fee.as_ref().map(Spanned::span)),
     ];
     let delegates = vec![("delegates", written.delegates.as_ref().map(Spanned::span))];
-    let replace = vec![("replace", written.replace.as_ref().map(Spanned::span))];
+    let signed_here = vec![
+        ("replace", written.replace.as_ref().map(Spanned::span)),
+        ("outcome", written.outcome.as_ref().map(Spanned::span)),
+    ];
     let message = vec![
         ("text", written.text.as_ref().map(Spanned::span)),
         ("siwe", written.siwe.as_ref().map(Spanned::span)),
@@ -366,7 +371,7 @@ fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 5] {
     [
         (&[RuleKind::Transaction, RuleKind::Presigned], transaction),
         (&[RuleKind::Transaction, RuleKind::Presigned, RuleKind::Authorization], delegates),
-        (&[RuleKind::Transaction], replace),
+        (&[RuleKind::Transaction], signed_here),
         (&[RuleKind::Message], message),
         (&[RuleKind::TypedData], typed_data),
     ]
