@@ -59,8 +59,8 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     let trust = Trust::load(Sources::new(&config), clock.clone())?;
     // From here on SIGHUP means this, and does not end the process.
     tokio::spawn(trust.clone().follow());
-    let policy =
-        Arc::new(ActivePolicy::load(&config.policies, World::new(&config), config.officers.clone())?);
+    let policy = ActivePolicy::load(&config.policies, World::new(&config), config.officers.clone())?;
+    let policy = Arc::new(policy.trying(config.shadow.as_deref()));
 
     let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
         "the ledger cannot be opened",

@@ -49,6 +49,8 @@ pub struct Config {
     pub policies: PathBuf,
     /// Who signs them.
     pub officers: Officers,
+    /// The folder of a policy that is judged beside it, and decides nothing.
+    pub shadow: Option<PathBuf>,
     pub ledger: Ledger,
     pub audit: Option<Audit>,
     pub signer: Signer,

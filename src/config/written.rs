@@ -175,6 +175,7 @@ pub(super) struct Policy {
     pub required_signatures: Option<usize>,
     #[serde(default)]
     pub signers: Vec<Text>,
+    pub shadow: Option<Text>,
 }
 
 #[derive(Deserialize)]

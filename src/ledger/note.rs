@@ -19,6 +19,24 @@ pub enum Note {
     Key(KeyUse),
     Reconciliation(Reconciliation),
     Checkpoint(SealedRow),
+    Tried(Tried),
+}
+
+/// What a policy that is tried would have said otherwise about a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// `stricter` or `looser` than the policy in force.
+    pub verdict: &'static str,
+    pub client: String,
+    pub request: String,
+    /// What was asked for, such as `transaction`.
+    pub kind: &'static str,
+    /// The rule that allows it, of the policy that does.
+    pub rule: String,
+    /// Why the other denies it.
+    pub why: String,
+    /// The hash of the policy that is tried.
+    pub policy: B256,
 }
 
 /// What the gateway was told when it started.
@@ -188,7 +206,8 @@ impl SealedRow {
 
 impl Note {
     /// The kinds that change nothing, as `replay` meets them; the others are looked at there.
-    pub(in crate::ledger) const PLAIN: [&'static str; 4] = ["configuration", "access", "refusals", "key"];
+    pub(in crate::ledger) const PLAIN: [&'static str; 5] =
+        ["configuration", "access", "refusals", "key", "tried"];
 
     pub(in crate::ledger) const fn kind(&self) -> &'static str {
         match self {
@@ -198,6 +217,7 @@ impl Note {
             Self::Key(_) => "key",
             Self::Reconciliation(_) => "reconciliation",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Tried(_) => "tried",
         }
     }
 }

@@ -17,6 +17,7 @@ mod road;
 mod send_raw;
 mod send_transaction;
 mod service;
+mod shadow;
 mod sign_authorization;
 mod sign_message;
 mod sign_transaction;

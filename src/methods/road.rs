@@ -11,7 +11,7 @@ use crate::config::OWN_NAME;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
 use crate::methods::evidence::found_out;
-use crate::methods::{App, Cause, Refusal};
+use crate::methods::{App, Cause, Refusal, shadow};
 use crate::policy::Judged;
 use crate::policy::Permitted;
 use crate::transaction::{Authorizations, Fees, Handed, Kind};
@@ -47,18 +47,23 @@ impl Round {
     /// Asks the policy, once what it needs to know is found out.
     async fn decide<K: Judged>(
         self,
-        app: &App,
+        app: &Arc<App>,
         caller: &AccountCaller,
         asked: K::Asked,
         no: Cause,
     ) -> Result<Permitted<K>, Refusal> {
         let policy = app.policy.now();
         let evidence = found_out::<K>(app, &policy, caller, &asked).await?;
+        // Compared once for a request, however often it is judged.
+        let tried = app.policy.tried().filter(|_| !self.again).map(|tried| (tried, asked.clone()));
         let decided = if self.again {
             policy.decide_again(caller, asked, evidence)
         } else {
             policy.decide(caller, asked, evidence)
         };
+        if let Some((tried, asked)) = tried {
+            shadow::compare::<K>(app, (caller, &asked), decided.as_ref(), &tried).await;
+        }
         decided.map_err(|denied| Refusal::denied(denied, no))
     }
 }

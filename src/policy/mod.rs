@@ -35,6 +35,7 @@ mod messages;
 mod outcome;
 mod own;
 mod packed;
+mod pairs;
 mod past;
 mod path;
 mod permitted;
@@ -44,10 +45,12 @@ mod read;
 mod registry;
 mod rule;
 mod scope;
+mod shadow;
 mod shadowed;
 mod signature;
 mod siwe;
 mod spend;
+mod suggest;
 mod typed;
 mod world;
 mod wrapper;
@@ -68,6 +71,7 @@ pub use outcome::Simulated;
 pub use own::Own;
 pub use past::{Again, Past};
 pub use permitted::{Permitted, Replace};
+pub use shadow::Difference;
 pub use world::World;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use alloy_json_abi::Function;
 use alloy_primitives::{Address, Bytes, U256, hex};
 use serde_json::{Map, Value};
 
+use crate::clock::Timestamp;
 use crate::config::units;
 use crate::identity::{AccountCaller, Caller, RequestId};
 use crate::policy::{Charge, Denied, Explanation, Moment, Policy, World};
@@ -126,6 +127,22 @@ impl Asked {
             Self::TypedData(typed) => policy.assess::<TypedData>(caller, typed, now),
             Self::Presigned(signed) => policy.assess::<Presigned>(caller, signed, now),
             Self::Authorization(asked) => policy.assess::<Authorization>(caller, asked, now),
+        }
+    }
+
+    /// The narrowest rules that allow it.
+    pub fn suggest(
+        &self,
+        policy: &Policy,
+        caller: &AccountCaller,
+        by: (Timestamp, &str),
+    ) -> Result<String, String> {
+        match self {
+            Self::Transaction(filled) => policy.suggest::<Tx>(caller, filled, by),
+            Self::Message(text) => policy.suggest::<Message>(caller, text, by),
+            Self::TypedData(typed) => policy.suggest::<TypedData>(caller, typed, by),
+            Self::Presigned(signed) => policy.suggest::<Presigned>(caller, signed, by),
+            Self::Authorization(asked) => policy.suggest::<Authorization>(caller, asked, by),
         }
     }
 
