@@ -36,7 +36,8 @@ impl HandedIn {
         let mut known = Vec::new();
         while let Some(one) = handed.pop() {
             let kinds = (Authorization::NAME, Authorization::NAME);
-            let found = store::signed_as(group.db, (one.authority, one.digest), kinds).await?;
+            let place = (one.chain, one.authority, one.nonce);
+            let found = store::signed_as(group.db, (place, one.digest), kinds).await?;
             if found.is_some_and(|(_, stored)| stored.raw == one.raw) {
                 known.push(one);
             }

@@ -28,7 +28,9 @@ pub struct Authorizations {
 /// An authorization that is asked of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handed {
+    pub chain: u64,
     pub authority: Address,
+    pub nonce: u64,
     /// What was signed.
     pub digest: B256,
     /// As the ledger records one.
@@ -112,7 +114,9 @@ impl Authorizations {
     pub fn by(&self, is_ours: impl Fn(Address) -> bool) -> Vec<Handed> {
         let ours = self.authorities.iter().zip(&self.signed).filter(|(authority, _)| is_ours(**authority));
         let handed = ours.map(|(authority, signed)| Handed {
+            chain: u64::try_from(*signed.chain_id()).unwrap_or(u64::MAX),
             authority: *authority,
+            nonce: signed.nonce(),
             digest: signed.inner().signature_hash(),
             raw: alloy_rlp::encode(signed).into(),
         });
