@@ -9,6 +9,7 @@ mod chain;
 mod evidence;
 mod forward;
 mod own;
+mod preflight;
 mod receipt;
 mod refusal;
 mod reload;

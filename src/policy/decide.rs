@@ -94,6 +94,16 @@ impl Policy {
         Ok((rule, charges))
     }
 
+    /// As [`Policy::assess`], at this moment. Nothing is counted.
+    pub fn assess_now<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: &K::Asked,
+        evidence: Evidence,
+    ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
+        self.assess::<K>(caller, asked, Moment { now: self.clock.now(), evidence })
+    }
+
     /// Whether this is an account of ours.
     pub fn has_account(&self, address: Address) -> bool {
         self.book.accounts.contains_key(&address)

@@ -51,6 +51,7 @@ mod signature;
 mod siwe;
 mod spend;
 mod suggest;
+mod takings;
 mod typed;
 mod world;
 mod wrapper;
@@ -72,6 +73,7 @@ pub use own::Own;
 pub use past::{Again, Past};
 pub use permitted::{Permitted, Replace};
 pub use shadow::Difference;
+pub use takings::{Taken, Takings};
 pub use world::World;
 
 #[cfg(test)]
