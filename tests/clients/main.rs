@@ -69,7 +69,7 @@ async fn ethers_6() {
 
 #[tokio::test]
 async fn ethers_5() {
-    node(BY_URL, "ethers5.cjs", &[]).await;
+    node(BY_SOCKET, "ethers5.cjs", &[]).await;
 }
 
 #[tokio::test]
