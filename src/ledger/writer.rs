@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, after, later};
 use crate::config;
 use crate::ledger::LedgerError;
 use crate::ledger::agreed::{self, Lead};
@@ -283,7 +283,7 @@ impl Writer {
             unavailable(error)
         });
         self.failure.store(committed.as_ref().err().cloned().map(Arc::new));
-        self.rest_until = committed.is_err().then(|| after(now, REST));
+        self.rest_until = committed.is_err().then(|| later(now, REST));
         if let Err(error) = &committed {
             self.give_up().await;
             for waits in self.parked.drain(..) {
@@ -349,7 +349,7 @@ impl Writer {
         }
         let head = group.commit().await?;
         self.rules = rules;
-        let until = after(Instant::now(), self.rules.deadline);
+        let until = after(self.rules.deadline);
         self.live.extend(group.opened.iter().map(|id| (*id, until)));
         for id in &group.closed {
             self.live.remove(id);
@@ -376,10 +376,6 @@ async fn all(
         apply(group, command, rules, waiting).await?;
     }
     retry(group, rules, waiting).await
-}
-
-fn after(now: Instant, wait: Duration) -> Instant {
-    now.checked_add(wait).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The trust that holds now: one snapshot for both listeners, with a generation that is asked of every request.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,8 +8,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::listener::gatekeeper::Vetted;
 use crate::listener::sources::{Sources, Stamp};
-use crate::listener::tls::{Entrance, Snapshot, TlsError};
+use crate::listener::tls::{Entrance, Snapshot, TlsError, fingerprint};
 
 /// Who may connect. Cheap to clone; all clones change together.
 #[derive(Clone, Debug)]
@@ -25,6 +27,17 @@ pub(in crate::listener) struct Inner {
     changes: watch::Sender<u64>,
     /// Held while the files are read, so that two reloads cannot cross.
     last: Mutex<Attempt>,
+}
+
+/// What holds now, for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trusted {
+    pub generation: u64,
+    /// SHA-256, in hexadecimal: of the server's certificate, and by issuer of its CAs and its revocation lists.
+    pub server: String,
+    pub cas: BTreeMap<String, Vec<String>>,
+    pub lists: BTreeMap<String, Vec<String>>,
+    pub people: Vec<String>,
 }
 
 /// The last time that the files were read.
@@ -79,6 +92,23 @@ impl Trust {
     /// Why what is in use is not what stands in the files, if it is not.
     pub fn trouble(&self) -> Option<String> {
         self.0.last.lock().unwrap_or_else(PoisonError::into_inner).trouble.clone()
+    }
+
+    pub fn trusted(&self) -> Trusted {
+        let snapshot = self.current();
+        let keeper = &snapshot.keeper;
+        let by_issuer = |of: fn(&Vetted) -> Vec<String>| {
+            keeper.issuers.iter().map(|issuer| (issuer.name.clone(), of(issuer))).collect()
+        };
+        let mut people: Vec<_> = keeper.people.people().map(|person| person.name().to_owned()).collect();
+        people.sort_unstable();
+        Trusted {
+            generation: snapshot.generation,
+            server: snapshot.server.clone(),
+            cas: by_issuer(|issuer| issuer.cas.clone()),
+            lists: by_issuer(|issuer| issuer.crls.iter().map(|crl| fingerprint(&crl.der)).collect()),
+            people,
+        }
     }
 
     /// Whether files that look so were read already.
