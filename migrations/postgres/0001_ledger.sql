@@ -10,6 +10,11 @@ CREATE TABLE reservation (
     -- block that cannot be undone. replaced: another payload at its nonce is final.
     state       TEXT    NOT NULL
                 CHECK (state IN ('reserved', 'recorded', 'outbid', 'vacant', 'void', 'final', 'replaced')),
+    -- What follows from the state, for the indexes: they are left alone while these stay. live: 1 for the payload that its
+    -- nonce is given to, 0 for one in whose place another came or may come, NULL for one that is void. open: 1 until it is
+    -- void or the chain has decided of it; until it is recorded, where it has no nonce.
+    live        BIGINT,
+    open        BIGINT NOT NULL,
     client      TEXT    NOT NULL,
     request     TEXT    NOT NULL,
     account     BYTEA    NOT NULL CHECK (length(account) = 20),
@@ -30,21 +35,21 @@ CREATE TABLE reservation (
     -- 1: returned to the client and not sent by us, until we are asked to send it
     returned    BIGINT NOT NULL,
     outcome     TEXT, -- what a node said of it last
+    CHECK (live IS NOT DISTINCT FROM CASE WHEN state IN ('reserved', 'recorded', 'final') THEN 1 WHEN state <> 'void' THEN 0 END),
+    CHECK ((open = 1) = (state = 'reserved' OR (nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant')))),
     CHECK ((chain IS NULL) = (nonce IS NULL)),
     CHECK ((state IN ('recorded', 'outbid', 'vacant', 'final', 'replaced')) = (raw IS NOT NULL)),
     CHECK ((raw IS NULL) = (hash IS NULL))
 );
 
 -- Invariant 2, kept by the database as well: no two live payloads at one nonce. One that is outbid is live no longer.
-CREATE UNIQUE INDEX one_live_payload_per_nonce ON reservation (chain, account, nonce)
-    WHERE state IN ('reserved', 'recorded', 'final');
-CREATE INDEX by_nonce ON reservation (chain, account, nonce) WHERE state <> 'void';
-CREATE INDEX by_charge ON reservation (charged_at) WHERE raw IS NOT NULL;
-CREATE INDEX by_hash ON reservation (hash) WHERE hash IS NOT NULL;
-CREATE INDEX unrecorded ON reservation (id) WHERE state = 'reserved';
--- The last nonce of an account of which the chain has decided is looked for at each reservation.
-CREATE INDEX settled ON reservation (chain, account, nonce) WHERE state IN ('final', 'replaced');
-CREATE INDEX unsettled ON reservation (account, nonce) WHERE state IN ('recorded', 'outbid', 'vacant');
+CREATE UNIQUE INDEX one_live_payload_per_nonce ON reservation (chain, account, nonce) WHERE live = 1;
+CREATE INDEX by_nonce ON reservation (chain, account, nonce) WHERE live IS NOT NULL;
+-- What is handed in signed has no nonce of ours; what we sign is looked for at its nonce.
+CREATE INDEX by_hash ON reservation (hash) WHERE nonce IS NULL AND hash IS NOT NULL;
+CREATE INDEX undecided ON reservation (id) WHERE open = 1;
+-- Of several writers each reads an account's rows in each commit, from the last nonce on of which the chain has decided.
+CREATE INDEX settled ON reservation (chain, account, nonce) WHERE live IS NOT NULL AND open = 0;
 
 -- Append-only, each row's hash over its content and the hash before it.
 CREATE TABLE audit (

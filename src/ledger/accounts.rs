@@ -1,5 +1,5 @@
-//! What the tables hold of accounts' nonces, read once for all claims of one commit: those of a busy account come
-//! together, and each would read the same rows.
+//! What the tables hold of accounts' nonces, read once: by all claims of one commit, and, where nobody else writes, by those
+//! of all commits after it. What changes a row says so here; after a commit that failed everything is read anew.
 
 use std::collections::HashMap;
 
@@ -7,6 +7,7 @@ use alloy_primitives::Address;
 
 use crate::ledger::core::Row;
 use crate::ledger::db::{Db, Sql};
+use crate::ledger::life::State;
 use crate::ledger::nonce_store;
 use crate::ledger::store::{self, Held};
 
@@ -33,6 +34,8 @@ impl Accounts {
         (mined, wanted): (u64, Option<u64>),
     ) -> Sql<&Read> {
         let read = if let Some(read) = self.0.remove(&account).filter(|read| read.serves(mined, wanted)) {
+            #[cfg(test)]
+            tests::compare(&read, db, account, (mined, wanted)).await?;
             read
         } else {
             let rows = store::rows_of(db, account, (mined, wanted)).await?;
@@ -49,17 +52,55 @@ impl Accounts {
         }
     }
 
-    /// A row changed that was there.
-    pub(in crate::ledger) fn forget(&mut self) {
-        self.0.clear();
+    /// A row came to another state.
+    pub(in crate::ledger) fn turned(&mut self, id: i64, to: State) {
+        let at = |read: &Read| read.rows.iter().position(|held| held.row.id == id);
+        let found = self.0.iter_mut().find_map(|(account, read)| Some((*account, at(read)?, read)));
+        match found {
+            // It may have been the highest, and what is the highest now stands below what was read.
+            Some((account, ..)) if to == State::Void => drop(self.0.remove(&account)),
+            Some((_, at, read)) => read.turned(at, to),
+            // It stood below what was read, and is where reading begins from now on.
+            None if to.is_settled() => self.0.clear(),
+            None => {}
+        }
+    }
+
+    /// What was to be returned is ours to send.
+    pub(in crate::ledger) fn adopted(&mut self, id: i64) {
+        for held in self.0.values_mut().flat_map(|read| &mut read.rows) {
+            held.returned &= held.row.id != id;
+        }
+    }
+
+    /// An operator took a mined count as true.
+    pub(in crate::ledger) fn accepted(&mut self, account: (u64, Address), count: u64) {
+        if let Some(read) = self.0.get_mut(&account) {
+            read.accepted = count;
+        }
     }
 }
 
 impl Read {
-    fn serves(&self, mined: u64, wanted: Option<u64>) -> bool {
+    /// What is below the last settled nonce has no say any more.
+    fn turned(&mut self, at: usize, to: State) {
+        if let Some(held) = self.rows.get_mut(at) {
+            held.row.state = to;
+        }
+        if let Some(settled) = self.settled().filter(|_| to.is_settled()) {
+            self.rows.retain(|held| held.row.nonce >= settled);
+            self.wanted = None;
+        }
+    }
+
+    fn settled(&self) -> Option<u64> {
         let settled = self.rows.iter().filter(|held| held.row.state.is_settled());
-        let settled = settled.map(|held| held.row.nonce).max().unwrap_or_default();
-        let has = |wanted| Some(wanted) == self.wanted || wanted >= self.mined.max(settled);
+        settled.map(|held| held.row.nonce).max()
+    }
+
+    fn serves(&self, mined: u64, wanted: Option<u64>) -> bool {
+        let from = self.mined.max(self.settled().unwrap_or_default());
+        let has = |wanted| Some(wanted) == self.wanted || wanted >= from;
         mined >= self.mined && wanted.is_none_or(has)
     }
 
@@ -75,8 +116,30 @@ mod tests {
     use alloy_primitives::B256;
 
     use super::*;
-    use crate::ledger::life::State;
+    use crate::ledger::tests::kit::{ASK, Ask, CHAIN, PATIENT, fresh, sign, turn, writer};
+    use crate::ledger::{Ledger, Purpose};
     use crate::transaction::Fees;
+
+    /// What is known is what would be read now, and perhaps more of what is below it. Asked in every test of the ledger.
+    pub(super) async fn compare(
+        read: &Read,
+        db: &mut Db,
+        account: (u64, Address),
+        (mined, wanted): (u64, Option<u64>),
+    ) -> Sql<()> {
+        let words = |held: &Held| format!("{held:?}");
+        let known: Vec<_> = read.rows.iter().map(words).collect();
+        let there = store::rows_of(db, account, (mined, wanted)).await?;
+        let missing = there.iter().find(|held| !known.contains(&words(held)));
+        assert!(missing.is_none(), "the tables have {missing:?}, and {read:?} is known");
+        let settled = there.iter().filter(|held| held.row.state.is_settled());
+        let from = settled.map(|held| held.row.nonce).max().unwrap_or_default().max(mined);
+        let there: Vec<_> = there.iter().map(words).collect();
+        let more = read.rows.iter().find(|held| held.row.nonce >= from && !there.contains(&words(held)));
+        assert!(more.is_none(), "{more:?} is known, and the tables have {there:?}");
+        assert_eq!(read.accepted, nonce_store::accepted(db, account).await?);
+        Ok(())
+    }
 
     fn read(mined: u64, wanted: Option<u64>) -> Read {
         let fees = Fees::Dynamic { max_fee_per_gas: 1, max_priority_fee_per_gas: 1 };
@@ -102,5 +165,25 @@ mod tests {
     fn a_payload_is_its_clients_own_where_it_was_for_the_same_purpose() {
         let own = |client, returned| read(5, None).seen_by(client, returned)[0].is_own;
         assert!(own("a", false) && !own("a", true) && !own("b", false));
+    }
+
+    #[tokio::test]
+    async fn inv_02_a_nonce_that_becomes_free_in_a_commit_is_given_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder.path().join("ledger.sqlite")).await;
+        let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
+        let policy = ledger.activate_policy(ASK.policy, "allow all");
+        tokio::join!(policy, turn(&mut writer, &mut queue)).0.unwrap();
+        let claim = ledger.reserve(ASK.permitted(), Purpose::Send);
+        let slow = fresh(tokio::join!(claim, turn(&mut writer, &mut queue)).0.unwrap());
+
+        let next = ledger.next_nonce(CHAIN, slow.from(), 0);
+        let void = ledger.void(slow.id(), "the token did not answer");
+        let claim = ledger.reserve(Ask { value: 2, ..ASK }.permitted(), Purpose::Send);
+        let (next, voided, claim, ()) = tokio::join!(next, void, claim, turn(&mut writer, &mut queue));
+        voided.unwrap();
+        let record = ledger.record(sign(fresh(claim.unwrap())));
+        let recorded = tokio::join!(record, turn(&mut writer, &mut queue)).0.unwrap();
+        assert_eq!((next.unwrap(), recorded.nonce()), (1, Some(0)));
     }
 }

@@ -39,16 +39,16 @@ pub(in crate::ledger) async fn apply(
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
         Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Presented(inquest) => inquest.answer(group, rules).await?,
-        Command::Record { id, kind, raw, hash, reply } => {
-            let recorded = store::record(group.db, id, (&raw, hash), group.stamp_time).await?;
-            if let Some(numbered) = recorded {
-                charges::turned(group, id, (State::Recorded, numbered)).await?;
+        Command::Record { id, kind, has_nonce, raw, hash, reply } => {
+            let recorded = store::record(group.db, (id, has_nonce), (&raw, hash), group.stamp_time).await?;
+            if recorded {
+                charges::turned(group, id, (State::Recorded, has_nonce)).await?;
                 group
                     .audit(&Body::Signature { reservation: id, writer: signer(group, kind), hash, raw: &raw })
                     .await?;
                 group.closed.push(id);
             }
-            let done = if recorded.is_some() { Ok(()) } else { Err(late(group, id, rules).await?) };
+            let done = if recorded { Ok(()) } else { Err(late(group, id, rules).await?) };
             group.answer(reply, done);
         }
         Command::Void { id, why, reply } => {

@@ -76,8 +76,11 @@ async fn insert(db: &mut Db, id: i64, charge: &Charge) -> Sql<()> {
 
 /// Moves a payload to another state, with all that follows from it for budgets; false where it may not go there.
 pub(in crate::ledger) async fn turn(group: &mut Group<'_>, id: i64, to: State) -> Sql<bool> {
-    let Some(numbered) = store::turn(group.db, id, to, group.stamp_time).await? else { return Ok(false) };
-    turned(group, id, (to, numbered)).await?;
+    if !store::turn(group.db, id, to, group.stamp_time).await? {
+        return Ok(false);
+    }
+    // What has no nonce can only become void; the chain decides of the rest.
+    turned(group, id, (to, true)).await?;
     Ok(true)
 }
 
@@ -85,10 +88,10 @@ pub(in crate::ledger) async fn turn(group: &mut Group<'_>, id: i64, to: State) -
 pub(in crate::ledger) async fn turned(
     group: &mut Group<'_>,
     id: i64,
-    (to, numbered): (State, bool),
+    (to, has_nonce): (State, bool),
 ) -> Sql<()> {
-    group.accounts.forget();
-    match fate(to, numbered) {
+    group.accounts.turned(id, to);
+    match fate(to, has_nonce) {
         Fate::Open => Ok(()),
         Fate::Released => {
             let charges = query("DELETE FROM charge WHERE reservation = $1").bind(id);
@@ -220,9 +223,9 @@ async fn recount(
     let mut after = 0;
     loop {
         let rows = query(
-            "SELECT id, kind, client, account, state, raw, CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered, rule, charged_at AS at
+            "SELECT id, kind, client, account, state, raw, nonce, rule, charged_at AS at
              FROM reservation WHERE id > $1 AND raw IS NOT NULL
-               AND (charged_at >= $2 OR (nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant'))) ORDER BY id LIMIT $3",
+               AND (charged_at >= $2 OR (nonce IS NOT NULL AND open = 1)) ORDER BY id LIMIT $3",
         );
         let rows = rows.bind(after).bind(signed(since)).bind(PAGE).fetch_all(&mut *group.db).await?;
         let Some(last) = rows.last() else { return Ok(()) };
@@ -241,8 +244,8 @@ async fn count_again(
 ) -> Result<(), NotCounted> {
     let name: &str = row.get("state")?;
     let state = State::named(name).ok_or_else(|| SqlError::decode(format!("no state {name}")))?;
-    let (id, numbered): (i64, bool) = (row.get("id")?, row.is_set("numbered")?);
-    if fate(state, numbered) == Fate::Released {
+    let (id, has_nonce): (i64, bool) = (row.get("id")?, row.get::<Option<i64>>("nonce")?.is_some());
+    if fate(state, has_nonce) == Fate::Released {
         return Ok(());
     }
     let raw = Bytes::from(row.get::<Vec<u8>>("raw")?);
@@ -254,7 +257,7 @@ async fn count_again(
         let Some((budget, window)) = anew.iter().find(|(budget, _)| *budget == charge.limit.id) else {
             continue;
         };
-        match fate(state, numbered) {
+        match fate(state, has_nonce) {
             Fate::Open => insert(group.db, id, &charge).await?,
             Fate::Spent => add(group, (budget, &charge.scope), bucket(at, *window), charge.amount).await?,
             Fate::Released => {}

@@ -23,7 +23,7 @@ use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
 use crate::policy::Charge;
 use crate::policy::Replace;
-use crate::transaction::Slot;
+use crate::transaction::{Fees, Slot};
 
 /// How long an explicit nonce waits for those below it: tools fire a burst in any order.
 const GAP: Duration = Duration::from_secs(2);
@@ -234,7 +234,12 @@ impl Reserve {
         };
         let id = store::insert(group.db, &row).await?;
         if let Some(Taken { slot, nonce, .. }) = taken {
-            let (state, intent, fees) = (State::Reserved, self.intent, slot.fees);
+            // As it will be read.
+            let fees = Fees::Dynamic {
+                max_fee_per_gas: slot.fees.max_per_gas(),
+                max_priority_fee_per_gas: slot.fees.max_priority(),
+            };
+            let (state, intent) = (State::Reserved, self.intent);
             let row = Row { id, nonce, state, intent, fees, is_own: false };
             let held = Held { row, client: self.client.clone(), returned: self.purpose == Purpose::Return };
             group.accounts.add((slot.chain, self.account), held);
@@ -280,7 +285,7 @@ impl Reserve {
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;
-            group.accounts.forget();
+            group.accounts.adopted(id);
         }
         let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
         let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };

@@ -29,6 +29,7 @@ pub(in crate::ledger) enum Command {
     Record {
         id: i64,
         kind: &'static str,
+        has_nonce: bool,
         raw: Bytes,
         hash: B256,
         reply: Reply<Result<(), RecordError>>,

@@ -174,6 +174,7 @@ impl Ledger {
             .ask(|reply| Command::Record {
                 id: id.0,
                 kind: K::NAME,
+                has_nonce: signed.has_nonce(),
                 raw: sealed.raw,
                 hash: sealed.hash,
                 reply,
@@ -406,6 +407,15 @@ mod tests {
         pub(crate) async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
             let (text, policy) = (text.to_owned(), Arc::default());
             self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
+        }
+
+        /// Has the writer break down in the middle of a commit.
+        pub(crate) async fn break_down<K: Kind>(&self, permitted: Permitted<K>) {
+            let (reply, answer) = oneshot::channel();
+            let claim = self.claim(&permitted, Purpose::Send)(reply);
+            let claim = Reserve { assign: Box::new(|_| panic!("a mistake of ours")), ..claim };
+            self.commands.send(Command::Reserve(Box::new(claim))).await.unwrap();
+            answer.await.unwrap_err();
         }
     }
 }

@@ -57,7 +57,7 @@ pub async fn open_of(ledger: &config::Ledger, account: Address) -> Result<u64, L
     let mut db = at.read().await.map_err(unavailable)?;
     let row = query(
         "SELECT COUNT(*) AS many FROM reservation
-         WHERE account = $1 AND nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant')",
+         WHERE open = 1 AND account = $1 AND nonce IS NOT NULL AND state <> 'reserved'",
     );
     let row = row.bind(account.as_slice()).fetch_one(&mut db).await.map_err(unavailable)?;
     let open: i64 = row.get("many").map_err(unavailable)?;

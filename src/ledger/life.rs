@@ -57,6 +57,21 @@ impl State {
         matches!(self, Self::Reserved | Self::Recorded)
     }
 
+    /// As the tables have it: 1 for the payload that its nonce is given to, 0 for one in whose place another came or may
+    /// come, nothing for one that is void.
+    pub(in crate::ledger) const fn live(self) -> Option<i64> {
+        match self {
+            Self::Reserved | Self::Recorded | Self::Final => Some(1),
+            Self::Outbid | Self::Vacant | Self::Replaced => Some(0),
+            Self::Void => None,
+        }
+    }
+
+    /// The chain has not decided of it, where it has a nonce.
+    pub(in crate::ledger) const fn is_open(self) -> bool {
+        matches!(self, Self::Reserved | Self::Recorded | Self::Outbid | Self::Vacant)
+    }
+
     /// The chain has decided of its nonce.
     pub(in crate::ledger) const fn is_settled(self) -> bool {
         matches!(self, Self::Final | Self::Replaced)

@@ -87,7 +87,7 @@ mod tests {
     mod durable;
     mod faults;
     mod keys;
-    mod kit;
+    pub(in crate::ledger) mod kit;
     mod model;
     mod nonces;
     mod pauses;

@@ -35,7 +35,7 @@ pub(in crate::ledger) async fn accept(
     .bind(signed(count))
     .execute(&mut *group.db)
     .await?;
-    group.accounts.forget();
+    group.accounts.accepted((chain, account), count);
     let detail = serde_json::json!({ "chain": chain, "account": account, "count": count });
     group.audit(&Body::Administration { by, action: "accept_count", detail: &detail }).await
 }
@@ -47,7 +47,7 @@ pub(in crate::ledger) async fn missing_below(db: &mut Db, id: i64) -> Sql<Option
         "SELECT this.chain, this.account, this.nonce,
             (SELECT other.nonce FROM reservation AS other
              WHERE other.chain = this.chain AND other.account = this.account AND other.nonce < this.nonce
-               AND other.state <> 'void' AND other.state <> 'reserved'
+               AND other.live IS NOT NULL AND other.state <> 'reserved'
              ORDER BY other.nonce DESC LIMIT 1) AS below
          FROM reservation AS this WHERE this.id = $1 AND this.nonce IS NOT NULL",
     )

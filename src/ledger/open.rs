@@ -141,7 +141,7 @@ impl Inquiry {
 
 async fn open(db: &mut Db) -> Sql<Vec<OpenTransaction>> {
     let rows = query(
-        "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
+        "SELECT * FROM reservation WHERE open = 1 AND state <> 'reserved' AND nonce IS NOT NULL
          ORDER BY account, nonce, id",
     );
     rows.fetch_all(&mut *db).await?.iter().map(open_row).collect()

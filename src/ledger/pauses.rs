@@ -99,7 +99,9 @@ async fn audit(group: &mut Group<'_>, action: &str, order: &PauseOrder, by: &Adm
 }
 
 async fn reserved(db: &mut Db) -> Sql<Vec<(i64, String, Address)>> {
-    let rows = query("SELECT id, client, account FROM reservation WHERE state = 'reserved' ORDER BY id");
+    let rows = query(
+        "SELECT id, client, account FROM reservation WHERE open = 1 AND state = 'reserved' ORDER BY id",
+    );
     let rows = rows.fetch_all(&mut *db).await?;
     rows.iter().map(|row| Ok((row.get("id")?, row.get("client")?, store::address(row)?))).collect()
 }

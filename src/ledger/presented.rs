@@ -30,7 +30,8 @@ pub enum Presented {
 #[derive(Debug)]
 pub(in crate::ledger) struct Inquest {
     hash: B256,
-    account: Address,
+    /// Chain, account and nonce.
+    place: (u64, Address, u64),
     client: String,
     request: String,
     /// How many rows this client's repeats may still make: they cost it nothing else. None, where it gets no answer.
@@ -39,17 +40,17 @@ pub(in crate::ledger) struct Inquest {
 }
 
 impl Ledger {
-    /// What was recorded under this hash, if anything. What has not left yet does not leave while it is paused.
+    /// What was recorded under this hash at its chain, account and nonce, if anything. What has not left yet does not leave while it is paused.
     pub async fn presented(
         &self,
         caller: &Caller,
-        (account, hash): (Address, B256),
+        (place, hash): ((u64, Address, u64), B256),
         answers: bool,
     ) -> Result<Option<Presented>, ReserveError> {
         let (client, request) = (caller.client().name.clone(), caller.request().to_string());
         let tally = answers.then(|| self.repeats());
         let found = self.ask(|reply| {
-            Command::Presented(Box::new(Inquest { hash, account, client, request, tally, reply }))
+            Command::Presented(Box::new(Inquest { hash, place, client, request, tally, reply }))
         });
         Ok(found.await??.map(|(kind, stored)| {
             if kind == Tx::NAME {
@@ -64,12 +65,12 @@ impl Ledger {
 impl Inquest {
     pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>, rules: &Rules) -> Sql<()> {
         let kinds = (Tx::NAME, Presigned::NAME);
-        let Some((kind, known)) = store::signed_as(group.db, (self.account, self.hash), kinds).await? else {
+        let Some((kind, known)) = store::signed_as(group.db, (self.place, self.hash), kinds).await? else {
             group.answer(self.reply, Ok(None));
             return Ok(());
         };
         let paused = pauses::all(group.db).await?;
-        if let Some(pause) = stops(&paused, &self.client, self.account)
+        if let Some(pause) = stops(&paused, &self.client, self.place.1)
             && known.returned
         {
             let refusal = pause.refusal(rules.show_pause_reason);

@@ -125,6 +125,10 @@ impl<K: Kind> Signed<K> {
         &self.sealed
     }
 
+    pub(in crate::ledger) const fn has_nonce(&self) -> bool {
+        self.reserved.nonce.is_some()
+    }
+
     pub(in crate::ledger) fn into_recorded(self) -> Recorded<K> {
         let Self { reserved: Reserved { id, request, from, nonce, purpose, .. }, sealed } = self;
         Recorded::new(id, request, from, nonce, (purpose, Standing::Live), sealed)

@@ -111,20 +111,20 @@ pub(in crate::ledger) async fn rows_of(
 ) -> Sql<Vec<Held>> {
     let rows = query(
         "SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = $1 AND account = $2 AND state <> 'void' AND nonce >= $3 AND nonce >= coalesce(
+         WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND nonce >= $3 AND nonce >= coalesce(
              (SELECT nonce FROM reservation
-              WHERE chain = $1 AND account = $2 AND state <> 'void' AND state IN ('final', 'replaced')
+              WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 0
               ORDER BY nonce DESC LIMIT 1), 0)
          UNION
          SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = $1 AND account = $2 AND state <> 'void' AND nonce = $4
+         WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND nonce = $4
          UNION
          SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = $1 AND account = $2 AND state <> 'void' AND state IN ('final', 'replaced')
+         WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 0
          ORDER BY nonce DESC LIMIT 1) AS settled
          UNION
          SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = $1 AND account = $2 AND state <> 'void'
+         WHERE chain = $1 AND account = $2 AND live IS NOT NULL
          ORDER BY nonce DESC LIMIT 1) AS highest",
     )
     .bind(signed(chain))
@@ -141,7 +141,7 @@ pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(
     let rows = query(
         "SELECT this.state AS own, other.id, other.state FROM reservation AS this LEFT JOIN reservation AS other
          ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
-            AND other.id <> this.id AND other.state <> 'void'
+            AND other.id <> this.id AND other.live IS NOT NULL
          WHERE this.id = $1 ORDER BY other.id",
     );
     let rows = rows.bind(id).fetch_all(&mut *db).await?;
@@ -157,9 +157,9 @@ pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(
 }
 
 pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64> {
-    let row = query(
-        "INSERT INTO reservation (kind, state, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at, void_at, rule, charged_at)
-         VALUES ($1, 'reserved', $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) RETURNING id",
+    query(
+        "INSERT INTO reservation (kind, state, live, open, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at, void_at, rule, charged_at)
+         VALUES ($1, 'reserved', 1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(new.kind)
     .bind(new.client)
@@ -175,79 +175,113 @@ pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64>
     .bind(millis(new.void_at))
     .bind(new.rule)
     .bind(millis(new.charged_at))
-    .fetch_one(&mut *db)
-    .await?;
-    row.get("id")
+    .insert(&mut *db)
+    .await
 }
 
-/// Moves a row to another state, and says whether it has a nonce; nothing where it may not go there from where it is.
-pub(in crate::ledger) async fn turn(db: &mut Db, id: i64, to: State, now: Timestamp) -> Sql<Option<bool>> {
-    let from = State::ALL.into_iter().filter(|from| from.may_become(to)).map(State::name);
-    let from = from.collect::<Vec<_>>().join("', '");
-    // Budgets count it from its record on.
-    let again = if to == State::Recorded { RECORDED_AT } else { "" };
-    let sql = format!(
-        "UPDATE reservation SET state = '{}'{again} WHERE id = $1 AND state IN ('{from}') {NUMBERED}",
-        to.name()
-    );
-    let row = query(sql).bind(id);
-    let row = if to == State::Recorded { row.bind(millis(now)) } else { row };
-    row.fetch_optional(&mut *db).await?.map(|row| row.is_set("numbered")).transpose()
+/// Moves a row to another state; false where it may not go there from where it is.
+pub(in crate::ledger) async fn turn(db: &mut Db, id: i64, to: State, now: Timestamp) -> Sql<bool> {
+    let Some((_, statements)) = TURNS.iter().find(|(state, _)| *state == to) else { return Ok(false) };
+    for sql in statements {
+        let row = query(sql.as_str()).bind(id);
+        let row = if to == State::Recorded { row.bind(millis(now)) } else { row };
+        if row.execute(&mut *db).await? == 1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
+
+/// The statements that move a row to each state. An index is written anew where a column that it has a say in is among
+/// those that are set, whatever it is set to; so each statement sets no more than changes.
+static TURNS: LazyLock<[(State, Vec<String>); State::ALL.len()]> = LazyLock::new(|| {
+    State::ALL.map(|to| {
+        let changes = |from: &State| (from.live() != to.live(), from.is_open() != to.is_open());
+        let mut before: Vec<_> = State::ALL.into_iter().filter(|from| from.may_become(to)).collect();
+        before.sort_by_key(changes);
+        let statement = |before: &[State]| {
+            let (live, open) = before.first().map(changes).unwrap_or_default();
+            let live = match to.live().filter(|_| live) {
+                Some(number) => format!(", live = {number}"),
+                None if live => ", live = NULL".to_owned(),
+                None => String::new(),
+            };
+            let open = if open { format!(", open = {}", i64::from(to.is_open())) } else { String::new() };
+            // Budgets count it from its record on.
+            let again = if to == State::Recorded { RECORDED_AT } else { "" };
+            let before = before.iter().map(|from| from.name()).collect::<Vec<_>>().join("', '");
+            format!("UPDATE reservation SET state = '{}'{live}{open}{again} WHERE id = $1 AND state IN ('{before}')", to.name())
+        };
+        (to, before.chunk_by(|one, other| changes(one) == changes(other)).map(statement).collect())
+    })
+});
 
 /// A charge never moves back in time.
 const RECORDED_AT: &str = ", charged_at = CASE WHEN charged_at < $2 THEN $2 ELSE charged_at END";
-
-const NUMBERED: &str = "RETURNING CASE WHEN nonce IS NULL THEN 0 ELSE 1 END AS numbered";
 
 pub(in crate::ledger) async fn state_of(db: &mut Db, id: i64) -> Sql<Option<State>> {
     let row = query("SELECT state FROM reservation WHERE id = $1").bind(id).fetch_optional(&mut *db).await?;
     row.as_ref().map(state_in).transpose()
 }
 
-/// Records a signature under a live reservation, and says whether that has a nonce; nothing where it is live no longer.
+/// Records a signature under a live reservation; false where it is live no longer.
 pub(in crate::ledger) async fn record(
     db: &mut Db,
-    id: i64,
+    (id, has_nonce): (i64, bool),
     (raw, hash): (&Bytes, B256),
     now: Timestamp,
-) -> Sql<Option<bool>> {
-    let sql = format!(
-        "UPDATE reservation SET state = 'recorded', raw = $3, hash = $4{RECORDED_AT} WHERE id = $1 AND state = 'reserved' {NUMBERED}"
-    );
-    let row = query(sql).bind(id).bind(millis(now)).bind(raw.as_ref()).bind(hash.as_slice());
-    row.fetch_optional(&mut *db).await?.map(|row| row.is_set("numbered")).transpose()
+) -> Sql<bool> {
+    let [with_nonce, without] = &*RECORD;
+    let row = query(if has_nonce { with_nonce } else { without });
+    let row = row.bind(id).bind(millis(now)).bind(raw.as_ref()).bind(hash.as_slice());
+    Ok(row.execute(&mut *db).await? == 1)
 }
+
+/// With a nonce, of which the chain decides, and without.
+static RECORD: LazyLock<[String; 2]> = LazyLock::new(|| {
+    [("", "NOT NULL"), (", open = 0", "NULL")].map(|(open, nonce)| {
+        format!("UPDATE reservation SET state = 'recorded'{open}, raw = $3, hash = $4{RECORDED_AT} WHERE id = $1 AND state = 'reserved' AND nonce IS {nonce}")
+    })
+});
 
 pub(in crate::ledger) async fn stored(db: &mut Db, id: i64) -> Sql<Option<Stored>> {
     let row = query("SELECT * FROM reservation WHERE id = $1 AND raw IS NOT NULL").bind(id);
     row.fetch_optional(&mut *db).await?.map(|row| stored_row(&row)).transpose()
 }
 
-/// What an account has signed under this hash, of one of two kinds; and of which.
+/// What an account has signed under this hash: a transaction of kind `ours` at its nonce, or one that was handed in.
 pub(in crate::ledger) async fn signed_as(
     db: &mut Db,
-    (account, hash): (Address, B256),
-    kinds: (&str, &str),
+    ((chain, account, nonce), hash): ((u64, Address, u64), B256),
+    (ours, handed_in): (&str, &str),
 ) -> Sql<Option<(String, Stored)>> {
-    let row = query(
-        "SELECT * FROM reservation WHERE hash = $1 AND account = $2 AND kind IN ($3, $4) ORDER BY id DESC LIMIT 1",
+    let at_nonce = query(
+        "SELECT * FROM reservation WHERE chain = $1 AND account = $2 AND nonce = $3 AND live IS NOT NULL
+           AND hash = $4 AND kind = $5 ORDER BY id DESC LIMIT 1",
     );
-    let row = row.bind(hash.as_slice()).bind(account.as_slice()).bind(kinds.0).bind(kinds.1);
-    let Some(row) = row.fetch_optional(&mut *db).await? else { return Ok(None) };
-    Ok(Some((row.get("kind")?, stored_row(&row)?)))
+    let at_nonce = at_nonce.bind(signed(chain)).bind(account.as_slice()).bind(signed(nonce));
+    let mut row = at_nonce.bind(hash.as_slice()).bind(ours).fetch_optional(&mut *db).await?;
+    if row.is_none() {
+        let by_hash = query(
+            "SELECT * FROM reservation WHERE hash = $1 AND nonce IS NULL AND account = $2 AND kind = $3
+             ORDER BY id DESC LIMIT 1",
+        );
+        let by_hash = by_hash.bind(hash.as_slice()).bind(account.as_slice()).bind(handed_in);
+        row = by_hash.fetch_optional(&mut *db).await?;
+    }
+    row.map(|row| Ok((row.get("kind")?, stored_row(&row)?))).transpose()
 }
 
 /// The reservations without a record, oldest first.
 pub(in crate::ledger) async fn unrecorded(db: &mut Db) -> Sql<Vec<i64>> {
-    let rows = query("SELECT id FROM reservation WHERE state = 'reserved' ORDER BY id");
+    let rows = query("SELECT id FROM reservation WHERE open = 1 AND state = 'reserved' ORDER BY id");
     rows.fetch_all(&mut *db).await?.iter().map(|row| row.get("id")).collect()
 }
 
 /// The same, each with the time that it has from its reservation until anybody may void it.
 pub(in crate::ledger) async fn spans(db: &mut Db) -> Sql<Vec<(i64, Duration)>> {
     let rows = query(
-        "SELECT id, void_at - reserved_at AS span FROM reservation WHERE state = 'reserved' ORDER BY id",
+        "SELECT id, void_at - reserved_at AS span FROM reservation WHERE open = 1 AND state = 'reserved' ORDER BY id",
     );
     let rows = rows.fetch_all(db).await?;
     rows.iter().map(|row| Ok((row.get("id")?, Duration::from_millis(unsigned(row, "span")?)))).collect()
@@ -256,7 +290,7 @@ pub(in crate::ledger) async fn spans(db: &mut Db) -> Sql<Vec<(i64, Duration)>> {
 /// The signed transactions of which the chain has not decided, lowest nonce first.
 pub(in crate::ledger) async fn unsettled(db: &mut Db) -> Sql<Vec<Stored>> {
     let rows = query(
-        "SELECT * FROM reservation WHERE state IN ('recorded', 'outbid', 'vacant') AND nonce IS NOT NULL
+        "SELECT * FROM reservation WHERE open = 1 AND state <> 'reserved' AND nonce IS NOT NULL
          ORDER BY account, nonce, id",
     );
     rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
@@ -264,7 +298,9 @@ pub(in crate::ledger) async fn unsettled(db: &mut Db) -> Sql<Vec<Stored>> {
 
 /// The reservations without a record whose time is over, whoever made them.
 pub(in crate::ledger) async fn overdue(db: &mut Db, now: Timestamp) -> Sql<Vec<i64>> {
-    let rows = query("SELECT id FROM reservation WHERE state = 'reserved' AND void_at <= $1 ORDER BY id");
+    let rows = query(
+        "SELECT id FROM reservation WHERE open = 1 AND state = 'reserved' AND void_at <= $1 ORDER BY id",
+    );
     rows.bind(millis(now)).fetch_all(&mut *db).await?.iter().map(|row| row.get("id")).collect()
 }
 

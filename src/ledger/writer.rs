@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::clock::{Clock, Timestamp, after, later};
 use crate::config;
 use crate::ledger::LedgerError;
+use crate::ledger::accounts::Accounts;
 use crate::ledger::agreed::{self, Lead};
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
@@ -63,6 +64,8 @@ pub(in crate::ledger) struct Writer {
     /// `None` after a failed commit, and where others write too: read again before anything is written.
     head: Option<Head>,
     watermark: Watermark,
+    /// What is known of accounts' nonces from the last commit, where nobody else writes.
+    accounts: Accounts,
     lead: Lead,
     /// When a shared ledger was looked at last.
     looked: Instant,
@@ -139,6 +142,7 @@ impl Writer {
             time: Time::new(clock),
             head: Some(head).filter(|_| !is_shared),
             watermark: Watermark::beside(&config.path, is_shared),
+            accounts: Accounts::default(),
             lead: Lead::default(),
             looked: Instant::now(),
             rules: Rules {
@@ -202,7 +206,12 @@ impl Writer {
     /// Runs from now on. The writer of a file has a thread to itself: it waits for the disk most of the time.
     pub(in crate::ledger) fn begin(self, commands: mpsc::Receiver<Command>) -> Result<(), LedgerError> {
         if self.is_shared {
-            tokio::spawn(self.run(commands));
+            let run = tokio::spawn(self.run(commands));
+            tokio::spawn(async move {
+                if run.await.is_err_and(|error| error.is_panic()) {
+                    alarm();
+                }
+            });
             return Ok(());
         }
         let failed = |error: std::io::Error| LedgerError::Unavailable(error.to_string());
@@ -211,9 +220,7 @@ impl Writer {
         let work = move || {
             let run = std::panic::AssertUnwindSafe(|| runtime.block_on(self.run(commands)));
             if std::panic::catch_unwind(run).is_err() {
-                // Whoever asks is told that it is closed, and so is whoever asks whether the gateway is ready.
-                tracing::error!("ALARM: the ledger's writer broke down; nothing is signed before a restart");
-                metrics::counter!("chancery_ledger_failures_total").increment(1);
+                alarm();
             }
         };
         thread.spawn(work).map(drop).map_err(failed)
@@ -298,6 +305,7 @@ impl Writer {
     /// After a failure nothing of what was known of the ledger is sure.
     async fn give_up(&mut self) {
         self.head = None;
+        self.accounts = Accounts::default();
         self.lead.hold(None);
         self.watermark.doubt();
         if self.is_shared {
@@ -321,6 +329,9 @@ impl Writer {
             self.is_lost = false;
         }
         let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.head).await?;
+        if !group.is_new {
+            group.accounts = std::mem::take(&mut self.accounts);
+        }
         self.watermark.compare(&mut group).await?;
         let mut due: Vec<_> =
             self.live.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
@@ -348,6 +359,9 @@ impl Writer {
             leads = self.lead.ask(group.db, (group.writer, now, group.now)).await?;
         }
         let head = group.commit().await?;
+        if !is_shared {
+            self.accounts = std::mem::take(&mut group.accounts);
+        }
         self.rules = rules;
         let until = after(self.rules.deadline);
         self.live.extend(group.opened.iter().map(|id| (*id, until)));
@@ -376,6 +390,12 @@ async fn all(
         apply(group, command, rules, waiting).await?;
     }
     retry(group, rules, waiting).await
+}
+
+/// The writer broke down. Whoever asks it is told that it is closed, and so is whoever asks whether the gateway is ready.
+fn alarm() {
+    tracing::error!("ALARM: the ledger's writer broke down; nothing is signed before a restart");
+    metrics::counter!("chancery_ledger_failures_total").increment(1);
 }
 
 #[cfg(test)]

@@ -124,6 +124,12 @@ impl SignedTransaction {
         self.filled.from()
     }
 
+    /// Where it stands: its chain, account and nonce.
+    pub fn place(&self) -> (u64, Address, u64) {
+        // What is signed has its nonce.
+        (self.filled.chain_id(), self.from(), self.filled.slot().wanted.unwrap_or_default())
+    }
+
     pub const fn hash(&self) -> B256 {
         self.hash
     }

@@ -1,8 +1,11 @@
 //! From the 64 bytes of a token to a signature that Ethereum accepts: low-s, with its parity, and proved.
 
-use alloy_primitives::{Address, B256, keccak256};
+use alloy_primitives::{Address, B256, U256, keccak256, uint};
 use secp256k1::ecdsa::{self, RecoverableSignature, RecoveryId};
-use secp256k1::{Message, PublicKey};
+use secp256k1::{Message, PublicKey, Scalar};
+
+/// The order of the curve (SEC 2, 2.4.1).
+const N: U256 = uint!(0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141_U256);
 
 /// A signature proved to be by the account that was to sign. Made by [`recover`] only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +32,15 @@ pub fn recover(digest: B256, raw: &[u8; 64], expected: Address) -> Result<Signat
     let mut normal = ecdsa::Signature::from_compact(raw).map_err(|_| refused)?;
     normal.normalize_s();
     let compact = normal.serialize_compact();
-    for odd in [false, true] {
-        if recovered(digest, &compact, odd) == Some(expected) {
-            let (r, s) = split(&compact);
-            return Ok(Signature { r, s, odd });
-        }
-    }
-    Err(refused)
+    let (r, s) = split(&compact);
+    let even = recovered(digest, &compact, false).ok_or(refused)?;
+    let odd = if address_of(&even) == expected {
+        false
+    } else {
+        let odd = of_the_other_parity(&even, digest, &r).ok_or(refused)?;
+        (address_of(&odd) == expected).then_some(true).ok_or(refused)?
+    };
+    Ok(Signature { r, s, odd })
 }
 
 impl Signature {
@@ -69,7 +74,7 @@ pub fn signer_of(digest: B256, raw: &[u8; 64], odd: bool) -> Option<Address> {
     if normal.serialize_compact() != *raw {
         return None;
     }
-    recovered(digest, raw, odd)
+    recovered(digest, raw, odd).map(|key| address_of(&key))
 }
 
 /// The address of a secp256k1 public key given as its uncompressed or compressed point.
@@ -77,11 +82,21 @@ pub fn address_of_point(point: &[u8]) -> Option<Address> {
     PublicKey::from_slice(point).ok().map(|key| address_of(&key))
 }
 
-fn recovered(digest: B256, compact: &[u8; 64], odd: bool) -> Option<Address> {
+/// The key is (s R - z G) / r (SEC 1, 4.1.6), for the R of this parity.
+fn recovered(digest: B256, compact: &[u8; 64], odd: bool) -> Option<PublicKey> {
     let id = if odd { RecoveryId::One } else { RecoveryId::Zero };
     let signature = RecoverableSignature::from_compact(compact, id).ok()?;
-    let key = signature.recover_ecdsa(Message::from_digest(digest.0)).ok()?;
-    Some(address_of(&key))
+    signature.recover_ecdsa(Message::from_digest(digest.0)).ok()
+}
+
+/// With -R in the place of R, half of all signatures: the two keys add up to -2 z G / r, so that the second costs one
+/// multiplication of G, and not a recovery of its own.
+fn of_the_other_parity(key: &PublicKey, digest: B256, r: &[u8; 32]) -> Option<PublicKey> {
+    let z = U256::from_be_bytes(digest.0).reduce_mod(N);
+    let share = z.mul_mod(U256::from_be_bytes(*r).inv_mod(N)?, N);
+    let twice = N.checked_sub(share.add_mod(share, N))?.reduce_mod(N);
+    let tweak = Scalar::from_be_bytes(twice.to_be_bytes()).ok()?;
+    key.negate().add_exp_tweak(&tweak).ok()
 }
 
 fn address_of(key: &PublicKey) -> Address {
@@ -123,6 +138,24 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_second_key_is_the_one_that_a_recovery_of_its_own_finds(
+            secret in proptest::array::uniform32(1_u8..), digest in proptest::array::uniform32(any::<u8>()),
+            edge in 0_usize..8,
+        ) {
+            let digest = match edge {
+                0 => B256::ZERO,
+                1 => B256::from(N),
+                2 => B256::repeat_byte(0xff),
+                _ => B256::from(digest),
+            };
+            let raw = signed(&SigningKey::from_slice(&secret).unwrap(), digest);
+            let [even, odd] = [false, true].map(|odd| recovered(digest, &raw, odd).unwrap());
+            let r = split(&raw).0;
+            prop_assert_eq!(of_the_other_parity(&even, digest, &r), Some(odd));
+            prop_assert_eq!(of_the_other_parity(&odd, digest, &r), Some(even));
+        }
+
         #[test]
         fn inv_06_high_s_is_normalised_and_another_key_is_refused(
             secret in proptest::array::uniform32(1_u8..), other in proptest::array::uniform32(1_u8..),

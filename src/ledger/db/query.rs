@@ -8,8 +8,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use sqlx::any::{AnyArguments, AnyRow};
-use sqlx::{Any, AssertSqlSafe, Row as _};
+use sqlx::postgres::{PgArguments, PgRow, Postgres};
+use sqlx::{AssertSqlSafe, Row as _};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::ledger::db::{Db, Sql, SqlError};
@@ -32,13 +32,13 @@ pub(in crate::ledger) enum Argument<'q> {
 /// A row of either database.
 pub(in crate::ledger) enum DbRow {
     File { names: Arc<[String]>, values: Vec<Value> },
-    Server(AnyRow),
+    Server(PgRow),
 }
 
 /// What a column can be read as.
 pub(in crate::ledger) trait Column<'r>: Sized {
     fn of_file(value: &'r Value) -> Option<Self>;
-    fn of_server(row: &'r AnyRow, name: &str) -> Result<Self, sqlx::Error>;
+    fn of_server(row: &'r PgRow, name: &str) -> Result<Self, sqlx::Error>;
 }
 
 pub(in crate::ledger) fn query<'q>(sql: impl Into<Cow<'static, str>>) -> Query<'q> {
@@ -60,7 +60,21 @@ impl<'q> Query<'q> {
                 let changed = statement.raw_execute()?;
                 Ok(u64::try_from(changed).unwrap_or(u64::MAX))
             }),
-            Db::Server(server) => Ok(self.for_server().execute(server).await?.rows_affected()),
+            Db::Server(server) => Ok(self.for_server().execute(server.as_mut()).await?.rows_affected()),
+        }
+    }
+
+    /// Puts a row into a table with an `id` of its own. That id.
+    pub(in crate::ledger) async fn insert(mut self, db: &mut Db) -> Sql<i64> {
+        if matches!(db, Db::Server(_)) {
+            self.sql.to_mut().push_str(" RETURNING id");
+            return self.number(db).await;
+        }
+        // What is returned would go through a table of its own, which costs more than the row.
+        self.execute(&mut *db).await?;
+        match db {
+            Db::File(file) => Ok(file.last_insert_rowid()),
+            Db::Server(_) => Err(SqlError::NoRow),
         }
     }
 
@@ -102,11 +116,11 @@ impl<'q> Query<'q> {
                 Ok(found)
             }),
             Db::Server(server) if most == 1 => {
-                let row = self.for_server().fetch_optional(server).await?;
+                let row = self.for_server().fetch_optional(server.as_mut()).await?;
                 Ok(row.map(DbRow::Server).into_iter().collect())
             }
             Db::Server(server) => {
-                let rows = self.for_server().fetch_all(server).await?;
+                let rows = self.for_server().fetch_all(server.as_mut()).await?;
                 Ok(rows.into_iter().map(DbRow::Server).collect())
             }
         }
@@ -124,12 +138,15 @@ impl<'q> Query<'q> {
         Ok(())
     }
 
-    fn for_server(self) -> sqlx::query::Query<'q, Any, AnyArguments> {
-        let query = sqlx::query(AssertSqlSafe(self.sql.into_owned()));
+    fn for_server(self) -> sqlx::query::Query<'q, Postgres, PgArguments> {
+        let query = match self.sql {
+            Cow::Borrowed(sql) => sqlx::query(sql),
+            Cow::Owned(sql) => sqlx::query(AssertSqlSafe(sql)),
+        };
         self.arguments.into_iter().fold(query, |query, argument| match argument {
             Argument::Number(number) => query.bind(number),
-            Argument::Text(text) => query.bind(text.map(Cow::into_owned)),
-            Argument::Bytes(bytes) => query.bind(bytes.map(Cow::into_owned)),
+            Argument::Text(text) => query.bind(text),
+            Argument::Bytes(bytes) => query.bind(bytes),
         })
     }
 }
@@ -139,7 +156,7 @@ pub(in crate::ledger) async fn batch(db: &mut Db, sql: &str) -> Sql<()> {
     match db {
         Db::File(file) => in_place(|| Ok(file.execute_batch(sql)?)),
         Db::Server(server) => {
-            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(server).await?;
+            sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(server.as_mut()).await?;
             Ok(())
         }
     }
@@ -191,7 +208,7 @@ macro_rules! column {
                 match value { $pattern => $found, _ => None }
             }
 
-            fn of_server(row: &'r AnyRow, name: &str) -> Result<Self, sqlx::Error> {
+            fn of_server(row: &'r PgRow, name: &str) -> Result<Self, sqlx::Error> {
                 row.try_get(name)
             }
         }
@@ -204,7 +221,7 @@ macro_rules! column {
                 }
             }
 
-            fn of_server(row: &'r AnyRow, name: &str) -> Result<Self, sqlx::Error> {
+            fn of_server(row: &'r PgRow, name: &str) -> Result<Self, sqlx::Error> {
                 row.try_get(name)
             }
         }

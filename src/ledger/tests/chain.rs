@@ -101,17 +101,17 @@ async fn inv_14_every_edit_of_the_tables_is_found() {
     for (edit, why) in [
         ("UPDATE reservation SET raw = x'02' WHERE id = 1", "signature"),
         ("UPDATE reservation SET hash = zeroblob(32) WHERE id = 1", "signature"),
-        ("UPDATE reservation SET state = 'recorded' WHERE id = 3", "chain as vacant"),
-        ("UPDATE reservation SET state = 'reserved' WHERE id = 2", "chain as void"),
+        ("UPDATE reservation SET state = 'recorded', live = 1 WHERE id = 3", "chain as vacant"),
+        ("UPDATE reservation SET state = 'reserved', live = 1, open = 1 WHERE id = 2", "chain as void"),
         ("UPDATE reservation SET nonce = 7 WHERE id = 1", "nonce"),
         ("UPDATE reservation SET account = zeroblob(20) WHERE id = 1", "account"),
         ("UPDATE reservation SET client = 'bob' WHERE id = 3", "client"),
         ("UPDATE reservation SET rule = 'another' WHERE id = 3", "rule"),
         ("DELETE FROM reservation WHERE id = 2", "lost reservation 2"),
         (
-            "INSERT INTO reservation (kind, state, client, request, account, intent, returned, reserved_at,
+            "INSERT INTO reservation (kind, state, open, client, request, account, intent, returned, reserved_at,
                                       void_at, rule, charged_at)
-             SELECT kind, 'void', client, request, account, intent, 0, reserved_at, void_at, rule, charged_at FROM reservation WHERE id = 1",
+             SELECT kind, 'void', 0, client, request, account, intent, 0, reserved_at, void_at, rule, charged_at FROM reservation WHERE id = 1",
             "that the chain has not",
         ),
         // Cut off so that the chain itself holds: the tables remember.

@@ -106,3 +106,41 @@ async fn inv_13_a_server_that_crashes_means_refuse_and_recover() {
     assert_eq!(replica.sends(Ask { value: 2, ..ASK }).await.nonce(), Some(1));
     shared.is_whole(2).await;
 }
+
+/// A commit that outlasts our patience while the server lets nobody in: what is half done there stays half done.
+#[tokio::test]
+async fn inv_10_a_connection_in_the_middle_of_a_commit_is_never_used_again() {
+    let shared = Shared::new();
+    let replica = shared.replica().await;
+    // Each statement is within its time, all of them are not.
+    shared.sql(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM pg_sleep(4.4); RETURN NEW; END $$;
+         CREATE TRIGGER slow BEFORE INSERT ON reservation FOR EACH ROW
+             WHEN (NEW.client = 'bob') EXECUTE FUNCTION slow();
+         CREATE TRIGGER slow BEFORE INSERT ON audit FOR EACH ROW
+             WHEN (NEW.body LIKE '%bob%') EXECUTE FUNCTION slow();",
+    );
+    let open = |is_open: bool| {
+        let statement = format!("ALTER DATABASE {} ALLOW_CONNECTIONS {is_open}", shared.database);
+        shared.server.psql("postgres", &statement);
+    };
+    open(false);
+    let bob = Ask { client: "bob", ..ASK };
+    let refused = replica.send(bob).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::Ledger(LedgerError::Unavailable(_))), "{refused:?}");
+    replica.send(ASK).await.expect_err("on which connection?");
+    open(true);
+    let began = Instant::now();
+    let sent = loop {
+        match replica.send(ASK).await {
+            Err(ReserveError::Ledger(_)) if began.elapsed() < PATIENCE => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            sent => break sent.unwrap(),
+        }
+    };
+    assert_eq!((sent.nonce(), shared.sql("SELECT count(*) FROM reservation")), (Some(0), "1".to_owned()));
+    replica.close().await;
+    shared.holds().await;
+}

@@ -2,24 +2,17 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc::Receiver;
+use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use crate::ledger::command::Command;
 use crate::ledger::db::{batch, query};
-use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, sign, writer};
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, sign, turn, writer};
 use crate::ledger::writer::Writer;
 use crate::ledger::{Ledger, LedgerError, Purpose, RecordError, ReserveError, verify};
 
 const FAIL: &str = "CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no more'); END";
 const MEND: &str = "DROP TRIGGER broken";
-
-/// Does what is queued, in one commit, as the writer's own loop does.
-async fn turn(writer: &mut Writer, queue: &mut Receiver<Command>) {
-    let mut batch = Vec::new();
-    queue.recv_many(&mut batch, 256).await;
-    writer.group(batch, false).await;
-}
 
 #[tokio::test]
 async fn a_full_disk_refuses_and_recovers_when_there_is_space_again() {
@@ -114,9 +107,11 @@ async fn a_record_whose_commit_seemed_lost_is_found() {
     let lose_the_answer = async {
         let mut batch = Vec::new();
         queue.recv_many(&mut batch, 256).await;
-        let Some(Command::Record { id, kind, raw, hash, reply }) = batch.pop() else { panic!("no record") };
+        let Some(Command::Record { id, kind, has_nonce, raw, hash, reply }) = batch.pop() else {
+            panic!("no record")
+        };
         let (unheard, _) = tokio::sync::oneshot::channel();
-        writer.group(vec![Command::Record { id, kind, raw, hash, reply: unheard }], false).await;
+        writer.group(vec![Command::Record { id, kind, has_nonce, raw, hash, reply: unheard }], false).await;
         drop(reply);
         turn(&mut writer, &mut queue).await; // what became of it?
     };
@@ -139,9 +134,14 @@ async fn inv_10_a_record_of_which_nobody_heard_is_unknown_and_not_refused() {
             let mut batch = Vec::new();
             queue.recv_many(&mut batch, 256).await;
             match batch.pop().unwrap() {
-                Command::Record { id, kind, raw, hash, reply } => {
+                Command::Record { id, kind, has_nonce, raw, hash, reply } => {
                     let (unheard, _) = tokio::sync::oneshot::channel();
-                    writer.group(vec![Command::Record { id, kind, raw, hash, reply: unheard }], false).await;
+                    writer
+                        .group(
+                            vec![Command::Record { id, kind, has_nonce, raw, hash, reply: unheard }],
+                            false,
+                        )
+                        .await;
                     drop(reply);
                 }
                 void => drop(void),
@@ -188,4 +188,39 @@ async fn ready_means_that_it_can_be_written() {
     desk.ledger.ready().await.unwrap_err();
     desk.sql(MEND).await;
     desk.ledger.ready().await.unwrap();
+}
+
+/// The commit fails after a reservation in it was as good as handed over. Its number is the next one's.
+#[tokio::test]
+async fn inv_02_a_reservation_that_was_never_committed_voids_nobody_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(&folder.path().join("ledger.sqlite")).await;
+    let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
+    let policy = ledger.activate_policy(ASK.policy, "allow all");
+    tokio::join!(policy, turn(&mut writer, &mut queue)).0.unwrap();
+    let no_bob = "CREATE TRIGGER broken BEFORE INSERT ON reservation WHEN NEW.client = 'bob' BEGIN SELECT RAISE(ABORT, 'no more'); END";
+    batch(&mut writer.db, no_bob).await.unwrap();
+    let claims = ["alice", "bob"].map(|client| Ask { client, ..ASK }.permitted());
+    let claims = claims.map(|claim| ledger.reserve(claim, Purpose::Send));
+    let (claims, ()) = tokio::join!(join_all(claims), turn(&mut writer, &mut queue));
+    assert!(claims.iter().all(Result::is_err), "one commit, one end: {claims:?}");
+
+    let claim = ledger.reserve(ASK.permitted(), Purpose::Send);
+    let reserved = fresh(tokio::join!(claim, turn(&mut writer, &mut queue)).0.unwrap());
+    let mut left_over = Vec::new();
+    while let Ok(command) = queue.try_recv() {
+        left_over.push(command);
+    }
+    writer.group(left_over, false).await;
+    let recorded = ledger.record(sign(reserved));
+    assert_eq!(tokio::join!(recorded, turn(&mut writer, &mut queue)).0.unwrap().nonce(), Some(0));
+}
+
+#[tokio::test]
+async fn a_writer_that_breaks_down_is_closed_and_not_silent() {
+    let desk = Desk::open(PATIENT).await;
+    desk.ledger.break_down(ASK.permitted()).await;
+    desk.ledger.ready().await.unwrap_err();
+    let folder = desk.close().await;
+    Desk::at(folder, PATIENT, START).await.unwrap().send(ASK).await.unwrap();
 }

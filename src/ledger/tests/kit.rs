@@ -7,10 +7,12 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256, Bytes};
 use k256::ecdsa::SigningKey;
 use tempfile::TempDir;
+use tokio::sync::mpsc::Receiver;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Client};
 use crate::identity::{AccountCaller, Caller, IdempotencyKey, RequestId};
+use crate::ledger::command::Command;
 use crate::ledger::db::{Db, batch, query};
 use crate::ledger::lock::prepare;
 use crate::ledger::writer::Writer;
@@ -225,6 +227,13 @@ pub async fn writer(file: &Path) -> Writer {
     let config = config(file);
     let lock = prepare(&config).unwrap();
     Writer::start(&config, lock, Clock::set_to(START), PATIENT).await.unwrap()
+}
+
+/// Does what is queued, in one commit, as the writer's own loop does.
+pub async fn turn(writer: &mut Writer, queue: &mut Receiver<Command>) {
+    let mut batch = Vec::new();
+    queue.recv_many(&mut batch, 256).await;
+    writer.group(batch, false).await;
 }
 
 pub fn fresh<K: Kind>(claim: Claim<K>) -> Reserved<K> {

@@ -46,10 +46,10 @@ impl<T, E> Owe<T, E> {
 /// A command whose answer we hear as well.
 pub fn heard(command: Command, end: End, number: impl Fn(B256) -> usize, owed: &mut Vec<Owed>) -> Command {
     match command {
-        Command::Record { id, kind, raw, hash, reply } => {
+        Command::Record { id, kind, has_nonce, raw, hash, reply } => {
             let (reply, answer) = listen(reply);
             owed.push(Owed::Record { id, raw: raw.clone(), hash, answer });
-            Command::Record { id, kind, raw, hash, reply }
+            Command::Record { id, kind, has_nonce, raw, hash, reply }
         }
         Command::Outcome { id, outcome, reply } if is_refusal(&outcome) => {
             let (reply, answer) = listen(reply);
