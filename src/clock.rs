@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Where the time comes from. Cheap to clone.
@@ -149,6 +150,10 @@ pub struct Alarm(Option<Pin<Box<Sleep>>>);
 impl Alarm {
     /// Ready at `until`, which may be another time at each poll. It may wake its task for nothing.
     pub fn poll(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        // A task that has used up its turn is not told of timers: whoever has always something to read would have no end.
+        if !has_budget_remaining() && Instant::now() >= until {
+            return Poll::Ready(());
+        }
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
         if sleep.deadline() > until {
             sleep.as_mut().reset(until);
@@ -184,6 +189,9 @@ fn system_now() -> SystemTime {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
+
+    use tokio::task::coop::consume_budget;
 
     use super::*;
 
@@ -210,6 +218,21 @@ mod tests {
         poll_fn(|context| alarm.poll(other, context)).await;
         assert!((other..far).contains(&Instant::now()), "and at a later one");
         assert!(futures_util::poll!(poll_fn(|context| alarm.poll(soon, context))).is_ready());
+    }
+
+    #[tokio::test]
+    async fn inv_12_an_alarm_is_heard_by_whoever_is_never_idle() {
+        let (mut alarm, until) = (Alarm::default(), after(Duration::from_millis(20)));
+        poll_fn(|context| {
+            // Something is always there to be read.
+            while has_budget_remaining() {
+                let mut turn = pin!(consume_budget());
+                let _ = turn.as_mut().poll(context);
+            }
+            alarm.poll(until, context)
+        })
+        .await;
+        assert!(Instant::now() >= until);
     }
 
     #[test]

@@ -68,6 +68,7 @@ impl Auditor {
         }
         said("refusals", self.ledger.tell_refusals().await);
         self.doors.tell(&self.ledger, true).await;
+        self.trust.look(&self.ledger).await;
         self.reconciler.look(&self.ledger, true).await;
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.look(&self.ledger, true).await;

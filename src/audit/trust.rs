@@ -1,34 +1,41 @@
 //! Which certificates, CAs, revocation lists and people were taken in, and which were not.
 
-use crate::ledger::{Ledger, Note, TrustRead};
-use crate::listener::{Trust, Trusted};
+use std::collections::VecDeque;
 
-/// Who is trusted, and what was last written of that.
+use crate::ledger::{Ledger, Note, TrustRead};
+use crate::listener::{Reading, Trust};
+
+/// Rows that wait for a ledger that cannot be written.
+const WAITING: usize = 256;
+
+/// Who is trusted, and what is still to be written of that.
 #[derive(Debug)]
 pub struct TrustWatch {
     trust: Trust,
-    written: Option<(u64, Option<String>)>,
+    waiting: VecDeque<TrustRead>,
 }
 
 impl TrustWatch {
     pub const fn new(trust: Trust) -> Self {
-        Self { trust, written: None }
+        Self { trust, waiting: VecDeque::new() }
     }
 
-    /// Writes a row where something was read since the last look. Of several reloads between two looks the last one is
-    /// told; the generation says how many there were.
+    /// Writes a row for each reading since the last look.
     pub(super) async fn look(&mut self, ledger: &Ledger) {
-        let now = Some((self.trust.generation(), self.trust.trouble()));
-        if self.written == now {
-            return;
+        self.waiting.extend(self.trust.take_readings().into_iter().map(row));
+        while self.waiting.len() > WAITING {
+            tracing::warn!(row = ?self.waiting.pop_front(), "an audit row is lost: the ledger cannot be written");
         }
-        let why = self.trust.trouble();
-        let Trusted { generation, server, cas, lists, people } = self.trust.trusted();
-        let what = if why.is_some() { "refused" } else { "taken" };
-        let row = TrustRead { what, why: why.clone(), generation, server, cas, lists, people };
-        // One that cannot be written is tried again at the next look.
-        if ledger.note(Note::Trust(row)).await.is_ok() {
-            self.written = Some((generation, why));
+        while let Some(row) = self.waiting.front() {
+            if ledger.note(Note::Trust(row.clone())).await.is_err() {
+                break;
+            }
+            self.waiting.pop_front();
         }
     }
+}
+
+fn row(Reading { refused: why, generation, server, cas, lists, people }: Reading) -> TrustRead {
+    let what = if why.is_some() { "refused" } else { "taken" };
+    TrustRead { what, why, generation, server, cas, lists, people }
 }

@@ -175,18 +175,19 @@ impl<F> House<F> {
         let mut events = FuturesUnordered::from_iter([Either::Left(is_time_to_go), Either::Right(is_over)]);
         loop {
             tokio::select! {
+                // In this order: whoever has always something to ask must not keep them from being heard.
                 biased;
+                Some(event) = events.next() => match (event, serving.as_mut().as_pin_mut()) {
+                    (Event::Cut, _) => return,
+                    (Event::Stop, Either::Left(serving)) => serving.graceful_shutdown(),
+                    (Event::Stop, Either::Right(serving)) => serving.graceful_shutdown(),
+                },
                 result = &mut serving => {
                     if let Err(error) = result {
                         tracing::debug!(%remote, %error, "the connection ended with an error");
                     }
                     break;
                 }
-                Some(event) = events.next() => match (event, serving.as_mut().as_pin_mut()) {
-                    (Event::Cut, _) => return,
-                    (Event::Stop, Either::Left(serving)) => serving.graceful_shutdown(),
-                    (Event::Stop, Either::Right(serving)) => serving.graceful_shutdown(),
-                },
             }
         }
         // What became a WebSocket keeps the places that it has.

@@ -49,7 +49,7 @@ pub use pass::{Lapsed, Pass};
 pub use sources::Sources;
 pub use threads::Threads;
 pub use tls::{Entrance, TlsError};
-pub use trust::{Tls, Trust, Trusted};
+pub use trust::{Reading, Tls, Trust};
 pub use visitors::{Visitors, Visits};
 
 use connection::House;
@@ -179,8 +179,8 @@ impl Listener {
                 let mut stopped = FuturesUnordered::from_iter([stop.cancelled()]);
                 tokio::select! {
                     biased;
-                    () = house.welcome(stream, remote, permit, draining) => {}
                     _ = stopped.next() => {}
+                    () = house.welcome(stream, remote, permit, draining) => {}
                 }
                 open.decrement(1.0);
             };

@@ -34,18 +34,18 @@ pub(super) enum Failed {
 
 /// What the head of an answer says of what follows.
 #[derive(Debug, PartialEq, Eq)]
-struct Head {
+pub struct Head {
     /// In bytes, its empty line included.
-    length: usize,
-    status: StatusCode,
-    body: Framing,
+    pub length: usize,
+    pub status: StatusCode,
+    pub body: Framing,
     /// The node will take another request on this connection.
-    is_kept: bool,
+    pub is_kept: bool,
 }
 
 /// How long a body is.
 #[derive(Debug, PartialEq, Eq)]
-enum Framing {
+pub enum Framing {
     Sized(usize),
     Chunked,
     /// It ends with the connection.
@@ -242,28 +242,29 @@ impl<S: AsyncRead + Unpin> Incoming<'_, S> {
 
 impl Head {
     /// `None`: there is more of it to come.
-    fn read(bytes: &[u8]) -> Result<Option<Self>, Failed> {
+    pub fn read(bytes: &[u8]) -> Result<Option<Self>, UpstreamError> {
+        let garbage = |why: &'static str| UpstreamError::Garbage(why.to_owned());
         let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
         let (mut answer, parser) = (httparse::Response::new(&mut []), httparse::ParserConfig::default());
         let length = match parser.parse_response_with_uninit_headers(&mut answer, bytes, &mut headers) {
             Ok(httparse::Status::Complete(length)) if length <= MAX_HEAD => length,
             Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return Ok(None),
-            Ok(_) => return Err(senseless("its HTTP head is too long")),
-            Err(error) => return Err(senseless(format_args!("its HTTP head: {error}"))),
+            Ok(_) => return Err(garbage("its HTTP head is too long")),
+            Err(error) => return Err(UpstreamError::Garbage(format!("its HTTP head: {error}"))),
         };
         let status = answer.code.and_then(|code| StatusCode::from_u16(code).ok());
-        let status = status.ok_or_else(|| senseless("its HTTP head has no status"))?;
+        let status = status.ok_or_else(|| garbage("its HTTP head has no status"))?;
         let (mut sized, mut is_chunked, mut is_kept) = (None, false, answer.version == Some(1));
         for header in &*answer.headers {
             let value = header.value.trim_ascii();
             if header.name.eq_ignore_ascii_case("content-length") {
-                let length = number(value).ok_or_else(|| senseless("its Content-Length is no number"))?;
+                let length = number(value).ok_or_else(|| garbage("its Content-Length is no number"))?;
                 if sized.replace(length).is_some_and(|other| other != length) {
-                    return Err(senseless("it has two Content-Lengths"));
+                    return Err(garbage("it has two Content-Lengths"));
                 }
             } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
                 if is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(senseless("its Transfer-Encoding is not `chunked`"));
+                    return Err(garbage("its Transfer-Encoding is not `chunked`"));
                 }
                 is_chunked = true;
             } else if header.name.eq_ignore_ascii_case("connection") {
@@ -274,7 +275,7 @@ impl Head {
         let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let body = match (sized, is_chunked) {
             // Where it ends must not be open to opinion.
-            (Some(_), true) => return Err(senseless("it has a Content-Length and is chunked")),
+            (Some(_), true) => return Err(garbage("it has a Content-Length and is chunked")),
             _ if has_none || status.is_informational() => Framing::Sized(0),
             (Some(length), false) => Framing::Sized(length),
             (None, true) => Framing::Chunked,

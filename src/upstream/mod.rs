@@ -34,6 +34,7 @@ use crate::config::Chain;
 
 pub use answer::{Answer, Json, NodeError};
 pub use error::UpstreamError;
+pub use exchange::{Framing, Head};
 pub use feeds::{Feed, News};
 pub use follow::follow;
 pub use health::Health;
