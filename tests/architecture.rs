@@ -86,7 +86,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// A foreign crate, and the only places it may be named.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap::", &["cli.rs", "cmd/"]),
-    ("cryptoki::", &["signer/"]),
+    ("cryptoki::", &["cmd/connect/card.rs", "signer/"]),
     ("jsonrpsee::", &["methods/", "rpc/", "upstream/"]),
     ("rustls::", &["audit/webhook.rs", "cmd/connect.rs", "cmd/connect/", "listener/", "upstream/"]),
     ("rusqlite::", &["ledger/db/"]),

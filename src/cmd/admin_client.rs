@@ -88,7 +88,7 @@ impl AdminArgs {
                 .map(|own| own.client_ca.clone())
                 .unwrap_or_default(),
         };
-        let tls = Credentials::new(cert, key, ca).tls(context, &Clock::system())?;
+        let tls = Credentials::new(cert, key, ca).present(context, &Clock::system())?.tls;
         let sender = open(&target, tls.into()).await.map_err(|trouble| failure(&trouble))?;
         Ok(AdminClient { target, sender })
     }

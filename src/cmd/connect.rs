@@ -3,17 +3,25 @@
 //! Tools speak to a unix socket (Foundry's IPC framing) or to a port on loopback with a token in its path; what they
 //! say goes unchanged to the gateway, over one HTTP/2 connection with our certificate. Nothing is decided here.
 
+mod card;
 mod child;
+mod container;
 mod credentials;
 mod frames;
 mod gateway;
 mod ipc;
 mod link;
+mod news;
+mod password;
+mod pkcs11_uri;
+mod preflight;
 mod preload;
+mod profile;
 mod relay;
 mod renewal;
 mod reply;
 mod socket;
+mod status;
 mod target;
 mod token;
 mod trouble;
@@ -27,8 +35,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Subcommand;
-use rustls::ClientConfig;
 use serde::Serialize;
+use tokio::net::UnixListener;
 use tokio::runtime;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -36,11 +44,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::cmd::connect::child::{Interrupts, Run};
+use crate::cmd::connect::credentials::Given;
 use crate::cmd::connect::gateway::Gateway;
+use crate::cmd::connect::profile::Profile;
 use crate::cmd::connect::renewal::Renewal;
 use crate::cmd::connect::socket::{Places, Socket};
 use crate::cmd::connect::token::Token;
-use crate::cmd::connect::web::Web;
+use crate::cmd::connect::web::{Extension, Web};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 
 pub(in crate::cmd) use crate::cmd::connect::credentials::Credentials;
@@ -55,23 +65,29 @@ const DRAIN: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 #[command(subcommand_precedence_over_arg = true)]
 pub struct Connect {
-    /// Where the gateway is, such as `https://gateway:8545`
-    #[arg(env = "CHANCERY_URL")]
-    url: String,
+    /// Where the gateway is, such as `https://gateway:8545`, or the name of a profile [default: the profile `default`]
+    #[arg(env = "CHANCERY_URL", value_name = "URL|PROFILE")]
+    gateway: Option<String>,
+    /// The file with your profiles [default: connect.toml in ~/.config/chancery]
+    #[arg(long, value_name = "FILE", env = "CHANCERY_PROFILES")]
+    profiles: Option<PathBuf>,
     #[command(flatten)]
-    credentials: Credentials,
+    credentials: Given,
     /// The name in the gateway's certificate, where it is not the URL's host
     #[arg(long, value_name = "NAME[:PORT]")]
     server_name: Option<String>,
-    /// The unix socket [default: HOST-PORT.ipc in a folder of yours]
+    /// The unix socket [default: PROFILE.ipc or HOST-PORT.ipc in a folder of yours]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Listen on loopback as well, for tools that know no unix sockets; without PORT on a free one
     #[arg(long, value_name = "PORT", num_args = 0..=1, default_missing_value = "0")]
     http: Option<u16>,
     /// Keep the token of the loopback URL in this file
-    #[arg(long, value_name = "FILE", requires = "http")]
+    #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Let this browser extension use the loopback URL too, such as `chrome-extension://ID`
+    #[arg(long, value_name = "ORIGIN")]
+    allow_origin: Vec<Extension>,
     /// Write where we listen, as JSON, into this file when ready
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -86,6 +102,8 @@ enum Verb {
     Run(Run),
     /// Print a file for Node's `--require`, by which its tools reach the gateway with this certificate, without a connector
     Preload,
+    /// Show your connectors, and whether each reaches its gateway; exits with 3 if one does not
+    Status,
 }
 
 /// Where tools find us.
@@ -98,40 +116,86 @@ struct Ready<'a> {
 }
 
 impl Connect {
-    pub fn run(self, context: &Context) -> Done {
-        let target = Target::parse(&self.url, self.server_name.as_deref())
+    pub fn run(mut self, context: &Context) -> Done {
+        if matches!(self.verb, Some(Verb::Status)) && self.gateway.is_none() {
+            return status::show(context, self.socket.as_deref(), &self.places.folder()?);
+        }
+        let stem = self.settle()?;
+        let url = self.gateway.as_deref().unwrap_or_default();
+        let target = Target::parse(url, self.server_name.as_deref())
             .hint("connect", "for example: chancery connect https://gateway:8545 --cert … --key … --ca …")?;
+        let stem = stem.unwrap_or_else(|| target.file_stem());
+        if matches!(self.verb, Some(Verb::Status)) {
+            let folder = self.places.folder()?;
+            let socket = self.socket.unwrap_or_else(|| folder.join(socket::file_name(&stem, None)));
+            return status::show(context, Some(&socket), &folder);
+        }
+        if self.http.is_none() && (self.token_file.is_some() || !self.allow_origin.is_empty()) {
+            return Err(Failure::new("--token-file and --allow-origin are for the loopback URL")
+                .with_hint("add --http, or leave them out")
+                .into());
+        }
+        let credentials = std::mem::take(&mut self.credentials).settle()?;
         if matches!(self.verb, Some(Verb::Preload)) {
-            let script = preload::script(&target, &self.credentials, self.server_name.is_some())?;
+            let script = preload::script(&target, &credentials, self.server_name.is_some())?;
             context.print(&serde_json::json!({ "script": script }), script.trim_end())?;
             return Ok(Success::Done);
         }
-        let renewal = Renewal::of(&self.credentials, context);
-        let tls = self.credentials.tls(context, &Clock::system())?;
+        let renewal = Renewal::of(&credentials, context);
+        let presented = credentials.present(context, &Clock::system())?;
+        let path = self.socket_path(&stem)?;
         let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let done = runtime.block_on(self.serve(target, tls, renewal, context));
+        let gateway = Arc::new(Gateway::new(target, presented, context.clone()));
+        let done = runtime.block_on(self.serve(gateway, &path, renewal, context));
         // What is still under way has been given its time.
         runtime.shutdown_background();
         done
     }
 
-    async fn serve(self, target: Target, tls: ClientConfig, renewal: Renewal, context: &Context) -> Done {
+    /// Puts what the profile says where nothing else is said; and the profile's name, if there is one.
+    fn settle(&mut self) -> Result<Option<String>> {
+        let name = match &self.gateway {
+            Some(url) if url.contains("://") => return Ok(None),
+            Some(name) => name.clone(),
+            None => profile::DEFAULT.to_owned(),
+        };
+        let file = match &self.profiles {
+            Some(file) => file.clone(),
+            None => self.places.profiles()?,
+        };
+        let profile = Profile::read(&file, &name)?;
+        self.credentials = std::mem::take(&mut self.credentials).or(profile.given());
+        self.gateway = Some(profile.url);
+        self.server_name = self.server_name.take().or(profile.server_name);
+        self.socket = self.socket.take().or(profile.socket);
+        self.http = self.http.or(profile.http);
+        self.token_file = self.token_file.take().or(profile.token_file);
+        for origin in profile.allow_origin {
+            self.allow_origin
+                .push(origin.parse().hint(format_args!("profile `{name}`"), "see docs/connect.md")?);
+        }
+        Ok(Some(name))
+    }
+
+    async fn serve(self, gateway: Arc<Gateway>, path: &Path, renewal: Renewal, context: &Context) -> Done {
         let mut interrupts = Interrupts::catch()?;
-        let path = self.socket_path(&target)?;
-        let (socket, listener) = Socket::bind(&path)?;
-        listener.set_nonblocking(true)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let (socket, listener) = listen(path)?;
+        let (status_socket, status_listener) = listen(&status::beside(path))?;
         let web = match self.http {
-            Some(port) => Some(Web::bind(port, self.token()?).await?),
+            Some(port) => Some(Web::bind(port, self.token()?, self.allow_origin).await?),
             None => None,
         };
-        let ready =
-            Ready { gateway: target.to_string(), socket: socket.path(), http: web.as_ref().map(Web::url) };
-        let gateway = Arc::new(Gateway::new(target, tls, context.clone()));
+        let ready = Ready {
+            gateway: gateway.target().to_string(),
+            socket: socket.path(),
+            http: web.as_ref().map(Web::url),
+        };
+        let place = status::Place { socket: path.to_owned(), http: web.as_ref().map(Web::url_without_token) };
         let renewal = tokio::spawn(renewal.watch(gateway.clone()));
         let stop = CancellationToken::new();
         let endpoints = TaskTracker::new();
         endpoints.spawn(ipc::serve(listener, gateway.clone(), stop.clone()));
+        endpoints.spawn(status::serve(status_listener, place, gateway.clone(), stop.clone()));
         if let Some(web) = web {
             endpoints.spawn(web.serve(gateway.clone(), stop.clone()));
         }
@@ -142,7 +206,7 @@ impl Connect {
             // A tool that cannot reach the gateway would only say so in worse words.
             gateway.reach().await.map_err(|trouble| Failure::new(&trouble).with_hint(trouble.hint()))?;
             let endpoint = ready.http.as_ref().map_or_else(|| socket.path().into(), OsString::from);
-            Success::Code(run.finish(&endpoint, &mut interrupts).await?)
+            run.finish(&endpoint, &gateway, context, &mut interrupts).await?
         } else {
             announce(context, &ready)?;
             // Its trouble is said by the gateway itself, and the next request tries again.
@@ -153,7 +217,7 @@ impl Connect {
             Success::Done
         };
         // Nobody new: first out of sight, then out of service.
-        drop((socket, ready_file));
+        drop((socket, status_socket, ready_file));
         renewal.abort();
         stop.cancel();
         tokio::select! {
@@ -164,18 +228,24 @@ impl Connect {
         Ok(done)
     }
 
-    fn socket_path(&self, target: &Target) -> Result<PathBuf> {
+    fn socket_path(&self, stem: &str) -> Result<PathBuf> {
         if let Some(path) = &self.socket {
             return Ok(std::path::absolute(path)?);
         }
         // A tool's own connector must not clash with one that is there for all tools.
         let own = self.verb.is_some().then(std::process::id);
-        Ok(self.places.folder()?.join(socket::file_name(&target.file_stem(), own)))
+        Ok(self.places.folder()?.join(socket::file_name(stem, own)))
     }
 
     fn token(&self) -> Result<Token> {
         self.token_file.as_deref().map_or_else(Token::random, Token::kept_in)
     }
+}
+
+fn listen(path: &Path) -> Result<(Socket, UnixListener)> {
+    let (socket, listener) = Socket::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok((socket, UnixListener::from_std(listener)?))
 }
 
 fn announce(context: &Context, ready: &Ready<'_>) -> Result<()> {

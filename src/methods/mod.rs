@@ -8,6 +8,7 @@ mod causes;
 mod chain;
 mod forward;
 mod own;
+mod preflight;
 mod receipt;
 mod refusal;
 mod reload;

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::identity::Caller;
 use crate::ledger::RefusedRow;
 use crate::methods::{
-    App, Cause, Method, Outbox, Refusal, Reply, accounts, chain, forward, receipt, send_raw,
+    App, Cause, Method, Outbox, Refusal, Reply, accounts, chain, forward, preflight, receipt, send_raw,
     send_transaction, sign_message, sign_transaction, sign_typed_data, subscribe, transaction_count,
 };
 use crate::transaction::{Conditions, PresignedError, SignedTransaction, Text};
@@ -77,6 +77,13 @@ impl Service {
             Method::ChainId => Reply::result(id, &chain::chain_id(app)),
             Method::NetVersion => Reply::result(id, &chain::net_version(app)),
             Method::ClientVersion => Reply::result(id, &chain::client_version()),
+            Method::Preflight => {
+                let (preflight, refusal) = Box::pin(preflight::preflight(app, caller, text)).await?;
+                if let Some(refusal) = refusal {
+                    self.record(name, caller, params, &refusal).await;
+                }
+                Reply::result(id, &preflight)
+            }
             // Boxed: a read would carry the room for all of them around.
             Method::SendTransaction => {
                 let sent = Box::pin(send_transaction::send_transaction(app, caller, text));

@@ -9,6 +9,8 @@ pub enum Method {
     ChainId,
     NetVersion,
     ClientVersion,
+    // Judged here, and nothing more.
+    Preflight,
     // Signed here, or signed elsewhere and judged here.
     SendTransaction,
     SendTransactionSync,
@@ -83,6 +85,7 @@ impl Method {
             "net_version" => Self::NetVersion,
             // The second is what the OP Stack's signer client asks first.
             "web3_clientVersion" | "health_status" => Self::ClientVersion,
+            "chancery_preflight" => Self::Preflight,
             "eth_sendTransaction" => Self::SendTransaction,
             "eth_sendTransactionSync" => Self::SendTransactionSync,
             "eth_sendRawTransaction" => Self::SendRaw,
@@ -113,6 +116,7 @@ impl Method {
             Self::ChainId => "eth_chainId",
             Self::NetVersion => "net_version",
             Self::ClientVersion => "web3_clientVersion",
+            Self::Preflight => "chancery_preflight",
             Self::SendTransaction => "eth_sendTransaction",
             Self::SendTransactionSync => "eth_sendTransactionSync",
             Self::SendRaw => "eth_sendRawTransaction",

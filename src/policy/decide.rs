@@ -82,6 +82,15 @@ impl Policy {
         Ok((rule, charges))
     }
 
+    /// As [`Policy::assess`], at this moment. Nothing is counted.
+    pub fn assess_now<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: &K::Asked,
+    ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
+        self.assess::<K>(caller, asked, self.clock.now())
+    }
+
     /// Whether this is an account of ours.
     pub fn has_account(&self, address: Address) -> bool {
         self.book.accounts.contains_key(&address)

@@ -45,6 +45,7 @@ mod shadowed;
 mod signature;
 mod siwe;
 mod spend;
+mod takings;
 mod typed;
 mod world;
 mod wrapper;
@@ -63,6 +64,7 @@ pub use manifest::{MANIFEST, Manifest, SIGNATURES};
 pub use own::Own;
 pub use past::{Again, Past};
 pub use permitted::{Permitted, Replace};
+pub use takings::{Taken, Takings};
 pub use world::World;
 
 #[cfg(test)]

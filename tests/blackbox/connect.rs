@@ -1,5 +1,6 @@
 //! `connect`: what tools say on the socket and the port arrives once and unchanged, and trouble is told in words.
 
+mod identities;
 mod stand_in;
 
 use std::fs;
@@ -73,7 +74,11 @@ impl World {
     }
 
     async fn connect(&self, more: &[&str]) -> Connector {
-        let mut process = Process::start(&mut self.command(more));
+        self.start(&mut self.command(more)).await
+    }
+
+    async fn start(&self, command: &mut Command) -> Connector {
+        let mut process = Process::start(command);
         let ready = process.says("\"socket\"").await.unwrap_or_else(|ended| panic!("{ended:?}"));
         let ready: Value = serde_json::from_str(&ready).unwrap();
         Connector {

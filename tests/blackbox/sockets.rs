@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::kit::{FRIEND, Fault, Gateway, Node, Socket, World, eventually};
+use crate::kit::{FRIEND, Fault, Gateway, Node, Process, Socket, World, eventually};
 
 /// A gateway whose nodes are the world's, `first`, and this one; with subscriptions at both.
 async fn with_feeds(second: &Node) -> Gateway {
@@ -126,7 +129,7 @@ async fn inv_13_a_subscription_keeps_its_name_when_its_node_dies() {
     eventually("news of the other node", async || {
         second.ask("evm_mine", json!([])).await;
         let head = second.ask("eth_getBlockByNumber", json!(["latest", false])).await;
-        let notice = tokio::time::timeout(Duration::from_millis(500), socket.notice()).await.ok()?;
+        let notice = timeout(Duration::from_millis(500), socket.notice()).await.ok()?;
         assert_eq!(notice["subscription"], heads);
         mined = head["hash"].clone();
         (notice["result"]["hash"] == mined).then_some(())
@@ -184,4 +187,47 @@ async fn what_was_begun_is_answered_when_the_gateway_ends() {
     let frame = socket.hear().await.unwrap_err().expect("a farewell");
     assert_eq!(frame.code, CloseCode::Away);
     gateway.ends().await;
+}
+
+#[tokio::test]
+async fn a_tool_on_the_unix_socket_of_a_connector_hears_news_too() {
+    let mut gateway = with_feeds(&Node::start().await).await;
+    let mut connector = Process::start(gateway.connector("trader").arg("--json"));
+    connector.says("\"socket\"").await.unwrap_or_else(|end| panic!("{end:?}"));
+    let (reader, mut writer) =
+        UnixStream::connect(gateway.folder().join("trader.ipc")).await.unwrap().into_split();
+    let mut lines = BufReader::new(reader).lines();
+    let mut hear = async || -> Option<Value> {
+        let line = timeout(Duration::from_secs(30), lines.next_line()).await.expect("something").unwrap();
+        line.map(|line| serde_json::from_str(&line).unwrap())
+    };
+    let mut say = async |id: u64, method: &str, params: Value| {
+        let call = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        writer.write_all(call.to_string().as_bytes()).await.unwrap();
+    };
+    say(1, "eth_subscribe", json!(["newHeads"])).await;
+    let subscribed = hear().await.unwrap();
+    assert_eq!(subscribed["id"], 1);
+    gateway.node().ask("evm_mine", json!([])).await;
+    let news = hear().await.unwrap();
+    assert_eq!(
+        (&news["method"], &news["params"]["subscription"]),
+        (&json!("eth_subscription"), &subscribed["result"])
+    );
+    // Everything else goes as it always did, in between.
+    say(2, "eth_chainId", json!([])).await;
+    assert_eq!(hear().await.unwrap()["result"], "0x7a69");
+    say(3, "eth_unsubscribe", json!([subscribed["result"]])).await;
+    assert_eq!(hear().await.unwrap(), json!({ "jsonrpc": "2.0", "id": 3, "result": true }));
+    say(4, "eth_subscribe", json!(["newHeads"])).await;
+    assert_eq!(hear().await.unwrap()["id"], 4);
+
+    // Silence would be taken for no news.
+    gateway.kill().await;
+    assert_eq!(hear().await, None, "the tool's connection ends with its subscription");
+    let (reader, mut writer) =
+        UnixStream::connect(gateway.folder().join("trader.ipc")).await.unwrap().into_split();
+    writer.write_all(br#"{"id":"x","method":"eth_subscribe","params":["newHeads"]}"#).await.unwrap();
+    let refused = BufReader::new(reader).lines().next_line().await.unwrap().unwrap();
+    assert!(refused.contains(r#""id":"x""#) && refused.contains("gateway_unreachable"), "{refused}");
 }

@@ -129,6 +129,100 @@ async fn a_refused_transaction_in_the_middle_of_a_burst_leaves_no_gap() {
 }
 
 #[tokio::test]
+async fn a_script_that_would_be_refused_is_told_so_before_the_first_is_sent() {
+    // The first and the third of them, as above.
+    let policy = DEVELOPER.replace("to            = [\"create\", \"any\"]", "to            = [\"create\"]");
+    let gateway = Gateway::with_policy(&format!("{policy}{}", POLICY.split("[caps]").next().unwrap())).await;
+    let project = project();
+    let treasury = gateway.treasury().to_string();
+    let preflight = async |gateway: &Gateway| {
+        let mut connect = gateway.connector("trader");
+        connect.args(["run", "--preflight", "--"]).arg(tool(Tool::Forge));
+        connect.args(["script", "script/Three.s.sol", "--broadcast", "--unlocked", "--sender", &treasury]);
+        run(connect.current_dir(project.path()).env("FOUNDRY_SOLC", tool(Tool::Solc))).await
+    };
+    let told = preflight(&gateway).await;
+    assert_eq!(told.code, Some(3), "{told:#?}");
+    assert!(told.stderr.contains("  1 ok     to a new contract (rule `deploy`)"), "{told:#?}");
+    assert!(told.stderr.contains("  2 DENIED to 0x"), "{told:#?}");
+    assert!(told.stderr.contains("preflight: 2 of 3 would be refused; nothing was sent"), "{told:#?}");
+    assert!(gateway.node().sent_by(gateway.treasury()).await.is_empty());
+    let noted: Vec<_> = gateway
+        .audit()
+        .await
+        .into_iter()
+        .filter(|row| row.to_string().contains("chancery_preflight"))
+        .collect();
+    assert_eq!(noted.len(), 1, "once, however many of them: {noted:#?}");
+    assert!(!project.path().join("broadcast").exists(), "nothing is left in the project");
+
+    let gateway = Gateway::with_policy(DEVELOPER).await;
+    let treasury = gateway.treasury().to_string();
+    let mut connect = gateway.connector("trader");
+    connect.args(["run", "--preflight", "--"]).arg(tool(Tool::Forge));
+    connect.args(["script", "script/Three.s.sol", "--broadcast", "--unlocked", "--sender", &treasury]);
+    let done = run(connect.current_dir(project.path()).env("FOUNDRY_SOLC", tool(Tool::Solc))).await;
+    assert_eq!(done.code, Some(0), "{done:#?}");
+    assert!(done.stderr.contains("preflight: all 3 would be signed"), "{done:#?}");
+    assert_eq!(gateway.node().sent_by(gateway.treasury()).await.len(), 3);
+}
+
+#[tokio::test]
+async fn a_preflight_says_what_a_send_would_be_answered_and_counts_nothing() {
+    let policy = format!(
+        "{POLICY}\n[[budget]]\nid = \"a-day\"\nasset = \"ether\"\nmax = \"1 ether\"\nwindow = \"24h\"\nmatch = {{ from = [\"treasury\"] }}\n"
+    );
+    let gateway = Gateway::with_policy(&policy).await;
+    let ask = async |client: &str, list: serde_json::Value| {
+        gateway.client(client).call("chancery_preflight", json!([list])).await
+    };
+    let pay = |to: &str, value: &str| json!({ "from": gateway.treasury(), "to": to, "value": value, "gas": "0x5208", "nonce": "0x7" });
+    let most = "0x8ac7230489e80000"; // 10 ether
+    let half = "0x8e1bc9bf0400000"; // 0.64 ether
+    let (fine, much, stranger) = (pay(FRIEND, half), pay(FRIEND, most), pay(STRANGER, "0x1"));
+    let mut no_gas = fine.clone();
+    no_gas.as_object_mut().unwrap().remove("gas");
+    let said = ask(
+        "trader",
+        json!([fine, fine, much, stranger, no_gas, { "from": FRIEND, "to": FRIEND, "gas": "0x1" }, 5]),
+    )
+    .await;
+    let said = said.unwrap();
+    let all = said["transactions"].as_array().unwrap();
+    assert_eq!((&all[0]["allowed"], &all[0]["rule"]), (&json!(true), &json!("pay-friend")));
+    let code = |place: usize| all[place]["error"]["data"]["code"].as_str().unwrap().to_owned();
+    let codes: Vec<_> = (2..7).map(code).collect();
+    assert_eq!(
+        codes,
+        [
+            "transaction_denied",
+            "transaction_denied",
+            "invalid_params",
+            "account_not_available",
+            "invalid_params"
+        ]
+    );
+    let sent = gateway.client("trader").send(stranger).await.unwrap_err();
+    assert_eq!(sent.message, all[3]["error"]["message"].as_str().unwrap(), "the words of a send");
+    let budget = &said["budgets"][0];
+    assert_eq!(
+        (&budget["budget"], &budget["over"]),
+        (&json!("a-day"), &json!(true)),
+        "both together: {budget}"
+    );
+
+    // Nothing of it was taken, and nobody asks for another's account.
+    gateway.client("trader").send(gateway.payment(0x8e1_bc9b_f040_0000)).await.unwrap();
+    let intern = ask("intern", json!([fine])).await.unwrap();
+    assert_eq!(intern["transactions"][0]["error"]["data"]["code"], "account_not_available");
+    let many = ask("trader", json!(vec![&fine; 257])).await.unwrap_err();
+    assert_eq!(many.code, -32602, "{many:?}");
+    gateway.operate("admin", &["pause", "--all"]).await.well();
+    let paused = ask("trader", json!([fine])).await.unwrap();
+    assert_eq!(paused["transactions"][0]["error"]["data"]["code"], "paused");
+}
+
+#[tokio::test]
 async fn a_page_or_a_neighbour_does_not_get_through_the_connector() {
     let gateway = Gateway::start().await;
     let (connector, url) = gateway.connect("trader").await;

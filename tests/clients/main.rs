@@ -1,5 +1,5 @@
-//! Clients, each as it comes from its registry, through a running gateway: cast, ethers 6 and web3.py in every run, the
-//! others by `scripts/test --full`.
+//! Clients, each as it comes from its registry, through a running gateway: cast, ethers 6, web3.py and a browser in every
+//! run, the others by `scripts/test --full`.
 
 #![allow(
     dead_code,
@@ -16,6 +16,7 @@
 #[path = "../blackbox/kit/mod.rs"]
 mod kit;
 
+mod browser;
 mod foundry;
 mod trial;
 
@@ -98,7 +99,14 @@ async fn web3_py_async() {
 async fn hardhat_2() {
     // Hardhat wants its project around it.
     let modules = tools().join("clients/node_modules");
-    let project = project(&[("hardhat.cjs", "hardhat.cjs"), ("scenario.cjs", "scenario.cjs")], &modules);
+    let project = project(
+        &[
+            ("hardhat.cjs", "hardhat.cjs"),
+            ("../blackbox/foundry/src/Till.sol", "contracts/Till.sol"),
+            ("scenario.cjs", "scenario.cjs"),
+        ],
+        &modules,
+    );
     let command = || {
         let mut command = Command::new("node");
         command.arg(project.path().join("node_modules/hardhat/internal/cli/bootstrap.js"));
@@ -124,11 +132,20 @@ async fn alloy() {
 /// With Ignition and hardhat-viem, on a Node of its own.
 #[tokio::test]
 async fn hardhat_3() {
+    hardhat_3_with("scenario.mjs").await;
+}
+
+#[tokio::test]
+async fn hardhat_3_with_ethers() {
+    hardhat_3_with("ethers.mjs").await;
+}
+
+async fn hardhat_3_with(scenario: &str) {
     let modules = tools().join("hardhat3/node_modules");
     let project = project(
         &[
             ("hardhat3/hardhat.config.js", "hardhat.config.js"),
-            ("hardhat3/scenario.mjs", "scenario.mjs"),
+            (&format!("hardhat3/{scenario}"), scenario),
             ("hardhat3/ignition/modules/Till.js", "ignition/modules/Till.js"),
             ("../blackbox/foundry/src/Till.sol", "contracts/Till.sol"),
             ("scenario.cjs", "scenario.cjs"),
@@ -140,7 +157,7 @@ async fn hardhat_3() {
     let command = || {
         let mut command = Command::new(if own.exists() { own.clone() } else { PathBuf::from("node") });
         command.arg(project.path().join("node_modules/hardhat/dist/src/cli.js"));
-        command.args(["run", "scenario.mjs", "--network", "chancery"]).current_dir(project.path());
+        command.args(["run", scenario, "--network", "chancery"]).current_dir(project.path());
         command.env("HARDHAT_DISABLE_TELEMETRY_PROMPT", "true").env("HOME", project.path());
         command
     };

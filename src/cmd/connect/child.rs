@@ -1,6 +1,6 @@
 //! `connect … run -- cmd`: a tool that lives as long as its endpoint, and whose exit code is ours.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
@@ -10,14 +10,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
-use crate::cmd::{Failure, HintExt as _};
+use crate::cmd::connect::gateway::Gateway;
+use crate::cmd::connect::preflight::DryRun;
+use crate::cmd::{Context, Failure, HintExt as _, Success};
 
 /// Where tools look for their endpoint. cast and `forge create` read the first, `forge script` the second alone.
-const VARIABLES: [&str; 2] = ["ETH_RPC_URL", "FOUNDRY_ETH_RPC_URL"];
+pub const VARIABLES: [&str; 2] = ["ETH_RPC_URL", "FOUNDRY_ETH_RPC_URL"];
 
 /// Start a tool with `ETH_RPC_URL` set to the local endpoint, stop with it, and exit with its code
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
+    /// Before `forge script … --broadcast`: run it without, and ask the gateway what it would refuse; if anything, send nothing
+    #[arg(long)]
+    preflight: bool,
     /// The tool and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -52,20 +57,45 @@ impl Interrupts {
 
 impl Run {
     /// Runs the tool to its end. Signals are passed on to it; what it does with them is what we do.
-    pub async fn finish(self, endpoint: &OsString, interrupts: &mut Interrupts) -> Result<u8> {
-        let mut words = self.command.into_iter();
-        let program = words.next().ok_or_else(|| Failure::new("no command was given"))?;
-        let mut child = Command::new(&program)
-            .args(words)
-            .envs(VARIABLES.map(|name| (name, endpoint)))
-            .kill_on_drop(true)
-            .spawn()
-            .hint(program.display(), "is it installed, and on the PATH?")?;
-        loop {
-            tokio::select! {
-                ended = child.wait() => return Ok(exit_code(ended?)),
-                signal = interrupts.next() => pass_on(signal, &child),
+    pub async fn finish(
+        self,
+        endpoint: &OsString,
+        gateway: &Gateway,
+        context: &Context,
+        interrupts: &mut Interrupts,
+    ) -> Result<Success> {
+        if self.preflight {
+            let dry = DryRun::of(&self.command)?;
+            let code = run(dry.command(), &dry.environment(endpoint), interrupts).await?;
+            if code != 0 {
+                return Ok(Success::Code(code));
             }
+            if !dry.judge(gateway, context).await? {
+                return Ok(Success::Denied);
+            }
+        }
+        let environment = VARIABLES.map(|name| (name, endpoint.as_os_str()));
+        Ok(Success::Code(run(&self.command, &environment, interrupts).await?))
+    }
+}
+
+/// Runs a command, and gives its exit code.
+async fn run(
+    command: &[OsString],
+    environment: &[(&str, &OsStr)],
+    interrupts: &mut Interrupts,
+) -> Result<u8> {
+    let (program, words) = command.split_first().ok_or_else(|| Failure::new("no command was given"))?;
+    let mut child = Command::new(program)
+        .args(words)
+        .envs(environment.iter().copied())
+        .kill_on_drop(true)
+        .spawn()
+        .hint(program.display(), "is it installed, and on the PATH?")?;
+    loop {
+        tokio::select! {
+            ended = child.wait() => return Ok(exit_code(ended?)),
+            signal = interrupts.next() => pass_on(signal, &child),
         }
     }
 }

@@ -10,11 +10,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_tungstenite::WebSocketStream;
 
 use crate::cmd::Context;
+use crate::cmd::connect::credentials::{Presented, Shown};
 use crate::cmd::connect::link::{self, Sender};
 use crate::cmd::connect::relay::{self, Socket};
 use crate::cmd::connect::target::Target;
@@ -34,7 +38,7 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The gateway's own bound on a node's answer is 64 MiB; some room for a batch.
 const MAX_ANSWER_MIB: usize = 128;
-const MAX_ANSWER: usize = MAX_ANSWER_MIB * 1024 * 1024;
+pub const MAX_ANSWER: usize = MAX_ANSWER_MIB * 1024 * 1024;
 
 /// How often a request that was certainly not sent is tried again.
 const ATTEMPTS: u32 = 4;
@@ -56,6 +60,7 @@ pub struct Gateway {
 struct Link {
     /// What the next connection presents.
     tls: Arc<ClientConfig>,
+    certificate: Shown,
     sender: Option<Sender>,
     failures: u32,
     last: Option<(Trouble, Instant)>,
@@ -70,13 +75,8 @@ pub enum Answer {
 }
 
 impl Gateway {
-    pub fn new(target: Target, tls: ClientConfig, context: Context) -> Self {
-        Self {
-            target,
-            context,
-            link: Mutex::new(Link { tls: Arc::new(tls), sender: None, failures: 0, last: None }),
-            places: Semaphore::new(MAX_IN_FLIGHT),
-        }
+    pub fn new(target: Target, presented: Presented, context: Context) -> Self {
+        Self { target, context, link: Mutex::new(Link::of(presented)), places: Semaphore::new(MAX_IN_FLIGHT) }
     }
 
     pub const fn target(&self) -> &Target {
@@ -84,9 +84,18 @@ impl Gateway {
     }
 
     /// From now on another certificate is presented. What is under way comes to its end on the connection that it has.
-    pub async fn present(&self, tls: ClientConfig) {
-        let mut link = self.link.lock().await;
-        *link = Link { tls: Arc::new(tls), sender: None, failures: 0, last: None };
+    pub async fn present(&self, presented: Presented) {
+        *self.link.lock().await = Link::of(presented);
+    }
+
+    /// The certificate that the next connection presents.
+    pub async fn certificate(&self) -> Shown {
+        self.link.lock().await.certificate.clone()
+    }
+
+    /// How many requests are under way.
+    pub fn under_way(&self) -> usize {
+        MAX_IN_FLIGHT.saturating_sub(self.places.available_permits())
     }
 
     /// Opens the connection now, to know whether it can be.
@@ -109,6 +118,12 @@ impl Gateway {
     pub async fn socket(&self, offered: &HeaderMap) -> Result<Socket, Trouble> {
         let tls = self.link.lock().await.tls.clone();
         relay::open(&self.target, &tls, offered).await
+    }
+
+    /// Opens a WebSocket that we speak ourselves, on a connection of its own.
+    pub async fn subscriber(&self) -> Result<WebSocketStream<TokioIo<Upgraded>>, Trouble> {
+        let tls = self.link.lock().await.tls.clone();
+        relay::subscriber(&self.target, &tls).await
     }
 
     async fn send(&self, body: Bytes, keys: &[HeaderValue]) -> Result<Answer, Trouble> {
@@ -162,6 +177,13 @@ impl Gateway {
                 Err(trouble)
             }
         }
+    }
+}
+
+impl Link {
+    /// One that is still to be opened.
+    fn of(Presented { tls, certificate }: Presented) -> Self {
+        Self { tls: Arc::new(tls), certificate, sender: None, failures: 0, last: None }
     }
 }
 

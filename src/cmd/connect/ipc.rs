@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cmd::connect::frames::{Frames, Unreadable};
 use crate::cmd::connect::gateway::{Answer, Gateway};
+use crate::cmd::connect::news::{self, News};
 use crate::cmd::connect::reply::Reply;
 
 /// Tools that are connected at once.
@@ -25,6 +26,18 @@ const MAX_IN_FLIGHT: usize = 128;
 
 /// How long the rest of a value that has begun may take, and how long a tool may take to read an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A tool that is connected.
+struct Tool {
+    gateway: Arc<Gateway>,
+    lines: Arc<Lines>,
+    news: Arc<News>,
+    calls: TaskTracker,
+}
+
+/// Where a tool's answers are written to, each whole.
+#[derive(Debug)]
+pub struct Lines(Mutex<OwnedWriteHalf>);
 
 /// Serves tools until `stop`; then no new one, and no new request of those that are there.
 pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, stop: CancellationToken) {
@@ -59,15 +72,23 @@ pub async fn serve(listener: UnixListener, gateway: Arc<Gateway>, stop: Cancella
 /// One tool, from its connection to its last answer.
 async fn tool(stream: UnixStream, gateway: Arc<Gateway>, stop: CancellationToken) {
     let (reader, writer) = stream.into_split();
-    let writer = Arc::new(Mutex::new(writer));
-    let calls = TaskTracker::new();
+    let lost = CancellationToken::new();
+    let tool = Tool {
+        gateway,
+        lines: Arc::new(Lines(Mutex::new(writer))),
+        news: Arc::new(News::new(lost.clone())),
+        calls: TaskTracker::new(),
+    };
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
-        ended = requests(reader, &gateway, &writer, &calls) => ended,
+        // Its subscriptions are gone, and it is to know.
+        () = lost.cancelled() => Ok(()),
+        ended = tool.requests(reader) => ended,
     };
     // What it asked is answered, even if it was the last thing that it wanted to say.
-    calls.close();
-    calls.wait().await;
+    tool.calls.close();
+    tool.calls.wait().await;
+    tool.news.end().await;
     if let Err(unreadable) = ended {
         let (code, name) = match unreadable {
             Unreadable::TooLarge => (-32600, "request_too_large"),
@@ -75,38 +96,56 @@ async fn tool(stream: UnixStream, gateway: Arc<Gateway>, stop: CancellationToken
         };
         let message = format!("{unreadable}; the connection is closed");
         if let Some(answer) = (Reply { code, message, name, hint: None }).to_nobody() {
-            write(&writer, answer).await;
+            tool.lines.write(answer).await;
         }
     }
 }
 
-async fn requests(
-    mut reader: OwnedReadHalf,
-    gateway: &Arc<Gateway>,
-    writer: &Arc<Mutex<OwnedWriteHalf>>,
-    calls: &TaskTracker,
-) -> Result<(), Unreadable> {
-    let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
-    let mut frames = Frames::default();
-    loop {
-        while let Some(request) = frames.next()? {
-            let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
-            let (gateway, writer) = (gateway.clone(), writer.clone());
-            calls.spawn(async move {
-                if let Some(answer) = answer(&gateway, request, &[]).await {
-                    write(&writer, answer).await;
-                }
-                drop(place);
-            });
+impl Tool {
+    async fn requests(&self, mut reader: OwnedReadHalf) -> Result<(), Unreadable> {
+        let places = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+        let mut frames = Frames::default();
+        loop {
+            while let Some(request) = frames.next()? {
+                let Ok(place) = places.clone().acquire_owned().await else { return Ok(()) };
+                let (gateway, lines, news) = (self.gateway.clone(), self.lines.clone(), self.news.clone());
+                self.calls.spawn(async move {
+                    let answer = if news::is_about(&request) {
+                        let asked = news.ask(request.clone(), &gateway, &lines).await;
+                        asked.err().and_then(|trouble| Reply::from(&trouble).to(&request))
+                    } else {
+                        answer(&gateway, request, &[]).await
+                    };
+                    if let Some(answer) = answer {
+                        lines.write(answer).await;
+                    }
+                    drop(place);
+                });
+            }
+            frames.buffer().reserve(16 * 1024);
+            let read = if frames.in_value() {
+                timeout(PATIENCE, reader.read_buf(frames.buffer())).await.unwrap_or(Ok(0))
+            } else {
+                reader.read_buf(frames.buffer()).await
+            };
+            if !matches!(read, Ok(1..)) {
+                return Ok(());
+            }
         }
-        frames.buffer().reserve(16 * 1024);
-        let read = if frames.in_value() {
-            timeout(PATIENCE, reader.read_buf(frames.buffer())).await.unwrap_or(Ok(0))
-        } else {
-            reader.read_buf(frames.buffer()).await
-        };
-        if !matches!(read, Ok(1..)) {
-            return Ok(());
+    }
+}
+
+impl Lines {
+    /// Writes an answer on a line of its own: some tools (web3.py) read line by line.
+    pub async fn write(&self, answer: Bytes) {
+        let mut line = BytesMut::with_capacity(answer.len().saturating_add(1));
+        // In JSON a line break can only be white space: within strings it is written as an escape.
+        line.extend(answer.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
+        line.put_u8(b'\n');
+        let mut writer = self.0.lock().await;
+        // A tool that does not read any more has nothing to be told; half an answer must not be followed by another.
+        if !matches!(timeout(PATIENCE, writer.write_all(&line)).await, Ok(Ok(()))) {
+            drop(writer.shutdown().await);
         }
     }
 }
@@ -117,18 +156,5 @@ pub async fn answer(gateway: &Gateway, request: Bytes, keys: &[HeaderValue]) -> 
         Ok(Answer::Body(body)) => Some(body),
         Ok(Answer::Nothing) => None,
         Err(trouble) => Reply::from(&trouble).to(&request),
-    }
-}
-
-/// Writes an answer on a line of its own: some tools (web3.py) read line by line.
-async fn write(writer: &Mutex<OwnedWriteHalf>, answer: Bytes) {
-    let mut line = BytesMut::with_capacity(answer.len().saturating_add(1));
-    // In JSON a line break can only be white space: within strings it is written as an escape.
-    line.extend(answer.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-    line.put_u8(b'\n');
-    let mut writer = writer.lock().await;
-    // A tool that does not read any more has nothing to be told; half an answer must not be followed by another.
-    if !matches!(timeout(PATIENCE, writer.write_all(&line)).await, Ok(Ok(()))) {
-        drop(writer.shutdown().await);
     }
 }

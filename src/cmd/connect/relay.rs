@@ -10,7 +10,7 @@ use http::header::{
     SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, Method, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, request};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper::upgrade::Upgraded;
@@ -19,6 +19,10 @@ use rustls::ClientConfig;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::cmd::connect::gateway;
 use crate::cmd::connect::target::Target;
@@ -43,6 +47,29 @@ pub struct Socket {
 pub fn is_asked_for(head: &request::Parts) -> bool {
     let wanted = head.headers.get(UPGRADE).and_then(|to| to.to_str().ok());
     head.method == Method::GET && wanted.is_some_and(|to| to.eq_ignore_ascii_case("websocket"))
+}
+
+/// Asks the gateway for one that we speak ourselves.
+pub async fn subscriber(
+    target: &Target,
+    tls: &ClientConfig,
+) -> Result<WebSocketStream<TokioIo<Upgraded>>, Trouble> {
+    let key = generate_key();
+    let mut offered = HeaderMap::new();
+    let value = HeaderValue::try_from(&key).map_err(|error| Trouble::Tls { why: error.to_string() })?;
+    offered.insert(SEC_WEBSOCKET_KEY, value);
+    offered.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    let Socket { headers, stream } = open(target, tls, &offered).await?;
+    let accepted = headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes);
+    if accepted != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
+        return Err(Trouble::Tls { why: "what answers there speaks no WebSocket".to_owned() });
+    }
+    let config = WebSocketConfig::default()
+        .read_buffer_size(16 * 1024)
+        .write_buffer_size(0)
+        .max_message_size(Some(gateway::MAX_ANSWER))
+        .max_frame_size(Some(gateway::MAX_ANSWER));
+    Ok(WebSocketStream::from_raw_socket(TokioIo::new(stream), Role::Client, Some(config)).await)
 }
 
 /// Asks the gateway for one, with what the tool has offered.

@@ -40,11 +40,13 @@ impl Renewal {
             if now == self.seen {
                 continue;
             }
-            match self.credentials.tls(&self.context, &Clock::system()) {
-                Ok(tls) => {
+            let read = || self.credentials.present(&self.context, &Clock::system());
+            // A container's password takes its time, and so does a token.
+            match tokio::task::block_in_place(read) {
+                Ok(presented) => {
                     self.seen = now;
                     said.clear();
-                    gateway.present(tls).await;
+                    gateway.present(presented).await;
                     self.context.say("the certificate was renewed, and is used from now on");
                 }
                 // The one before may be good for some time yet. What is wrong may go away without a file being written:
@@ -64,5 +66,5 @@ impl Renewal {
 fn stamps(credentials: &Credentials) -> Vec<Stamp> {
     let stamp =
         |file| std::fs::metadata(file).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
-    credentials.paths().map(stamp).into()
+    credentials.paths().into_iter().map(stamp).collect()
 }

@@ -23,6 +23,8 @@ pub struct Places {
     runtime_dir: Option<PathBuf>,
     #[arg(long, env = "HOME", hide = true)]
     home: Option<PathBuf>,
+    #[arg(long, env = "XDG_CONFIG_HOME", hide = true)]
+    config_home: Option<PathBuf>,
 }
 
 /// A socket's file; removed when this is dropped, if it is still the one that was made.
@@ -33,6 +35,17 @@ pub struct Socket {
 }
 
 impl Places {
+    /// The file of profiles.
+    pub fn profiles(&self) -> Result<PathBuf> {
+        let absolute = |path: &Option<PathBuf>| path.clone().filter(|path| path.is_absolute());
+        let folder = absolute(&self.config_home).or_else(|| Some(absolute(&self.home)?.join(".config")));
+        let folder = folder.ok_or_else(|| {
+            Failure::new("it is not known where your profiles are: $HOME is not set")
+                .with_hint("give a URL, such as https://gateway:8545, or the file with --profiles")
+        })?;
+        Ok(folder.join("chancery/connect.toml"))
+    }
+
     /// The folder for sockets: made if need be, ours, and closed to everyone else.
     pub fn folder(&self) -> Result<PathBuf> {
         let absolute = |path: &Option<PathBuf>| path.clone().filter(|path| path.is_absolute());
@@ -191,14 +204,15 @@ mod tests {
     #[test]
     fn the_folder_is_made_for_its_owner_only_and_an_open_one_is_refused() {
         let parent = tempfile::tempdir().unwrap();
-        let runtime = Places { runtime_dir: Some(parent.path().to_owned()), home: None };
+        let runtime = Places { runtime_dir: Some(parent.path().to_owned()), home: None, config_home: None };
         let folder = runtime.folder().unwrap();
         assert_eq!((folder.as_path(), mode(&folder)), (parent.path().join("chancery").as_path(), 0o700));
 
         fs::set_permissions(&folder, Permissions::from_mode(0o750)).unwrap();
         assert!(runtime.folder().unwrap_err().to_string().contains("others may enter"));
 
-        let home = Places { runtime_dir: Some("not/absolute".into()), home: Some(parent.path().to_owned()) };
+        let home = Some(parent.path().to_owned());
+        let home = Places { runtime_dir: Some("not/absolute".into()), home, config_home: None };
         std::os::unix::fs::symlink(&folder, parent.path().join(".chancery")).unwrap();
         assert!(home.folder().unwrap_err().to_string().contains("not a folder"));
     }

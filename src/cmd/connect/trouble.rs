@@ -6,6 +6,8 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
+use crate::cmd::connect::card::NotSigned;
+
 /// Why there is no answer of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
@@ -17,6 +19,8 @@ pub enum Trouble {
     Refused { why: &'static str },
     #[error("no secure connection to the gateway: {why}")]
     Tls { why: String },
+    #[error("the key of the client certificate was not to be used: {why}")]
+    NotSigned { why: String },
     #[error("what answers at the gateway's address does not speak HTTP/2")]
     NotHttp2,
     #[error("too many requests are waiting for the gateway")]
@@ -40,6 +44,7 @@ impl Trouble {
             Self::Unreachable { .. } | Self::NotHttp2 | Self::Tls { .. } => "gateway_unreachable",
             Self::NotTrusted { .. } => "gateway_not_trusted",
             Self::Refused { .. } => "certificate_refused",
+            Self::NotSigned { .. } => "certificate_key_unavailable",
             Self::Busy | Self::Unsent(_) => "gateway_busy",
             Self::Lost { .. } | Self::NoAnswer(_) => "outcome_unknown",
             Self::Status { .. } => "gateway_refused",
@@ -58,6 +63,9 @@ impl Trouble {
             Self::Refused { .. } => {
                 "nothing was sent; the certificate must come from the gateway's client CA, be valid now, and its name \
                  stand in a [[client]] of the gateway's configuration"
+            }
+            Self::NotSigned { .. } => {
+                "nothing was sent; is the token plugged in, and does it wait to be touched?"
             }
             Self::Tls { .. } | Self::NotHttp2 => {
                 "nothing was sent; is this the address of a Chancery gateway?"
@@ -94,6 +102,9 @@ impl Trouble {
                 None if *alert == AlertDescription::NoApplicationProtocol => Self::NotHttp2,
                 None => Self::Tls { why: error.to_string() },
             },
+            rustls::Error::Other(other) if other.0.is::<NotSigned>() => {
+                Self::NotSigned { why: other.0.to_string() }
+            }
             other => Self::Tls { why: other.to_string() },
         }
     }

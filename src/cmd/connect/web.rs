@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +47,20 @@ pub struct Web {
 struct Door {
     port: u16,
     token: Token,
+    /// Of browser extensions; nobody else who has an origin is let in.
+    origins: Vec<Extension>,
 }
+
+/// The origin of a browser's extension, as the browser writes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension(String);
+
+/// Why a text is no such origin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no origin of a browser extension: expected chrome-extension://ID or moz-extension://UUID; web pages are never let in"
+)]
+pub struct NotAnExtension(String);
 
 /// What a tool's connection has for as long as it lasts; its WebSocket too.
 #[derive(Clone)]
@@ -64,7 +78,7 @@ type Refusal = (StatusCode, &'static str);
 
 impl Web {
     /// `port` 0 takes a free one.
-    pub async fn bind(port: u16, token: Token) -> Result<Self> {
+    pub async fn bind(port: u16, token: Token, origins: Vec<Extension>) -> Result<Self> {
         let hint = "give another port with `--http PORT`";
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
@@ -79,12 +93,20 @@ impl Web {
             // A machine without IPv6.
             Err(_) => None,
         };
-        Ok(Self { listeners: std::iter::once(first).chain(second).collect(), door: Door { port, token } })
+        Ok(Self {
+            listeners: std::iter::once(first).chain(second).collect(),
+            door: Door { port, token, origins },
+        })
     }
 
     /// The URL that tools are given. It holds the token.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/{}", self.door.port, self.door.token.expose())
+    }
+
+    /// The same for those who may not have it.
+    pub fn url_without_token(&self) -> String {
+        format!("http://127.0.0.1:{}/…", self.door.port)
     }
 
     /// Serves tools until `stop`; requests that were begun are answered.
@@ -197,6 +219,20 @@ impl Visit {
     }
 }
 
+impl FromStr for Extension {
+    type Err = NotAnExtension;
+
+    fn from_str(text: &str) -> Result<Self, NotAnExtension> {
+        let id = text.strip_prefix("chrome-extension://").or_else(|| text.strip_prefix("moz-extension://"));
+        // As browsers write ids: 32 letters, or a UUID.
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        match id {
+            Some(id) if (32..=36).contains(&id.len()) && id.chars().all(plain) => Ok(Self(text.to_owned())),
+            _ => Err(NotAnExtension(text.to_owned())),
+        }
+    }
+}
+
 impl Door {
     /// Who does not write our address as host was led here by a name (DNS rebinding); who has an origin is a page.
     fn admit(&self, head: &request::Parts) -> Result<(), Refusal> {
@@ -210,7 +246,9 @@ impl Door {
         if !absolute || !only(&head.headers, HOST).is_some_and(is_ours) {
             return Err((StatusCode::MISDIRECTED_REQUEST, "this is 127.0.0.1, and no other host\n"));
         }
-        if head.headers.contains_key(ORIGIN) {
+        // One header with one origin, letter by letter. It knows the token too: another extension of this id does not.
+        let welcome = |origin: &str| self.origins.iter().any(|Extension(known)| known == origin);
+        if head.headers.contains_key(ORIGIN) && !only(&head.headers, ORIGIN).is_some_and(welcome) {
             return Err((StatusCode::FORBIDDEN, "web pages may not use this endpoint\n"));
         }
         if !self.token.is(head.uri.path().strip_prefix('/').unwrap_or_default()) {
@@ -275,8 +313,28 @@ mod tests {
     async fn a_port_that_somebody_else_has_on_the_other_loopback_is_not_taken() {
         let Ok(other) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else { return };
         let port = other.local_addr().unwrap().port();
-        let refused = Web::bind(port, Token::random().unwrap()).await.unwrap_err();
+        let refused = Web::bind(port, Token::random().unwrap(), Vec::new()).await.unwrap_err();
         assert!(refused.to_string().contains("::1"), "{refused}");
+    }
+
+    const OURS: &str = "chrome-extension://abcdefghijklmnopabcdefghijklmnop";
+
+    #[test]
+    fn a_page_is_no_extension() {
+        assert!("moz-extension://0e3f5e9c-7a3b-4b6d-9c1a-2f5d8e7c6b4a".parse::<Extension>().is_ok());
+        for text in [
+            "https://app.example",
+            "null",
+            "",
+            "*",
+            "chrome-extension://",
+            "chrome-extension://*",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop/",
+            "chrome-extension://ABCDEFGHIJKLMNOPabcdefghijklmnop",
+            "moz-extension://*",
+        ] {
+            assert!(text.parse::<Extension>().is_err(), "{text}");
+        }
     }
 
     const JSON: (&str, &str) = ("content-type", "application/json");
@@ -295,7 +353,7 @@ mod tests {
 
     #[test]
     fn only_a_local_tool_that_knows_the_token_is_let_in() {
-        let door = Door { port: 8547, token: Token::random().unwrap() };
+        let door = Door { port: 8547, token: Token::random().unwrap(), origins: vec![OURS.parse().unwrap()] };
         let other = Token::random().unwrap().expose().to_owned();
         let host = |host| [("host", host), JSON];
         for (status, method, path, headers) in [
@@ -320,6 +378,19 @@ mod tests {
             (403, "POST", "/{}", &[HOME, JSON, ("origin", "https://evil.example")]),
             (403, "POST", "/{}", &[HOME, JSON, ("origin", "null")]),
             (403, "POST", "/{}", &[HOME, JSON, ("origin", "http://127.0.0.1:8547")]),
+            (
+                403,
+                "POST",
+                "/{}",
+                &[HOME, JSON, ("origin", "chrome-extension://bcdefghijklmnopabcdefghijklmnopa")],
+            ),
+            (403, "POST", "/{}", &[HOME, JSON, ("origin", OURS), ("origin", OURS)]),
+            (403, "POST", "/{}", &[HOME, JSON, ("origin", OURS), ("origin", "https://evil.example")]),
+            // an extension that was named
+            (200, "POST", "/{}", &[HOME, JSON, ("origin", OURS)]),
+            (200, "GET", "/{}", &[HOME, SOCKET, ("origin", OURS)]),
+            (404, "POST", "/", &[HOME, JSON, ("origin", OURS)]),
+            (421, "POST", "/{}", &[("host", "evil.example:8547"), JSON, ("origin", OURS)]),
             (403, "OPTIONS", "/{}", &[HOME, ("origin", "https://evil.example")]),
             // not the token
             (404, "POST", "/", &[HOME, JSON]),

@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use alloy_primitives::U256;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,7 +10,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::cmd::policy::case::{Asked, caller, plain};
 use crate::cmd::policy::world::{WorldFlags, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
-use crate::policy::{Charge, Policy, World};
+use crate::policy::{Policy, Taken, Takings, World};
 
 /// Say which of many requests would be refused: of a Foundry script's run, or of a list
 #[derive(Debug, clap::Args)]
@@ -47,16 +46,6 @@ struct Line {
     sentence: String,
 }
 
-#[derive(Serialize)]
-struct Taken {
-    budget: String,
-    scope: String,
-    amount: String,
-    max: String,
-    /// Whether it is more than the budget ever has.
-    over: bool,
-}
-
 impl Preflight {
     pub fn run(self, context: &Context) -> Done {
         let (world, configured) = self.world.read(context, None)?;
@@ -80,7 +69,7 @@ impl Preflight {
 
     fn judge(&self, requests: &[Value], policy: &Policy, world: &World, now: Timestamp) -> Report {
         let mut report = Report { allowed: 0, denied: 0, requests: Vec::new(), budgets: Vec::new() };
-        let mut taken = Vec::<Charge>::new();
+        let mut takings = Takings::default();
         for (number, request) in (1..).zip(requests) {
             let asked = match request {
                 Value::Object(written) if !written.contains_key("method") => plain(written, policy, world),
@@ -93,9 +82,7 @@ impl Preflight {
                 Err(sentence) => Line { number, allowed: false, rule: None, condition: None, sentence },
                 Ok((caller, asked)) => match asked.assess(policy, &caller, now) {
                     Ok((rule, charges)) => {
-                        for charge in charges {
-                            add(&mut taken, charge);
-                        }
+                        takings.extend(charges);
                         let sentence = asked.explain(policy, &caller, now).asked;
                         Line {
                             number,
@@ -118,7 +105,7 @@ impl Preflight {
             *count = count.saturating_add(1);
             report.requests.push(line);
         }
-        report.budgets = taken.iter().map(Taken::from).collect();
+        report.budgets = takings.shown();
         report
     }
 }
@@ -133,28 +120,6 @@ fn requests(json: &Value) -> Option<Vec<Value>> {
         }
     };
     (!list.is_empty()).then_some(list)
-}
-
-fn add(taken: &mut Vec<Charge>, charge: Charge) {
-    let same = |other: &&mut Charge| other.limit.id == charge.limit.id && other.scope == charge.scope;
-    match taken.iter_mut().find(same) {
-        Some(other) => other.amount = other.amount.saturating_add(charge.amount),
-        None => taken.push(charge),
-    }
-}
-
-impl From<&Charge> for Taken {
-    fn from(charge: &Charge) -> Self {
-        let limit = &charge.limit;
-        let (amount, max): (U256, U256) = (charge.amount, limit.max);
-        Self {
-            budget: limit.id.clone(),
-            scope: charge.scope.clone(),
-            amount: limit.show(amount),
-            max: format!("{} in {}", limit.show(max), limit.show_window()),
-            over: amount > max,
-        }
-    }
 }
 
 fn show(report: &Report) -> Result<String, std::fmt::Error> {

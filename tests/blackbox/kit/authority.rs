@@ -93,8 +93,12 @@ impl Authority {
 
 impl Leaf<'_> {
     pub fn issue(self) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let certificate = self.params.signed_by(&key, &self.authority.issuer).unwrap();
+        self.issue_for(&KeyPair::generate().unwrap())
+    }
+
+    /// For a key of any kind.
+    pub fn issue_for(self, key: &KeyPair) -> Identity {
+        let certificate = self.params.signed_by(key, &self.authority.issuer).unwrap();
         Identity { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 

@@ -106,6 +106,18 @@ impl TestToken {
         (world, Self { folder, number: AtomicU64::new(0) })
     }
 
+    /// Puts one in front of a module, for a program that is told of it by [`TestToken::tell`].
+    pub fn in_front(folder: &Path) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        Self { folder: folder.to_owned(), number: AtomicU64::new(0) }
+    }
+
+    /// Tells a program that loads the module where it is, and that SoftHSM2 stands behind it.
+    pub fn tell(&self, command: &mut Command) {
+        command.env("CHANCERY_TEST_TOKEN", &self.folder);
+        command.env("CHANCERY_TEST_TOKEN_MODULE", softhsm_module());
+    }
+
     /// The `[[token]]` table of a configuration.
     pub fn table(&self, name: &str, sessions: usize) -> String {
         format!(

@@ -14,6 +14,8 @@ pub enum Tool {
     SofthsmUtil,
     /// Serves a module over a socket.
     P11Kit,
+    /// Writes certificates into tokens.
+    CardWriter,
     /// Looks at a TLS server from outside.
     Sslyze,
 }
@@ -27,6 +29,7 @@ impl Tool {
             Self::Solc => "solc",
             Self::SofthsmUtil => "softhsm2-util",
             Self::P11Kit => "p11-kit",
+            Self::CardWriter => "pkcs11-tool",
             Self::Sslyze => "sslyze",
         }
     }
@@ -40,6 +43,7 @@ impl Tool {
             Self::Solc => "SOLC",
             Self::SofthsmUtil => "SOFTHSM2_UTIL",
             Self::P11Kit => "P11_KIT",
+            Self::CardWriter => "PKCS11_TOOL",
             Self::Sslyze => "SSLYZE",
         }
     }

@@ -1,0 +1,200 @@
+// The extension’s worker: knows each page by the origin that the browser gives it, answers what concerns the wallet itself,
+// asks the user before an account is shown or a signature made, and hands everything else to the gateway.
+
+import { ask, attend } from './ask.js';
+import { RpcError, UNREACHABLE, accountsAt, call, chains } from './gateway.js';
+import { News } from './news.js';
+import { changeSite, settings, site } from './settings.js';
+
+// Where the account stands in the parameters of what asks for a signature.
+const SIGNS = new Map([
+  ['eth_sendTransaction', ([transaction]) => transaction?.from],
+  ['eth_sendTransactionSync', ([transaction]) => transaction?.from],
+  ['eth_signTransaction', ([transaction]) => transaction?.from],
+  ['personal_sign', ([, account]) => account],
+  ['eth_sign', ([account]) => account],
+  ['eth_signTypedData', ([account]) => account],
+  ['eth_signTypedData_v3', ([account]) => account],
+  ['eth_signTypedData_v4', ([account]) => account],
+]);
+
+/** What a page may ask of the gateway: reads, and transactions that it has signed itself. The gateway has the last word. */
+const isAsked = (method) => /^(eth|net|web3)_/.test(method) || SIGNS.has(method);
+
+const pages = new Set();
+
+chrome.runtime.onConnect.addListener((port) => {
+  const { origin, frameId, id } = port.sender ?? {};
+  if (id !== chrome.runtime.id) return;
+  // A page’s process could open a connection by any name; what it cannot do is be of our origin.
+  if (port.name === 'confirm' && origin === `chrome-extension://${chrome.runtime.id}`) attend(port);
+  if (port.name === 'page' && frameId === 0 && /^https?:\/\//.test(origin ?? '')) welcome(port, origin);
+});
+
+chrome.storage.onChanged.addListener(async (changes) => {
+  const { sites } = changes;
+  const of = (all, origin) => JSON.stringify(all?.[origin]);
+  const concerned = (page) => !sites || of(sites.oldValue, page.origin) !== of(sites.newValue, page.origin);
+  await Promise.all([...pages].filter(concerned).map(tell));
+  // Pages that this worker has forgotten when it was stopped come back, and are told then.
+  for (const tab of await chrome.tabs.query({})) chrome.tabs.sendMessage(tab.id, { changed: true }).catch(() => {});
+});
+
+chrome.action.onClicked.addListener(() => chrome.runtime.openOptionsPage());
+
+function welcome(port, origin) {
+  const page = { port, origin, news: undefined, down: false };
+  pages.add(page);
+  port.onDisconnect.addListener(() => {
+    pages.delete(page);
+    page.news?.close();
+  });
+  port.onMessage.addListener(({ id, text }) => answer(page, id, text));
+  greet(page);
+}
+
+async function greet(page) {
+  const { announceAsMetaMask, windowEthereum } = await settings();
+  send(page, { settings: { announceAsMetaMask, windowEthereum } });
+  await tell(page);
+}
+
+function send(page, message) {
+  try {
+    page.port.postMessage(message);
+  } catch {
+    // It is gone.
+  }
+}
+
+/** What is so for a page now. One that is not connected hears nothing of the gateway, which is not asked for it. */
+async function tell(page) {
+  const accounts = await permitted(page.origin);
+  if (accounts.length === 0) return send(page, { state: { accounts, connected: false } });
+  try {
+    const { chainId } = await chainFor(page.origin);
+    page.down = false;
+    send(page, { state: { accounts, chainId, connected: true } });
+  } catch {
+    page.down = true;
+    send(page, { state: { accounts, connected: false } });
+  }
+}
+
+async function answer(page, id, text) {
+  try {
+    const { method, params } = JSON.parse(text);
+    const result = await handle(page, method, params);
+    send(page, { id, result });
+    if (page.down) await tell(page);
+  } catch (error) {
+    const { code = -32603, message, data } = error;
+    send(page, { id, error: { code, message, data } });
+    if (code === UNREACHABLE && !page.down) await tell(page);
+  }
+}
+
+async function handle(page, method, params) {
+  const { origin } = page;
+  switch (method) {
+    case 'eth_accounts':
+      return permitted(origin);
+    case 'eth_coinbase':
+      return (await permitted(origin))[0] ?? null;
+    case 'eth_requestAccounts':
+      return connect(origin);
+    case 'wallet_requestPermissions':
+      if (params[0]?.eth_accounts === undefined || Object.keys(params[0]).length !== 1) {
+        throw new RpcError(-32602, 'there is the permission eth_accounts, and no other');
+      }
+      await choose(origin);
+      return permissions(origin);
+    case 'wallet_getPermissions':
+      return permissions(origin);
+    case 'wallet_revokePermissions':
+      await changeSite(origin, undefined);
+      return null;
+    case 'eth_chainId':
+      return (await chainFor(origin)).chainId;
+    case 'net_version':
+      return String(BigInt((await chainFor(origin)).chainId));
+    case 'wallet_switchEthereumChain':
+    case 'wallet_addEthereumChain':
+      return changeChain(page, params[0]?.chainId, method);
+  }
+  if (!isAsked(method)) throw new RpcError(4200, `the method ${method} does not exist here`);
+  const accounts = await permitted(origin);
+  if (accounts.length === 0) throw new RpcError(4100, 'this page is not connected: ask for eth_requestAccounts first');
+  const chain = await chainFor(origin);
+  if (method === 'eth_subscribe' || method === 'eth_unsubscribe') return subscription(page, chain, method, params);
+  const accountOf = SIGNS.get(method);
+  if (accountOf) {
+    if (!Array.isArray(params)) throw new RpcError(-32602, 'the parameters are no list');
+    const account = accountOf(params);
+    const is = (known) => typeof account === 'string' && known.toLowerCase() === account.toLowerCase();
+    if (!accounts.some(is)) throw new RpcError(4100, 'this page may not use this account');
+    await ask({ kind: 'sign', origin, account, chain: `${chain.name} (${BigInt(chain.chainId)})`, method, params });
+  }
+  return call(chain.url, method, params);
+}
+
+/** The accounts that a page may use; the first is the one that it takes. */
+async function permitted(origin) {
+  return (await site(origin))?.accounts ?? [];
+}
+
+async function connect(origin) {
+  const accounts = await permitted(origin);
+  return accounts.length > 0 ? accounts : choose(origin);
+}
+
+async function choose(origin) {
+  const chain = await chainFor(origin);
+  const all = await accountsAt(chain.url);
+  if (all.length === 0) throw new RpcError(4100, 'the gateway has no account for this client');
+  const { accounts } = await ask({ kind: 'connect', origin, accounts: all });
+  const chosen = all.filter((account) => accounts.includes(account));
+  await changeSite(origin, { accounts: chosen, chainId: chain.chainId });
+  return chosen;
+}
+
+async function permissions(origin) {
+  const accounts = await permitted(origin);
+  if (accounts.length === 0) return [];
+  const caveats = [{ type: 'restrictReturnedAccounts', value: accounts }];
+  return [{ invoker: origin, parentCapability: 'eth_accounts', caveats }];
+}
+
+/** The chain that a page is on. */
+async function chainFor(origin) {
+  const [all, known] = [await chains(), await site(origin)];
+  if (known?.chainId === undefined) return all[0];
+  const chain = all.find((one) => one.chainId === known.chainId);
+  if (!chain) throw new RpcError(4901, `there is no gateway for chain ${BigInt(known.chainId)}`);
+  return chain;
+}
+
+async function changeChain(page, chainId, method) {
+  if (typeof chainId !== 'string' || !/^0x[1-9a-f][0-9a-f]*$/i.test(chainId)) {
+    throw new RpcError(-32602, '`chainId` is no 0x-prefixed number');
+  }
+  if ((await permitted(page.origin)).length === 0) {
+    throw new RpcError(4100, 'this page is not connected: ask for eth_requestAccounts first');
+  }
+  const chain = (await chains()).find((one) => BigInt(one.chainId) === BigInt(chainId));
+  if (!chain) {
+    const why = `there is no gateway for chain ${BigInt(chainId)}: gateways are set in the extension’s options, not by pages`;
+    throw new RpcError(method === 'wallet_addEthereumChain' ? 4200 : 4902, why);
+  }
+  page.news?.close();
+  await changeSite(page.origin, { chainId: chain.chainId });
+  return null;
+}
+
+function subscription(page, chain, method, params) {
+  if (page.news?.url !== chain.url || page.news.ended) {
+    page.news?.close();
+    page.news = new News(chain.url, (news) => send(page, { news }));
+  }
+  return page.news.ask(method, params);
+}

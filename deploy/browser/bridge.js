@@ -1,0 +1,55 @@
+// Between a page and the extension: hands on what each says, and nothing else. What is not of this page's own window is
+// not looked at. It runs in top frames only, so that what a page embeds cannot ask in its name.
+(() => {
+  'use strict';
+
+  const CHANNEL = 'chancery-wallet';
+  // The gateway takes no larger request.
+  const MAX_TEXT = 2 * 1024 * 1024;
+  const asked = new Set();
+  let port;
+
+  const toPage = (message) => window.postMessage({ channel: CHANNEL, to: 'page', ...message }, window.origin);
+  const refuse = (id, code, message) => toPage({ id, error: { code, message } });
+
+  function connect() {
+    port = chrome.runtime.connect({ name: 'page' });
+    port.onMessage.addListener((message) => {
+      asked.delete(message.id);
+      toPage(message);
+    });
+    port.onDisconnect.addListener(() => {
+      port = undefined;
+      // The browser ends an extension's worker when it likes. What became of these is not known.
+      for (const id of asked) {
+        refuse(id, 4900, 'the extension was stopped before there was an answer: look at the account before you ask again');
+      }
+      asked.clear();
+    });
+  }
+
+  window.addEventListener('message', (event) => {
+    const message = event.data;
+    if (event.source !== window || message?.channel !== CHANNEL || message.to !== 'extension') return;
+    const { id, text } = message;
+    if (typeof id !== 'number' || typeof text !== 'string') return;
+    if (text.length > MAX_TEXT) {
+      refuse(id, -32600, 'the request is too large');
+      return;
+    }
+    try {
+      if (!port) connect();
+      asked.add(id);
+      port.postMessage({ id, text });
+    } catch {
+      asked.delete(id);
+      refuse(id, 4900, 'the extension was replaced: load this page anew');
+    }
+  });
+
+  // Something was changed elsewhere: connecting tells what is so now.
+  chrome.runtime.onMessage.addListener(() => {
+    if (!port) connect();
+  });
+  connect();
+})();

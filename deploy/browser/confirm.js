@@ -1,0 +1,57 @@
+// One question to the user: may this page use these accounts, or shall this be signed. Everything is shown as text.
+
+import { described } from './describe.js';
+
+const port = chrome.runtime.connect({ name: 'confirm' });
+const at = (id) => document.getElementById(id);
+
+port.onMessage.addListener((question) => {
+  at('origin').textContent = question.origin;
+  if (question.kind === 'connect') {
+    at('title').textContent = 'May this page use your accounts?';
+    at('note').textContent = 'It sees the accounts that you choose and their balances, and can ask for signatures.';
+    at('accounts').hidden = false;
+    at('accounts').append(...question.accounts.map((account, place) => choice(account, place === 0)));
+    at('accept').onclick = () => {
+      const chosen = [...at('accounts').querySelectorAll('input:checked')].map((input) => input.value);
+      if (chosen.length > 0) answer({ accounts: chosen });
+    };
+  } else {
+    at('title').textContent = 'Shall this be signed?';
+    at('facts').append(
+      ...Object.entries({ Account: question.account, Chain: question.chain, ...described(question) }).flatMap(fact),
+    );
+    at('details').hidden = false;
+    at('details').textContent = JSON.stringify(question.params, undefined, 2);
+    at('note').textContent = 'The gateway’s policy decides in any case.';
+    at('accept').onclick = () => answer({ signed: true });
+  }
+  // A click that was meant for what lay here before is not an answer.
+  setTimeout(() => (at('accept').disabled = false), 500);
+});
+
+function answer(given) {
+  port.postMessage({ answer: given });
+  window.close();
+}
+
+function choice(account, checked) {
+  const label = document.createElement('label');
+  const input = Object.assign(document.createElement('input'), { type: 'checkbox', value: account, checked });
+  label.append(input, account);
+  return label;
+}
+
+function fact([name, value]) {
+  return ['dt', 'dd'].map((tag, place) =>
+    Object.assign(document.createElement(tag), { textContent: place === 0 ? name : value }),
+  );
+}
+
+at('refuse').onclick = () => {
+  port.postMessage({ refused: true });
+  window.close();
+};
+port.postMessage({ id: location.search.slice(1) });
+// The browser stops a worker that hears nothing for half a minute, and with it the question.
+setInterval(() => port.postMessage({ alive: true }), 20_000);

@@ -1,0 +1,54 @@
+// A page’s subscriptions: a WebSocket to the gateway, opened with the first of them.
+
+import { RpcError, UNREACHABLE } from './gateway.js';
+
+const MAX_WAITING = 64;
+
+export class News {
+  #socket;
+  #open;
+  #waiting = new Map();
+  #next = 0;
+  ended = false;
+
+  /** `hear` is told of what a subscription brings: `{ subscription, result }`. */
+  constructor(url, hear) {
+    this.url = url;
+    this.#socket = new WebSocket(url.replace(/^http/, 'ws'));
+    this.#open = new Promise((resolve, reject) => {
+      this.#socket.onopen = resolve;
+      this.#socket.onclose = () => {
+        this.ended = true;
+        const gone = new RpcError(UNREACHABLE, 'the gateway’s WebSocket for subscriptions cannot be reached');
+        reject(gone);
+        for (const one of this.#waiting.values()) one.reject(gone);
+        this.#waiting.clear();
+      };
+    });
+    // Whoever waits for it is told.
+    this.#open.catch(() => {});
+    this.#socket.onmessage = ({ data }) => {
+      const message = JSON.parse(data);
+      if (message.method === 'eth_subscription') hear(message.params);
+      const asked = this.#waiting.get(message.id);
+      if (!asked) return;
+      this.#waiting.delete(message.id);
+      if (message.error) asked.reject(new RpcError(message.error.code, message.error.message, message.error.data));
+      else asked.resolve(message.result);
+    };
+  }
+
+  async ask(method, params) {
+    if (this.#waiting.size >= MAX_WAITING) throw new RpcError(-32005, 'too many calls wait for an answer');
+    await this.#open;
+    const id = (this.#next += 1);
+    const answered = new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    this.#socket.send(JSON.stringify({ jsonrpc: '2.0', id, method, params }));
+    return answered;
+  }
+
+  close() {
+    this.ended = true;
+    this.#socket.close();
+  }
+}

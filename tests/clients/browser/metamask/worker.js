@@ -1,0 +1,2 @@
+import { trial } from './stack.js';
+globalThis.trial = trial;

@@ -1,0 +1,425 @@
+// Drives Chromium: pages that use the extension, the page that MetaMask tests wallets with, pages that should get nothing, and
+// MetaMask's network stack in a worker of its own. Says in the end that all is well.
+'use strict';
+
+const assert = require('node:assert/strict');
+const { execFileSync } = require('node:child_process');
+const { createReadStream, existsSync } = require('node:fs');
+const http = require('node:http');
+const path = require('node:path');
+const puppeteer = require('puppeteer-core');
+const { Wallet } = require(process.env.ETHERS);
+
+const [, , MODE] = process.argv;
+const { ONE, TWO, NODE_URL, METAMASK, FROM, OTHER, FRIEND, STRANGER, PREY, DAPP, HOME } = process.env;
+const [EXTENSION, STACK] = process.env.IDS.split(',');
+const lower = (list) => list.map((one) => one.toLowerCase());
+const payment = (more) => ({ from: FROM, to: FRIEND, value: '0x1', ...more });
+
+/** A site on a port of its own, which makes it an origin of its own. */
+async function site(folder) {
+  const server = http.createServer((request, response) => {
+    const { pathname } = new URL(request.url, 'http://x');
+    const file = folder && path.join(folder, pathname === '/' ? 'index.html' : pathname);
+    const types = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
+    if (!file) return response.setHeader('content-type', 'text/html').end('<!doctype html><title>a page</title>');
+    if (!existsSync(file)) return response.writeHead(404).end();
+    response.setHeader('content-type', types[path.extname(file)] ?? 'application/octet-stream');
+    createReadStream(file).pipe(response);
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.unref();
+  return `http://127.0.0.1:${server.address().port}`;
+}
+
+async function eventually(what, attempt) {
+  for (const end = Date.now() + 20_000; Date.now() < end; ) {
+    const found = await attempt();
+    if (found) return found;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  throw new Error(`${what}: not within 20 s`);
+}
+
+/** The windows of questions that were answered; they may be there for a moment still. */
+const decisions = new Set();
+
+/** The user’s answer to the extension’s next question; what it showed. */
+async function decide(browser, yes, before = async () => {}) {
+  const isNew = (one) => one.url().startsWith(`chrome-extension://${EXTENSION}/confirm.html?`) && !decisions.has(one.url());
+  const target = await browser.waitForTarget(isNew, { timeout: 20_000 });
+  decisions.add(target.url());
+  const page = await target.asPage();
+  await page.waitForSelector('#accept:not([disabled])');
+  await before(page);
+  const shown = await page.evaluate(() => document.body.innerText);
+  const gone = new Promise((resolve) => page.once('close', resolve));
+  await page.click(yes ? '#accept' : '#refuse').catch(() => {});
+  await gone;
+  return shown;
+}
+
+async function worker(browser, id) {
+  const is = (one) => one.type() === 'service_worker' && one.url().startsWith(`chrome-extension://${id}/`);
+  return (await browser.waitForTarget(is, { timeout: 20_000 })).worker();
+}
+
+/** Looks for the wallet as EIP-6963 says, and remembers what it tells. */
+const discover = (page) =>
+  page.evaluate(async () => {
+    window.told = [];
+    const found = new Promise((resolve) => {
+      window.addEventListener('eip6963:announceProvider', ({ detail }) => {
+        if (detail.info.rdns === 'dev.chancery') resolve(detail);
+      });
+      setTimeout(() => resolve(undefined), 10_000);
+    });
+    window.dispatchEvent(new Event('eip6963:requestProvider'));
+    const detail = await found;
+    window.wallet = detail.provider;
+    for (const event of ['connect', 'disconnect', 'accountsChanged', 'chainChanged', 'message']) {
+      window.wallet.on(event, (value) => window.told.push([event, JSON.parse(JSON.stringify(value))]));
+    }
+    return { ...detail.info };
+  });
+
+/** One request; what comes of it, an error as its code, message and data. */
+const ask = (page, method, params) =>
+  page.evaluate(
+    (asked) =>
+      window.wallet.request(asked).then(
+        (result) => ({ result }),
+        ({ code, message, data }) => ({ code, message, data }),
+      ),
+    params === undefined ? { method } : { method, params },
+  );
+
+/** One that the user is asked about. */
+async function decided(browser, page, yes, method, params) {
+  const [answer, shown] = await Promise.all([ask(page, method, params), decide(browser, yes)]);
+  return { ...answer, shown };
+}
+
+const told = (page, event, test) =>
+  eventually(`${event} is told`, () =>
+    page.evaluate((event) => window.told.filter(([name]) => name === event).map(([, value]) => value), event).then((all) => all.find(test)),
+  );
+
+async function wallet(browser, options) {
+  const page = await browser.newPage();
+  await page.goto(await site());
+  const info = await discover(page);
+  assert.equal(info.name, 'Chancery');
+  assert.match(info.uuid, /^[0-9a-f]{8}-/);
+
+  // A page that was not let in gets nothing.
+  assert.deepEqual(await ask(page, 'eth_accounts'), { result: [] });
+  assert.equal((await ask(page, 'eth_chainId')).result, '0x7a69');
+  for (const [method, params] of [
+    ['eth_sendTransaction', [payment()]],
+    ['personal_sign', ['0x00', FROM]],
+    ['eth_blockNumber', []],
+    ['wallet_switchEthereumChain', [{ chainId: '0xa' }]],
+  ]) {
+    assert.equal((await ask(page, method, params)).code, 4100, method);
+  }
+  const refused = await decided(browser, page, false, 'eth_requestAccounts');
+  assert.equal(refused.code, 4001);
+  assert.match(refused.shown, new RegExp(`^May this page use[^]*${new URL(page.url()).host}`));
+
+  const all = async (confirm) => {
+    for (const box of await confirm.$$('#accounts input:not(:checked)')) await box.click();
+  };
+  const [connected] = await Promise.all([ask(page, 'eth_requestAccounts'), decide(browser, true, all)]);
+  assert.deepEqual(connected.result, lower([FROM, OTHER]));
+  await told(page, 'connect', ({ chainId }) => chainId === '0x7a69');
+  await told(page, 'accountsChanged', (accounts) => accounts.length === 2);
+  assert.equal((await ask(page, 'wallet_getPermissions')).result[0].parentCapability, 'eth_accounts');
+  assert.equal((await ask(page, 'net_version')).result, '31337');
+
+  // Signatures: asked for, refused by the user, by the policy, and by the wallet.
+  const paid = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
+  assert.match(paid.result ?? JSON.stringify(paid), /^0x[0-9a-f]{64}$/);
+  assert.match(paid.shown, /Value\s+0\.000000000000000001\n/);
+  const receipt = await eventually('it is mined', async () => (await ask(page, 'eth_getTransactionReceipt', [paid.result])).result);
+  assert.equal(receipt.status, '0x1');
+  assert.equal((await decided(browser, page, false, 'eth_sendTransaction', [payment()])).code, 4001);
+  const denied = await decided(browser, page, true, 'eth_sendTransaction', [payment({ to: STRANGER })]);
+  assert.deepEqual([denied.code, denied.data.code, denied.data.rule], [-32003, 'transaction_denied', 'blocked']);
+  assert.equal((await ask(page, 'eth_sendTransaction', [payment({ from: FRIEND })])).code, 4100);
+  const said = await decided(browser, page, true, 'personal_sign', ['0x4578616d706c6520e282ac', OTHER]);
+  assert.equal(said.result.length, 132);
+  assert.match(said.shown, /Message\s+Example €/);
+  assert.equal((await decided(browser, page, true, 'personal_sign', ['0x6e6f', OTHER])).code, 4100);
+
+  // What there is no such thing as, and what is no request.
+  for (const method of ['wallet_sendCalls', 'anvil_nodeInfo', 'eth_nothing']) assert.equal((await ask(page, method, [])).code, 4200, method);
+  assert.equal((await ask(page, 'eth_getBalance', ['x'])).code, -32602);
+  assert.equal(await page.evaluate(() => window.wallet.request('eth_accounts').catch(({ code }) => code)), -32600);
+  assert.equal((await ask(page, 'wallet_switchEthereumChain', [{ chainId: 10 }])).code, -32602);
+  assert.equal((await ask(page, 'wallet_switchEthereumChain', [{ chainId: '0x1' }])).code, 4902);
+  assert.equal((await ask(page, 'wallet_addEthereumChain', [{ chainId: '0x1', rpcUrls: ['https://evil.example'] }])).code, 4200);
+
+  // News, until the chain is changed.
+  assert.equal(typeof (await ask(page, 'eth_subscribe', ['newHeads'])).result, 'string');
+  await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
+  await told(page, 'message', ({ type, data }) => type === 'eth_subscription' && data.result.number);
+  assert.equal((await ask(page, 'wallet_switchEthereumChain', [{ chainId: '0xa' }])).result, null);
+  await told(page, 'chainChanged', (chainId) => chainId === '0xa');
+  assert.equal((await ask(page, 'eth_chainId')).result, '0xa');
+  const there = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
+  assert.match(there.shown, /Chain\s+Two \(10\)/);
+  assert.match(there.result ?? JSON.stringify(there), /^0x/);
+
+  // The user changes his mind about the accounts.
+  const origin = new URL(page.url()).origin;
+  const of = (what) => `fieldset[data-origin="${origin}"] ${what}`;
+  const row = (account) => `label:has(input[value="${account.toLowerCase()}"])`;
+  // Nothing is clicked on a page that lies behind another.
+  await options.bringToFront();
+  await options.waitForSelector(of(row(OTHER)));
+  await options.click(of(`${row(OTHER)} button`));
+  await told(page, 'accountsChanged', ([first]) => first === OTHER.toLowerCase());
+  await options.waitForSelector(of(`${row(OTHER)}:has(button:disabled)`));
+  await options.click(of(`${row(FROM)} input`));
+  await told(page, 'accountsChanged', (accounts) => accounts.length === 1);
+  assert.equal((await ask(page, 'eth_sendTransaction', [payment()])).code, 4100, 'it may not use it any more');
+  await page.bringToFront();
+  // A page that is loaded anew is known still, and a frame in it is nobody.
+  await page.reload();
+  await discover(page);
+  assert.deepEqual((await ask(page, 'eth_accounts')).result, lower([OTHER]));
+  await frames(page);
+  assert.equal((await ask(page, 'wallet_revokePermissions', [{ eth_accounts: {} }])).result, null);
+  await told(page, 'accountsChanged', (accounts) => accounts.length === 0);
+  assert.equal((await ask(page, 'eth_blockNumber')).code, 4100);
+  await page.close();
+}
+
+/** A frame of another origin sees no wallet, and cannot speak in its page’s name. */
+async function frames(page) {
+  await page.evaluate(async (src) => {
+    const frame = Object.assign(document.createElement('iframe'), { src });
+    const loaded = new Promise((resolve) => (frame.onload = resolve));
+    document.body.append(frame);
+    await loaded;
+  }, await site());
+  const frame = page.frames().find((one) => one !== page.mainFrame());
+  const announced = await frame.evaluate(async () => {
+    let seen = 0;
+    window.addEventListener('eip6963:announceProvider', () => (seen += 1));
+    window.dispatchEvent(new Event('eip6963:requestProvider'));
+    window.parent.postMessage({ channel: 'chancery-wallet', to: 'extension', id: 1, text: '{"method":"eth_requestAccounts","params":[]}' }, '*');
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    return seen;
+  });
+  assert.equal(announced, 0);
+}
+
+/** The page with which MetaMask is tested. */
+async function dapp(browser) {
+  const page = await browser.newPage();
+  const said = [];
+  page.on('console', (message) => said.push(message.text()));
+  await page.goto(await site(DAPP));
+  const press = async (name) => {
+    await page.waitForFunction((id) => document.getElementById(id)?.disabled === false, { timeout: 20_000 }, name);
+    await page.evaluate((id) => document.getElementById(id).click(), name);
+  };
+  const says = (name, what) =>
+    eventually(`${name} says ${what}`, async () => {
+      const text = await page.evaluate((id) => document.getElementById(id)?.innerText ?? '', name);
+      return new RegExp(what, 'i').test(text);
+    });
+  await (await page.waitForSelector('#providers ::-p-text(Use Chancery)', { timeout: 20_000 })).click();
+  await says('activeProviderName', 'Chancery');
+  await press('connectButton');
+  await decide(browser, true);
+  await says('accounts', FROM.slice(0, 6));
+  await says('chainId', '0x7a69');
+
+  await press('personalSign');
+  assert.match(await decide(browser, true), /Message\s+Example `personal_sign` message/);
+  await says('personalSignResult', '^0x[0-9a-f]{130}$');
+  await press('personalSignVerify');
+  // It forgets what it has found out when the wallet knows no `personal_ecRecover`.
+  await eventually('it is verified', () => said.includes(`SigUtil Successfully verified signer as ${FROM.toLowerCase()}`));
+
+  await press('sendEIP1559Button');
+  assert.match(await decide(browser, true), /a transaction/);
+  await press('signTypedDataV3');
+  assert.match(await decide(browser, true), /typed data, Mail[^]*Ether Mail at 0xCcCC/);
+  await says('signTypedDataV3Result', '^0x[0-9a-f]{130}$');
+  await press('signTypedDataV3Verify');
+  await says('signTypedDataV3VerifyResult', FROM.toLowerCase());
+  await page.close();
+}
+
+/** A gateway that goes away is told, and so is what is asked of it then. */
+async function gone(browser, options) {
+  const page = await browser.newPage();
+  await page.goto(await site());
+  await discover(page);
+  await Promise.all([ask(page, 'eth_requestAccounts'), decide(browser, true)]);
+  await told(page, 'connect', () => true);
+  await options.bringToFront();
+  for (const left of [1, 0]) {
+    await options.click('#gateways button');
+    await options.waitForFunction((left) => document.querySelectorAll('#gateways li').length === left, {}, left);
+  }
+  await told(page, 'disconnect', () => true);
+  const refused = await ask(page, 'eth_blockNumber');
+  assert.equal(refused.code, 4900);
+  assert.match(refused.message, /no gateway is set/);
+  await page.close();
+}
+
+/** Pages of other origins, which attack with all that a browser lets them do. Each says what it got. */
+async function attacks(browser) {
+  const page = await browser.newPage();
+  await page.goto(await site());
+  const transaction = payment({ to: PREY, value: '0x64' });
+  const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'eth_sendTransaction', params: [transaction] });
+  const got = await page.evaluate(
+    async (url, body) => {
+      const attempt = (act) => act().then((answer) => answer, (error) => `failed: ${error.name}`);
+      const read = async (response) => (response.type === 'opaque' ? 'opaque' : response.text());
+      const send = (more) => fetch(url, { method: 'POST', body, credentials: 'include', ...more }).then(read);
+      const got = {
+        plain: await attempt(() => send({ mode: 'no-cors', headers: { 'content-type': 'text/plain' } })),
+        untyped: await attempt(() => send({ mode: 'no-cors', body: new Blob([body]) })),
+        json: await attempt(() => send({ headers: { 'content-type': 'application/json' } })),
+        cors: await attempt(() => send({ headers: { 'content-type': 'text/plain' } })),
+        get: await attempt(() => fetch(url, { credentials: 'include' }).then(read)),
+        beacon: navigator.sendBeacon(url, new Blob([body], { type: 'text/plain' })),
+      };
+      try {
+        got.typedBeacon = navigator.sendBeacon(url, new Blob([body], { type: 'application/json' }));
+      } catch (error) {
+        got.typedBeacon = `failed: ${error.name}`;
+      }
+      got.socket = await new Promise((resolve) => {
+        const socket = new WebSocket(url.replace(/^http/, 'ws'));
+        socket.onopen = () => socket.send(body);
+        socket.onmessage = ({ data }) => resolve(data);
+        socket.onclose = () => resolve('closed');
+      });
+      // A form whose one field makes a body of JSON.
+      const half = body.indexOf(':') + 1;
+      got.form = await new Promise((resolve) => {
+        const frame = Object.assign(document.createElement('iframe'), { name: 'target' });
+        document.body.append(frame);
+        const form = Object.assign(document.createElement('form'), { action: url, method: 'post', enctype: 'text/plain', target: 'target' });
+        form.append(Object.assign(document.createElement('input'), { name: body.slice(0, half) + '"', value: '"' + body.slice(half) }));
+        document.body.append(form);
+        frame.onload = () => resolve('loaded');
+        form.submit();
+        setTimeout(() => resolve('nothing'), 3000);
+      });
+      return got;
+    },
+    ONE,
+    body,
+  );
+  // What was sent away without an answer is to arrive before anything is looked at.
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  assert.doesNotMatch(JSON.stringify(got), /result|0x[0-9a-f]{64}/, JSON.stringify(got));
+  assert.equal(got.socket, 'closed');
+  await page.close();
+}
+
+/** Raw transactions of an account that MetaMask would have the key of: what it sends to a custom network. */
+async function metamask(browser) {
+  const key = new Wallet('0x8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba');
+  const count = async () => {
+    const call = { jsonrpc: '2.0', id: 1, method: 'eth_getTransactionCount', params: [key.address, 'latest'] };
+    const answer = await fetch(NODE_URL, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(call) });
+    return Number((await answer.json()).result);
+  };
+  const look = async (run) => {
+    const nonce = await count();
+    const sign = (to) =>
+      key.signTransaction({ chainId: 31337, nonce, to, value: 1, gasLimit: 21000, maxFeePerGas: 5_000_000_000, maxPriorityFeePerGas: 1, type: 2 });
+    const said = await run({ url: ONE, chainId: '0x7a69', account: key.address, allowed: await sign(FRIEND), denied: await sign(STRANGER) });
+    assert.equal(said.version.result, '31337', JSON.stringify(said));
+    assert.match(said.block, /^0x/);
+    assert.equal(said.gas.result, '0x5208');
+    assert.match(said.allowed.result ?? JSON.stringify(said), /^0x[0-9a-f]{64}$/);
+    assert.match(JSON.stringify(said.denied), /-32003[^]*transaction_denied/);
+    await eventually('it is mined', async () => (await count()) === nonce + 1);
+  };
+  const stack = await worker(browser, STACK);
+  await look((what) => stack.evaluate((what) => self.trial(what), what));
+  // In Node there is no certificate, but the connector's.
+  if (MODE === 'connector') {
+    await look((what) => JSON.parse(execFileSync('node', [METAMASK, JSON.stringify(what)]).toString().trim().split('\n').at(-1)));
+  }
+}
+
+let doing = 'the start';
+
+async function main() {
+  const browser = await puppeteer.launch({
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    headless: true,
+    pipe: true,
+    userDataDir: path.join(HOME, 'profile'),
+    enableExtensions: process.env.EXTENSIONS.split(','),
+    env: { ...process.env, HOME },
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+      // The test page looks for services of its makers'.
+      '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+    ],
+  });
+  try {
+    await worker(browser, EXTENSION);
+    const options = await browser.newPage();
+    await options.goto(`chrome-extension://${EXTENSION}/options.html`);
+    if (MODE === 'connector') {
+      for (const [name, url] of [['One', ONE], ['Two', TWO]]) {
+        await options.type('#add [name=name]', name);
+        await options.type('#add [name=url]', url);
+        await options.click('#add button');
+        await options.waitForFunction((name) => document.getElementById('gateways').innerText.includes(name), {}, name);
+      }
+      await options.click('#announceAsMetaMask');
+    } else {
+      // What an administrator has set is not the user's to change.
+      await options.waitForSelector('#announceAsMetaMask:disabled');
+      assert.equal(await options.$eval('#add', (form) => form.hidden), true);
+    }
+    const step = async (name, act) => {
+      const began = Date.now();
+      doing = name;
+      await act();
+      console.log(`${MODE}: ${name}: ${Date.now() - began} ms`);
+    };
+    await step('wallet', () => wallet(browser, options));
+    await step('test-dapp', () => dapp(browser));
+    await step('attacks', () => attacks(browser));
+    await step('metamask', () => metamask(browser));
+    if (MODE === 'connector') await step('gone', () => gone(browser, options));
+  } finally {
+    await browser.close();
+  }
+}
+
+// Whatever hangs, the browser ends, and it is told where.
+setTimeout(() => {
+  console.error(`it hangs: ${doing}`);
+  process.exit(1);
+}, 100_000).unref();
+
+main().then(
+  () => console.log('all is well'),
+  (error) => {
+    console.error(error);
+    process.exit(1);
+  },
+);
