@@ -14,7 +14,7 @@ use crate::trial::{Trial, certify};
 use crate::{BY_URL, report, script};
 
 /// As in `scenario.cjs`: logs an empty line, hands what it is given to ecrecover, and answers what that says.
-const RECOVERS: &str = "0x60168060093d393df33d3da0363d3d3760203d363d60015afa5060206000f3";
+pub const RECOVERS: &str = "0x60168060093d393df33d3da0363d3d3760203d363d60015afa5060206000f3";
 
 struct Cast<'t> {
     trial: &'t Trial,
@@ -197,7 +197,7 @@ async fn version(program: Tool) -> String {
     said.split_whitespace().nth(2).unwrap().to_owned()
 }
 
-fn order(maker: &str) -> Value {
+pub fn order(maker: &str) -> Value {
     json!({
         "types": {
             "EIP712Domain": [
