@@ -64,7 +64,9 @@ pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger};
 pub use key_rows::{KeyRow, key_rows, open_of};
 pub use lock::in_use;
-pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow, TokenCount};
+pub use note::{
+    Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow, TokenCount, TrustRead,
+};
 pub use offline::note_offline;
 pub use open::OpenTransaction;
 pub use outcome::{Final, Outcome, RefusalClass, Voided};

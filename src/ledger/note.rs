@@ -14,6 +14,7 @@ use crate::transaction::{Checkpoint, Statement, is_signed_checkpoint};
 #[serde(untagged)]
 pub enum Note {
     Configuration(Configuration),
+    Trust(TrustRead),
     Access(Access),
     Refusals(Refusals),
     Key(KeyUse),
@@ -29,6 +30,23 @@ pub struct Configuration {
     pub hash: B256,
     /// The whole file, with what may be secret taken out.
     pub text: String,
+}
+
+/// Whom the gateway lets in, as it was read at the start and whenever the files have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrustRead {
+    /// `taken`, or `refused`: then what was read before stays, and stands here.
+    pub what: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Counted from 1 at each start.
+    pub generation: u64,
+    /// SHA-256 of the server's certificate, and by issuer of its CAs and its revocation lists, in hexadecimal.
+    pub server: String,
+    pub cas: BTreeMap<String, Vec<String>>,
+    pub lists: BTreeMap<String, Vec<String>>,
+    /// The names of all clients and operators.
+    pub people: Vec<String>,
 }
 
 /// Who came to a listener since the last row of this kind.
@@ -188,11 +206,13 @@ impl SealedRow {
 
 impl Note {
     /// The kinds that change nothing, as `replay` meets them; the others are looked at there.
-    pub(in crate::ledger) const PLAIN: [&'static str; 4] = ["configuration", "access", "refusals", "key"];
+    pub(in crate::ledger) const PLAIN: [&'static str; 5] =
+        ["configuration", "trust", "access", "refusals", "key"];
 
     pub(in crate::ledger) const fn kind(&self) -> &'static str {
         match self {
             Self::Configuration(_) => "configuration",
+            Self::Trust(_) => "trust",
             Self::Access(_) => "access",
             Self::Refusals(_) => "refusals",
             Self::Key(_) => "key",

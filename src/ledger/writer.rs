@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, after, later};
 use crate::config;
 use crate::ledger::LedgerError;
 use crate::ledger::accounts::Accounts;
@@ -290,7 +290,7 @@ impl Writer {
             unavailable(error)
         });
         self.failure.store(committed.as_ref().err().cloned().map(Arc::new));
-        self.rest_until = committed.is_err().then(|| after(now, REST));
+        self.rest_until = committed.is_err().then(|| later(now, REST));
         if let Err(error) = &committed {
             self.give_up().await;
             for waits in self.parked.drain(..) {
@@ -363,7 +363,7 @@ impl Writer {
             self.accounts = std::mem::take(&mut group.accounts);
         }
         self.rules = rules;
-        let until = after(Instant::now(), self.rules.deadline);
+        let until = after(self.rules.deadline);
         self.live.extend(group.opened.iter().map(|id| (*id, until)));
         for id in &group.closed {
             self.live.remove(id);
@@ -396,10 +396,6 @@ async fn all(
 fn alarm() {
     tracing::error!("ALARM: the ledger's writer broke down; nothing is signed before a restart");
     metrics::counter!("chancery_ledger_failures_total").increment(1);
-}
-
-fn after(now: Instant, wait: Duration) -> Instant {
-    now.checked_add(wait).unwrap_or(now)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, Bytes};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::clock::after;
 use crate::config::OWN_NAME;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
@@ -71,8 +72,7 @@ pub(super) fn alarm(account: Address, what: &str) {
 
 /// When the client must have its answer.
 pub(super) fn answer_by() -> Instant {
-    let now = Instant::now();
-    now.checked_add(ANSWER_WITHIN).unwrap_or(now)
+    after(ANSWER_WITHIN)
 }
 
 /// Waits for a stage no longer than the client does.

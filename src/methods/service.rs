@@ -139,7 +139,7 @@ impl Service {
             }
             Method::Filter(name) => Reply::of_node(id, forward::filter(app, caller, name, params).await?),
             Method::Subscribe => {
-                let subscribed = Box::pin(subscribe::subscribe(app, outbox, params));
+                let subscribed = Box::pin(subscribe::subscribe(app, caller, outbox, params));
                 Reply::result(id, &subscribed.await?)
             }
             Method::Unsubscribe => Reply::result(id, &subscribe::unsubscribe(outbox, params)?),

@@ -48,9 +48,6 @@ struct Block {
     number: Option<String>,
 }
 
-/// How many receipts are asked for in one body.
-const RECEIPTS: usize = 32;
-
 /// Of how many of these it is written at once what became of them; some of them need further questions.
 const SETTLED_AT_ONCE: usize = 8;
 
@@ -103,6 +100,7 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError
     let finality = upstream.0.finality;
     let found = upstream.0.nodes.first(async |node: Arc<Node>| {
         let finalized = node.finalized(finality).await?;
+        node.may_take_more();
         Ok(View { upstream, ledger, node, finalized })
     });
     let view = found.await?;
@@ -138,8 +136,11 @@ impl View<'_> {
         };
         let is_mined = |recorded: &&Recorded<Tx>| recorded.nonce().is_some_and(|nonce| nonce < mined);
         let (mined, waiting): (Vec<_>, Vec<_>) = open.iter().partition(is_mined);
-        for some in mined.chunks(RECEIPTS) {
+        let mut rest = mined.as_slice();
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(self.node.own_batch().min(rest.len()));
             self.settle_all(some).await?;
+            rest = others;
         }
         for recorded in waiting {
             if recorded.is_ours_to_send() && recorded.standing() == Standing::Live {
@@ -322,7 +323,7 @@ mod tests {
             scene.receipt(0, "0x5");
             scene.receipt(1, "0x6");
             if is_slow {
-                scene.fake.is_slow_with_batches();
+                scene.fake.is_slow_with_batches_of(1);
             } else {
                 scene.fake.takes_batches(false);
             }
