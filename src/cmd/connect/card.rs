@@ -93,6 +93,10 @@ impl Card {
 
     /// Lets go of the module, before the program ends: what modules leave to be done at a program's end goes wrong beside
     /// threads that still run. One that hangs is not waited for.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the runtime has ended by then, and nothing else is to be done"
+    )]
     pub fn close(&self) {
         for _ in 0..10 {
             if let Ok(mut held) = self.0.try_lock() {
