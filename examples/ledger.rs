@@ -27,7 +27,7 @@ use chancery::clock::Clock;
 use chancery::config::{self, Client};
 use chancery::identity::{AccountCaller, Caller, RequestId};
 use chancery::ledger::{self, Claim, Final, Ledger, Location, Outcome, Purpose};
-use chancery::policy::{Policy, World};
+use chancery::policy::{Evidence, Policy, World};
 use chancery::secret::SecretUrl;
 use chancery::transaction::{Quote, QuotedFees, Request, Tx, address_of_point};
 use clap::{Parser, ValueEnum};
@@ -109,7 +109,8 @@ impl Desk {
         let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 107 };
         let quote = Quote { chain_id: CHAIN, mined, gas: None, fees: Some(fees) };
         let filled = Request::parse(Some(&params)).unwrap().fill(&quote, None).unwrap();
-        let permitted = self.policy.decide::<Tx>(&self.caller(*account), filled).unwrap();
+        let permitted =
+            self.policy.decide::<Tx>(&self.caller(*account), filled, Evidence::default()).unwrap();
         let began = Instant::now();
         let Claim::Fresh(reserved) = ledger.reserve(permitted, Purpose::Send).await.unwrap() else {
             panic!("known already")

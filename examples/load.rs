@@ -39,9 +39,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 #[derive(Parser)]
 enum Load {
@@ -68,6 +70,9 @@ enum Load {
         to: To,
         #[arg(long, default_value_t = 1000)]
         connections: usize,
+        /// Each becomes a WebSocket, on which nothing is asked
+        #[arg(long)]
+        websockets: bool,
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
@@ -110,7 +115,10 @@ async fn main() {
         Load::Call { to, body, connections, http2, seconds } => {
             call(&to, &body, connections, http2, seconds).await;
         }
-        Load::Hold { to, connections, seconds } => hold(&to, connections, seconds).await,
+        Load::Hold { to, connections, websockets: false, seconds } => hold(&to, connections, seconds).await,
+        Load::Hold { to, connections, websockets: true, seconds } => {
+            hold_sockets(&to, connections, seconds).await;
+        }
         Load::Sign { module, pin_file, sessions, seconds } => sign(&module, &pin_file, sessions, seconds),
     }
 }
@@ -166,6 +174,16 @@ async fn hold(to: &To, connections: usize, seconds: u64) {
         let mut connection = to.connect(&tls, false).await;
         connection.ask(&host, body.clone()).await;
         held.push(connection);
+    }
+    println!("{}", json!({ "held": held.len() }));
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+async fn hold_sockets(to: &To, sockets: usize, seconds: u64) {
+    let tls = to.tls(false);
+    let mut held = Vec::new();
+    for _ in 0..sockets {
+        held.push(to.open_socket(&tls).await);
     }
     println!("{}", json!({ "held": held.len() }));
     tokio::time::sleep(Duration::from_secs(seconds)).await;
@@ -228,11 +246,29 @@ impl To {
         TlsConnector::from(Arc::new(config))
     }
 
-    async fn connect(&self, tls: &TlsConnector, http2: bool) -> Connection {
+    async fn stream(&self, tls: &TlsConnector) -> TlsStream<TcpStream> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let stream = tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap();
-        let stream = TokioIo::new(stream);
+        tls.connect(ServerName::try_from("localhost").unwrap(), stream).await.unwrap()
+    }
+
+    async fn open_socket(&self, tls: &TlsConnector) -> TlsStream<TcpStream> {
+        let mut stream = self.stream(tls).await;
+        let head = format!(
+            "GET / HTTP/1.1\r\nhost: {}\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+            self.address
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 1024];
+        let length = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 101"), "no WebSocket: {answer}");
+        stream
+    }
+
+    async fn connect(&self, tls: &TlsConnector, http2: bool) -> Connection {
+        let stream = TokioIo::new(self.stream(tls).await);
         if http2 {
             let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
             tokio::spawn(connection);

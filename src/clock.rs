@@ -1,8 +1,13 @@
-//! What time it is: read here only, so that a test can say otherwise.
+//! What time it is: read here only, so that a test can say otherwise; and deadlines.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::task::coop::has_budget_remaining;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Where the time comes from. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -126,6 +131,43 @@ impl std::fmt::Display for Timestamp {
     }
 }
 
+/// The end of a wait that begins now.
+pub fn after(wait: Duration) -> Instant {
+    later(Instant::now(), wait)
+}
+
+/// The end of a wait that begins then; a wait for longer than time lasts is none.
+pub fn later(then: Instant, wait: Duration) -> Instant {
+    then.checked_add(wait).unwrap_or(then)
+}
+
+/// For deadlines that are set all the time and hardly ever come. The runtime's timer stays where it was set first, and is
+/// moved on when it goes off too early: to set and clear one for each request takes locks, and may wake the thread that
+/// minds them.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready at `until`, which may be another time at each poll. It may wake its task for nothing.
+    pub fn poll(&mut self, until: Instant, context: &mut Context<'_>) -> Poll<()> {
+        // A task that has used up its turn is not told of timers: whoever has always something to read would have no end.
+        if !has_budget_remaining() && Instant::now() >= until {
+            return Poll::Ready(());
+        }
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if sleep.deadline() > until {
+            sleep.as_mut().reset(until);
+        }
+        loop {
+            ready!(sleep.as_mut().poll(context));
+            if sleep.deadline() >= until {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(until);
+        }
+    }
+}
+
 /// The wall clock and the time since boot, at the first question.
 static ANCHOR: LazyLock<(Timestamp, Duration)> =
     LazyLock::new(|| (Timestamp::of(system_now()), since_boot()));
@@ -146,6 +188,11 @@ fn system_now() -> SystemTime {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use tokio::task::coop::consume_budget;
+
     use super::*;
 
     impl Clock {
@@ -156,6 +203,36 @@ mod tests {
                 wall.store(now.saturating_add_signed(millis), Ordering::Relaxed);
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_alarm_goes_off_at_the_last_time_that_was_set() {
+        let mut alarm = Alarm::default();
+        let far = after(Duration::from_secs(60));
+        assert!(futures_util::poll!(poll_fn(|context| alarm.poll(far, context))).is_pending());
+        let soon = after(Duration::from_millis(20));
+        poll_fn(|context| alarm.poll(soon, context)).await;
+        assert!((soon..far).contains(&Instant::now()), "at an earlier time");
+        let (one, other) = (after(Duration::from_millis(10)), after(Duration::from_millis(50)));
+        assert!(futures_util::poll!(poll_fn(|context| alarm.poll(one, context))).is_pending());
+        poll_fn(|context| alarm.poll(other, context)).await;
+        assert!((other..far).contains(&Instant::now()), "and at a later one");
+        assert!(futures_util::poll!(poll_fn(|context| alarm.poll(soon, context))).is_ready());
+    }
+
+    #[tokio::test]
+    async fn inv_12_an_alarm_is_heard_by_whoever_is_never_idle() {
+        let (mut alarm, until) = (Alarm::default(), after(Duration::from_millis(20)));
+        poll_fn(|context| {
+            // Something is always there to be read.
+            while has_budget_remaining() {
+                let mut turn = pin!(consume_budget());
+                let _ = turn.as_mut().poll(context);
+            }
+            alarm.poll(until, context)
+        })
+        .await;
+        assert!(Instant::now() >= until);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod methods;
 pub mod metrics;
 pub mod policy;
 pub mod rpc;
+pub mod seats;
 pub mod secret;
 pub mod signer;
 pub mod transaction;

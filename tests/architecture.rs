@@ -11,10 +11,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // leaves
     ("clock", &[]),
     ("metrics", &[]),
+    ("seats", &[]),
     ("secret", &[]),
     ("config", &["secret", "transaction"]),
     // the path of a request: each takes what the one before it made
-    ("listener", &["clock", "config", "identity", "metrics"]),
+    ("listener", &["clock", "config", "identity", "metrics", "seats"]),
     ("identity", &["clock", "config"]),
     ("rpc", &["clock", "config", "identity", "methods", "metrics"]),
     (
@@ -25,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("policy", &["clock", "config", "identity", "transaction"]),
     ("ledger", &["clock", "config", "identity", "metrics", "policy", "secret", "transaction"]),
     ("signer", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
-    ("upstream", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
+    ("upstream", &["clock", "config", "ledger", "metrics", "seats", "secret", "transaction"]),
     // what watches the path, and what starts it
     (
         "audit",

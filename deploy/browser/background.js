@@ -130,6 +130,9 @@ async function handle(page, method, params) {
   const accountOf = SIGNS.get(method);
   if (accountOf) {
     if (!Array.isArray(params)) throw new RpcError(-32602, 'the parameters are no list');
+    if (method === 'eth_signTypedData' && Array.isArray(params[0])) {
+      throw new RpcError(4200, 'typed data of before EIP-712 is not signed: ask for eth_signTypedData_v4');
+    }
     const account = accountOf(params);
     const is = (known) => typeof account === 'string' && known.toLowerCase() === account.toLowerCase();
     if (!accounts.some(is)) throw new RpcError(4100, 'this page may not use this account');

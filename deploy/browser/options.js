@@ -32,6 +32,8 @@ async function show() {
 
 /** Without a connector’s token, which somebody behind you could read. */
 function shown(url) {
+  const wrong = wrongUrl(url);
+  if (wrong) return `${url} (not used: ${wrong})`;
   const { protocol, host, pathname } = new URL(url);
   return protocol === 'http:' ? `${protocol}//${host}/…` : `${protocol}//${host}${pathname}`;
 }

@@ -184,3 +184,10 @@ CREATE TABLE accepted_count (
     count   BIGINT NOT NULL,
     PRIMARY KEY (chain, account)
 );
+
+-- Where a transaction creates a contract, which follows from its account and nonce: leads from an address to the row.
+CREATE TABLE creation (
+    reservation BIGINT PRIMARY KEY,
+    address     BYTEA    NOT NULL CHECK (length(address) = 20)
+);
+CREATE INDEX creation_by_address ON creation (address);

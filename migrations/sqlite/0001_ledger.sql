@@ -172,3 +172,10 @@ CREATE TABLE accepted_count (
     count   INTEGER NOT NULL,
     PRIMARY KEY (chain, account)
 ) STRICT, WITHOUT ROWID;
+
+-- Where a transaction creates a contract, which follows from its account and nonce: leads from an address to the row.
+CREATE TABLE creation (
+    reservation INTEGER PRIMARY KEY,
+    address     BLOB    NOT NULL CHECK (length(address) = 20)
+) STRICT;
+CREATE INDEX creation_by_address ON creation (address);

@@ -104,6 +104,7 @@ fn answer(done: Result<Sent, Refusal>, asked: &Asked, how: &'static str) -> Repl
 
 fn shown(one: &OpenTransaction, config: &Config) -> Value {
     json!({
+        "kind": one.kind,
         "account": name_of(one.account, config),
         "address": one.account,
         "chain": one.chain,

@@ -7,6 +7,7 @@ mod drills;
 mod keys;
 mod push;
 mod reconcile;
+mod trust;
 mod webhook;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use checkpoints::{Checkpoints, Late};
 pub use drills::{Backup, Drills};
 pub use keys::Keys;
 pub use reconcile::Reconciler;
+pub use trust::TrustWatch;
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -34,6 +36,7 @@ pub struct Auditor {
     pub ledger: Ledger,
     pub doors: Doors,
     pub keys: Keys,
+    pub trust: TrustWatch,
     pub reconciler: Reconciler,
     /// Where the configuration names a key for them.
     pub checkpoints: Option<Checkpoints>,
@@ -57,6 +60,7 @@ impl Auditor {
             }
             self.doors.tell(&self.ledger, false).await;
             self.keys.look(&self.ledger).await;
+            self.trust.look(&self.ledger).await;
             self.reconciler.look(&self.ledger, false).await;
             if let Some(checkpoints) = &mut self.checkpoints {
                 checkpoints.look(&self.ledger, false).await;
@@ -64,6 +68,7 @@ impl Auditor {
         }
         said("refusals", self.ledger.tell_refusals().await);
         self.doors.tell(&self.ledger, true).await;
+        self.trust.look(&self.ledger).await;
         self.reconciler.look(&self.ledger, true).await;
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.look(&self.ledger, true).await;

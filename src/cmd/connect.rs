@@ -141,9 +141,15 @@ impl Connect {
             context.print(&serde_json::json!({ "script": script }), script.trim_end())?;
             return Ok(Success::Done);
         }
-        let renewal = Renewal::of(&credentials, context);
+        let done = self.run_as(&credentials, target, &stem, context);
+        credentials.close();
+        done
+    }
+
+    fn run_as(self, credentials: &Credentials, target: Target, stem: &str, context: &Context) -> Done {
+        let renewal = Renewal::of(credentials, context);
         let presented = credentials.present(context, &Clock::system())?;
-        let path = self.socket_path(&stem)?;
+        let path = self.socket_path(stem)?;
         let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let gateway = Arc::new(Gateway::new(target, presented, context.clone()));
         let done = runtime.block_on(self.serve(gateway, &path, renewal, context));

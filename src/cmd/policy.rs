@@ -8,6 +8,7 @@ mod preflight;
 mod replay;
 mod schema;
 mod sign;
+mod suggest;
 mod test;
 mod world;
 
@@ -32,6 +33,7 @@ enum Verb {
     Replay(replay::Replay),
     Schema(schema::Schema),
     Sign(sign::Sign),
+    Suggest(suggest::Suggest),
 }
 
 impl Policy {
@@ -45,6 +47,7 @@ impl Policy {
             Verb::Replay(verb) => verb.run(context),
             Verb::Schema(schema::Schema {}) => schema::Schema::run(context),
             Verb::Sign(verb) => verb.run(context),
+            Verb::Suggest(verb) => verb.run(context),
         }
     }
 }

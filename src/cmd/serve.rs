@@ -11,13 +11,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
-use crate::audit::{Auditor, Checkpoints, Doors, Drills, Keys, Reconciler};
+use crate::audit::{Auditor, Checkpoints, Doors, Drills, Keys, Reconciler, TrustWatch};
 use crate::clock::Clock;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Client, Config, Network};
 use crate::identity::Person;
 use crate::ledger::{Configuration, Ledger, Location, Note};
-use crate::listener::{BindError, Connection, Entrance, Inherited, Listener, Sources, Trust};
+use crate::listener::{BindError, Connection, Entrance, Inherited, Listener, Sources, Threads, Trust};
 use crate::methods::{self, App, PolicyReload, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{ActivePolicy, World};
@@ -59,8 +59,8 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     let trust = Trust::load(Sources::new(&config), clock.clone())?;
     // From here on SIGHUP means this, and does not end the process.
     tokio::spawn(trust.clone().follow());
-    let policy =
-        Arc::new(ActivePolicy::load(&config.policies, World::new(&config), config.officers.clone())?);
+    let policy = ActivePolicy::load(&config.policies, World::new(&config), config.officers.clone())?;
+    let policy = Arc::new(policy.trying(config.shadow.as_deref()));
 
     let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
         "the ledger cannot be opened",
@@ -94,8 +94,12 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     let apps: Vec<Arc<App>> = chains.iter().map(|(_, upstream)| Arc::new(app(upstream))).collect();
     tokio::spawn(Drills::new(&config, clock.clone()).run(stop.clone()));
     let (hosts, services) = (config.gateway.hosts.clone(), services(&config, &apps));
+    let trusted = TrustWatch::new(trust.clone());
     let rpc = Rpc::new(services, &config.limits, hosts, methods::is_ordered);
+    // Held to the end: what was begun for clients runs on them.
+    let threads = Arc::new(Threads::start()?);
     let (gateway, admin) = listeners(&config, &trust, &clock, inherited)?;
+    let gateway = gateway.on(Arc::clone(&threads));
     let admin = admin.map(|(listener, hosts)| {
         let named = chains.iter().map(|(chain, upstream)| (chain.name.clone(), upstream.clone()));
         let health = Health::new(ledger.clone(), signer.clone(), named.collect(), late, trust);
@@ -113,7 +117,8 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     let reconciler = Reconciler::begin(&ledger, Location::from(&config.ledger), signer.clone()).await?;
     let audited = CancellationToken::new();
     let auditor = tokio::spawn(
-        Auditor { ledger: ledger.clone(), doors, keys, reconciler, checkpoints }.run(audited.clone()),
+        Auditor { ledger: ledger.clone(), doors, keys, trust: trusted, reconciler, checkpoints }
+            .run(audited.clone()),
     );
     let mut background = vec![tokio::spawn(metrics.upkeep())];
     for ((_, upstream), app) in chains.iter().zip(&apps) {

@@ -74,6 +74,7 @@ struct Listed {
 
 #[derive(Deserialize, Serialize)]
 struct Open {
+    kind: String,
     account: Option<String>,
     address: String,
     chain: u64,
@@ -173,7 +174,11 @@ fn lines(listed: &Listed) -> String {
             open.chain,
             open.nonce,
             open.state,
-            if open.returned { " (its client sends it)" } else { "" },
+            match (open.kind.as_str(), open.returned) {
+                ("authorization", _) => " (an authorization: whoever has it may hand it in)",
+                (_, true) => " (its client sends it)",
+                (_, false) => "",
+            },
             open.hash,
             open.since,
             open.client,

@@ -49,6 +49,8 @@ pub struct Config {
     pub policies: PathBuf,
     /// Who signs them.
     pub officers: Officers,
+    /// The folder of a policy that is judged beside it, and decides nothing.
+    pub shadow: Option<PathBuf>,
     pub ledger: Ledger,
     pub audit: Option<Audit>,
     pub signer: Signer,
@@ -196,10 +198,12 @@ pub struct Limits {
     pub max_in_flight: usize,
     pub max_in_flight_per_client: usize,
     pub handshake_timeout: Duration,
+    /// HTTP/1.1: from a head's first byte to the whole of it.
+    pub head_timeout: Duration,
     pub body_timeout: Duration,
     /// How long a client may leave what is written to it unread.
     pub write_timeout: Duration,
-    /// HTTP/1.1: from the end of one request to the whole head of the next. An HTTP/2 connection may be idle for as
+    /// HTTP/1.1: from the end of one request to the first byte of the next. An HTTP/2 connection may be idle for as
     /// long as its client answers a ping in every half of this.
     pub idle_timeout: Duration,
 }
@@ -218,6 +222,7 @@ impl Default for Limits {
             max_in_flight: 1024,
             max_in_flight_per_client: 256,
             handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(120),

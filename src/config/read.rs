@@ -103,6 +103,7 @@ impl Reader<'_> {
             chains: self.chains(&written.chain.0)?,
             policies: self.path(&written.policy.directory),
             officers: self.officers(&written.policy)?,
+            shadow: written.policy.shadow.as_ref().map(|shadow| self.path(shadow)),
             ledger: self.ledger(&written.ledger, keys_kept)?,
             audit,
             signer,

@@ -175,6 +175,7 @@ pub(super) struct Policy {
     pub required_signatures: Option<usize>,
     #[serde(default)]
     pub signers: Vec<Text>,
+    pub shadow: Option<Text>,
 }
 
 #[derive(Deserialize)]
@@ -228,6 +229,7 @@ pub(super) struct Limits {
     pub max_in_flight: Option<usize>,
     pub max_in_flight_per_client: Option<usize>,
     pub handshake_timeout: Option<Text>,
+    pub head_timeout: Option<Text>,
     pub body_timeout: Option<Text>,
     pub write_timeout: Option<Text>,
     pub idle_timeout: Option<Text>,

@@ -34,8 +34,6 @@ impl Accounts {
         (mined, wanted): (u64, Option<u64>),
     ) -> Sql<&Read> {
         let read = if let Some(read) = self.0.remove(&account).filter(|read| read.serves(mined, wanted)) {
-            #[cfg(test)]
-            tests::compare(&read, db, account, (mined, wanted)).await?;
             read
         } else {
             let rows = store::rows_of(db, account, (mined, wanted)).await?;
@@ -120,30 +118,30 @@ mod tests {
     use crate::ledger::{Ledger, Purpose};
     use crate::transaction::Fees;
 
-    /// What is known is what would be read now, and perhaps more of what is below it. Asked in every test of the ledger.
-    pub(super) async fn compare(
-        read: &Read,
-        db: &mut Db,
-        account: (u64, Address),
-        (mined, wanted): (u64, Option<u64>),
-    ) -> Sql<()> {
-        let words = |held: &Held| format!("{held:?}");
-        let known: Vec<_> = read.rows.iter().map(words).collect();
-        let there = store::rows_of(db, account, (mined, wanted)).await?;
-        let missing = there.iter().find(|held| !known.contains(&words(held)));
-        assert!(missing.is_none(), "the tables have {missing:?}, and {read:?} is known");
-        let settled = there.iter().filter(|held| held.row.state.is_settled());
-        let from = settled.map(|held| held.row.nonce).max().unwrap_or_default().max(mined);
-        let there: Vec<_> = there.iter().map(words).collect();
-        let more = read.rows.iter().find(|held| held.row.nonce >= from && !there.contains(&words(held)));
-        assert!(more.is_none(), "{more:?} is known, and the tables have {there:?}");
-        assert_eq!(read.accepted, nonce_store::accepted(db, account).await?);
-        Ok(())
+    impl Accounts {
+        /// What is known is what would be read now, and perhaps more of what is below it.
+        pub(in crate::ledger) async fn compare(&self, db: &mut Db) {
+            for (account, read) in &self.0 {
+                let words = |held: &Held| format!("{held:?}");
+                let known: Vec<_> = read.rows.iter().map(words).collect();
+                let there = store::rows_of(db, *account, (read.mined, None)).await.unwrap();
+                let missing = there.iter().find(|held| !known.contains(&words(held)));
+                assert!(missing.is_none(), "the tables have {missing:?}, and {read:?} is known");
+                let settled = there.iter().filter(|held| held.row.state.is_settled());
+                let from = settled.map(|held| held.row.nonce).max().unwrap_or_default().max(read.mined);
+                let there: Vec<_> = there.iter().map(words).collect();
+                let more =
+                    read.rows.iter().find(|held| held.row.nonce >= from && !there.contains(&words(held)));
+                assert!(more.is_none(), "{more:?} is known, and the tables have {there:?}");
+                assert_eq!(read.accepted, nonce_store::accepted(db, *account).await.unwrap());
+            }
+        }
     }
 
     fn read(mined: u64, wanted: Option<u64>) -> Read {
         let fees = Fees::Dynamic { max_fee_per_gas: 1, max_priority_fee_per_gas: 1 };
-        let row = |nonce, state| Row { id: 1, nonce, state, intent: B256::ZERO, fees, is_own: false };
+        let (intent, is_own, is_authorization) = (B256::ZERO, false, false);
+        let row = |nonce, state| Row { id: 1, nonce, state, intent, fees, is_own, is_authorization };
         let held = |nonce, state| Held { row: row(nonce, state), client: "a".to_owned(), returned: false };
         let rows = vec![held(7, State::Final), held(9, State::Recorded)];
         Read { mined, wanted, rows, accepted: 0 }

@@ -39,6 +39,8 @@ pub(in crate::ledger) async fn apply(
         Command::Reserve(reserve) => group.answer(reserve.reply, Err(LedgerError::Busy.into())),
         Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Presented(inquest) => inquest.answer(group, rules).await?,
+        Command::Handed(handed) => handed.answer(group).await?,
+        Command::Created(created) => created.answer(group).await?,
         Command::Record { id, kind, has_nonce, raw, hash, reply } => {
             let recorded = store::record(group.db, (id, has_nonce), (&raw, hash), group.stamp_time).await?;
             if recorded {
@@ -93,8 +95,8 @@ pub(in crate::ledger) async fn apply(
             pauses::show(&pauses);
             group.answer(reply, Ok(pauses));
         }
-        Command::Unsettled { reply } => {
-            let unsettled = store::unsettled(group.db).await?;
+        Command::Unsettled { kind, reply } => {
+            let unsettled = store::unsettled(group.db, kind).await?;
             group.answer(reply, Ok(unsettled));
         }
         Command::Next { chain, account, mined, reply } => {

@@ -12,6 +12,7 @@ use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::charges::{self, Place};
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
+use crate::ledger::creations;
 use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::handover::Handover;
 use crate::ledger::keys::{Name, Verdict};
@@ -44,6 +45,8 @@ pub(in crate::ledger) struct Reserve {
     pub charges: Vec<Charge>,
     pub purpose: Purpose,
     pub replace: Replace,
+    /// Whether it creates a contract.
+    pub creates: bool,
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
     pub assign: Box<dyn Fn(Option<u64>) -> (Bytes, B256) + Send>,
     pub reply: Reply<Result<Claimed, ReserveError>>,
@@ -240,9 +243,13 @@ impl Reserve {
                 max_priority_fee_per_gas: slot.fees.max_priority(),
             };
             let (state, intent) = (State::Reserved, self.intent);
-            let row = Row { id, nonce, state, intent, fees, is_own: false };
+            let is_authorization = slot.stands.is_authorization();
+            let row = Row { id, nonce, state, intent, fees, is_own: false, is_authorization };
             let held = Held { row, client: self.client.clone(), returned: self.purpose == Purpose::Return };
             group.accounts.add((slot.chain, self.account), held);
+        }
+        if let (true, Some(nonce)) = (self.creates, nonce) {
+            creations::insert(group.db, id, (self.account, nonce)).await?;
         }
         charges::charge(group.db, id, &self.charges).await?;
         if let Some(name) = &self.name {

@@ -6,7 +6,9 @@ use alloy_primitives::{Address, B256, Bytes};
 use tokio::sync::oneshot;
 
 use crate::ledger::archive;
+use crate::ledger::authorizations::HandedIn;
 use crate::ledger::claims::Reserve;
+use crate::ledger::creations::Created;
 use crate::ledger::open::Inquiry;
 use crate::ledger::presented::Inquest;
 use crate::ledger::repeats::Repeat;
@@ -26,6 +28,10 @@ pub(in crate::ledger) enum Command {
     Earlier(Box<Repeat>),
     /// Whether this very transaction is in the ledger.
     Presented(Box<Inquest>),
+    /// Which of these authorizations are.
+    Handed(HandedIn),
+    /// Which of these contracts an account created.
+    Created(Created),
     Record {
         id: i64,
         kind: &'static str,
@@ -77,6 +83,7 @@ pub(in crate::ledger) enum Command {
         reply: Reply<Result<Vec<Pause>, LedgerError>>,
     },
     Unsettled {
+        kind: &'static str,
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
     },
     Next {

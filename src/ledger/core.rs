@@ -6,7 +6,7 @@ use alloy_primitives::B256;
 
 use crate::ledger::life::State;
 use crate::policy::Replace;
-use crate::transaction::{Fees, Slot};
+use crate::transaction::{Fees, Slot, Stands};
 
 /// A row of the ledger at one nonce of the account that claims; void ones have no say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(in crate::ledger) struct Row {
     pub fees: Fees,
     /// Whether the client that claims now had this one signed, and for the same purpose.
     pub is_own: bool,
+    /// Whether it is an authorization (EIP-7702), which nobody has to hand in.
+    pub is_authorization: bool,
 }
 
 /// What a claim brings.
@@ -88,6 +90,8 @@ pub enum NotReplaced {
     NotAllowed,
     /// Another client had it signed, or it was to be returned and this is to be sent, or the other way round.
     Anothers,
+    /// A node refused it, and it may be mined all the same: an authorization pays nothing by which it could outbid it.
+    MayBeMined,
 }
 
 /// `rows` are this account's on this chain that are not void: those from the highest settled nonce on or from the
@@ -117,11 +121,12 @@ pub(in crate::ledger) fn known_count(rows: &[Row]) -> Option<u64> {
     rows.iter().map(|row| row.nonce.saturating_add(1)).max()
 }
 
-/// The open nonces below recorded payloads that nothing lives at, lowest first: those above cannot be mined before
-/// somebody fills them. No more than one over [`MAX_GAPS`] are told.
+/// The open nonces below recorded transactions that nothing lives at, lowest first: those above cannot be mined before
+/// somebody fills them. An authorization waits for nothing. No more than one over [`MAX_GAPS`] are told.
 pub(in crate::ledger) fn gaps(rows: &[Row], mined: u64) -> Vec<u64> {
     let nonces = Nonces::of(rows, mined);
-    let recorded = rows.iter().filter(|row| row.state == State::Recorded).map(|row| row.nonce).max();
+    let is_waiting = |row: &&Row| row.state == State::Recorded && !row.is_authorization;
+    let recorded = rows.iter().filter(is_waiting).map(|row| row.nonce).max();
     let mut gaps = Vec::new();
     let mut nonce = nonces.first;
     while recorded.is_some_and(|recorded| nonce < recorded) && gaps.len() <= MAX_GAPS {
@@ -189,6 +194,16 @@ impl<'a> Nonces<'a> {
         nonce
     }
 
+    /// The nonce right behind the lowest that is free together with it.
+    fn behind_lowest_free(&self) -> u64 {
+        let mut nonce = self.lowest_free();
+        let is_free = |nonce| self.at(nonce).live.is_none();
+        while !(is_free(nonce) && is_free(nonce.saturating_add(1))) {
+            nonce = nonce.saturating_add(1);
+        }
+        nonce.saturating_add(1)
+    }
+
     /// The lowest open nonce below `wanted` that is not recorded, and what is there.
     fn missing_below(&self, wanted: u64) -> Option<(u64, Place<'a>)> {
         let mut nonce = self.first;
@@ -245,8 +260,10 @@ fn explicit(nonces: &Nonces<'_>, bid: &Bid, wanted: u64, max_open: u32) -> Decis
     if nonces.opens_too_many(wanted, max_open) {
         return Decision::Refuse(Refused::TooManyOpen);
     }
-    // Whoever names nonces names an order: nothing is signed above a nonce that may never be filled.
-    match nonces.missing_below(wanted) {
+    // Whoever names nonces names an order: nothing is signed above a nonce that may never be filled. Right below an
+    // authorization the transaction may come that hands it in.
+    let order = if slot.stands.is_authorization() { wanted.saturating_sub(1) } else { wanted };
+    match nonces.missing_below(order) {
         Some((_, Place { live: Some(_), .. })) => Decision::WaitForSignature,
         Some((expected, _)) => Decision::WaitForGap { expected },
         None => take(nonces, slot, wanted),
@@ -288,7 +305,10 @@ fn refused_before(rows: &[Row], nonces: &Nonces<'_>, bid: &Bid) -> Option<Decisi
 /// Payloads without a nonce are signed side by side. One that fails leaves its nonce free below the others, where
 /// the next payload takes it, or the filling of gaps does.
 fn lowest_vacant(nonces: &Nonces<'_>, slot: &Slot, max_open: u32) -> Decision {
-    let nonce = nonces.lowest_free();
+    let nonce = match slot.stands {
+        Stands::Authorization { behind: true } => nonces.behind_lowest_free(),
+        Stands::Authorization { behind: false } | Stands::Transaction => nonces.lowest_free(),
+    };
     if i64::try_from(nonce).is_err() {
         return Decision::Refuse(Refused::NonceTooHigh);
     }
@@ -301,6 +321,9 @@ fn lowest_vacant(nonces: &Nonces<'_>, slot: &Slot, max_open: u32) -> Decision {
 /// Takes a nonce, if the fees outbid every payload that was ever recorded there.
 fn take(nonces: &Nonces<'_>, slot: &Slot, nonce: u64) -> Decision {
     match nonces.at(nonce).floor {
+        Some(_) if slot.stands.is_authorization() => {
+            Decision::Refuse(Refused::NonceTaken { why: NotReplaced::MayBeMined })
+        }
         Some(floor) if slot.fees.at_least(&floor) != slot.fees => Decision::Refuse(if slot.fees_are_fixed {
             Refused::Underpriced
         } else {
@@ -328,11 +351,12 @@ mod tests {
             intent: B256::repeat_byte(intent),
             fees: LOW,
             is_own: false,
+            is_authorization: false,
         }
     }
 
     fn slot(wanted: Option<u64>, mined: u64, fees: Fees) -> Slot {
-        Slot { chain: 1, wanted, mined, fees, fees_are_fixed: false }
+        Slot { chain: 1, wanted, mined, fees, fees_are_fixed: false, stands: Stands::Transaction }
     }
 
     fn ask(rows: &[Row], slot: &Slot, intent: u8) -> Decision {
@@ -365,6 +389,48 @@ mod tests {
         assert_eq!(ask(&rows[1..], &slot(None, 5, LOW), 3), take(5), "void meanwhile");
         assert_eq!(ask(&rows, &slot(Some(7), 5, LOW), 3), Decision::WaitForSignature);
         assert_eq!(ask(&rows[1..], &slot(Some(7), 5, LOW), 3), Decision::WaitForGap { expected: 5 });
+    }
+
+    fn authorization(wanted: Option<u64>, behind: bool) -> Slot {
+        let fees = Fees::Dynamic { max_fee_per_gas: 0, max_priority_fee_per_gas: 0 };
+        Slot { fees_are_fixed: true, stands: Stands::Authorization { behind }, ..slot(wanted, 5, fees) }
+    }
+
+    /// EIP-7702: an authorization uses up a nonce, and where the account hands it in, the transaction before it does too.
+    #[test]
+    fn inv_02_an_authorization_has_a_nonce_of_its_own_and_leaves_one_for_what_hands_it_in() {
+        let fees = authorization(None, false).fees;
+        let held = |nonce| Row { is_authorization: true, fees, ..row(nonce, State::Recorded, 9) };
+        assert_eq!(ask(&[], &authorization(None, false), 1), take(5));
+        assert_eq!(ask(&[], &authorization(None, true), 1), take(6));
+        assert_eq!(ask(&[], &authorization(Some(6), true), 1), take(6));
+        assert_eq!(ask(&[], &authorization(Some(7), true), 1), Decision::WaitForGap { expected: 5 });
+        let pair = [row(5, State::Recorded, 1), row(7, State::Recorded, 2)];
+        assert_eq!(ask(&pair, &authorization(None, true), 3), take(9), "6 is free, and 7 is not");
+
+        // No transaction takes it, and the one that hands it in fits below.
+        let rows = [held(6)];
+        assert_eq!(ask(&rows, &slot(None, 5, LOW), 1), take(5));
+        assert_eq!(ask(&rows, &slot(Some(5), 5, LOW), 1), take(5));
+        let taken = |why| Decision::Refuse(Refused::NonceTaken { why });
+        assert_eq!(ask(&rows, &slot(Some(6), 5, HIGH), 1), taken(NotReplaced::NotAllowed));
+        let both = [row(5, State::Recorded, 1), held(6)];
+        assert_eq!(ask(&both, &slot(None, 5, LOW), 2), take(7));
+        assert_eq!(
+            ask(&both, &authorization(Some(6), false), 9),
+            Decision::Known { id: 9 },
+            "the same again"
+        );
+        assert_eq!(ask(&both, &authorization(Some(6), false), 8), taken(NotReplaced::NotAllowed));
+        // An operator's transfer of nothing uses it up, so that it is good for nothing any more.
+        let cancelled = bid(&both, &slot(Some(6), 5, LOW), 2, Replace::Any);
+        assert_eq!(cancelled, Decision::Take { nonce: 6, replaces: Some(9) });
+        // Nobody has to hand it in, so nothing below it is missing; below a transaction it is.
+        assert!(gaps(&rows, 5).is_empty());
+        assert_eq!(gaps(&[held(6), row(7, State::Recorded, 1)], 5), [5]);
+        // It cannot outbid what may be mined all the same.
+        let vacant = [row(5, State::Vacant, 1)];
+        assert_eq!(ask(&vacant, &authorization(None, false), 2), taken(NotReplaced::MayBeMined));
     }
 
     #[test]
@@ -567,7 +633,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Claim { wanted, intent, fees, fixed, replace } => {
-                        let slot = Slot { chain: 1, wanted, mined, fees, fees_are_fixed: fixed };
+                        let slot = Slot { fees_are_fixed: fixed, ..slot(wanted, mined, fees) };
                         let replace = if replace { Replace::Own } else { Replace::Never };
                         // The intents 0 and 1 are one client's, the others another's.
                         let mine = |row: &Row| (row.intent[0] < 2) == (intent < 2);
@@ -592,7 +658,8 @@ mod tests {
                                 rows[at].state = State::Outbid;
                             }
                             let id = i64::try_from(rows.len()).unwrap();
-                            rows.push(Row { id, nonce, state: State::Reserved, intent, fees, is_own: false });
+                            let state = State::Reserved;
+                                rows.push(Row { id, nonce, state, intent, fees, is_own: false, is_authorization: false });
                         }
                     }
                     Step::Record(i) => {

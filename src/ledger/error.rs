@@ -101,6 +101,9 @@ const fn kept(why: NotReplaced) -> &'static str {
         NotReplaced::Anothers => {
             "; it is another client's, or was returned and not sent, and only one's own can be replaced"
         }
+        NotReplaced::MayBeMined => {
+            ", which a node refused and which may be mined all the same; `chancery tx cancel` uses it up"
+        }
     }
 }
 

@@ -301,9 +301,9 @@ impl Ledger {
             None => Name::of(caller.key(), caller.client().repeat_window, intent),
         };
         let person = permitted.caller().client().person.clone();
-        let request = permitted.request().to_string();
+        let (request, replace) = (permitted.request().to_string(), permitted.replace());
         let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);
-        let (replace, charges) = (permitted.replace(), permitted.charges().to_vec());
+        let (charges, creates) = (permitted.charges().to_vec(), K::creates(&asked));
         let assign = Box::new(move |nonce| {
             let unsigned = K::assign(asked.clone(), nonce);
             (K::unsigned_bytes(&unsigned), K::digest(&unsigned))
@@ -323,6 +323,7 @@ impl Ledger {
             charges,
             purpose,
             replace,
+            creates,
             assign,
             reply,
             commands,

@@ -12,12 +12,14 @@ mod agreed;
 mod apply;
 mod archive;
 mod audit;
+mod authorizations;
 mod budget;
 mod chain_store;
 mod charges;
 mod claims;
 mod command;
 mod core;
+mod creations;
 mod db;
 mod deeds;
 mod doubts;
@@ -66,7 +68,9 @@ pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger};
 pub use key_rows::{KeyRow, key_rows, open_of};
 pub use lock::in_use;
-pub use note::{Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow, TokenCount};
+pub use note::{
+    Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow, TokenCount, Tried, TrustRead,
+};
 pub use offline::note_offline;
 pub use open::OpenTransaction;
 pub use outcome::{Final, Outcome, RefusalClass, Voided};

@@ -14,11 +14,30 @@ use crate::transaction::{Checkpoint, Statement, is_signed_checkpoint};
 #[serde(untagged)]
 pub enum Note {
     Configuration(Configuration),
+    Trust(TrustRead),
     Access(Access),
     Refusals(Refusals),
     Key(KeyUse),
     Reconciliation(Reconciliation),
     Checkpoint(SealedRow),
+    Tried(Tried),
+}
+
+/// What a policy that is tried would have said otherwise about a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// `stricter` or `looser` than the policy in force.
+    pub verdict: &'static str,
+    pub client: String,
+    pub request: String,
+    /// What was asked for, such as `transaction`.
+    pub kind: &'static str,
+    /// The rule that allows it, of the policy that does.
+    pub rule: String,
+    /// Why the other denies it.
+    pub why: String,
+    /// The hash of the policy that is tried.
+    pub policy: B256,
 }
 
 /// What the gateway was told when it started.
@@ -29,6 +48,23 @@ pub struct Configuration {
     pub hash: B256,
     /// The whole file, with what may be secret taken out.
     pub text: String,
+}
+
+/// Whom the gateway lets in, as it was read at the start and whenever the files have changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TrustRead {
+    /// `taken`, or `refused`: then what was read before stays, and stands here.
+    pub what: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// Counted from 1 at each start.
+    pub generation: u64,
+    /// SHA-256 of the server's certificate, and by issuer of its CAs and its revocation lists, in hexadecimal.
+    pub server: String,
+    pub cas: BTreeMap<String, Vec<String>>,
+    pub lists: BTreeMap<String, Vec<String>>,
+    /// The names of all clients and operators.
+    pub people: Vec<String>,
 }
 
 /// Who came to a listener since the last row of this kind.
@@ -188,16 +224,19 @@ impl SealedRow {
 
 impl Note {
     /// The kinds that change nothing, as `replay` meets them; the others are looked at there.
-    pub(in crate::ledger) const PLAIN: [&'static str; 4] = ["configuration", "access", "refusals", "key"];
+    pub(in crate::ledger) const PLAIN: [&'static str; 6] =
+        ["configuration", "trust", "access", "refusals", "key", "tried"];
 
     pub(in crate::ledger) const fn kind(&self) -> &'static str {
         match self {
             Self::Configuration(_) => "configuration",
+            Self::Trust(_) => "trust",
             Self::Access(_) => "access",
             Self::Refusals(_) => "refusals",
             Self::Key(_) => "key",
             Self::Reconciliation(_) => "reconciliation",
             Self::Checkpoint(_) => "checkpoint",
+            Self::Tried(_) => "tried",
         }
     }
 }

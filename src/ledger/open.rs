@@ -11,11 +11,13 @@ use crate::ledger::db::{Db, DbRow, Sql, query};
 use crate::ledger::handle::recorded;
 use crate::ledger::writer::Group;
 use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, core, nonce_store, store};
-use crate::transaction::{Fees, Tx};
+use crate::transaction::{Fees, Kind, Tx};
 
-/// A signed transaction that the chain has not decided of.
+/// A signed transaction, or an authorization, that the chain has not decided of.
 #[derive(Clone, Debug)]
 pub struct OpenTransaction {
+    /// `transaction`, or `authorization`, which holds a nonce like one.
+    pub kind: String,
     pub client: String,
     pub request: String,
     pub chain: u64,
@@ -71,7 +73,14 @@ impl OpenTransaction {
 impl Ledger {
     /// Whatever is signed for this chain, and it has not decided of: any of it may be mined.
     pub async fn unsettled(&self, chain: u64) -> Result<Vec<Recorded<Tx>>, LedgerError> {
-        let unsettled = self.ask(|reply| Command::Unsettled { reply }).await??;
+        self.unsettled_of(chain).await
+    }
+
+    pub(in crate::ledger) async fn unsettled_of<K: Kind>(
+        &self,
+        chain: u64,
+    ) -> Result<Vec<Recorded<K>>, LedgerError> {
+        let unsettled = self.ask(|reply| Command::Unsettled { kind: K::NAME, reply }).await??;
         Ok(unsettled.into_iter().filter(|stored| stored.chain == Some(chain)).map(recorded).collect())
     }
 
@@ -149,6 +158,7 @@ async fn open(db: &mut Db) -> Sql<Vec<OpenTransaction>> {
 
 fn open_row(row: &DbRow) -> Sql<OpenTransaction> {
     Ok(OpenTransaction {
+        kind: row.get("kind")?,
         client: row.get("client")?,
         request: row.get("request")?,
         chain: store::unsigned(row, "chain")?,

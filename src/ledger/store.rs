@@ -10,7 +10,7 @@ use crate::ledger::audit::Entry;
 use crate::ledger::core::Row;
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
-use crate::transaction::Fees;
+use crate::transaction::{Authorization, Fees, Kind as _};
 
 /// What a new row holds.
 #[derive(Debug)]
@@ -61,20 +61,20 @@ pub(in crate::ledger) async fn rows_of(
     (mined, wanted): (u64, Option<u64>),
 ) -> Sql<Vec<Held>> {
     let rows = query(
-        "SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+        "SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND nonce >= $3 AND nonce >= coalesce(
              (SELECT nonce FROM reservation
               WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 0
               ORDER BY nonce DESC LIMIT 1), 0)
          UNION
-         SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND nonce = $4
          UNION
-         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 0
          ORDER BY nonce DESC LIMIT 1) AS settled
          UNION
-         SELECT * FROM (SELECT id, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
          WHERE chain = $1 AND account = $2 AND live IS NOT NULL
          ORDER BY nonce DESC LIMIT 1) AS highest",
     )
@@ -252,13 +252,13 @@ pub(in crate::ledger) async fn reserved(db: &mut Db) -> Sql<Vec<Unrecorded>> {
     rows.fetch_all(db).await?.iter().map(unrecorded).collect()
 }
 
-/// The signed transactions of which the chain has not decided, lowest nonce first.
-pub(in crate::ledger) async fn unsettled(db: &mut Db) -> Sql<Vec<Stored>> {
+/// The signed payloads of a kind of which the chain has not decided, lowest nonce first.
+pub(in crate::ledger) async fn unsettled(db: &mut Db, kind: &str) -> Sql<Vec<Stored>> {
     let rows = query(
-        "SELECT * FROM reservation WHERE open = 1 AND state <> 'reserved' AND nonce IS NOT NULL
+        "SELECT * FROM reservation WHERE open = 1 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = $1
          ORDER BY account, nonce, id",
     );
-    rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
+    rows.bind(kind).fetch_all(&mut *db).await?.iter().map(stored_row).collect()
 }
 
 /// Makes a payload that was returned to its client ours to send.
@@ -316,6 +316,7 @@ fn held(row: &DbRow) -> Sql<Held> {
         intent: word(row, "intent")?,
         fees: fees(row)?,
         is_own: false,
+        is_authorization: row.get::<&str>("kind")? == Authorization::NAME,
     };
     Ok(Held { row, client, returned })
 }
@@ -336,7 +337,7 @@ fn state_named(name: &str) -> Sql<State> {
     State::named(name).ok_or_else(|| SqlError::decode(format!("no state is called {name}")))
 }
 
-fn stored_row(row: &DbRow) -> Sql<Stored> {
+pub(in crate::ledger) fn stored_row(row: &DbRow) -> Sql<Stored> {
     let number = |name| -> Sql<Option<u64>> {
         row.get::<Option<i64>>(name)?.map(u64::try_from).transpose().map_err(malformed)
     };

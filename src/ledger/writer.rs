@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, after, later};
 use crate::config;
 use crate::ledger::LedgerError;
 use crate::ledger::accounts::Accounts;
@@ -267,7 +267,7 @@ impl Writer {
             unavailable(error)
         });
         self.failure.store(committed.as_ref().err().cloned().map(Arc::new));
-        self.rest_until = committed.is_err().then(|| after(now, REST));
+        self.rest_until = committed.is_err().then(|| later(now, REST));
         if let Err(error) = &committed {
             self.give_up().await;
             for waits in self.parked.drain(..) {
@@ -341,7 +341,7 @@ impl Writer {
             self.accounts = std::mem::take(&mut group.accounts);
         }
         self.rules = rules;
-        let until = after(Instant::now(), self.rules.deadline);
+        let until = after(self.rules.deadline);
         self.live.extend(group.opened.iter().map(|id| (*id, until)));
         for id in &group.closed {
             self.live.remove(id);
@@ -376,15 +376,16 @@ fn alarm() {
     metrics::counter!("chancery_ledger_failures_total").increment(1);
 }
 
-fn after(now: Instant, wait: Duration) -> Instant {
-    now.checked_add(wait).unwrap_or(now)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     impl Writer {
+        /// Holds what is known of accounts against the tables.
+        pub(in crate::ledger) async fn compare(&mut self) {
+            self.accounts.compare(&mut self.db).await;
+        }
+
         /// Has the time of every signature that is waited for be over.
         pub(in crate::ledger) fn expire(&mut self) {
             for until in self.live.values_mut() {

@@ -33,6 +33,8 @@ pub(in crate::listener) struct Vetted {
     pub name: String,
     pub kind: IdentityKind,
     pub chain: Arc<dyn ClientCertVerifier>,
+    /// Fingerprints.
+    pub cas: Vec<String>,
     pub crls: Vec<Crl>,
 }
 

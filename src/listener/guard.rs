@@ -1,10 +1,11 @@
 //! A connection's service, which asks the pass before each request.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
-use std::sync::Arc;
+use std::future::{Future, ready};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::Either;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
@@ -13,38 +14,50 @@ use hyper::service::Service;
 use tokio_util::sync::CancellationToken;
 
 use crate::listener::pass::{Lapsed, Pass};
-use crate::listener::wire::Meter;
+use crate::listener::wire::Talk;
 
 #[derive(Debug)]
 pub(in crate::listener) struct Guarded<S> {
-    pub pass: Pass,
-    pub inner: S,
-    /// Of HTTP/2, told of each request.
-    pub meter: Option<Arc<Meter>>,
+    pass: Pass,
+    inner: S,
+    talk: Talk,
     /// Set by the first request.
-    pub asked: CancellationToken,
+    asked: CancellationToken,
+    has_asked: AtomicBool,
 }
 
-impl<S, B> Service<Request<B>> for Guarded<S>
-where
-    S: Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible>,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Either<Ready<Result<Self::Response, Infallible>>, S::Future>;
+impl<S> Guarded<S> {
+    pub const fn new(inner: S, pass: Pass, talk: Talk, asked: CancellationToken) -> Self {
+        Self { pass, inner, talk, asked, has_asked: AtomicBool::new(false) }
+    }
 
-    fn call(&self, request: Request<B>) -> Self::Future {
-        self.asked.cancel();
-        if let Some(meter) = &self.meter {
-            meter.request(request.headers());
+    pub fn call<B>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<S, B>
+    where
+        S: Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible>,
+    {
+        if !self.has_asked.swap(true, Ordering::Relaxed) {
+            self.asked.cancel();
         }
-        match self.pass.check() {
+        let turn = self.talk.request(request.headers());
+        let answer = match self.pass.check() {
             Ok(()) => Either::Right(self.inner.call(request)),
             // The connection is about to be cut; this is for whoever can still read it.
             Err(lapsed) => {
                 Either::Left(ready(Ok(refusal(lapsed, request.version() < http::Version::HTTP_2))))
             }
-        }
+        };
+        // Not in an `async` block: that would have room for the answer's future twice, and move it once more.
+        answer.inspect(move |response| {
+            // What becomes a WebSocket is no matter of HTTP any more.
+            let is_over =
+                response.as_ref().is_ok_and(|answer| answer.status() == StatusCode::SWITCHING_PROTOCOLS);
+            if let Some(turn) = turn.filter(|_| !is_over) {
+                turn.is_theirs();
+            }
+        })
     }
 }
 

@@ -2,29 +2,38 @@
 
 use std::time::Duration;
 
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto;
 
 use crate::config::Limits;
-use crate::listener::{MAX_HEADERS, MAX_STREAMS};
 
-pub(super) fn server(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    // Without timers the deadlines below would do nothing.
-    http.http1()
-        .timer(TokioTimer::new())
-        // From the end of one request to the whole head of the next; also the longest time that a kept-alive connection may be idle between two requests.
-        .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(limits.max_header.max(8 * 1024))
-        .max_headers(MAX_HEADERS);
-    http.http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(limits.max_header).unwrap_or(u32::MAX))
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(Some(100))
-        .keep_alive_interval(Some(limits.idle_timeout.div_f32(2.0)))
-        .keep_alive_timeout(Duration::from_secs(20))
-        .adaptive_window(true);
-    http
+/// Streams that one HTTP/2 connection may have open.
+pub(super) const MAX_STREAMS: u32 = 250;
+
+/// Header fields of one request.
+const MAX_HEADERS: usize = 64;
+
+/// Both versions: the handshake says which one a connection speaks.
+pub(super) struct Http {
+    pub one: http1::Builder,
+    pub two: http2::Builder<TokioExecutor>,
+}
+
+impl Http {
+    pub fn new(limits: &Limits) -> Self {
+        let mut one = http1::Builder::new();
+        // The deadlines of a head are `Wire`'s: hyper's own would set and clear a timer for every request.
+        one.header_read_timeout(None).max_buf_size(limits.max_header.max(8 * 1024)).max_headers(MAX_HEADERS);
+        let mut two = http2::Builder::new(TokioExecutor::new());
+        // Without a timer the deadlines below would do nothing.
+        two.timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_header_list_size(u32::try_from(limits.max_header).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(Some(100))
+            .keep_alive_interval(Some(limits.idle_timeout.div_f32(2.0)))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .adaptive_window(true);
+        Self { one, two }
+    }
 }

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use alloy_primitives::hex;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -13,6 +14,7 @@ use rustls::server::{
 };
 use rustls::time_provider::TimeProvider;
 use rustls::{Error, RootCertStore, ServerConfig};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, Timestamp};
@@ -49,6 +51,8 @@ pub(in crate::listener) struct Snapshot {
     pub generation: u64,
     pub keeper: Arc<Gatekeeper>,
     pub lifetimes: Lifetimes,
+    /// The fingerprint of its certificate.
+    pub server: String,
     clients: Arc<ServerConfig>,
     everyone: Arc<ServerConfig>,
 }
@@ -114,7 +118,8 @@ impl Snapshot {
         };
         let (clients, everyone) = (server(Entrance::Clients)?, server(Entrance::Everyone)?);
         let generation = before.map_or(1, |before| before.generation.saturating_add(1));
-        Ok(Self { generation, keeper, lifetimes, clients, everyone })
+        let own = chain.first().map(|own| fingerprint(own)).unwrap_or_default();
+        Ok(Self { generation, keeper, lifetimes, server: own, clients, everyone })
     }
 
     pub fn server(&self, entrance: Entrance) -> Arc<ServerConfig> {
@@ -129,6 +134,11 @@ impl TimeProvider for ByOurClock {
     fn current_time(&self) -> Option<UnixTime> {
         Some(unix_time(self.0.now()))
     }
+}
+
+/// SHA-256, as `openssl` and browsers show it of a certificate, in hexadecimal.
+pub(in crate::listener) fn fingerprint(der: &[u8]) -> String {
+    hex::encode(Sha256::digest(der))
 }
 
 pub(in crate::listener) const fn unix_time(at: Timestamp) -> UnixTime {
@@ -177,7 +187,8 @@ fn vet(
             "not every CA has a revocation list: who is signed by one that has none is refused"
         );
     }
-    Ok(Vetted { name: issuer.name.clone(), kind: issuer.identity, chain, crls })
+    let cas = cas.iter().map(|ca| fingerprint(ca)).collect();
+    Ok(Vetted { name: issuer.name.clone(), kind: issuer.identity, chain, cas, crls })
 }
 
 fn build(

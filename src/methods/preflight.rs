@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
+use alloy_primitives::Address;
 use jsonrpsee::types::ErrorObjectOwned;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::identity::Caller;
 use crate::ledger::{Pause, Paused};
-use crate::methods::road::{answer_by, in_time};
+use crate::methods::road::{answer_by, in_time, signed_here};
 use crate::methods::{App, Cause, Refusal};
-use crate::policy::{Charge, Policy, Taken, Takings};
+use crate::policy::{Charge, Evidence, Policy, Simulated, Taken, Takings};
 use crate::transaction::{Quote, Request, RequestError, Tx};
 
 /// More than any script sends in one go (forge itself sends a hundred at once).
@@ -52,13 +53,20 @@ pub(super) async fn preflight(
     let quote = quote(app, &requests).await?;
     let pauses = app.ledger.pauses().await?;
     let policy = app.policy.now();
-    let judge = |request| judge(&policy, caller, request, quote.as_ref(), &pauses);
+    let mut contracts = Vec::new();
     let mut takings = Takings::default();
     let mut refused = Vec::new();
     let mut transactions = Vec::with_capacity(requests.len());
     for request in requests {
-        transactions.push(match request.and_then(judge) {
-            Ok((rule, charges)) => {
+        let judged = match request {
+            Ok(request) => {
+                judge(app, (&policy, caller), request, (quote.as_ref(), &pauses), &contracts).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        transactions.push(match judged {
+            Ok((rule, charges, creates)) => {
+                contracts.extend(creates);
                 takings.extend(charges);
                 Verdict { allowed: true, rule: Some(rule), error: None }
             }
@@ -98,13 +106,15 @@ async fn quote(app: &App, requests: &[Result<Request, Refusal>]) -> Result<Optio
     in_time(answer_by(), app.upstream.quote(one), Cause::NodeUnavailable).await.map(Some)
 }
 
-fn judge(
-    policy: &Policy,
-    caller: &Caller,
+/// What a rule says to it, what it takes, and who creates which contract by it. `created` is what those before it create; what it would
+/// do to the chain, no node can try out before those are sent.
+async fn judge(
+    app: &App,
+    (policy, caller): (&Policy, &Caller),
     request: Request,
-    quote: Option<&Quote>,
-    pauses: &[Pause],
-) -> Result<(Arc<str>, Vec<Charge>), Refusal> {
+    (quote, pauses): (Option<&Quote>, &[Pause]),
+    created: &[(Address, Address)],
+) -> Result<(Arc<str>, Vec<Charge>, Option<(Address, Address)>), Refusal> {
     let caller = caller.for_account(request.from())?;
     let quote = quote.ok_or_else(Refusal::internal)?;
     let covers = |pause: &&Pause| pause.scope.covers(&caller.client().name, request.from());
@@ -112,8 +122,15 @@ fn judge(
         let refused = Paused { scope: pause.scope.clone(), reason: None, by_itself: false };
         return Err(Refusal::new(Cause::Paused, refused.to_string()));
     }
-    let filled = request.fill(quote, None)?;
+    let known = signed_here(app, request.authorizations()).await?;
+    let filled = request.recognising(&known)?.fill(quote, None)?;
+    let own = created.iter().filter(|(by, _)| *by == caller.account()).map(|(_, contract)| *contract);
+    let mut evidence = Evidence { created: own.collect(), outcome: Simulated::Never };
+    let looked_up = policy.inquire::<Tx>(&caller, &filled).created;
+    let place = (app.chain_id, caller.account());
+    evidence.created.extend(app.ledger.created(place, looked_up).await?);
     policy
-        .assess_now::<Tx>(&caller, &filled)
+        .assess_now::<Tx>(&caller, &filled, evidence)
+        .map(|(rule, charges)| (rule, charges, filled.creates().map(|contract| (caller.account(), contract))))
         .map_err(|denied| Refusal::denied(denied, Cause::TransactionDenied))
 }

@@ -24,6 +24,7 @@ pub enum Cause {
     TransactionDenied,
     MessageDenied,
     TypedDataDenied,
+    AuthorizationDenied,
     OverBudget,
     RateLimited,
     NonceTooLow,
@@ -114,6 +115,12 @@ pub const TABLE: &[Row] = &[
         4100,
         "typed_data_denied",
         "The policy does not allow this typed data (EIP-712).",
+    ),
+    row(
+        Cause::AuthorizationDenied,
+        4100,
+        "authorization_denied",
+        "The policy does not allow this authorization (EIP-7702).",
     ),
     row(
         Cause::OverBudget,

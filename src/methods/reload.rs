@@ -112,9 +112,30 @@ impl PolicyReload {
                 "mistaken"
             }
         };
+        self.try_again().await;
         let failed = matches!(outcome, "refused" | "mistaken");
         metrics::gauge!("chancery_policy_reload_failed").set(if failed { 1.0 } else { 0.0 });
         metrics::counter!("chancery_policy_reloads_total", "outcome" => outcome).increment(1);
+    }
+
+    /// Reads the policy that is tried, where there is one; what is in force does not depend on it.
+    async fn try_again(&self) {
+        let policy = Arc::clone(&self.policy);
+        let read = spawn_blocking(move || policy.read_tried()).await;
+        let failed = match read {
+            Ok(Ok(())) => false,
+            Ok(Err(mistakes)) => {
+                for mistake in mistakes.to_string().lines() {
+                    tracing::error!(%mistake, "the policy that is tried has a mistake, and is not looked at anew");
+                }
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the policy that is tried could not be read");
+                true
+            }
+        };
+        metrics::gauge!("chancery_policy_shadow_failed").set(if failed { 1.0 } else { 0.0 });
     }
 
     async fn stamp(&self) -> Stamp {

@@ -7,13 +7,15 @@ use std::time::Duration;
 use alloy_primitives::{Address, Bytes};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::clock::after;
 use crate::config::OWN_NAME;
 use crate::identity::{AccountCaller, RequestId};
 use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
-use crate::methods::{App, Cause, Refusal};
+use crate::methods::evidence::found_out;
+use crate::methods::{App, Cause, Refusal, shadow};
 use crate::policy::Judged;
-use crate::policy::{DenialCause, Permitted};
-use crate::transaction::{Fees, Kind};
+use crate::policy::Permitted;
+use crate::transaction::{Authorizations, Fees, Handed, Kind};
 
 /// How long a client may wait for its answer in all: viem gives up after 10 s, and its user sends again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
@@ -43,23 +45,47 @@ pub(super) struct Round {
 }
 
 impl Round {
-    /// Asks the policy; `no` is the row of the table for a denial of this kind.
-    pub(super) fn decide<K: Judged>(
+    /// Asks the policy, once what it needs to know is found out.
+    async fn decide<K: Judged>(
         self,
-        app: &App,
+        app: &Arc<App>,
         caller: &AccountCaller,
         asked: K::Asked,
         no: Cause,
     ) -> Result<Permitted<K>, Refusal> {
         let policy = app.policy.now();
-        let decided =
-            if self.again { policy.decide_again(caller, asked) } else { policy.decide(caller, asked) };
-        decided.map_err(|denied| {
-            if let DenialCause::ForeignSignature { by } = denied.cause {
-                alarm(by, "an authorization");
-            }
-            Refusal::denied(denied, no)
-        })
+        let evidence = found_out::<K>(app, &policy, caller, &asked).await?;
+        // Compared once for a request, however often it is judged.
+        let tried = app.policy.tried().filter(|_| !self.again).map(|tried| (tried, asked.clone()));
+        let decided = if self.again {
+            policy.decide_again(caller, asked, evidence)
+        } else {
+            policy.decide(caller, asked, evidence)
+        };
+        if let Some((tried, asked)) = tried {
+            shadow::compare::<K>(app, (caller, &asked), decided.as_ref(), &tried).await;
+        }
+        decided.map_err(|denied| Refusal::denied(denied, no))
+    }
+}
+
+/// Those of a transaction's authorizations that an account of ours signed. Each was signed here, or there is an alarm.
+pub(super) async fn signed_here(
+    app: &App,
+    authorizations: Option<&Authorizations>,
+) -> Result<Vec<Handed>, Refusal> {
+    let policy = app.policy.now();
+    let ours = authorizations.map(|all| all.by(|account| policy.has_account(account))).unwrap_or_default();
+    let known = app.ledger.authorized(ours.clone()).await?;
+    match ours.into_iter().find(|one| !known.contains(one)) {
+        None => Ok(known),
+        Some(Handed { authority, .. }) => {
+            alarm(authority, "an authorization");
+            let why = format!(
+                "an authorization is signed by {authority}, whose key is here, and was not signed here"
+            );
+            Err(Refusal::new(Cause::Unrecorded, why))
+        }
     }
 }
 
@@ -71,8 +97,7 @@ pub(super) fn alarm(account: Address, what: &str) {
 
 /// When the client must have its answer.
 pub(super) fn answer_by() -> Instant {
-    let now = Instant::now();
-    now.checked_add(ANSWER_WITHIN).unwrap_or(now)
+    after(ANSWER_WITHIN)
 }
 
 /// Waits for a stage no longer than the client does.
@@ -128,8 +153,8 @@ pub(super) async fn signature<K: Judged>(
     no: Cause,
 ) -> Result<Bytes, Refusal> {
     let answer_by = answer_by();
-    let judge = |round: Round| round.decide::<K>(app, caller, asked.clone(), no);
-    let fresh = travel(app, judge, |app, permitted: Permitted<K>| async move {
+    let ask = |_: Round| Ok(asked.clone());
+    let fresh = travel(app, (caller, no), ask, |app, permitted: Permitted<K>| async move {
         Ok(record(&app, permitted, Purpose::Return, answer_by).await?.raw().clone())
     });
     let intent = (None, K::intent(&asked));
@@ -137,23 +162,25 @@ pub(super) async fn signature<K: Judged>(
     once(app, caller, intent, (Purpose::Return, answer_by), known, fresh).await
 }
 
-/// Judges, and has `run` do the rest in a task of its own, which a client that hangs up no longer stops.
+/// Judges what `ask` says is asked for, and has `run` do the rest in a task of its own, which a client that hangs up no longer
+/// stops. `no` is the row of the table for a denial of this kind.
 ///
 /// Judged again with higher fees where a vacant nonce demands them, and again where the policy was replaced
 /// between the decision and the reservation; both together end after a few rounds.
 pub(super) async fn travel<K, T, R>(
     app: &Arc<App>,
-    judge: impl Fn(Round) -> Result<Permitted<K>, Refusal>,
+    (caller, no): (&AccountCaller, Cause),
+    ask: impl Fn(Round) -> Result<K::Asked, Refusal>,
     run: impl Fn(Arc<App>, Permitted<K>) -> R,
 ) -> Result<T, Refusal>
 where
-    K: Kind,
+    K: Judged,
     T: Send + 'static,
     R: Future<Output = Result<T, Stop>> + Send + 'static,
 {
     let mut round = Round { again: false, floor: None };
     for _ in 0..3 {
-        let permitted = judge(round)?;
+        let permitted = round.decide::<K>(app, caller, ask(round)?, no).await?;
         round.again = true;
         match app.tasks.spawn(run(Arc::clone(app), permitted)).await {
             Ok(Ok(done)) => return Ok(done),

@@ -12,7 +12,7 @@ use crate::methods::receipt;
 use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
-use crate::transaction::{Request, RequestError, Tx};
+use crate::transaction::{Draft, RequestError, Tx};
 
 /// Answers the transaction's hash.
 pub(super) async fn send_transaction(
@@ -22,19 +22,20 @@ pub(super) async fn send_transaction(
 ) -> Result<B256, Refusal> {
     let answer_by = road::answer_by();
     // Strict: what is not understood is refused.
-    let request = Request::parse(params)?.to_be_sent()?;
+    let request = Draft::parse(params)?;
     // May this client use this account at all?
     let caller = caller.for_account(request.from())?;
+    let request = request.recovered()?.to_be_sent()?;
+    let known = road::signed_here(app, request.authorizations()).await?;
+    let request = request.recognising(&known)?;
     let fresh = Box::pin(async {
         // Mined count, gas and fees: asked of the node, not trusted; the policy's caps stand above them.
         let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
-        let judge = |round: Round| {
-            // Pure, and never a field that the caller set.
-            let filled = request.clone().fill(&quote, round.floor.as_ref())?;
-            // Permitted, or the rule that said no.
-            round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
-        };
-        road::travel(app, judge, |app, permitted| send(app, permitted, answer_by)).await
+        // Pure, and never a field that the caller set.
+        let fill = |round: Round| Ok(request.clone().fill(&quote, round.floor.as_ref())?);
+        // Permitted, or the rule that said no; then everything else.
+        let by = (&caller, Cause::TransactionDenied);
+        road::travel(app, by, fill, |app, permitted| send(app, permitted, answer_by)).await
     });
     // A repeat that says so gets the hash of its first. What is recorded is sent until it is mined, by itself.
     let intent = (Some(app.chain_id), request.intent());

@@ -11,7 +11,8 @@ use crate::identity::Caller;
 use crate::ledger::RefusedRow;
 use crate::methods::{
     App, Cause, Method, Outbox, Refusal, Reply, accounts, chain, forward, preflight, receipt, send_raw,
-    send_transaction, sign_message, sign_transaction, sign_typed_data, subscribe, transaction_count,
+    send_transaction, sign_authorization, sign_message, sign_transaction, sign_typed_data, subscribe,
+    transaction_count,
 };
 use crate::transaction::{Conditions, PresignedError, SignedTransaction, Text};
 
@@ -130,6 +131,10 @@ impl Service {
                 let signed = Box::pin(sign_typed_data::sign_typed_data(app, caller, text));
                 Reply::result(id, &signed.await?)
             }
+            Method::SignAuthorization => {
+                let signed = Box::pin(sign_authorization::sign_authorization(app, caller, text));
+                Reply::result(id, &signed.await?)
+            }
             Method::TransactionCount => {
                 Reply::of_node(id, transaction_count::transaction_count(app, caller, params).await?)
             }
@@ -139,7 +144,7 @@ impl Service {
             }
             Method::Filter(name) => Reply::of_node(id, forward::filter(app, caller, name, params).await?),
             Method::Subscribe => {
-                let subscribed = Box::pin(subscribe::subscribe(app, outbox, params));
+                let subscribed = Box::pin(subscribe::subscribe(app, caller, outbox, params));
                 Reply::result(id, &subscribed.await?)
             }
             Method::Unsubscribe => Reply::result(id, &subscribe::unsubscribe(outbox, params)?),

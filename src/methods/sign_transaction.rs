@@ -11,7 +11,7 @@ use crate::ledger::{Purpose, Recorded};
 use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::Permitted;
-use crate::transaction::{Request, Tx};
+use crate::transaction::{Draft, Tx};
 
 /// Answers the signed transaction's EIP-2718 bytes.
 pub(super) async fn sign_transaction(
@@ -20,15 +20,16 @@ pub(super) async fn sign_transaction(
     params: Option<&str>,
 ) -> Result<Bytes, Refusal> {
     let answer_by = road::answer_by();
-    let request = Request::parse(params)?;
+    let request = Draft::parse(params)?;
     let caller = caller.for_account(request.from())?;
+    let request = request.recovered()?;
+    let known = road::signed_here(app, request.authorizations()).await?;
+    let request = request.recognising(&known)?;
     let fresh = Box::pin(async {
         let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
-        let judge = |round: Round| {
-            let filled = request.clone().fill(&quote, round.floor.as_ref())?;
-            round.decide::<Tx>(app, &caller, filled, Cause::TransactionDenied)
-        };
-        road::travel(app, judge, |app, permitted| sign(app, permitted, answer_by)).await
+        let fill = |round: Round| Ok(request.clone().fill(&quote, round.floor.as_ref())?);
+        let by = (&caller, Cause::TransactionDenied);
+        road::travel(app, by, fill, |app, permitted| sign(app, permitted, answer_by)).await
     });
     let intent = (Some(app.chain_id), request.intent());
     let known = |recorded: Recorded<Tx>| recorded.raw().clone();

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::identity::Caller;
 use crate::methods::{App, Cause, Refusal};
 use crate::upstream::{Feed, News};
 
@@ -28,9 +29,17 @@ const KINDS: [&str; 4] = ["logs", "newHeads", "newPendingTransactions", "syncing
 #[derive(Clone, Debug)]
 pub struct Outbox {
     news: mpsc::Sender<Bytes>,
-    open: Arc<Mutex<HashMap<String, AbortOnDropHandle<()>>>>,
+    open: Arc<Mutex<HashMap<String, Open>>>,
+    places: Arc<Semaphore>,
     /// Its client does not read what it subscribed to.
     overrun: CancellationToken,
+}
+
+/// One of them. Its place was taken before the node was asked, so that no more are begun at the same time either.
+#[derive(Debug)]
+struct Open {
+    _delivery: AbortOnDropHandle<()>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Outbox {
@@ -38,10 +47,11 @@ impl Outbox {
     pub fn new() -> (Self, mpsc::Receiver<Bytes>, CancellationToken) {
         let (news, sent) = mpsc::channel(MAX_WAITING);
         let overrun = CancellationToken::new();
-        (Self { news, open: Arc::default(), overrun: overrun.clone() }, sent, overrun)
+        let places = Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS));
+        (Self { news, open: Arc::default(), places, overrun: overrun.clone() }, sent, overrun)
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<String, AbortOnDropHandle<()>>> {
+    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<String, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -49,6 +59,7 @@ impl Outbox {
 /// Answers the subscription's name.
 pub(super) async fn subscribe(
     app: &App,
+    caller: &Caller,
     outbox: Option<&Outbox>,
     params: Option<&RawValue>,
 ) -> Result<String, Refusal> {
@@ -62,15 +73,15 @@ pub(super) async fn subscribe(
         );
         return Err(Refusal::new(Cause::InvalidParams, what));
     };
-    if outbox.open().len() >= MAX_SUBSCRIPTIONS {
+    let Ok(place) = Arc::clone(&outbox.places).try_acquire_owned() else {
         let what = "this WebSocket has as many subscriptions as it may; end those that are not needed";
         return Err(Refusal::new(Cause::Busy, what));
-    }
+    };
     let name = name()?;
-    let feed = app.upstream.subscribe(params).await?;
+    let feed = app.upstream.subscribe(&caller.client().name, params).await?;
     let deliver = deliver(name.clone(), feed, outbox.news.clone(), outbox.overrun.clone());
-    let task = AbortOnDropHandle::new(tokio::spawn(deliver));
-    outbox.open().insert(name.clone(), task);
+    let delivery = AbortOnDropHandle::new(tokio::spawn(deliver));
+    outbox.open().insert(name.clone(), Open { _delivery: delivery, _place: place });
     Ok(name)
 }
 

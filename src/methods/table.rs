@@ -21,6 +21,7 @@ pub enum Method {
     PersonalSign,
     Sign,
     SignTypedData,
+    SignAuthorization,
     // Asked of the node.
     TransactionCount,
     Forward(&'static str),
@@ -95,6 +96,7 @@ impl Method {
             "personal_sign" => Self::PersonalSign,
             "eth_sign" => Self::Sign,
             "eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4" => Self::SignTypedData,
+            "eth_signAuthorization" => Self::SignAuthorization,
             "eth_getTransactionCount" => Self::TransactionCount,
             "eth_subscribe" => Self::Subscribe,
             "eth_unsubscribe" => Self::Unsubscribe,
@@ -126,6 +128,7 @@ impl Method {
             Self::PersonalSign => "personal_sign",
             Self::Sign => "eth_sign",
             Self::SignTypedData => "eth_signTypedData_v4",
+            Self::SignAuthorization => "eth_signAuthorization",
             Self::TransactionCount => "eth_getTransactionCount",
             Self::Subscribe => "eth_subscribe",
             Self::Unsubscribe => "eth_unsubscribe",
@@ -151,6 +154,7 @@ impl Method {
                 | Self::PersonalSign
                 | Self::Sign
                 | Self::SignTypedData
+                | Self::SignAuthorization
         )
     }
 }
@@ -204,6 +208,6 @@ mod tests {
         {
             assert_eq!(Method::find(name).unwrap().label(), name);
         }
-        assert!(is_ordered("eth_sendTransaction"));
+        assert!(is_ordered("eth_sendTransaction") && is_ordered("eth_signAuthorization"));
     }
 }

@@ -8,7 +8,7 @@ use alloy_primitives::{Address, U256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, after, later};
 use crate::config::{AutoBump, Config};
 use crate::ledger::{MAX_GAPS, OpenTransaction, Outcome, RefusalClass};
 use crate::methods::App;
@@ -108,7 +108,7 @@ impl Upkeep {
         let now = Instant::now();
         self.gaps.retain(|gap, _| found.contains(gap));
         for gap in &found {
-            let first = now.checked_add(GAP_MAY_STAND).unwrap_or(now);
+            let first = later(now, GAP_MAY_STAND);
             self.gaps.entry(*gap).or_insert(Standing { next: first, rest: FIRST_REST, raise: false });
         }
         let due: Vec<(Address, u64)> = found
@@ -125,8 +125,7 @@ impl Upkeep {
             if let Some(seen) = self.gaps.get_mut(&(account, nonce))
                 && !filled
             {
-                let now = Instant::now();
-                seen.next = now.checked_add(seen.rest).unwrap_or(now);
+                seen.next = after(seen.rest);
                 seen.rest = seen.rest.saturating_mul(2).min(LONGEST_REST);
                 metrics::counter!("chancery_gap_failures_total").increment(1);
             }
@@ -190,8 +189,7 @@ impl Upkeep {
             Err(refusal) => {
                 tracing::warn!(%account, nonce = live.nonce, "not mined in time, and not bumped: {refusal}");
                 metrics::counter!("chancery_auto_bump_failures_total").increment(1);
-                let now = Instant::now();
-                self.rests.insert(place, now.checked_add(rule.after).unwrap_or(now));
+                self.rests.insert(place, after(rule.after));
             }
         }
     }

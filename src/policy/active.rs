@@ -2,11 +2,13 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use crate::clock::{Clock, Timestamp};
 use crate::config::Officers;
+use crate::policy::shadow::Tried;
 use crate::policy::{Policy, PolicyError, World};
 
 /// What requests are judged by. It is replaced as a whole; who holds the one before keeps it to the end of its request,
@@ -17,7 +19,16 @@ pub struct ActivePolicy {
     directory: PathBuf,
     world: World,
     officers: Officers,
+    /// What is judged beside it.
+    tried: Option<Tried>,
+    /// When rows about differences may be written again, and how many more until then.
+    telling: Mutex<(Timestamp, u32)>,
+    clock: Clock,
 }
+
+/// How many differences have a row in the audit, in a minute.
+const TOLD: u32 = 60;
+const MINUTE: u64 = 60_000;
 
 /// The files of a policy at one look: when each was changed last, and which file it is. Equal where nothing happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,7 +38,43 @@ impl ActivePolicy {
     /// Reads the folder.
     pub fn load(directory: &Path, world: World, officers: Officers) -> Result<Self, PolicyError> {
         let policy = Policy::load_signed(directory, &world, &officers)?;
-        Ok(Self { now: ArcSwap::from_pointee(policy), directory: directory.to_owned(), world, officers })
+        Ok(Self {
+            now: ArcSwap::from_pointee(policy),
+            directory: directory.to_owned(),
+            world,
+            officers,
+            tried: None,
+            telling: Mutex::new((Timestamp::from_millis(0), TOLD)),
+            clock: Clock::system(),
+        })
+    }
+
+    /// The same, with a policy of another folder judged beside it.
+    #[must_use]
+    pub fn trying(self, directory: Option<&Path>) -> Self {
+        Self { tried: directory.map(Tried::new), ..self }
+    }
+
+    /// The policy that is tried, where there is one that could be read.
+    pub fn tried(&self) -> Option<Arc<Policy>> {
+        self.tried.as_ref()?.now()
+    }
+
+    /// Reads the policy that is tried again.
+    pub fn read_tried(&self) -> Result<(), PolicyError> {
+        self.tried.as_ref().map_or(Ok(()), |tried| tried.read_again(&self.world))
+    }
+
+    /// Whether one more difference may have a row: a policy that says otherwise about everything fills no disk.
+    pub fn has_room_to_tell(&self) -> bool {
+        let now = self.clock.now();
+        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.millis() >= telling.0.millis().saturating_add(MINUTE) {
+            *telling = (now, TOLD);
+        }
+        let has_room = telling.1 > 0;
+        telling.1 = telling.1.saturating_sub(1);
+        has_room
     }
 
     pub fn now(&self) -> Arc<Policy> {
@@ -49,9 +96,17 @@ impl ActivePolicy {
     pub fn stamp(&self) -> Stamp {
         let mut paths: Vec<_> = self.now().files.iter().map(|name| self.directory.join(name)).collect();
         // What cannot be listed is told when it is read.
-        let listed =
-            std::fs::read_dir(&self.directory).into_iter().flatten().flatten().map(|entry| entry.path());
-        paths.extend(listed.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));
+        let mut list = |directory: &Path| {
+            let listed =
+                std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+            paths.extend(listed.filter(|path| path.extension().is_some_and(|extension| extension == "toml")));
+        };
+        list(&self.directory);
+        if let Some(tried) = &self.tried {
+            list(tried.directory());
+            let named = tried.now().map(|policy| policy.files.clone()).unwrap_or_default();
+            paths.extend(named.iter().map(|name| tried.directory().join(name)));
+        }
         paths.sort();
         paths.dedup();
         let look = |path: PathBuf| {
@@ -93,6 +148,20 @@ mod tests {
         assert_eq!(active.now().hash(), first, "not before somebody says so");
         active.replace(Arc::clone(&next));
         assert_eq!((active.now().hash(), active.now().size().0), (next.hash(), 2));
+    }
+
+    #[test]
+    fn inv_12_few_differences_are_written_down() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("pay.toml"), format!("{CONTRACTS}{PAY}")).unwrap();
+        let active = ActivePolicy::load(folder.path(), world(), Officers::default()).unwrap();
+        let told = |active: &ActivePolicy| (0..100).filter(|_| active.has_room_to_tell()).count();
+        let at = Timestamp::from_millis(1_000_000);
+        let active = ActivePolicy { clock: Clock::set_to(at), ..active };
+        assert_eq!((told(&active), told(&active)), (60, 0));
+        let later = Timestamp::from_millis(1_060_000);
+        let active = ActivePolicy { clock: Clock::set_to(later), ..active };
+        assert_eq!(told(&active), 60);
     }
 
     /// Files beside the policy are looked at too, and a file that another one takes the place of is another.

@@ -34,6 +34,8 @@ pub(in crate::policy) enum Operand {
     From,
     /// `$sender`: who makes the call; the account, or the contract that carries it.
     Sender,
+    /// `$created`: any contract that the account created here.
+    Created,
     /// `$client`: the name of the client that asks.
     Client,
     /// `$now`, and so many seconds more (or fewer): a time in seconds since 1970.
@@ -143,13 +145,16 @@ impl Operand {
             (Self::Sender, _) => match &facts.subject {
                 Subject::Transaction(transaction) => Some(DynSolValue::Address(transaction.sender)),
                 Subject::TypedData(_) => Some(DynSolValue::Address(facts.account)),
-                Subject::Message(_) => None,
+                Subject::Message(_) | Subject::Authorization(_) => None,
             },
+            (Self::Created, DynSolValue::Address(at)) => {
+                facts.evidence.created.contains(at).then(|| beside.clone())
+            }
             (Self::Client, _) => Some(DynSolValue::String(facts.client.to_owned())),
             (Self::Now(more), DynSolValue::Uint(_, bits)) => {
                 Some(DynSolValue::Uint(U256::from(seconds(facts.now, *more)), *bits))
             }
-            (Self::Now(_), _) => None,
+            (Self::Created | Self::Now(_), _) => None,
         }
     }
 }

@@ -74,11 +74,7 @@ pub(in crate::policy) enum Sum {
 impl Limit {
     /// An amount as a person reads it.
     pub fn show(&self, amount: U256) -> String {
-        match &self.unit {
-            Measure::Wei => show_wei(amount),
-            Measure::Token(unit) => show_unit(amount, unit),
-            Measure::Plain => amount.to_string(),
-        }
+        self.unit.show(amount)
     }
 
     /// The window as a policy writes it.
@@ -93,6 +89,14 @@ impl Limit {
 }
 
 impl Measure {
+    pub fn show(&self, amount: U256) -> String {
+        match self {
+            Self::Wei => show_wei(amount),
+            Self::Token(unit) => show_unit(amount, unit),
+            Self::Plain => amount.to_string(),
+        }
+    }
+
     /// Every amount carries its unit; only 0, and what has no unit, is bare.
     pub fn read(&self, written: &Value) -> Result<U256, String> {
         let text = match (written, self) {
@@ -123,6 +127,9 @@ impl Budget {
     /// What a payload takes from it, with all that it carries; nothing where it is not about them. What cannot be told is
     /// refused.
     pub fn charges(&self, whole: &Whole<'_>, rules: &[Arc<str>]) -> Result<Vec<Charge>, Denied> {
+        if let Some(facts) = whole.payload().filter(|facts| self.reach.covers(facts)) {
+            self.refuse_delegate(facts)?;
+        }
         let mut sums = Vec::<(String, U256)>::new();
         if self.sum == Sum::Ether {
             // Wei of different chains are different coins.
@@ -153,6 +160,20 @@ impl Budget {
         }
         let taken = sums.into_iter().filter(|(_, amount)| !amount.is_zero());
         Ok(taken.map(|(scope, amount)| Charge { limit: Arc::clone(&self.limit), scope, amount }).collect())
+    }
+
+    /// Whoever's code acts as the account moves what it likes.
+    fn refuse_delegate(&self, facts: &Facts<'_>) -> Result<(), Denied> {
+        match (&self.sum, &facts.subject) {
+            (Sum::Ether | Sum::Token { .. }, Subject::Authorization(asked))
+                if !asked.delegate().is_zero() =>
+            {
+                let why = "the code that acts as the account may move all there is; \
+                           where that is meant, `match` keeps such a budget to other kinds";
+                Err(self.unclear(facts, why))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn unclear(&self, facts: &Facts<'_>, why: &str) -> Denied {
@@ -209,11 +230,12 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::policy::Evidence;
     use crate::policy::Policy;
     use crate::policy::tests::{
         ALICE, BOB, CONTRACTS, TREASURY, USDC, address, call, caller, policy, transaction, transfer,
     };
-    use crate::transaction::{Message, Text, Tx};
+    use crate::transaction::{Authorization, DelegationRequest, Message, Text, Tx};
 
     /// Lets everything through, so that only what budgets say of it matters.
     const ALL: &str = r#"
@@ -250,7 +272,9 @@ text = "any"
     }
 
     fn charges(policy: &Policy, fields: &Value) -> Result<Vec<Charge>, Denied> {
-        policy.decide::<Tx>(&caller("ann"), transaction(fields)).map(|permitted| permitted.charges().to_vec())
+        policy
+            .decide::<Tx>(&caller("ann"), transaction(fields), Evidence::default())
+            .map(|permitted| permitted.charges().to_vec())
     }
 
     /// What is taken, by budget.
@@ -397,9 +421,46 @@ text = "any"
         );
         assert_eq!(taken(&policy, &json!({ "to": ALICE, "data": "0x01020304" })), of(&[("each", "1")]));
         let text = Text::new(TREASURY.parse().unwrap(), Bytes::from_static(b"hello"));
-        let permitted = policy.decide::<Message>(&caller("ann"), text).unwrap();
+        let permitted = policy.decide::<Message>(&caller("ann"), text, Evidence::default()).unwrap();
         let ids: Vec<_> = permitted.charges().iter().map(|charge| charge.limit.id.as_str()).collect();
         assert_eq!(ids, ["each", "signs"]);
+    }
+
+    /// Nobody knows what the code of a delegate will move; taking it away moves nothing.
+    #[test]
+    fn inv_03_a_delegate_is_denied_where_a_budget_of_amounts_asks() {
+        let rule = "[[rule]]\nid = \"code\"\neffect = \"allow\"\nkind = \"authorization\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                    delegates = [\"alice\", \"none\"]\n";
+        let assess = |budget: &str, delegate: &str| {
+            let asked = json!([{ "from": TREASURY, "address": delegate }]).to_string();
+            let asked = DelegationRequest::parse(Some(&asked)).unwrap().fill(1, 0).unwrap();
+            let now = crate::clock::Timestamp::from_millis(0);
+            let assessed =
+                with(&format!("{rule}{budget}")).assess::<Authorization>(&caller("ann"), &asked, now);
+            assessed.map(|(_, charges)| charges.len()).map_err(|denied| (denied.cause, denied.rule))
+        };
+        let nobody = Address::ZERO.to_string();
+        let unclear = Err((DenialCause::Undecodable, Some("b".to_owned())));
+        for what in ["asset = \"usdc\"\nmax = \"1 USDC\"", "asset = \"ether\"\nmax = \"1 ether\""] {
+            assert_eq!(assess(&budget("b", what, ""), ALICE), unclear);
+            assert_eq!(assess(&budget("b", what, ""), &nobody), Ok(0));
+            let others = budget("b", what, "match = { kind = \"transaction\" }");
+            assert_eq!(assess(&others, ALICE), Ok(0));
+        }
+        assert_eq!(assess(&budget("b", "sum = \"count\"\nmax = 1", ""), ALICE), Ok(1));
+        let none = assess("", BOB).unwrap_err();
+        assert_eq!(none, (DenialCause::NoRule, Some("code".to_owned())));
+        let deny = "[[rule]]\nid = \"no\"\neffect = \"deny\"\n";
+        for (more, denied) in [("", true), ("delegates = [\"bob\"]\nkind = \"authorization\"\n", false)] {
+            assert_eq!(assess(&format!("{deny}{more}"), ALICE).is_err(), denied, "{more}");
+        }
+        let warnings = |delegates: &str| {
+            let rule = rule.replace("\"alice\", \"none\"", delegates);
+            let policy = with(&rule);
+            let warnings = policy.warnings(&crate::policy::tests::world());
+            warnings.iter().any(|one| one.what.contains("any code may act as its accounts"))
+        };
+        assert!(warnings("\"any\"") && !warnings("\"alice\""));
     }
 
     #[test]

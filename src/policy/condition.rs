@@ -1,7 +1,6 @@
 //! The conditions of rules: each looks at one thing, and says in a sentence why it does not hold.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
 
@@ -9,10 +8,11 @@ use crate::policy::abi::Function;
 use crate::policy::amount::{Range, show_wei};
 use crate::policy::argument::{self, ArgumentTest};
 use crate::policy::call::{Call, Made, TransactionFacts};
-use crate::policy::facts::{Facts, MessageFacts, Subject};
+use crate::policy::facts::{Facts, Subject};
 use crate::policy::hours::Hours;
+use crate::policy::messages::{SiweTest, TextTest};
+use crate::policy::outcome::OutcomeTest;
 use crate::policy::path::Path;
-use crate::policy::siwe::SiweError;
 use crate::policy::typed::TypedFacts;
 use crate::transaction::calldata::CalldataError;
 use crate::transaction::{Authorizations, Blobs};
@@ -50,6 +50,7 @@ pub(in crate::policy) enum Condition {
     /// The most that they can cost together.
     BlobFee(Range),
     Delegates(Delegates),
+    Outcome(OutcomeTest),
     /// At any of these times.
     Hours(Vec<Hours>),
     Text(TextTest),
@@ -63,10 +64,13 @@ pub(in crate::policy) struct Targets {
     pub any: bool,
     /// No address at all: a creation (`"create"`), or typed data for no contract (`"none"`).
     pub nobody: bool,
+    /// `"$created"`: a contract that the account created here.
+    pub created: bool,
     pub addresses: Vec<Address>,
 }
 
-/// `delegates`: to whose code accounts that have signed for it are set (EIP-7702).
+/// `delegates`: whose code may act as an account, or to whose code those are set that have signed for it (EIP-7702). The zero
+/// address stands for none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct Delegates {
     /// `None`: any.
@@ -80,22 +84,6 @@ pub(in crate::policy) struct Delegates {
 pub(in crate::policy) enum Called {
     Empty,
     Function(Arc<Function>),
-}
-
-/// `text`
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::policy) enum TextTest {
-    Any,
-    Prefix(String),
-    Equals(String),
-}
-
-/// `siwe`
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::policy) struct SiweTest {
-    pub domains: Vec<String>,
-    pub chain: Option<u64>,
-    pub expires_within: Option<Duration>,
 }
 
 /// `domain`
@@ -134,6 +122,7 @@ impl Condition {
             Self::Blobs(_) => "blobs".to_owned(),
             Self::BlobFee(_) => "blob_fee".to_owned(),
             Self::Delegates(_) => "delegates".to_owned(),
+            Self::Outcome(_) => "outcome".to_owned(),
             Self::Hours(_) => "hours".to_owned(),
             Self::Text(_) => "text".to_owned(),
             Self::Siwe(_) => "siwe".to_owned(),
@@ -192,6 +181,7 @@ impl Condition {
             (Self::Delegates(delegates), Subject::Transaction(transaction)) => {
                 delegates.test(transaction, facts)
             }
+            (Self::Outcome(test), Subject::Transaction(_)) => test.test(facts),
             (Self::Chain(chain), Subject::TypedData(typed)) => match typed.chain() {
                 Some(is) => when(is == *chain, || {
                     format!("the domain is of chain {is}, the rule is for chain {chain}")
@@ -205,6 +195,16 @@ impl Condition {
                 no => no,
             },
             (Self::Domain(test), Subject::TypedData(typed)) => test.test(typed),
+            (Self::Chain(chain), Subject::Authorization(asked)) => {
+                let is = asked.chain_id();
+                when(is == *chain, || format!("it is for chain {is}, the rule is for chain {chain}"))
+            }
+            (Self::Delegates(delegates), Subject::Authorization(asked)) => {
+                when(delegates.has(&asked.delegate()), || {
+                    let delegate = facts.name(asked.chain_id(), asked.delegate());
+                    format!("the delegate is {delegate}, which the rule does not name")
+                })
+            }
             (Self::Text(test), Subject::Message(message)) => test.test(message),
             (Self::Siwe(test), Subject::Message(message)) => test.test(message, facts),
             // Reading a policy keeps conditions of one kind out of rules of another.
@@ -217,7 +217,7 @@ impl Targets {
     fn test(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Holds {
         match transaction.to {
             None => when(self.nobody, || "it creates a contract, which the rule does not name".to_owned()),
-            Some(to) => when(self.any || self.addresses.contains(&to), || {
+            Some(to) => when(self.any || self.addresses.contains(&to) || self.has_created(to, facts), || {
                 let name = facts.name(transaction.chain, to);
                 format!("the target is {name}, which is not among those of the rule")
             }),
@@ -226,15 +226,18 @@ impl Targets {
 }
 
 impl Delegates {
+    fn has(&self, delegate: &Address) -> bool {
+        self.of.as_ref().is_none_or(|of| of.contains(delegate))
+    }
+
     fn test(&self, transaction: &TransactionFacts<'_>, facts: &Facts<'_>) -> Holds {
-        let is_of = |delegate: &Address| self.of.as_ref().is_none_or(|of| of.contains(delegate));
         let mut delegates = transaction.authorizations().into_iter().flat_map(Authorizations::each);
         if !self.all {
-            return when(delegates.any(|(_, delegate)| is_of(&delegate)), || {
+            return when(delegates.any(|(_, delegate)| self.has(&delegate)), || {
                 "it sets no account's code to what the rule names".to_owned()
             });
         }
-        match delegates.find(|(_, delegate)| !is_of(delegate)) {
+        match delegates.find(|(_, delegate)| !self.has(delegate)) {
             None => Holds::Yes,
             Some((authority, delegate)) => Holds::No(format!(
                 "it lets {authority} act by the code of {}, which the rule does not name",
@@ -245,6 +248,10 @@ impl Delegates {
 }
 
 impl Targets {
+    fn has_created(&self, to: Address, facts: &Facts<'_>) -> bool {
+        self.created && facts.evidence.created.contains(&to)
+    }
+
     fn verify(&self, typed: &TypedFacts<'_>, facts: &Facts<'_>) -> Holds {
         match typed.to() {
             None => when(self.nobody, || "its domain names no contract".to_owned()),
@@ -320,75 +327,6 @@ fn amount(what: &str, is: U256, range: &Range) -> Holds {
     when(range.contains(is), || {
         format!("{what} is {}, and must be {}", show_wei(is), range.describe(show_wei))
     })
-}
-
-impl TextTest {
-    fn test(&self, message: &MessageFacts<'_>) -> Holds {
-        let bytes = message.asked.bytes();
-        if let Self::Equals(text) = self {
-            return when(text.as_bytes() == bytes.as_ref(), || "it is another text".to_owned());
-        }
-        if let Self::Prefix(prefix) = self
-            && !bytes.starts_with(prefix.as_bytes())
-        {
-            return Holds::No("it does not begin as the rule demands".to_owned());
-        }
-        if message.asked.as_str().is_none() {
-            return Holds::Unclear(
-                "it is not UTF-8, so it is no text that anyone could have read".to_owned(),
-            );
-        }
-        // Safe and others take a signature over 32 bytes for the approval of the transaction with that hash.
-        if bytes.len() == 32 {
-            return Holds::Unclear("its 32 bytes can be the hash of something else".to_owned());
-        }
-        Holds::Yes
-    }
-}
-
-impl SiweTest {
-    fn test(&self, message: &MessageFacts<'_>, facts: &Facts<'_>) -> Holds {
-        let siwe = match message.siwe() {
-            Ok(siwe) => siwe,
-            Err(SiweError::NotSiwe) => return Holds::No("it is no sign-in message (EIP-4361)".to_owned()),
-            Err(why) => {
-                return Holds::Unclear(format!("it is no well-formed sign-in message (EIP-4361): {why}"));
-            }
-        };
-        if siwe.address != facts.account {
-            return Holds::Unclear("it is a sign-in of another account".to_owned());
-        }
-        if !self.domains.is_empty() && !self.domains.iter().any(|domain| domain == siwe.domain) {
-            return if self.domains.iter().any(|domain| plainly(domain) == plainly(siwe.domain)) {
-                Holds::Unclear("its domain is not written as in the rule".to_owned())
-            } else {
-                Holds::No("it signs in to another domain".to_owned())
-            };
-        }
-        if let Some(chain) = self.chain
-            && chain != siwe.chain
-        {
-            return Holds::No(format!("it signs in on chain {}, the rule is for chain {chain}", siwe.chain));
-        }
-        let Some(within) = self.expires_within else { return Holds::Yes };
-        match siwe.expires {
-            None => Holds::No("it never expires".to_owned()),
-            Some(expires) if expires <= facts.now => Holds::No("it has expired".to_owned()),
-            Some(expires) => when(expires.since(facts.now) <= within, || {
-                format!("it expires at {expires}, later than {} s from now", within.as_secs())
-            }),
-        }
-    }
-}
-
-/// A domain as DNS and browsers take it: the same in capitals, with the port that is implied, or with the root's dot.
-fn plainly(domain: &str) -> String {
-    let domain = domain.to_ascii_lowercase();
-    let domain = domain.strip_suffix(":443").unwrap_or(&domain);
-    match domain.rsplit_once(':') {
-        Some((host, port)) => format!("{}:{port}", host.trim_end_matches('.')),
-        None => domain.trim_end_matches('.').to_owned(),
-    }
 }
 
 pub(in crate::policy) fn when(holds: bool, why: impl FnOnce() -> String) -> Holds {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy_primitives::{Address, B256};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::identity::AccountCaller;
 use crate::policy::budget::{Budget, Charge};
 use crate::policy::call::Call;
@@ -18,6 +18,7 @@ use crate::policy::permitted::{Permitted, Replace};
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Effect, Failure, Rule};
 use crate::policy::wrapper::{Whole, Wrappers};
+use crate::policy::{Evidence, Moment};
 use crate::transaction::{Authorizations, Filled};
 
 /// All files of a policy folder, read and checked. The default has no rule, and denies everything.
@@ -39,12 +40,21 @@ pub struct Policy {
     /// The serial of the manifest that officers signed.
     pub(in crate::policy) serial: Option<u64>,
     pub(in crate::policy) clock: Clock,
+    /// Whether some rule speaks of what its account created.
+    pub(in crate::policy) asks_created: bool,
+    /// Whether some rule speaks of what a transaction would do.
+    pub(in crate::policy) asks_outcome: bool,
 }
 
 impl Policy {
-    /// Decides, and counts what it permits on its rates.
-    pub fn decide<K: Judged>(&self, caller: &AccountCaller, asked: K::Asked) -> Result<Permitted<K>, Denied> {
-        self.permit(caller, asked, true)
+    /// Decides by what was found out ([`Policy::inquire`]), and counts what it permits on its rates.
+    pub fn decide<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: K::Asked,
+        evidence: Evidence,
+    ) -> Result<Permitted<K>, Denied> {
+        self.permit(caller, asked, (evidence, true))
     }
 
     /// Decides anew about a request that was permitted and counted before, and had to change or to wait (its
@@ -53,19 +63,20 @@ impl Policy {
         &self,
         caller: &AccountCaller,
         asked: K::Asked,
+        evidence: Evidence,
     ) -> Result<Permitted<K>, Denied> {
-        self.permit(caller, asked, false)
+        self.permit(caller, asked, (evidence, false))
     }
 
     /// The rule that allows it, or the refusal. Pure: the same policy, caller, payload and time give the same
-    /// answer, and nothing is counted.
+    /// answer, and nothing is counted. Without evidence, by the time alone.
     pub fn judge<K: Judged>(
         &self,
         caller: &AccountCaller,
         asked: &K::Asked,
-        now: Timestamp,
+        at: impl Into<Moment>,
     ) -> Result<Arc<str>, Denied> {
-        self.assess::<K>(caller, asked, now).map(|(rule, _)| rule)
+        self.assess::<K>(caller, asked, at).map(|(rule, _)| rule)
     }
 
     /// As [`Policy::judge`], with what it would take from each budget. Whether they have it, the ledger knows.
@@ -73,10 +84,11 @@ impl Policy {
         &self,
         caller: &AccountCaller,
         asked: &K::Asked,
-        now: Timestamp,
+        at: impl Into<Moment>,
     ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
         same_account::<K>(caller, asked)?;
-        let whole = Whole::open(facts::<K>(caller, asked, &self.book, now), &self.wrappers);
+        let moment = at.into();
+        let whole = Whole::open(facts::<K>(caller, asked, &self.book, &moment), &self.wrappers);
         let (rule, rules) = self.verdict(&whole)?;
         let charges = self.charges(&whole, &rules)?;
         Ok((rule, charges))
@@ -87,8 +99,9 @@ impl Policy {
         &self,
         caller: &AccountCaller,
         asked: &K::Asked,
+        evidence: Evidence,
     ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
-        self.assess::<K>(caller, asked, self.clock.now())
+        self.assess::<K>(caller, asked, Moment { now: self.clock.now(), evidence })
     }
 
     /// Whether this is an account of ours.
@@ -121,10 +134,11 @@ impl Policy {
         &self,
         caller: &AccountCaller,
         asked: K::Asked,
-        count: bool,
+        (evidence, count): (Evidence, bool),
     ) -> Result<Permitted<K>, Denied> {
         same_account::<K>(caller, &asked)?;
-        let whole = Whole::open(facts::<K>(caller, &asked, &self.book, self.clock.now()), &self.wrappers);
+        let moment = Moment { now: self.clock.now(), evidence };
+        let whole = Whole::open(facts::<K>(caller, &asked, &self.book, &moment), &self.wrappers);
         let (rule, rules) = self.verdict(&whole)?;
         let charges = self.charges(&whole, &rules)?;
         if count {
@@ -216,13 +230,13 @@ impl Policy {
         }
     }
 
-    /// What a key of ours signs is recorded here, and no authorization is: it is proof that somebody else has the key, whatever
-    /// the rules say. (It would use up a nonce besides.)
+    /// What a key of ours signs is recorded here. An authorization that the ledger does not know is proof that somebody else has
+    /// the key, whatever the rules say.
     fn refuse_foreign(&self, facts: &Facts<'_>) -> Result<(), Denied> {
         let Subject::Transaction(transaction) = &facts.subject else { return Ok(()) };
-        let mut authorities = transaction.authorizations().into_iter().flat_map(Authorizations::each);
-        let own = authorities.find(|(authority, _)| self.book.accounts.contains_key(authority));
-        let Some((by, _)) = own else { return Ok(()) };
+        let is_ours = |account| self.has_account(account);
+        let own = transaction.authorizations().and_then(|all: &Authorizations| all.unrecognised(is_ours));
+        let Some(by) = own else { return Ok(()) };
         let why = format!("an authorization is signed by {by}, whose key is here, and was not signed here");
         let sentence = format!("client `{}` may not {}: {why}", facts.client, facts.describe());
         Err(Denied::new(DenialCause::ForeignSignature { by }, sentence))
@@ -300,6 +314,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::policy::tests::{
         ALICE, BOB, CONTRACTS, USDC, address, call, caller, policy_of, transaction, transfer,
     };
@@ -403,7 +418,8 @@ mod tests {
     /// With no index, and no order: what the semantics say, by the letter.
     fn naively(policy: &Policy, (who, fields): &(&str, Value)) -> bool {
         let (caller, asked) = (caller(who), transaction(fields));
-        let facts = facts::<Tx>(&caller, &asked, &policy.book, Timestamp::from_millis(0));
+        let moment = Timestamp::from_millis(0).into();
+        let facts = facts::<Tx>(&caller, &asked, &policy.book, &moment);
         let any = |effect| policy.rules.iter().any(|rule| rule.effect == effect && rule.matches(&facts));
         !any(Effect::Deny) && policy.refuse_unread(&facts).is_ok() && any(Effect::Allow)
     }

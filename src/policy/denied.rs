@@ -24,7 +24,7 @@ pub struct Denied {
 pub enum DenialCause {
     /// The payload is from another account than the caller's.
     Account,
-    /// An authorization (EIP-7702) is signed by an account of ours, and none is signed here: somebody else has its key.
+    /// An authorization (EIP-7702) is signed by an account of ours, and was not signed here: somebody else has its key.
     ForeignSignature { by: Address },
     /// A deny rule matches.
     Rule,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::Client;
 use crate::policy::budget::{Budget, Sum};
-use crate::policy::condition::{Called, Condition};
+use crate::policy::condition::{Called, Condition, Delegates};
 use crate::policy::decide::Policy;
 use crate::policy::phrase::{either, open, other_sentence, tested};
 use crate::policy::rule::{Effect, Rule, RuleKind};
@@ -75,11 +75,18 @@ impl Policy {
             Effect::Allow => ("allow", "may"),
             Effect::Deny => ("deny", "may not"),
         };
-        let parts = Parts::of(self, rule.chain(), &rule.conditions);
+        let parts = Parts::of(self, (rule.kind, rule.chain()), &rule.conditions);
+        let delegates = self.delegates(rule);
         let verb = match (rule.kind, parts.what.as_str()) {
             (Some(RuleKind::Message), _) => "have messages signed".to_owned(),
             (Some(RuleKind::TypedData), "") => "have typed data signed".to_owned(),
             (Some(RuleKind::TypedData), ty) => format!("have {ty} signed"),
+            (Some(RuleKind::Authorization), _) => {
+                format!(
+                    "have it signed that the code of {} may act as the account",
+                    either(delegates.into_iter())
+                )
+            }
             (None, _) => "have anything signed".to_owned(),
             (Some(RuleKind::Presigned), "") => "pass on signed transactions that call anything".to_owned(),
             (Some(RuleKind::Presigned), what) => format!("pass on signed transactions that {what}"),
@@ -105,9 +112,11 @@ impl Policy {
     fn matrix(&self, world: &World) -> Vec<Cell> {
         let mut cells: Vec<Cell> = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.effect == Effect::Allow) {
-            let parts = Parts::of(self, rule.chain(), &rule.conditions);
+            let parts = Parts::of(self, (rule.kind, rule.chain()), &rule.conditions);
+            let delegates = self.delegates(rule);
             let what = match (rule.kind, parts.what.as_str()) {
                 (Some(RuleKind::Message), _) => "messages",
+                (Some(RuleKind::Authorization), _) => "act as the account",
                 (_, "") => "anything",
                 (_, what) => what,
             };
@@ -120,8 +129,12 @@ impl Policy {
                 };
                 for account in accounts {
                     let none = [String::from("-")];
-                    let is_message = rule.kind == Some(RuleKind::Message);
-                    for contract in if is_message { &none[..] } else { parts.contracts.as_slice() } {
+                    let contracts = match rule.kind {
+                        Some(RuleKind::Message) => &none[..],
+                        Some(RuleKind::Authorization) => delegates.as_slice(),
+                        _ => parts.contracts.as_slice(),
+                    };
+                    for contract in contracts {
                         let there = cells.iter_mut().find(|cell| {
                             cell.client == client.name
                                 && cell.account == account
@@ -173,7 +186,7 @@ impl Policy {
             Condition::Chain(chain) => Some(*chain),
             _ => None,
         });
-        let parts = Parts::of(self, chain, &reach.conditions);
+        let parts = Parts::of(self, (reach.kind, chain), &reach.conditions);
         let mut text = String::new();
         if !reach.conditions.is_empty() || reach.kind.is_some() {
             let what = match parts.what.strip_prefix(CALL) {
@@ -202,6 +215,19 @@ impl Policy {
         if per.is_empty() { text } else { format!("{text}, counted for each {} apart", per.join(" and ")) }
     }
 
+    /// Whose code a rule for authorizations is about.
+    fn delegates(&self, rule: &Rule) -> Vec<String> {
+        let of = rule.conditions.iter().find_map(|condition| match condition {
+            Condition::Delegates(Delegates { of, .. }) => of.as_ref(),
+            _ => None,
+        });
+        let name = |delegate: &Address| match *delegate {
+            Address::ZERO => "(none any more)".to_owned(),
+            delegate => self.short(rule.chain(), delegate),
+        };
+        of.map_or_else(|| vec!["(any)".to_owned()], |of| of.iter().map(name).collect())
+    }
+
     /// A label or a name, where there is one.
     pub(in crate::policy) fn short(&self, chain: Option<u64>, address: Address) -> String {
         match self.book.at(chain, address).next() {
@@ -225,7 +251,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(policy: &Policy, chain: Option<u64>, conditions: &[Condition]) -> Self {
+    fn of(policy: &Policy, (kind, chain): (Option<RuleKind>, Option<u64>), conditions: &[Condition]) -> Self {
         let mut parts = Self {
             who: "any client".to_owned(),
             is_some_client: false,
@@ -254,6 +280,7 @@ impl Parts {
                 }
                 Condition::To(to) => {
                     let mut all: Vec<_> = to.addresses.iter().map(name).collect();
+                    all.extend(to.created.then(|| "(what the account created)".to_owned()));
                     all.extend(to.any.then(|| "(any)".to_owned()));
                     all.extend(to.nobody.then(|| "(none: creation, or no contract)".to_owned()));
                     parts.target = either(all.iter().cloned());
@@ -274,6 +301,8 @@ impl Parts {
                 Condition::Argument { path, test, .. } | Condition::Field { path, test, .. } => {
                     Some(tested(path, test, policy, chain))
                 }
+                // Of an authorization it is what is signed.
+                Condition::Delegates(_) if kind == Some(RuleKind::Authorization) => None,
                 other => other_sentence(other, &names),
             };
             parts.rest.extend(rest);
@@ -319,6 +348,25 @@ mod tests {
 
     fn presigned(rule: &str) -> String {
         rule.replace("\"transaction\"", "\"presigned\"").replace("[\"treasury\"]", "[\"bob\"]")
+    }
+
+    #[test]
+    fn a_rule_for_authorizations_says_whose_code() {
+        let rule = |delegates: &str| {
+            format!(
+                "[[rule]]\nid = \"code\"\neffect = \"allow\"\nkind = \"authorization\"\nchain = 1\nclients = [\"trader\"]\n\
+                 from = [\"treasury\"]\ndelegates = [{delegates}]\n"
+            )
+        };
+        let policy = policy(&format!("{CONTRACTS}{}", rule("\"bob\", \"none\""))).unwrap();
+        let told = policy.describe(&world());
+        assert_eq!(
+            told.rules[0].text,
+            "trader may have it signed that the code of bob or (none any more) may act as the account on chain 1 from treasury"
+        );
+        let contracts: Vec<_> = told.matrix.iter().map(|cell| cell.contract.as_str()).collect();
+        assert_eq!(contracts, ["(none any more)", "bob"]);
+        assert!(described(&rule("\"any\"")).0.contains("the code of (any) may act"));
     }
 
     /// Nobody may take the widest rule for the strictest.

@@ -7,6 +7,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::clock::Timestamp;
+    use crate::policy::Evidence;
     use crate::policy::tests::{
         ALICE, BOB, CONTRACTS, PAY, TREASURY, USDC, address, call, caller, decide, policy, transaction,
         transfer,
@@ -226,7 +227,9 @@ safe      = { chain = 1, address = "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
         let at = |fields: Value| {
             let mut all = json!({ "nonce": "0x5" });
             all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
-            policy.decide::<Tx>(&caller("ann"), transaction(&all)).map(|permitted| permitted.replace())
+            policy
+                .decide::<Tx>(&caller("ann"), transaction(&all), Evidence::default())
+                .map(|permitted| permitted.replace())
         };
         assert_eq!(at(json!({ "data": transfer(ALICE, 1) })), Ok(Replace::Own));
         for other in [

@@ -3,8 +3,8 @@
 use alloy_primitives::Address;
 use serde::Serialize;
 
-use crate::clock::Timestamp;
 use crate::identity::AccountCaller;
+use crate::policy::Moment;
 use crate::policy::argument::show_value;
 use crate::policy::budget::Charge;
 use crate::policy::decide::Policy;
@@ -67,14 +67,15 @@ impl Policy {
         &self,
         caller: &AccountCaller,
         asked: &K::Asked,
-        now: Timestamp,
+        at: impl Into<Moment>,
     ) -> Explanation {
-        let (decision, charges) = match self.assess::<K>(caller, asked, now) {
+        let moment = at.into();
+        let (decision, charges) = match self.assess::<K>(caller, asked, moment.clone()) {
             Ok((rule, charges)) => (Ok(rule), charges),
             Err(denied) => (Err(denied), Vec::new()),
         };
-        let whole = Whole::open(facts::<K>(caller, asked, &self.book, now), &self.wrappers);
-        let facts = facts::<K>(caller, asked, &self.book, now);
+        let whole = Whole::open(facts::<K>(caller, asked, &self.book, &moment), &self.wrappers);
+        let facts = facts::<K>(caller, asked, &self.book, &moment);
         // Every rule is asked, not only those that the index finds.
         let judged: Vec<_> = self.rules.iter().map(|rule| (rule, rule.failures(&facts))).collect();
         let about = |failures: &[Failure]| {
@@ -156,6 +157,10 @@ fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
     let transaction = match &facts.subject {
         Subject::Transaction(transaction) => transaction,
         Subject::TypedData(typed) => return members(typed, facts),
+        Subject::Authorization(asked) => {
+            let delegate = facts.name(asked.chain_id(), asked.delegate());
+            return vec![("delegate".to_owned(), delegate)];
+        }
         Subject::Message(_) => return Vec::new(),
     };
     let Some(function) = transaction.function() else { return Vec::new() };

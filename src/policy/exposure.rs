@@ -203,7 +203,7 @@ fn comes_back(rule: &Rule, function: &Function, to: &Path) -> bool {
     let is_own = |operand: &Operand| match operand {
         Operand::From | Operand::Sender => true,
         Operand::Value(value) => value.as_address().is_some_and(|to| accounts == Some(&[to])),
-        Operand::Client | Operand::Now(_) => false,
+        Operand::Client | Operand::Created | Operand::Now(_) => false,
     };
     tests(rule, function, to)
         .any(|test| matches!(test, ArgumentTest::OneOf(operands, _) if operands.iter().all(is_own)))

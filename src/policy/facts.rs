@@ -7,13 +7,14 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 
 use crate::clock::Timestamp;
+use crate::policy::Evidence;
 use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
 use crate::policy::call::TransactionFacts;
 use crate::policy::siwe::{Siwe, SiweError};
 use crate::policy::spend::{Asset, Spend};
 use crate::policy::typed::TypedFacts;
-use crate::transaction::Text;
+use crate::transaction::{Delegation, Text};
 
 /// Everything that conditions are tested against.
 pub(in crate::policy) struct Facts<'a> {
@@ -24,6 +25,7 @@ pub(in crate::policy) struct Facts<'a> {
     /// All accounts that the client may use.
     pub own: &'a [Address],
     pub now: Timestamp,
+    pub evidence: &'a Evidence,
     pub book: &'a Book,
     pub subject: Subject<'a>,
 }
@@ -32,6 +34,7 @@ pub(in crate::policy) enum Subject<'a> {
     Transaction(TransactionFacts<'a>),
     Message(MessageFacts<'a>),
     TypedData(TypedFacts<'a>),
+    Authorization(&'a Delegation),
 }
 
 pub(in crate::policy) struct MessageFacts<'a> {
@@ -105,6 +108,13 @@ impl<'a> Facts<'a> {
                 format!("sign this message of {} bytes with {account}", message.asked.bytes().len())
             }
             Subject::TypedData(typed) => format!("{} with {account}", typed.describe(self)),
+            Subject::Authorization(asked) if asked.delegate().is_zero() => {
+                format!("sign that no contract's code acts as {account} any more")
+            }
+            Subject::Authorization(asked) => {
+                let delegate = self.name(asked.chain_id(), asked.delegate());
+                format!("sign that the code of {delegate} may act as {account}")
+            }
         }
     }
 

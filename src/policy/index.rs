@@ -65,6 +65,7 @@ fn keys_of(subject: &Subject<'_>) -> Vec<Key> {
     let transaction = match subject {
         Subject::Transaction(transaction) => transaction,
         Subject::Message(_) => return vec![any(RuleKind::Message)],
+        Subject::Authorization(_) => return vec![any(RuleKind::Authorization)],
         Subject::TypedData(typed) => {
             let any = any(RuleKind::TypedData);
             return vec![any, Key { target: typed.to().map_or(Target::Nobody, Target::At), ..any }];
@@ -95,8 +96,8 @@ fn keys(rule: &Rule) -> Vec<Key> {
     for condition in &rule.conditions {
         match condition {
             Condition::Chain(id) => chain = Some(*id),
-            // "any" takes no creation, but the condition itself says so.
-            Condition::To(to) if !to.any => {
+            // "any" takes no creation, but the condition itself says so; what was created is nowhere yet.
+            Condition::To(to) if !to.any && !to.created => {
                 targets = to.addresses.iter().copied().map(Target::At).collect();
                 targets.extend(to.nobody.then_some(Target::Nobody));
             }
@@ -109,7 +110,7 @@ fn keys(rule: &Rule) -> Vec<Key> {
     for kind in RuleKind::ALL {
         match (rule.kind, kind) {
             (Some(only), kind) if only != kind => {}
-            (_, RuleKind::Message) => {
+            (_, RuleKind::Message | RuleKind::Authorization) => {
                 keys.push(Key { kind, chain: None, target: Target::Any, call: CallKey::Any });
             }
             // A domain may leave its chain open: the condition itself says what that means.

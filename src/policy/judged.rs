@@ -1,11 +1,11 @@
 //! The kinds of payload that a policy can judge.
 
-use crate::clock::Timestamp;
 use crate::identity::AccountCaller;
+use crate::policy::Moment;
 use crate::policy::call::TransactionFacts;
 use crate::policy::facts::{Book, Facts, MessageFacts, Subject};
 use crate::policy::typed::TypedFacts;
-use crate::transaction::{Kind, Message, Presigned, Tx, TypedData};
+use crate::transaction::{Authorization, Filled, Kind, Message, Presigned, Tx, TypedData};
 
 /// A kind that rules can be written for. Sealed: no other module can add one, so nothing is judged by accident.
 pub trait Judged: Kind + sealed::Readable {}
@@ -13,7 +13,7 @@ pub trait Judged: Kind + sealed::Readable {}
 impl<K: sealed::Readable> Judged for K {}
 
 mod sealed {
-    use crate::transaction::{Filled, Kind, Structured, Text};
+    use crate::transaction::{Delegation, Filled, Kind, Structured, Text};
 
     #[derive(Debug)]
     pub enum View<'a> {
@@ -21,6 +21,7 @@ mod sealed {
         Message(&'a Text),
         TypedData(&'a Structured),
         Presigned(&'a Filled),
+        Authorization(&'a Delegation),
     }
 
     pub trait Readable: Kind {
@@ -49,6 +50,12 @@ impl sealed::Readable for TypedData {
     }
 }
 
+impl sealed::Readable for Authorization {
+    fn view(asked: &Self::Asked) -> sealed::View<'_> {
+        sealed::View::Authorization(asked)
+    }
+}
+
 impl sealed::Readable for Presigned {
     const IS_SIGNED: bool = true;
 
@@ -62,12 +69,20 @@ pub(in crate::policy) fn is_for<K: Judged>(caller: &AccountCaller) -> bool {
     K::IS_SIGNED == caller.presents()
 }
 
+/// The transaction that is to be signed, where it is one.
+pub(in crate::policy) fn filled<K: Judged>(asked: &K::Asked) -> Option<&Filled> {
+    match K::view(asked) {
+        sealed::View::Transaction(filled) => Some(filled),
+        _ => None,
+    }
+}
+
 /// Reads a payload for its conditions.
 pub(in crate::policy) fn facts<'a, K: Judged>(
     caller: &'a AccountCaller,
     asked: &'a K::Asked,
     book: &'a Book,
-    now: Timestamp,
+    moment: &'a Moment,
 ) -> Facts<'a> {
     let subject = match K::view(asked) {
         sealed::View::Transaction(asked) => Subject::Transaction(TransactionFacts::new(asked, book)),
@@ -76,6 +91,7 @@ pub(in crate::policy) fn facts<'a, K: Judged>(
             Subject::Transaction(TransactionFacts::new(asked, book).came_signed())
         }
         sealed::View::TypedData(asked) => Subject::TypedData(TypedFacts { asked }),
+        sealed::View::Authorization(asked) => Subject::Authorization(asked),
     };
     let client = caller.client();
     Facts {
@@ -83,7 +99,8 @@ pub(in crate::policy) fn facts<'a, K: Judged>(
         role: client.role.as_deref(),
         account: caller.account(),
         own: &client.accounts,
-        now,
+        now: moment.now,
+        evidence: &moment.evidence,
         book,
         subject,
     }
@@ -98,6 +115,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::clock::Timestamp;
     use crate::identity::{Caller, RequestId};
     use crate::policy::tests::{ALICE, BOB, CONTRACTS, TREASURY, transaction, world};
     use crate::policy::{DenialCause, Denied, Past, Policy};

@@ -11,10 +11,11 @@ use crate::policy::abi::holds_address;
 use crate::policy::amount::Range;
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::budget::{Budget, Sum};
-use crate::policy::condition::{Called, Condition, TextTest};
+use crate::policy::condition::{Called, Condition};
 use crate::policy::decide::Policy;
 use crate::policy::exposure::{is_approval, open_members};
 use crate::policy::facts::Contract;
+use crate::policy::messages::TextTest;
 use crate::policy::packed;
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::shadowed::ByTarget;
@@ -178,7 +179,8 @@ impl Policy {
     /// Whether what the rule's targets carry with this function is opened.
     fn opens(&self, rule: &Rule, form: Form) -> bool {
         let known = |at: &Address| self.book.at(rule.chain(), *at).any(|contract| contract.abi.is_some());
-        form != Form::Closed && rule.to().is_some_and(|to| !to.any && to.addresses.iter().all(known))
+        form != Form::Closed
+            && rule.to().is_some_and(|to| !to.any && !to.created && to.addresses.iter().all(known))
     }
 
     /// What an allow rule leaves open.
@@ -203,6 +205,13 @@ impl Policy {
             any(
                 has(|c| matches!(c, Condition::Siwe(siwe) if siwe.expires_within.is_none())),
                 "`siwe` has no expires_within: a sign-in that never expires is signed",
+            );
+            return open;
+        }
+        if rule.kind == Some(RuleKind::Authorization) {
+            any(
+                !has(|c| matches!(c, Condition::Delegates(_))),
+                "`delegates` is \"any\": any code may act as its accounts",
             );
             return open;
         }

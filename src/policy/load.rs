@@ -44,12 +44,19 @@ pub(in crate::policy) enum Beside<'a> {
 impl Policy {
     /// Reads every `*.toml` of the folder, and what they include, as one policy; folders in it are not looked at.
     pub fn load(directory: &Path, world: &World) -> Result<Self, PolicyError> {
-        read_folder(directory, world).map(|(policy, _)| policy)
+        read_folder(directory, world, None).map(|(policy, _)| policy)
+    }
+
+    /// The same, as if these rules stood in a file of their own.
+    pub fn load_with(directory: &Path, world: &World, rules: &str) -> Result<Self, PolicyError> {
+        let (name, text) = ("suggested".to_owned(), rules.to_owned());
+        let more = Source { path: directory.join(&name), name, text };
+        read_folder(directory, world, Some(more)).map(|(policy, _)| policy)
     }
 
     /// The same, where so many officers must have signed it.
     pub fn load_signed(directory: &Path, world: &World, officers: &Officers) -> Result<Self, PolicyError> {
-        let (mut policy, files) = read_folder(directory, world)?;
+        let (mut policy, files) = read_folder(directory, world, None)?;
         if officers.required > 0 {
             let manifest =
                 Manifest::signed(directory, (world.chains.iter().copied().collect(), files), officers)?;
@@ -65,7 +72,7 @@ impl Policy {
 
     /// What officers are to sign: the files as they are now.
     pub fn manifest(directory: &Path, world: &World, serial: u64) -> Result<Manifest, PolicyError> {
-        let (_, files) = read_folder(directory, world)?;
+        let (_, files) = read_folder(directory, world, None)?;
         Ok(Manifest { chains: world.chains.iter().copied().collect(), serial, files })
     }
 
@@ -85,8 +92,13 @@ impl Policy {
 }
 
 /// The policy, and the SHA-256 of every file that it was read from, by its path.
-fn read_folder(directory: &Path, world: &World) -> Result<(Policy, BTreeMap<String, String>), PolicyError> {
-    let sources = sources(directory)?;
+fn read_folder(
+    directory: &Path,
+    world: &World,
+    more: Option<Source>,
+) -> Result<(Policy, BTreeMap<String, String>), PolicyError> {
+    let mut sources = sources(directory)?;
+    sources.extend(more);
     let hash = |text: &str| hex::encode(Sha256::digest(text.as_bytes()));
     let hashes = sources.iter().map(|source| (source.name.clone(), hash(&source.text)));
     let hashes = RefCell::new(hashes.collect::<BTreeMap<_, _>>());

@@ -20,6 +20,7 @@ mod denied;
 mod describe;
 mod error;
 mod evasions;
+mod evidence;
 mod explain;
 mod exposure;
 mod facts;
@@ -30,8 +31,11 @@ mod judged;
 mod lint;
 mod load;
 mod manifest;
+mod messages;
+mod outcome;
 mod own;
 mod packed;
+mod pairs;
 mod past;
 mod path;
 mod permitted;
@@ -41,10 +45,12 @@ mod read;
 mod registry;
 mod rule;
 mod scope;
+mod shadow;
 mod shadowed;
 mod signature;
 mod siwe;
 mod spend;
+mod suggest;
 mod takings;
 mod typed;
 mod world;
@@ -57,13 +63,16 @@ pub use decide::Policy;
 pub use denied::{DenialCause, Denied};
 pub use describe::{Cell, Description, Sentence};
 pub use error::PolicyError;
+pub use evidence::{Evidence, Inquiry, Moment};
 pub use explain::{ChargeReport, Explanation, RuleReport};
 pub use judged::Judged;
 pub use lint::Warning;
 pub use manifest::{MANIFEST, Manifest, SIGNATURES};
+pub use outcome::Simulated;
 pub use own::Own;
 pub use past::{Again, Past};
 pub use permitted::{Permitted, Replace};
+pub use shadow::Difference;
 pub use takings::{Taken, Takings};
 pub use world::World;
 
@@ -188,7 +197,9 @@ execution_fee = { max = "0.05 ether" }
     }
 
     pub(super) fn decide(policy: &Policy, who: &str, fields: &Value) -> Result<String, Denied> {
-        policy.decide::<Tx>(&caller(who), transaction(fields)).map(|permitted| permitted.rule().to_owned())
+        policy
+            .decide::<Tx>(&caller(who), transaction(fields), Evidence::default())
+            .map(|permitted| permitted.rule().to_owned())
     }
 
     pub(super) fn sign(policy: &Policy, who: &str, text: &str) -> Result<String, Denied> {
@@ -260,7 +271,8 @@ execution_fee = { max = "0.05 ether" }
             let mut fields = fields.clone();
             fields["data"] = json!(transfer(ALICE, 1));
             let policy = policy(&format!("{CONTRACTS}{rules}")).unwrap();
-            let permitted = policy.decide::<Tx>(&caller("ann"), transaction(&fields)).unwrap();
+            let permitted =
+                policy.decide::<Tx>(&caller("ann"), transaction(&fields), Evidence::default()).unwrap();
             assert_eq!(permitted.replace(), expected, "{rules}{fields}");
         }
     }
@@ -520,9 +532,15 @@ args = { to = "bob" }
     fn inv_04_the_payload_must_be_from_the_callers_account() {
         let policy = with(&[], "");
         let other = transaction(&json!({ "from": BOB, "data": transfer(ALICE, 1) }));
-        assert_eq!(policy.decide::<Tx>(&caller("ann"), other).unwrap_err().cause, DenialCause::Account);
+        assert_eq!(
+            policy.decide::<Tx>(&caller("ann"), other, Evidence::default()).unwrap_err().cause,
+            DenialCause::Account
+        );
         let text = Text::new(BOB.parse().unwrap(), Bytes::new());
-        assert_eq!(policy.decide::<Message>(&caller("ann"), text).unwrap_err().cause, DenialCause::Account);
+        assert_eq!(
+            policy.decide::<Message>(&caller("ann"), text, Evidence::default()).unwrap_err().cause,
+            DenialCause::Account
+        );
     }
 
     #[test]
@@ -613,7 +631,7 @@ args = { to = "bob" }
             assert!(sign(policy, "ben", text).is_err());
         }
         let bytes = Text::new(TREASURY.parse().unwrap(), Bytes::from_static(&[0xff, 0xfe]));
-        let denied = any.decide::<Message>(&caller("ann"), bytes).unwrap_err();
+        let denied = any.decide::<Message>(&caller("ann"), bytes, Evidence::default()).unwrap_err();
         assert!(denied.sentence.contains("not UTF-8"), "{denied}");
     }
 

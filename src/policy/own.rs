@@ -72,7 +72,8 @@ impl Policy {
             let sentence = format!("this is no {}: it does something else", own.name());
             return Err(Denied::new(DenialCause::NoRule, sentence));
         }
-        let facts = facts::<Tx>(caller, &asked, &self.book, self.clock.now());
+        let moment = self.clock.now().into();
+        let facts = facts::<Tx>(caller, &asked, &self.book, &moment);
         if let Subject::Transaction(transaction) = &facts.subject {
             self.caps.check(transaction, &facts)?;
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::{Address, Bytes};
 
 use crate::clock::Timestamp;
+use crate::policy::Evidence;
 use crate::policy::budget::{Charge, Limit};
 use crate::policy::call::TransactionFacts;
 use crate::policy::decide::Policy;
@@ -14,7 +15,8 @@ use crate::policy::own;
 use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
 use crate::transaction::{
-    Checkpoint, Filled, Kind as _, Message, Presigned, Structured, Text, Tx, TypedData,
+    Authorization, Checkpoint, Delegation, Filled, Kind as _, Message, Presigned, Structured, Text, Tx,
+    TypedData,
 };
 
 /// A payload as the ledger keeps it.
@@ -60,19 +62,19 @@ impl Policy {
             }
             _ => Arc::clone(&rule),
         };
-        self.open_past(past, |whole| {
+        self.open_past(past, &Evidence::default(), |whole| {
             whole.is_open().map_err(|denied| denied.to_string())?;
             let rules: Vec<_> = whole.each().map(rule_of).collect();
             self.charges(whole, &rules).map_err(|denied| denied.to_string())
         })?
     }
 
-    /// What this policy would have said to it, at its time.
-    pub fn judge_again(&self, past: &Past<'_>) -> Again {
+    /// What this policy would have said to it, at its time and by what was so then.
+    pub fn judge_again(&self, past: &Past<'_>, evidence: &Evidence) -> Again {
         if past.kind == Message::NAME || past.kind == Checkpoint::NAME || own::is_own(past.rule) {
             return Again::LeftOut;
         }
-        let judged = self.open_past(past, |whole| {
+        let judged = self.open_past(past, evidence, |whole| {
             let (rule, rules) = self.verdict(whole)?;
             self.charges(whole, &rules)?;
             Ok::<_, Denied>(rule)
@@ -85,17 +87,28 @@ impl Policy {
     }
 
     /// Reads a payload as what it was judged as.
-    fn open_past<T>(&self, past: &Past<'_>, look: impl FnOnce(&Whole<'_>) -> T) -> Result<T, String> {
+    fn open_past<T>(
+        &self,
+        past: &Past<'_>,
+        evidence: &Evidence,
+        look: impl FnOnce(&Whole<'_>) -> T,
+    ) -> Result<T, String> {
         let presigned = past.kind == Presigned::NAME;
         let filled = (presigned || past.kind == Tx::NAME)
             .then(|| Filled::signed(past.account, past.raw).ok_or("it is no transaction"))
-            .transpose()?;
+            .transpose()?
+            // What was signed here then was looked up then.
+            .map(Filled::recognised);
         // What budgets match on says nothing of a message's text.
         let text = Text::new(past.account, Bytes::new());
         let typed = (past.kind == TypedData::NAME)
             .then(|| Structured::signed(past.account, past.raw).ok_or("it is no typed data"))
             .transpose()?;
+        let delegation = (past.kind == Authorization::NAME)
+            .then(|| Delegation::signed(past.account, past.raw).ok_or("it is no authorization"))
+            .transpose()?;
         let subject = match (&filled, &typed) {
+            _ if let Some(delegation) = &delegation => Subject::Authorization(delegation),
             (Some(filled), _) if presigned => {
                 Subject::Transaction(TransactionFacts::new(filled, &self.book).came_signed())
             }
@@ -109,6 +122,7 @@ impl Policy {
             account: past.account,
             own: &[],
             now: past.at,
+            evidence,
             book: &self.book,
             subject,
         };
@@ -181,7 +195,7 @@ mod tests {
             raw: &raw,
         };
         assert!(
-            matches!(policy.judge_again(&past(0)), Again::Denied(why) if why.contains("no rule allows it"))
+            matches!(policy.judge_again(&past(0), &Evidence::default()), Again::Denied(why) if why.contains("no rule allows it"))
         );
         // Saturday, 2026-01-31, and the Monday after it.
         assert_eq!(scopes(&policy, &past(1_769_860_800)), ["rule=many", "rule=b-weekend"]);

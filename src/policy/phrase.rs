@@ -5,8 +5,10 @@ use alloy_primitives::{Address, U256, hex};
 
 use crate::policy::amount::{Range, Unit, show_unit, show_wei};
 use crate::policy::argument::{ArgumentTest, Operand};
-use crate::policy::condition::{Condition, Delegates, DomainTest, SiweTest, TextTest};
+use crate::policy::condition::{Condition, Delegates, DomainTest};
 use crate::policy::decide::Policy;
+use crate::policy::messages::{SiweTest, TextTest};
+use crate::policy::outcome::OutcomeTest;
 use crate::policy::path::{Over, Path};
 use crate::policy::rule::{Effect, Rule, RuleKind};
 
@@ -50,6 +52,7 @@ pub(in crate::policy) fn other_sentence(
             let which = if *all { "every" } else { "some" };
             Some(format!("{which} account whose code it sets gets that of {of}"))
         }
+        Condition::Outcome(test) => Some(outcome_text(test)),
         Condition::Hours(hours) => {
             Some(format!("it is {}", either(hours.iter().map(|hours| hours.text.clone()))))
         }
@@ -71,6 +74,20 @@ pub(in crate::policy) fn other_sentence(
         }
         _ => None,
     }
+}
+
+/// Such as `a node finds that it takes at most 5 USDC, 1 ether and nothing else, and lets nobody take anything`.
+fn outcome_text(test: &OutcomeTest) -> String {
+    let tokens = test.tokens.values().map(|(most, unit)| unit.show(*most));
+    let mut most: Vec<_> = tokens.collect();
+    most.extend((!test.ether.is_zero()).then(|| show_wei(test.ether)));
+    let most = if most.is_empty() {
+        "nothing".to_owned()
+    } else {
+        format!("at most {} and nothing else", most.join(", "))
+    };
+    let lets = if test.approvals { "" } else { ", and lets nobody take anything" };
+    format!("a node that tries it out finds that it takes {most}{lets}")
 }
 
 /// Such as `amount is at most 250000 USDC`.
@@ -98,6 +115,7 @@ fn operand_text(operand: &Operand, unit: Option<&Unit>, policy: &Policy, chain: 
     let value = match operand {
         Operand::From => return "the account itself".to_owned(),
         Operand::Sender => return "who makes the call".to_owned(),
+        Operand::Created => return "what the account created".to_owned(),
         Operand::Client => return "the client's name".to_owned(),
         Operand::Now(0) => return "now".to_owned(),
         Operand::Now(seconds) => return format!("{seconds} s from now"),

@@ -238,6 +238,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
+    use crate::policy::Evidence;
     use crate::policy::decide::Policy;
     use crate::policy::judged::facts;
     use crate::policy::scope::Per;
@@ -253,7 +254,8 @@ mod tests {
     fn charge(rates: &Rates<FakeRelativeClock>, who: &str, rule: &str) -> Result<(), Denied> {
         let policy = Policy::default();
         let (caller, asked) = (caller(who), transaction(&json!({ "data": transfer(ALICE, 1) })));
-        let facts = facts::<Tx>(&caller, &asked, &policy.book, Timestamp::from_millis(0));
+        let moment = Timestamp::from_millis(0).into();
+        let facts = facts::<Tx>(&caller, &asked, &policy.book, &moment);
         rates.charge(&Whole::open(facts, &policy.wrappers), &[Arc::from(rule)])
     }
 
@@ -323,11 +325,20 @@ mod tests {
         let bad = || transaction(&json!({ "data": transfer(BOB, 1), "value": "0x1" }));
         let ann = caller("ann");
         for _ in 0..5 {
-            assert_eq!(policy.decide::<Tx>(&ann, bad()).unwrap_err().cause, DenialCause::NoRule);
+            assert_eq!(
+                policy.decide::<Tx>(&ann, bad(), Evidence::default()).unwrap_err().cause,
+                DenialCause::NoRule
+            );
         }
-        policy.decide::<Tx>(&ann, good()).expect("nothing was counted so far");
-        policy.decide_again::<Tx>(&ann, good()).expect("it was counted once");
-        assert!(matches!(policy.decide::<Tx>(&ann, good()).unwrap_err().cause, DenialCause::Rate { .. }));
-        assert_eq!(policy.decide::<Tx>(&ann, bad()).unwrap_err().cause, DenialCause::NoRule);
+        policy.decide::<Tx>(&ann, good(), Evidence::default()).expect("nothing was counted so far");
+        policy.decide_again::<Tx>(&ann, good(), Evidence::default()).expect("it was counted once");
+        assert!(matches!(
+            policy.decide::<Tx>(&ann, good(), Evidence::default()).unwrap_err().cause,
+            DenialCause::Rate { .. }
+        ));
+        assert_eq!(
+            policy.decide::<Tx>(&ann, bad(), Evidence::default()).unwrap_err().cause,
+            DenialCause::NoRule
+        );
     }
 }

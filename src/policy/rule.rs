@@ -40,6 +40,8 @@ pub(in crate::policy) enum RuleKind {
     TypedData,
     /// A transaction that came signed.
     Presigned,
+    /// That a contract's code may act as the account (EIP-7702).
+    Authorization,
 }
 
 /// A condition that does not hold.
@@ -64,7 +66,8 @@ impl Failure {
 }
 
 impl RuleKind {
-    pub const ALL: [Self; 4] = [Self::Transaction, Self::Message, Self::TypedData, Self::Presigned];
+    pub const ALL: [Self; 5] =
+        [Self::Transaction, Self::Message, Self::TypedData, Self::Presigned, Self::Authorization];
 
     /// As `kind` is written.
     pub const fn name(self) -> &'static str {
@@ -73,6 +76,7 @@ impl RuleKind {
             Self::Message => "message",
             Self::TypedData => "typed_data",
             Self::Presigned => "presigned",
+            Self::Authorization => "authorization",
         }
     }
 
@@ -82,6 +86,7 @@ impl RuleKind {
             Subject::Transaction(_) => Self::Transaction,
             Subject::Message(_) => Self::Message,
             Subject::TypedData(_) => Self::TypedData,
+            Subject::Authorization(_) => Self::Authorization,
         }
     }
 }

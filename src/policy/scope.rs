@@ -55,6 +55,7 @@ impl Reach {
                     scope.to = match &facts.subject {
                         Subject::Transaction(transaction) => transaction.to,
                         Subject::TypedData(typed) => typed.to(),
+                        Subject::Authorization(asked) => Some(asked.delegate()),
                         Subject::Message(_) => None,
                     };
                 }

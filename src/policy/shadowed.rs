@@ -79,7 +79,7 @@ impl Policy {
 /// The addresses that it is for; `None` for any, and for creations.
 fn targets(rule: &Rule) -> Option<&[Address]> {
     rule.conditions.iter().find_map(|condition| match condition {
-        Condition::To(to) if !to.any && !to.nobody => Some(to.addresses.as_slice()),
+        Condition::To(to) if !to.any && !to.nobody && !to.created => Some(to.addresses.as_slice()),
         _ => None,
     })
 }
@@ -102,6 +102,7 @@ fn covers(wide: &Condition, narrow: &Condition) -> bool {
         (Condition::To(wide), Condition::To(narrow)) => {
             (wide.any || !narrow.any)
                 && (wide.nobody || !narrow.nobody)
+                && (wide.any || wide.created || !narrow.created)
                 && (wide.any || narrow.addresses.iter().all(|address| wide.addresses.contains(address)))
         }
         (Condition::Via(wide), Condition::Via(narrow)) => {

@@ -84,8 +84,16 @@ pub(super) struct Rule {
     pub primary_type: Option<Text>,
     pub fields: Option<Spanned<BTreeMap<Text, Spanned<Value>>>>,
     pub domain: Option<Spanned<Domain>>,
-    // Known, so that the refusal can say that it comes later.
-    pub outcome: Option<Spanned<Value>>,
+    pub outcome: Option<Spanned<Outcome>>,
+}
+
+/// What a transaction may do, by a node's simulation.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Outcome {
+    #[serde(default)]
+    pub max_out: Vec<Text>,
+    pub approvals: Option<Text>,
 }
 
 /// What the domain of typed data says besides its chain and contract.
@@ -183,6 +191,7 @@ mod tests {
             ("[[rule]]\nzz = 1", "/$defs/rule"),
             ("[[rule]]\ndomain = { zz = 1 }", "/$defs/domain"),
             ("[[rule]]\nsiwe = { zz = 1 }", "/$defs/siwe"),
+            ("[[rule]]\noutcome = { zz = 1 }", "/$defs/outcome"),
             ("[caps]\nzz = 1", "/$defs/caps"),
             ("[caps.chain.1]\nzz = 1", "/$defs/chain_caps"),
             ("[[rate]]\nzz = 1", "/$defs/rate"),

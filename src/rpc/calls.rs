@@ -1,7 +1,6 @@
 //! The calls of one body: each handed to the service as jsonrpsee's `Request`, the answers put in their order.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +15,9 @@ use tracing::Instrument;
 use crate::config::Client;
 use crate::identity::{Caller, IdempotencyKey, RequestId};
 use crate::methods::{Cause, Method, Outbox, Refusal, Reply, TooLate};
+use crate::rpc::budget::{Budget, Over};
 use crate::rpc::envelope::{Body, Bounds, Entry, EntryError, Envelope};
+use crate::rpc::share::Place;
 use crate::rpc::tally::Tally;
 
 /// Where calls go, and how they are told apart.
@@ -40,6 +41,8 @@ pub struct Asking<'a> {
     pub key: Option<&'a IdempotencyKey>,
     /// Where news go that are subscribed to.
     pub outbox: Option<&'a Outbox>,
+    /// What of its client's share the answer takes.
+    pub place: &'a Place,
 }
 
 /// Calls of a batch, each with its place in it.
@@ -70,7 +73,7 @@ where
     pub async fn answer(&self, asking: Asking<'_>, body: &[u8]) -> Option<Bytes> {
         match Body::read(body, self.bounds) {
             Ok(Body::Single(entry)) => {
-                let budget = Budget::new(usize::MAX, self.begin_within);
+                let budget = Budget::new(usize::MAX, self.begin_within, asking.place);
                 self.entry(asking, asking.key.cloned(), entry, &budget).await
             }
             // Boxed: it is much larger than a single call, which would carry its room around.
@@ -88,7 +91,7 @@ where
 
     /// The node's reads go together, calls of ordered methods one after another in one lane, and the others side by side.
     async fn batch(&self, asking: Asking<'_>, entries: Vec<Entry<'_>>) -> Option<Bytes> {
-        let budget = Budget::new(self.max_batch_answer, self.begin_within);
+        let budget = Budget::new(self.max_batch_answer, self.begin_within, asking.place);
         let mut answers: Vec<Option<Bytes>> = vec![None; entries.len()];
         let mut place_answers = |placed: Vec<Placed>| {
             for (place, answer) in placed {
@@ -122,7 +125,7 @@ where
         joined(&answers)
     }
 
-    async fn lane(&self, asking: Asking<'_>, lane: Lane<'_>, budget: &Budget) -> Vec<Placed> {
+    async fn lane(&self, asking: Asking<'_>, lane: Lane<'_>, budget: &Budget<'_>) -> Vec<Placed> {
         let calls = match lane {
             Lane::Together(calls) => return self.together(asking, calls, budget).await,
             Lane::InOrder(calls) => calls,
@@ -140,7 +143,7 @@ where
         &self,
         asking: Asking<'_>,
         calls: Vec<(usize, Envelope<'_>)>,
-        budget: &Budget,
+        budget: &Budget<'_>,
     ) -> Vec<Placed> {
         if calls.is_empty() {
             return Vec::new();
@@ -160,10 +163,13 @@ where
         let span = tracing::debug_span!("reads", client = asking.client.name, count = asked.len());
         let replies = self.service.batch(batch).instrument(span).await;
         let placed = asked.into_iter().zip(replies).map(|((place, id, caller, name), reply)| {
-            let fits = budget.take(reply.len());
-            let outcome = if fits { outcome_of(&reply) } else { "too_large" };
+            let room = budget.take(reply.len());
+            let outcome = room.as_ref().map_or_else(|over| over.outcome(), |()| outcome_of(&reply));
             self.tally.count(name, false, outcome, started);
-            let answer = if fits { reply.into_json() } else { refuse(&caller, &id, &too_large()) };
+            let answer = match room {
+                Ok(()) => reply.into_json(),
+                Err(over) => refuse(&caller, &id, &over.refusal()),
+            };
             (place, Some(sound(asking.client, Some(&id), answer)))
         });
         placed.collect()
@@ -174,7 +180,7 @@ where
         asking: Asking<'_>,
         key: Option<IdempotencyKey>,
         entry: Entry<'_>,
-        budget: &Budget,
+        budget: &Budget<'_>,
     ) -> Option<Bytes> {
         let client = asking.client;
         let envelope = match entry {
@@ -200,7 +206,7 @@ where
         &self,
         caller: Caller,
         envelope: Envelope<'_>,
-        (budget, outbox): (&Budget, Option<&Outbox>),
+        (budget, outbox): (&Budget<'_>, Option<&Outbox>),
     ) -> Option<Bytes> {
         let started = Instant::now();
         let is_ordered = (self.is_ordered)(&envelope.method);
@@ -215,14 +221,14 @@ where
             count("notification");
             return None;
         };
-        let is_late = started > budget.begin_until;
+        let is_late = budget.is_late(started);
         if is_late && !is_ordered {
             count("too_late");
             return Some(refuse(&caller, &id, &TooLate.into()));
         }
         if !is_ordered && budget.is_spent() {
-            count("too_large");
-            return Some(refuse(&caller, &id, &too_large()));
+            count(Over::Batch.outcome());
+            return Some(refuse(&caller, &id, &Over::Batch.refusal()));
         }
         let mut request = Request::borrowed("", envelope.params, id.clone());
         request.method = envelope.method;
@@ -237,9 +243,9 @@ where
         let reply = self.service.call(request).await;
         let outcome = if is_late { "too_late" } else { outcome_of(&reply) };
         // An answer about a signature is never dropped: whoever does not see it would ask again.
-        if !budget.take(reply.len()) && !is_ordered {
-            count("too_large");
-            return Some(refuse(&caller, &id, &too_large()));
+        if let (Err(over), false) = (budget.take(reply.len()), is_ordered) {
+            count(over.outcome());
+            return Some(refuse(&caller, &id, &over.refusal()));
         }
         count(outcome);
         Some(reply.into_json())
@@ -271,37 +277,6 @@ where
         notification.extensions.insert(refusal.clone());
         self.service.notification(notification).await;
     }
-}
-
-/// What the calls of one body share.
-struct Budget {
-    /// How many more bytes of answers they may gather.
-    bytes: AtomicUsize,
-    begin_until: Instant,
-}
-
-impl Budget {
-    fn new(bytes: usize, begin_within: Duration) -> Self {
-        let now = Instant::now();
-        Self { bytes: AtomicUsize::new(bytes), begin_until: now.checked_add(begin_within).unwrap_or(now) }
-    }
-
-    fn is_spent(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) == 0
-    }
-
-    /// `false` if there was not that much; then there is nothing left.
-    fn take(&self, bytes: usize) -> bool {
-        let taken = |left: usize| Some(left.saturating_sub(bytes));
-        self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok_and(|left| left >= bytes)
-    }
-}
-
-fn too_large() -> Refusal {
-    Refusal::new(
-        Cause::AnswerTooLarge,
-        "the answers to this batch are too large together; send a smaller one",
-    )
 }
 
 /// The answer to a call that does not reach the service, or whose answer is not passed on.
@@ -381,6 +356,7 @@ mod tests {
     use tokio::sync::Barrier;
 
     use super::*;
+    use crate::rpc::share::Share;
 
     /// Answers with the parameters it was given, and writes down what it saw.
     #[derive(Clone)]
@@ -470,8 +446,12 @@ mod tests {
         })
     }
 
-    const fn asking(client: &Arc<Client>) -> Asking<'_> {
-        Asking { client, key: None, outbox: None }
+    fn place() -> Place {
+        Arc::new(Share::new(1)).enter().unwrap()
+    }
+
+    const fn asking<'a>(client: &'a Arc<Client>, place: &'a Place) -> Asking<'a> {
+        Asking { client, key: None, outbox: None, place }
     }
 
     fn call(id: u64, method: &str, params: &str) -> String {
@@ -479,7 +459,7 @@ mod tests {
     }
 
     async fn answer(calls: &Calls<Recorder>, body: &str) -> Value {
-        let answer = calls.answer(asking(&trader()), body.as_bytes()).await;
+        let answer = calls.answer(asking(&trader(), &place()), body.as_bytes()).await;
         serde_json::from_slice(&answer.expect("an answer")).unwrap()
     }
 
@@ -606,8 +586,11 @@ mod tests {
     async fn nothing_answers_a_notification() {
         let calls = calls(1, 1000);
         let note = r#"{"jsonrpc":"2.0","method":"sign","params":[1]}"#;
-        assert_eq!(calls.answer(asking(&trader()), note.as_bytes()).await, None);
-        assert_eq!(calls.answer(asking(&trader()), format!("[{note},{note}]").as_bytes()).await, None);
+        assert_eq!(calls.answer(asking(&trader(), &place()), note.as_bytes()).await, None);
+        assert_eq!(
+            calls.answer(asking(&trader(), &place()), format!("[{note},{note}]").as_bytes()).await,
+            None
+        );
         assert_eq!(calls.service.seen(), ["notified sign [1]"; 3]);
     }
 
@@ -660,6 +643,28 @@ mod tests {
         for signature in [0, 3, 4] {
             assert_eq!(errors[signature], None, "the signature is there");
         }
+    }
+
+    #[tokio::test]
+    async fn inv_12_reads_of_a_client_that_does_not_read_are_refused_and_signatures_are_not() {
+        let calls = calls(1, 10_000);
+        let long = format!(r#"["{}"]"#, "a".repeat(80));
+        let share = Arc::new(Share::of(10, 150));
+        let (client, unread) = (trader(), share.enter().unwrap());
+        assert!(unread.make_room(100), "an answer that is there, and is not read");
+        let ask = async |call: String| {
+            let place = share.enter().unwrap();
+            let answer = calls.answer(asking(&client, &place), call.as_bytes()).await.unwrap();
+            serde_json::from_slice::<Value>(&answer).unwrap()
+        };
+        assert_eq!(ask(call(1, "echo", &long)).await["error"]["data"]["code"], "busy");
+        assert_eq!(
+            ask(format!("[{}]", call(1, "eth_call", &long))).await[0]["error"]["data"]["code"],
+            "busy"
+        );
+        assert!(ask(call(1, "sign", &long)).await["result"].is_array());
+        drop(unread);
+        assert!(ask(call(1, "echo", &long)).await["result"].is_array());
     }
 
     #[tokio::test]

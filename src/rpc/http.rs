@@ -175,7 +175,7 @@ impl<S: Answers> Inner<S> {
             Ok(Err(rejection)) => return rejection.response(client, head.version),
             Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
         };
-        let asking = Asking { client, key: key.as_ref(), outbox: None };
+        let asking = Asking { client, key: key.as_ref(), outbox: None, place: &place };
         answer(route.calls.answer(asking, &body).await, place)
     }
 

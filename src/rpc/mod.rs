@@ -1,5 +1,6 @@
 //! How it is asked: HTTP by its rules, one strict scan of the body, and the calls in it handed on one by one.
 
+mod budget;
 mod calls;
 mod envelope;
 mod head;

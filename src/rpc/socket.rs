@@ -27,6 +27,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::after;
 use crate::config::Client;
 use crate::methods::{Cause, Outbox, Refusal};
 use crate::rpc::calls::{Asking, refuse_body};
@@ -166,8 +167,7 @@ impl Letters {
 
 fn until_of(message: &Message) -> Instant {
     let seconds = u64::try_from(message.len() / SLOWEST).unwrap_or(u64::MAX);
-    let now = Instant::now();
-    now.checked_add(WRITTEN_WITHIN.saturating_add(Duration::from_secs(seconds))).unwrap_or(now)
+    after(WRITTEN_WITHIN.saturating_add(Duration::from_secs(seconds)))
 }
 
 /// Why a socket is closed by us.
@@ -278,7 +278,7 @@ impl<S: Answers> Socket<S> {
             let busy = Refusal::new(Cause::Busy, "the gateway is busy; nothing was done, ask again later");
             return Some(refuse_body(&self.client, &Id::Null, &busy));
         };
-        let asking = Asking { client: &self.client, key: None, outbox: Some(outbox) };
+        let asking = Asking { client: &self.client, key: None, outbox: Some(outbox), place: &place };
         let answer = route.calls.answer(asking, &body).await;
         answer.map(|answer| place.answer(answer))
     }

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::later;
 use crate::signer::count::{Count, Counter};
 use crate::signer::keeper::Keeper;
 use crate::signer::launch::Launch;
@@ -184,7 +185,7 @@ impl Link {
         }
         let now = Instant::now();
         let (reply, answer) = oneshot::channel();
-        let by = now.checked_add(deadline).unwrap_or(now);
+        let by = later(now, deadline);
         let job = Job { client: client.into(), key, digest, by, tries: 0, reply };
         if let Err(one_too_many) = self.queue.push(job) {
             metrics::counter!("chancery_sign_queue_rejects_total", "token" => token()).increment(1);

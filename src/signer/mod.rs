@@ -30,6 +30,7 @@ use alloy_primitives::{Address, B256, keccak256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::after;
 use crate::config::{Account, Config, KeySource, Order, PinSource};
 use crate::ledger::{Reserved, Signed};
 use crate::transaction::{Kind, NotOurs, recover};
@@ -221,8 +222,7 @@ impl Signer {
         digest: B256,
     ) -> Result<(&Link, [u8; 64], u64), SignError> {
         let group = self.0.groups.get(&account).ok_or(SignError::NoKey(account))?;
-        let now = Instant::now();
-        let by = now.checked_add(self.0.deadline).unwrap_or(now);
+        let by = after(self.0.deadline);
         let mut error = SignError::NoKey(account);
         let candidates = group.candidates(&self.0.links);
         for (rest, (link, key)) in (1..=candidates.len()).rev().zip(candidates) {

@@ -5,7 +5,7 @@
 //! where the chain would only skip it.
 
 use alloy_eips::eip7702::{Authorization, SignedAuthorization};
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,6 +21,20 @@ pub struct Authorizations {
     signed: Vec<SignedAuthorization>,
     /// Who signed each.
     authorities: Vec<Address>,
+    /// Which of them the ledger knows as signed here.
+    recognised: Vec<bool>,
+}
+
+/// An authorization that is asked of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handed {
+    pub chain: u64,
+    pub authority: Address,
+    pub nonce: u64,
+    /// What was signed.
+    pub digest: B256,
+    /// As the ledger records one.
+    pub raw: Bytes,
 }
 
 /// Why authorizations are not handed in, whatever a policy says.
@@ -33,9 +47,22 @@ pub enum AuthorizationsError {
     #[error("an authorization for chain 0 is good on every chain; it must name one")]
     EveryChain,
     #[error(
-        "an authorization by the sender itself must be for the nonce behind the transaction's: both are used up, one after the other"
+        "an authorization by the sender itself must be for the nonce behind the transaction's, and be the only one: both are used up, \
+         one after the other"
     )]
     OwnNonce,
+    #[error(
+        "expected one parameter, an object of `from`, `address` (whose code may act as it), and if you like `chainId`, `nonce`, `executor`"
+    )]
+    Parameters,
+    #[error(
+        "the authorization says no `address`: whose code is to act as the account (the zero address for none any more)"
+    )]
+    NoDelegate,
+    #[error(
+        "`executor` is \"self\" where the account itself sends the transaction that hands it in, or is left out"
+    )]
+    Executor,
     #[error(
         "an authorization is signed by nobody: no address recovers from it, or its s is in the upper half (EIP-2)"
     )]
@@ -72,12 +99,45 @@ impl Authorizations {
         other.map(|chain| chain.unwrap_or(u64::MAX)).next()
     }
 
-    /// Whether one is the sender's own, and not at the nonce behind the transaction's: the chain counts the transaction
-    /// first, and would skip it.
-    pub(super) fn skips_own(&self, from: Address, nonce: u64) -> bool {
-        let own = self.authorities.iter().zip(&self.signed).filter(|(authority, _)| **authority == from);
-        let mut nonces = own.map(|(_, signed)| signed.nonce());
-        nonces.any(|own| Some(own) != nonce.checked_add(1))
+    /// The nonce at which the transaction must stand that hands them in, where one is the sender's own: the chain counts the
+    /// transaction first, and skips an authorization that is not for the nonce behind it.
+    pub(super) fn nonce_of_carrier(&self, from: Address) -> Result<Option<u64>, AuthorizationsError> {
+        let mut own = self.authorities.iter().zip(&self.signed).filter(|(authority, _)| **authority == from);
+        let Some((_, signed)) = own.next() else { return Ok(None) };
+        match (signed.nonce().checked_sub(1), own.next()) {
+            (Some(nonce), None) => Ok(Some(nonce)),
+            _ => Err(AuthorizationsError::OwnNonce),
+        }
+    }
+
+    /// Those by such accounts, in their order.
+    pub fn by(&self, is_ours: impl Fn(Address) -> bool) -> Vec<Handed> {
+        let ours = self.authorities.iter().zip(&self.signed).filter(|(authority, _)| is_ours(**authority));
+        let handed = ours.map(|(authority, signed)| Handed {
+            chain: u64::try_from(*signed.chain_id()).unwrap_or(u64::MAX),
+            authority: *authority,
+            nonce: signed.nonce(),
+            digest: signed.inner().signature_hash(),
+            raw: alloy_rlp::encode(signed).into(),
+        });
+        handed.collect()
+    }
+
+    /// Marks these as signed here: the ledger says so.
+    pub(super) fn recognise(&mut self, known: &[Handed]) {
+        for (at, recognised) in self.recognised.iter_mut().enumerate() {
+            let (Some(authority), Some(signed)) = (self.authorities.get(at), self.signed.get(at)) else {
+                continue;
+            };
+            let raw = alloy_rlp::encode(signed);
+            *recognised |= known.iter().any(|known| known.authority == *authority && known.raw == raw);
+        }
+    }
+
+    /// Who of these accounts has signed one that the ledger was not said to know.
+    pub fn unrecognised(&self, is_ours: impl Fn(Address) -> bool) -> Option<Address> {
+        let mut signers = self.authorities.iter().zip(&self.recognised);
+        signers.find(|(by, recognised)| !**recognised && is_ours(**by)).map(|(by, _)| *by)
     }
 
     pub(super) fn of_signed(signed: Vec<SignedAuthorization>) -> Result<Self, AuthorizationsError> {
@@ -87,18 +147,20 @@ impl Authorizations {
         if signed.len() > MAX {
             return Err(AuthorizationsError::TooMany);
         }
-        let authorities = signed.iter().map(authority).collect::<Result<_, _>>()?;
-        Ok(Self { signed, authorities })
+        let authorities: Vec<_> = signed.iter().map(authority).collect::<Result<_, _>>()?;
+        Ok(Self { recognised: vec![false; signed.len()], signed, authorities })
     }
 }
 
-/// Reads `authorizationList`.
-pub(super) fn read(written: Vec<Value>) -> Result<Authorizations, RequestError> {
+/// Reads `authorizationList`. Who signed is another step: each costs a recovery, which is for those who may ask.
+pub(super) fn read(written: Vec<Value>) -> Result<Vec<SignedAuthorization>, RequestError> {
+    if written.is_empty() {
+        return Err(AuthorizationsError::None.into());
+    }
     if written.len() > MAX {
         return Err(AuthorizationsError::TooMany.into());
     }
-    let signed = written.into_iter().map(one).collect::<Result<_, _>>()?;
-    Ok(Authorizations::of_signed(signed)?)
+    written.into_iter().map(one).collect()
 }
 
 fn one(written: Value) -> Result<SignedAuthorization, RequestError> {
@@ -146,8 +208,8 @@ mod tests {
 
     use super::*;
     use crate::transaction::{
-        FillError, Filled, Kind as _, PresignedError, Quote, QuotedFees, Request, SignedTransaction, Tx,
-        recover,
+        Draft, FillError, Filled, Kind as _, PresignedError, Quote, QuotedFees, Request, SignedTransaction,
+        Tx, recover,
     };
 
     const FROM: &str = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F";
@@ -206,7 +268,7 @@ mod tests {
     #[test]
     fn inv_04_a_senders_own_authorization_is_for_the_nonce_behind_its_transactions() {
         let key = SigningKey::from_slice(&[0x46; 32]).unwrap();
-        let sign = |digest: alloy_primitives::B256| {
+        let sign = |digest: B256| {
             let (raw, _) = key.sign_prehash_recoverable(digest.as_slice()).unwrap();
             recover(digest, &raw.to_bytes().into(), FROM.parse().unwrap()).unwrap()
         };
@@ -214,19 +276,66 @@ mod tests {
             let inner = Authorization { chain_id: U256::from(1), address: TO.parse().unwrap(), nonce };
             let signature = sign(inner.signature_hash());
             let number = |bytes: &[u8; 32]| format!("{:#x}", U256::from_be_bytes(*bytes));
-            let own = json!({
+            json!({
                 "chainId": "0x1", "address": TO, "nonce": format!("{nonce:#x}"),
                 "yParity": if signature.odd() { "0x1" } else { "0x0" },
                 "r": number(signature.r()), "s": number(signature.s()),
-            });
+            })
+        };
+        let carried = |own: &Value| {
             let unsigned = Tx::assign(fill(parse(&json!([own])).unwrap(), 1).unwrap(), Some(9));
             let raw = Tx::seal(&unsigned, sign(Tx::digest(&unsigned))).raw;
             SignedTransaction::decode(raw)
         };
-        assert!(signed(10).is_ok());
-        for wrong in [9, 11, 0] {
-            assert_eq!(signed(wrong), Err(PresignedError::Authorizations(AuthorizationsError::OwnNonce)));
+        assert!(carried(&signed(10)).is_ok());
+        for wrong in [9, 11] {
+            let refused = carried(&signed(wrong));
+            assert_eq!(refused, Err(PresignedError::Authorizations(AuthorizationsError::OwnNonce)));
         }
+        // It says which nonce a transaction of ours has, and one that names another contradicts it.
+        let request = parse(&json!([signed(10)])).unwrap();
+        assert_eq!(request.nonce(), None);
+        assert_eq!(Tx::slot(&fill(request, 1).unwrap()).unwrap().wanted, Some(9));
+        for list in [json!([signed(0)]), json!([signed(10), signed(11)])] {
+            assert_eq!(parse(&list), Err(AuthorizationsError::OwnNonce.into()), "{list}");
+        }
+        let mut named = json!({
+            "from": FROM, "to": TO, "nonce": "0x9", "authorizationList": [signed(10)],
+        });
+        assert!(Request::parse(Some(&json!([named]).to_string())).is_ok());
+        named["nonce"] = json!("0xa");
+        let error = Request::parse(Some(&json!([named]).to_string()));
+        assert_eq!(error, Err(AuthorizationsError::OwnNonce.into()));
+    }
+
+    /// What the ledger was not said to know stays somebody else's, whatever it looks like.
+    #[test]
+    fn inv_04_an_authorization_is_recognised_by_its_very_bytes() {
+        let authority: Address = AUTHORITY.parse().unwrap();
+        let request = parse(&json!([authorization()])).unwrap();
+        let is_ours = |by: Address| by == authority;
+        let handed = request.authorizations().unwrap().by(is_ours);
+        let [one] = handed.as_slice() else { panic!("{handed:?}") };
+        let unrecognised = |known: &[Handed]| {
+            request.clone().recognising(known).unwrap().authorizations().unwrap().unrecognised(is_ours)
+        };
+        assert_eq!(unrecognised(&handed), None);
+        assert_eq!(unrecognised(&[]), Some(authority));
+        let raw = Bytes::from(one.raw.iter().map(|byte| byte ^ 1).collect::<Vec<_>>());
+        assert_eq!(unrecognised(&[Handed { raw, ..one.clone() }]), Some(authority));
+        assert_eq!(unrecognised(&[Handed { authority: Address::ZERO, ..one.clone() }]), Some(authority));
+        assert!(request.authorizations().unwrap().by(|_| false).is_empty());
+    }
+
+    /// A stranger's list costs no recovery: who signed it is asked once it is known that he may use the account.
+    #[test]
+    fn who_signed_is_worked_out_after_the_rest_was_read() {
+        let mut nobodys = authorization();
+        nobodys["r"] = json!("0x0");
+        let object = json!([{ "from": FROM, "to": TO, "authorizationList": [nobodys] }]);
+        let draft = Draft::parse(Some(&object.to_string())).unwrap();
+        assert_eq!(draft.from().to_string(), FROM);
+        assert_eq!(draft.recovered(), Err(AuthorizationsError::Signature.into()));
     }
 
     #[test]

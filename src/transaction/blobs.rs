@@ -11,7 +11,7 @@ use alloy_eips::eip4844::{
     BYTES_PER_BLOB, Blob, BlobTransactionSidecar, Bytes48, DATA_GAS_PER_BLOB, VERSIONED_HASH_VERSION_KZG,
 };
 use alloy_eips::eip7594::{BlobTransactionSidecarEip7594, BlobTransactionSidecarVariant, CELLS_PER_EXT_BLOB};
-use alloy_primitives::{B256, Bytes, U256};
+use alloy_primitives::{B256, Bytes, U256, keccak256};
 use serde_json::Value;
 
 use crate::transaction::RequestError;
@@ -24,7 +24,14 @@ pub struct Blobs {
     /// In wei for a unit of blob gas.
     max_fee_per_gas: u128,
     /// What goes to the network with it, and is no part of what is signed.
-    sidecar: Option<Arc<BlobTransactionSidecarVariant>>,
+    sidecar: Option<Sidecar>,
+}
+
+/// The blobs themselves, and what names them with their proofs: some milliseconds of hashing, so it is done once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sidecar {
+    whole: Arc<BlobTransactionSidecarVariant>,
+    hash: B256,
 }
 
 /// The fields of a transaction object that are about blobs.
@@ -93,7 +100,12 @@ impl Blobs {
     }
 
     pub(super) fn sidecar(&self) -> Option<BlobTransactionSidecarVariant> {
-        self.sidecar.as_deref().cloned()
+        self.sidecar.as_ref().map(|sidecar| sidecar.whole.as_ref().clone())
+    }
+
+    /// Names what came along, if something did.
+    pub(super) fn sidecar_hash(&self) -> Option<B256> {
+        self.sidecar.as_ref().map(|sidecar| sidecar.hash)
     }
 
     /// Those of a transaction that was signed before. What came along is compared, and left out.
@@ -161,7 +173,10 @@ impl Written {
             | (Some(1), Some(BlobTransactionSidecarVariant::Eip7594(_))) => {}
             _ => return Err(BlobsError::OtherVersion.into()),
         }
-        Ok(Blobs { hashes, max_fee_per_gas, sidecar: sidecar.map(Arc::new) }.checked()?)
+        let blobs = Blobs { hashes, max_fee_per_gas, sidecar: None }.checked()?;
+        let sidecar = sidecar
+            .map(|whole| Sidecar { hash: keccak256(alloy_rlp::encode(&whole)), whole: Arc::new(whole) });
+        Ok(Blobs { sidecar, ..blobs })
     }
 
     fn sidecar(&self) -> Result<Option<BlobTransactionSidecarVariant>, RequestError> {
@@ -218,7 +233,6 @@ fn short(field: &'static str, items: &[Bytes]) -> Result<Vec<Bytes48>, BlobsErro
 mod tests {
     use std::collections::BTreeSet;
 
-    use alloy_primitives::keccak256;
     use k256::ecdsa::SigningKey;
     use serde_json::json;
 

@@ -10,7 +10,7 @@ use alloy_eips::eip2930::AccessList;
 use alloy_primitives::{Address, B256, Bytes, TxKind, U256};
 
 use crate::transaction::request::AskedFees;
-use crate::transaction::{Authorizations, Blobs, Fees, Request, Sealed, Signature, Slot};
+use crate::transaction::{Authorizations, Blobs, Fees, Handed, Request, Sealed, Signature, Slot, Stands};
 
 /// What a node said, for one request. Not trusted: the policy's caps stand above it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +106,12 @@ impl Request {
 }
 
 impl Filled {
+    /// The contract that it creates, where its nonce is known.
+    pub fn creates(&self) -> Option<Address> {
+        let nonce = self.request.nonce()?;
+        self.request.to.is_none().then(|| self.request.from.create(nonce))
+    }
+
     /// What the caller set.
     pub const fn request(&self) -> &Request {
         &self.request
@@ -204,13 +210,29 @@ impl Filled {
         &self.request.access_list
     }
 
+    /// Marks authorizations as signed here: the ledger says so.
+    pub(super) fn recognise(&mut self, known: &[Handed]) {
+        if let Some(authorizations) = &mut self.request.authorizations {
+            authorizations.recognise(known);
+        }
+    }
+
+    /// Marks all of its authorizations as looked up: it was judged before, and let through.
+    #[must_use]
+    pub fn recognised(mut self) -> Self {
+        let all = self.request.authorizations.as_ref().map(|all| all.by(|_| true)).unwrap_or_default();
+        self.recognise(&all);
+        self
+    }
+
     pub(super) fn slot(&self) -> Slot {
         Slot {
             chain: self.chain_id,
-            wanted: self.request.nonce,
+            wanted: self.request.wanted(),
             mined: self.mined,
             fees: self.fees,
             fees_are_fixed: self.request.sets_fees(),
+            stands: Stands::Transaction,
         }
     }
 

@@ -7,7 +7,7 @@ use alloy_primitives::{Address, B256, Bytes};
 
 use crate::transaction::{Filled, Signature, Unsigned};
 
-/// A kind of payload: [`Tx`], or [`Message`](crate::transaction::Message).
+/// A kind of payload: [`Tx`], [`Message`](crate::transaction::Message), ….
 ///
 /// The stages from `policy` on are generic over it, so that a message cannot be broadcast and a
 /// transaction cannot skip its nonce.
@@ -30,6 +30,11 @@ pub trait Kind: Sized + Debug + Send + Sync + 'static {
 
     /// The nonce that this needs; `None` for kinds that use none.
     fn slot(asked: &Self::Asked) -> Option<Slot>;
+
+    /// Whether it creates a contract, at the address that follows from its account and nonce.
+    fn creates(_: &Self::Asked) -> bool {
+        false
+    }
 
     /// The fields that the caller set, in one canonical form: two requests with the same bytes ask for the
     /// same thing. What we filled in ourselves is not part of it.
@@ -71,6 +76,24 @@ pub struct Slot {
     pub fees: Fees,
     /// Whether the client set the fees, so that we may not raise them.
     pub fees_are_fixed: bool,
+    pub stands: Stands,
+}
+
+/// What is to stand at a nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stands {
+    Transaction,
+    /// An authorization (EIP-7702). It waits for nothing below it: whoever hands it in chooses when.
+    Authorization {
+        /// Right behind the lowest free nonce, which is left for the transaction by which the account hands it in.
+        behind: bool,
+    },
+}
+
+impl Stands {
+    pub const fn is_authorization(self) -> bool {
+        matches!(self, Self::Authorization { .. })
+    }
 }
 
 /// What a transaction pays for a unit of gas, in wei.
@@ -149,6 +172,10 @@ impl Kind for Tx {
 
     fn slot(asked: &Filled) -> Option<Slot> {
         Some(asked.slot())
+    }
+
+    fn creates(asked: &Filled) -> bool {
+        asked.to().is_none()
     }
 
     fn intent(asked: &Filled) -> Vec<u8> {

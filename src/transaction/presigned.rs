@@ -8,8 +8,8 @@ use alloy_primitives::{Address, B256, Bytes};
 use serde_json::Value;
 
 use crate::transaction::{
-    Authorizations, AuthorizationsError, Blobs, BlobsError, FillError, Filled, Kind, MalformedValue, Sealed,
-    Sendable, Signature, Slot, data, signer_of,
+    Authorizations, AuthorizationsError, Blobs, BlobsError, FillError, Filled, Handed, Kind, MalformedValue,
+    Sealed, Sendable, Signature, Slot, data, signer_of,
 };
 
 /// The kind of a transaction that came signed.
@@ -85,7 +85,9 @@ impl SignedTransaction {
         let digest = read.signature_hash();
         let from = signer_of(digest, &rs, signature.v()).ok_or(PresignedError::Signature)?;
         let filled = Filled::of_envelope(from, &read, authorizations).ok_or(PresignedError::Undecodable)?;
-        if filled.authorizations().is_some_and(|all| all.skips_own(from, read.nonce())) {
+        if let Some(authorizations) = filled.authorizations()
+            && authorizations.nonce_of_carrier(from)?.is_some_and(|nonce| nonce != read.nonce())
+        {
             return Err(AuthorizationsError::OwnNonce.into());
         }
         let mut unsigned = Vec::new();
@@ -112,6 +114,13 @@ impl SignedTransaction {
     pub fn with_blobs(&self) -> Result<(), PresignedError> {
         let has_all = self.filled.blobs().is_none() || self.brings_blobs;
         if has_all { Ok(()) } else { Err(BlobsError::NotAlong.into()) }
+    }
+
+    /// Marks authorizations as signed here: the ledger says so.
+    #[must_use]
+    pub fn recognising(mut self, known: &[Handed]) -> Self {
+        self.filled.recognise(known);
+        self
     }
 
     /// What it does.

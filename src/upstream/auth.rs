@@ -28,6 +28,8 @@ pub(super) struct Credentials {
     /// Without user part and fragment.
     pub uri: Uri,
     headers: HeaderMap,
+    /// The same as it goes over the wire.
+    written: Zeroizing<Vec<u8>>,
     jwt: Option<Jwt>,
 }
 
@@ -65,7 +67,9 @@ impl Credentials {
             let key = hex::decode(key.expose_secret()).unwrap_or_default();
             Jwt { key: Zeroizing::new(key), clock }
         });
-        Ok(Self { uri, headers, jwt })
+        let mut written = Zeroizing::new(Vec::new());
+        headers.iter().for_each(|(name, value)| write(&mut written, name, value));
+        Ok(Self { uri, headers, written, jwt })
     }
 
     /// The headers of a request that is sent now.
@@ -75,6 +79,20 @@ impl Credentials {
             headers.insert(AUTHORIZATION, value);
         }
         headers
+    }
+
+    /// The same as it goes over the wire.
+    pub(super) fn write(&self, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.written);
+        if let Some(value) = self.jwt.as_ref().and_then(Jwt::bearer) {
+            write(into, &AUTHORIZATION, &value);
+        }
+    }
+}
+
+fn write(into: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        into.extend_from_slice(part);
     }
 }
 

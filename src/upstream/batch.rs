@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
+use crate::clock::after;
 use crate::upstream::answer::Written;
 use crate::upstream::client::Call;
 use crate::upstream::node::{Node, Whose};
@@ -28,6 +29,14 @@ type Outcome = Result<Answer, UpstreamError>;
 impl Upstream {
     /// Asks all of these, and passes each answer on, in their order.
     pub async fn forward_batch(&self, calls: &[(&'static str, Option<&RawValue>)]) -> Vec<Outcome> {
+        self.forward_batch_within(calls, AGAIN_WITHIN).await
+    }
+
+    async fn forward_batch_within(
+        &self,
+        calls: &[(&'static str, Option<&RawValue>)],
+        again_within: Duration,
+    ) -> Vec<Outcome> {
         let calls: Vec<Call<'_>> =
             calls.iter().map(|(method, params)| Call { method, params: *params }).collect();
         let read = async |node: Arc<Node>| node.read_batch(&calls, Whose::Clients).await;
@@ -38,7 +47,7 @@ impl Upstream {
         // What this node could not answer, another may.
         let again = self.0.nodes.are_several();
         let mut told = Vec::with_capacity(answers.len());
-        let until = end_of(AGAIN_WITHIN);
+        let until = after(again_within);
         for (call, answer) in calls.iter().zip(answers) {
             told.push(match answer {
                 Err(error) if again && error.may_differ_elsewhere() && Instant::now() < until => {
@@ -58,12 +67,22 @@ impl Node {
         calls: &[Call<'_>],
         whose: Whose,
     ) -> Result<Vec<Outcome>, UpstreamError> {
-        if self.takes_batches() {
+        self.read_batch_within(calls, whose, ONE_BY_ONE_WITHIN).await
+    }
+
+    async fn read_batch_within(
+        &self,
+        calls: &[Call<'_>],
+        whose: Whose,
+        one_by_one_within: Duration,
+    ) -> Result<Vec<Outcome>, UpstreamError> {
+        let is_one = calls.len() == 1 && whose == Whose::Own;
+        if self.takes_batches() && !is_one {
             match (self.put_batch(calls, whose).await, whose) {
                 (Ok(Some(answers)), _) => return Ok(answers.into_iter().map(Answer::or_elsewhere).collect()),
                 // Ours are larger than clients' are: one that is refused, or takes longer than a call may, says nothing of
                 // theirs.
-                (Ok(None) | Err(UpstreamError::Timeout), Whose::Own) => {}
+                (Ok(None) | Err(UpstreamError::Timeout), Whose::Own) => self.takes_fewer_than(calls.len()),
                 (Ok(None), Whose::Clients) => {
                     tracing::info!(
                         node = self.name,
@@ -75,7 +94,7 @@ impl Node {
             }
         }
         let mut answers = Vec::with_capacity(calls.len());
-        let until = end_of(ONE_BY_ONE_WITHIN);
+        let until = after(one_by_one_within);
         for some in calls.chunks(LANES) {
             if Instant::now() >= until {
                 answers.extend(some.iter().map(|_| Err(UpstreamError::Timeout)));
@@ -87,11 +106,6 @@ impl Node {
         }
         Ok(answers)
     }
-}
-
-fn end_of(wait: Duration) -> Instant {
-    let now = Instant::now();
-    now.checked_add(wait).unwrap_or(now)
 }
 
 /// The answers to the calls with the ids from this one on, in their order; `None` where that is not what this is. Every
@@ -170,6 +184,63 @@ mod tests {
             assert_eq!(ask(&upstream).await, expected);
             // The chain, and twice what was asked; or a first batch that is refused, and not tried again.
             assert_eq!(fake.bodies(), if takes_batches { 3 } else { 8 });
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_13_a_node_that_is_slow_with_large_batches_is_asked_in_smaller_ones() {
+        let fake = Fake::start().await;
+        fake.is_slow_with_batches_of(12);
+        fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        let chain = fake.chain();
+        let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
+        let calls = vec![Call { method: "eth_blockNumber", params: None }; 32];
+        let mut sizes = Vec::new();
+        for _ in 0..4 {
+            let size = node.own_batch();
+            let answers = node.read_batch(&calls[..size], Whose::Own).await.unwrap();
+            assert!(
+                answers.len() == size && answers.iter().all(Result::is_ok),
+                "each is answered all the same"
+            );
+            sizes.push(size);
+        }
+        assert_eq!(sizes, [32, 16, 8, 8]);
+        node.may_take_more();
+        assert_eq!(node.own_batch(), 16, "it is tried again");
+        node.takes_fewer_than(16);
+        node.takes_fewer_than(16);
+        assert_eq!(node.own_batch(), 8, "two who say it at once have said it once");
+        node.takes_fewer_than(1);
+        assert_eq!(node.own_batch(), 1);
+        assert!(node.takes_batches(), "clients' are smaller, and it takes them");
+    }
+
+    #[tokio::test]
+    async fn inv_12_what_is_asked_one_by_one_has_an_end() {
+        let fake = Fake::start().await;
+        fake.takes_batches(false);
+        fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        let chain = fake.chain();
+        let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
+        let calls = vec![Call { method: "eth_blockNumber", params: None }; 3];
+        for (within, is_answered) in [(Duration::from_secs(20), true), (Duration::ZERO, false)] {
+            let answers = node.read_batch_within(&calls, Whose::Clients, within).await.unwrap();
+            assert_eq!(answers.len(), 3);
+            assert!(answers.iter().all(|answer| answer.is_ok() == is_answered), "{answers:?}");
+        }
+        assert_eq!(fake.calls("eth_blockNumber").len(), 3, "what is too late is not asked");
+    }
+
+    #[tokio::test]
+    async fn inv_12_other_nodes_are_asked_again_for_a_while_only() {
+        let (first, second) = (Fake::start().await, Fake::start().await);
+        let upstream = Upstream::new(&chain_of(&[("a", &first.url), ("b", &second.url)]), &still()).unwrap();
+        second.on("eth_blockNumber", Reply::Result(json!("0xb")));
+        let calls = [("eth_blockNumber", None)];
+        for (within, is_answered) in [(Duration::from_secs(10), true), (Duration::ZERO, false)] {
+            let answers = upstream.forward_batch_within(&calls, within).await;
+            assert_eq!(matches!(answers[..], [Ok(Answer::Result(_))]), is_answered, "{answers:?}");
         }
     }
 

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri};
-use http_body_util::Full;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, later};
 use crate::config::{Chain, Node};
 use crate::secret::SecretUrl;
 use crate::upstream::auth::{self, Credentials};
@@ -21,6 +20,9 @@ use crate::upstream::{Answer, UpstreamError, batch};
 /// Where our ids begin: as long as the longest of most clients, so that an answer's head can be written over in place
 /// (`answer.rs`), and exact in every JSON decoder.
 const FIRST_ID: u64 = 1_000_000_000_000_000;
+
+/// Room for the head of most requests, in bytes.
+const HEAD: usize = 512;
 
 /// One call. The name is of our own table, never a client's text.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +35,8 @@ pub(super) struct Call<'a> {
 pub(super) struct Client {
     pool: Pool,
     credentials: Credentials,
-    path: Uri,
+    /// The request line.
+    line: String,
     shown: SecretUrl,
     timeout: Duration,
     max_answer: usize,
@@ -47,7 +50,7 @@ impl Client {
         let tls = auth::tls(&node.auth, Pool::is_encrypted(&credentials.uri))?;
         let path = credentials.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         Ok(Self {
-            path: path.parse().map_err(UpstreamError::garbage)?,
+            line: format!("POST {path} HTTP/1.1\r\n"),
             pool: Pool::new(credentials.uri.clone(), tls, chain.timeout),
             credentials,
             shown: node.url.clone(),
@@ -62,8 +65,8 @@ impl Client {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut body = Vec::with_capacity(size(&call));
         write(&mut body, id, call);
-        let (status, body) = self.timed(body).await?;
-        read(status, body.into(), id)
+        let (status, body) = self.timed(&body).await?;
+        read(status, body, id)
     }
 
     /// All of these in one body; `None` where the node does not take that, or its answer is not one to each of them.
@@ -76,26 +79,29 @@ impl Client {
             write(&mut body, id, *call);
         }
         body.push(b']');
-        match self.timed(body).await {
-            Ok((status, body)) if status.is_success() => Ok(batch::read(&body.into(), first, calls.len())),
+        match self.timed(&body).await {
+            Ok((status, body)) if status.is_success() => Ok(batch::read(&body, first, calls.len())),
             Ok(_) | Err(UpstreamError::TooLarge(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    async fn timed(&self, body: Vec<u8>) -> Result<(StatusCode, Vec<u8>), UpstreamError> {
+    async fn timed(&self, body: &[u8]) -> Result<(StatusCode, Bytes), UpstreamError> {
         let asked = Instant::now();
-        let answer = tokio::time::timeout(self.timeout, self.pool.send(self.request(body), self.max_answer));
-        let answer = answer.await.unwrap_or(Err(UpstreamError::Timeout));
+        let until = later(asked, self.timeout);
+        let answer = self.pool.send(&self.request(body), self.max_answer, until).await;
         self.seconds.record(asked.elapsed());
         answer
     }
 
-    fn request(&self, body: Vec<u8>) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.path.clone();
-        *request.headers_mut() = self.credentials.headers();
+    /// As it goes over the wire.
+    fn request(&self, body: &[u8]) -> Vec<u8> {
+        let mut request = Vec::with_capacity(body.len().saturating_add(HEAD));
+        request.extend_from_slice(self.line.as_bytes());
+        self.credentials.write(&mut request);
+        for part in [b"content-length: ", body.len().to_string().as_bytes(), b"\r\n\r\n", body] {
+            request.extend_from_slice(part);
+        }
         request
     }
 }

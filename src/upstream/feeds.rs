@@ -11,13 +11,15 @@ use serde_json::value::RawValue;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep};
 
+use crate::seats::{Seat, Seats};
 use crate::upstream::node::Node;
 use crate::upstream::nodes::Nodes;
 use crate::upstream::wire::{Heard, Wire};
 use crate::upstream::{NodeError, Upstream, UpstreamError};
 
-/// Different subscriptions of one chain.
-const MAX_TOPICS: usize = 1024;
+/// Subscriptions of one client, on all its sockets together; and different ones of all clients.
+const MAX_OF_A_CLIENT: usize = 256;
+const MAX_TOPICS: usize = 4096;
 
 /// News that may wait for the slowest of those who listen; one that is further behind has lost some.
 const MAX_WAITING: usize = 256;
@@ -40,7 +42,11 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 
 /// One subscription, as one client has it.
 #[derive(Debug)]
-pub struct Feed(broadcast::Receiver<Bytes>);
+pub struct Feed {
+    news: broadcast::Receiver<Bytes>,
+    /// Taken before the node is asked.
+    _seat: Seat<Arc<str>>,
+}
 
 /// What a feed has next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +59,12 @@ pub enum News {
     Over,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Feeds(OnceLock<mpsc::Sender<Order>>);
+#[derive(Debug)]
+pub(super) struct Feeds {
+    seats: Arc<Seats<Arc<str>>>,
+    /// To the hub, which begins with the first of them.
+    orders: OnceLock<mpsc::Sender<Order>>,
+}
 
 type Subscribed = Result<broadcast::Receiver<Bytes>, UpstreamError>;
 
@@ -65,10 +75,11 @@ struct Order {
 }
 
 impl Upstream {
-    /// News by these parameters of `eth_subscribe`.
-    pub async fn subscribe(&self, params: &RawValue) -> Result<Feed, UpstreamError> {
-        let nodes = &self.0.nodes;
-        let orders = self.0.feeds.0.get_or_init(|| {
+    /// News for this client, by these parameters of `eth_subscribe`.
+    pub async fn subscribe(&self, client: &str, params: &RawValue) -> Result<Feed, UpstreamError> {
+        let (nodes, feeds) = (&self.0.nodes, &self.0.feeds);
+        let seat = feeds.seats.take(client.into()).ok_or(UpstreamError::Busy)?;
+        let orders = feeds.orders.get_or_init(|| {
             let (orders, taken) = mpsc::channel(MAX_ORDERS);
             tokio::spawn(Hub::new(Arc::clone(nodes), taken).run());
             orders
@@ -77,16 +88,22 @@ impl Upstream {
         let order = Order { params: params.get().into(), reply };
         orders.try_send(order).map_err(|_| UpstreamError::Busy)?;
         match tokio::time::timeout(SUBSCRIBED_WITHIN, subscribed).await {
-            Ok(Ok(feed)) => feed.map(Feed),
+            Ok(Ok(news)) => news.map(|news| Feed { news, _seat: seat }),
             Ok(Err(_)) => Err(UpstreamError::Busy),
             Err(_) => Err(UpstreamError::Timeout),
         }
     }
 }
 
+impl Default for Feeds {
+    fn default() -> Self {
+        Self { seats: Seats::new(MAX_OF_A_CLIENT), orders: OnceLock::new() }
+    }
+}
+
 impl Feed {
     pub async fn next(&mut self) -> News {
-        match self.0.recv().await {
+        match self.news.recv().await {
             Ok(item) => News::Item(item),
             Err(broadcast::error::RecvError::Lagged(_)) => News::Lost,
             Err(broadcast::error::RecvError::Closed) => News::Over,
@@ -341,13 +358,17 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::tests::{chain_of, still};
+    use crate::upstream::tests::{Fake, chain_of, still};
 
     impl Feed {
         /// A feed without a node.
         pub fn for_test() -> (broadcast::Sender<Bytes>, Self) {
             let (send, feed) = broadcast::channel(MAX_WAITING);
-            (send, Self(feed))
+            (send, Self::of(feed))
+        }
+
+        fn of(news: broadcast::Receiver<Bytes>) -> Self {
+            Self { news, _seat: Seats::new(1).take("ada".into()).unwrap() }
         }
     }
 
@@ -383,7 +404,7 @@ mod tests {
         let third = scene.order(r#"["newHeads"]"#);
         let mut feeds = Vec::new();
         for subscribed in [first, second, third] {
-            feeds.push(Feed(subscribed.await.unwrap().unwrap()));
+            feeds.push(Feed::of(subscribed.await.unwrap().unwrap()));
         }
         scene
             .hear(r#"{"method":"eth_subscription","params":{"subscription":"0x8","result":{"not":"ours"}}}"#);
@@ -421,6 +442,41 @@ mod tests {
         scene.0.give_up(&UpstreamError::Timeout);
         assert!(waits.await.unwrap().is_err());
         assert_eq!(scene.0.topics.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn those_that_had_it_keep_it_where_the_next_node_refuses_and_it_is_asked_again() {
+        let mut scene = Scene::new();
+        let had = scene.order(r#"["newHeads"]"#);
+        scene.hear(r#"{"id":1,"result":"0x9"}"#);
+        let mut feed = Feed::of(had.await.unwrap().unwrap());
+        // As after a node is lost: the topic has no name any more, and another node is asked.
+        scene.0.topics.values_mut().for_each(|topic| topic.id = None);
+        scene.0.asked.insert(7, r#"["newHeads"]"#.into());
+        let joins = scene.order(r#"["newHeads"]"#);
+        scene.hear(r#"{"id":7,"error":{"code":-32601,"message":"not here"}}"#);
+        assert!(joins.await.unwrap().is_err(), "who came meanwhile is told");
+        assert_eq!(scene.0.topics.len(), 1, "who had it still listens");
+        scene.0.asked.insert(8, r#"["newHeads"]"#.into());
+        scene.hear(r#"{"id":8,"result":"0xa"}"#);
+        scene.hear(r#"{"method":"eth_subscription","params":{"subscription":"0xa","result":{"a":1}}}"#);
+        assert_eq!(feed.next().await, News::Item(Bytes::from_static(br#"{"a":1}"#)));
+    }
+
+    #[tokio::test]
+    async fn inv_12_one_client_cannot_have_all_subscriptions() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        let params = RawValue::from_string(r#"["newHeads"]"#.to_owned()).unwrap();
+        let seats = &upstream.0.feeds.seats;
+        let held: Vec<_> = (0..MAX_OF_A_CLIENT).map(|_| seats.take("ada".into()).unwrap()).collect();
+        assert!(matches!(upstream.subscribe("ada", &params).await, Err(UpstreamError::Busy)));
+        // This node takes no WebSocket.
+        let other = upstream.subscribe("bob", &params).await;
+        assert!(matches!(other, Err(UpstreamError::Unreachable(_) | UpstreamError::Timeout)), "{other:?}");
+        drop(held);
+        let again = upstream.subscribe("ada", &params).await;
+        assert!(!matches!(again, Err(UpstreamError::Busy)), "{again:?}");
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
+use crate::seats::{Seat, Seats};
 use crate::upstream::client::Call;
 use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, NodeError, Upstream, UpstreamError};
@@ -21,12 +22,17 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 /// As geth says it.
 const NOT_FOUND: (i32, &str) = (-32000, "filter not found");
 
-#[derive(Debug, Default)]
-pub(super) struct Filters(Mutex<HashMap<String, Filter>>);
+#[derive(Debug)]
+pub(super) struct Filters {
+    seats: Arc<Seats<Arc<str>>>,
+    all: Mutex<HashMap<String, Filter>>,
+}
 
 #[derive(Clone, Debug)]
 struct Filter {
     client: Arc<str>,
+    /// Taken before the node is asked, so that no more are made at the same time either.
+    _seat: Arc<Seat<Arc<str>>>,
     /// The node's place, and its name for the filter.
     node: usize,
     id: Arc<RawValue>,
@@ -42,9 +48,10 @@ impl Upstream {
         params: Option<&RawValue>,
     ) -> Result<Answer, UpstreamError> {
         let filters = &self.0.filters;
-        if !filters.have_room(client) {
+        let client: Arc<str> = client.into();
+        let Some(seat) = filters.seat(&client) else {
             return Ok(refusal((-32005, "too many filters; uninstall those that are not needed any more")));
-        }
+        };
         let call = Call { method, params };
         let make = async |node: Arc<Node>| {
             let answer = node.read(call, Whose::Clients).await.and_then(Answer::or_elsewhere)?;
@@ -59,7 +66,8 @@ impl Upstream {
         let node = self.0.nodes.place_of(&node).ok_or(UpstreamError::Busy)?;
         let name = name()?;
         let shown = to_raw_value(&name).map_err(UpstreamError::garbage)?;
-        filters.put(name, Filter { client: client.into(), node, id: id.into(), used: Instant::now() });
+        let (seat, used) = (Arc::new(seat), Instant::now());
+        filters.put(name, Filter { client, _seat: seat, node, id: id.into(), used });
         Ok(Answer::Result(shown.into()))
     }
 
@@ -88,11 +96,17 @@ impl Upstream {
     }
 }
 
+impl Default for Filters {
+    fn default() -> Self {
+        Self { seats: Seats::new(MAX_OF_A_CLIENT), all: Mutex::default() }
+    }
+}
+
 impl Filters {
-    fn have_room(&self, client: &str) -> bool {
-        let mut filters = self.lock();
-        filters.retain(|_, filter| filter.used.elapsed() < FORGOTTEN_AFTER);
-        filters.values().filter(|filter| &*filter.client == client).count() < MAX_OF_A_CLIENT
+    /// Room for one more of this client's.
+    fn seat(&self, client: &Arc<str>) -> Option<Seat<Arc<str>>> {
+        self.lock().retain(|_, filter| filter.used.elapsed() < FORGOTTEN_AFTER);
+        self.seats.take(Arc::clone(client))
     }
 
     fn put(&self, name: String, filter: Filter) {
@@ -115,7 +129,7 @@ impl Filters {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Filter>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,6 +205,21 @@ mod tests {
         assert!(make("ada").await.unwrap_err().contains("too many"));
         fake.on("eth_newBlockFilter", Reply::Result(json!("0xffff")));
         assert!(make("bob").await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn inv_12_filters_that_are_made_at_the_same_time_are_no_more_than_may_be() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        fake.on("eth_newBlockFilter", Reply::Hang);
+        let make = || upstream.new_filter("ada", "eth_newBlockFilter", None);
+        let seats = &upstream.0.filters.seats;
+        let _others: Vec<_> = (1..MAX_OF_A_CLIENT).map(|_| seats.take("ada".into()).unwrap()).collect();
+        let mut under_way = Box::pin(make());
+        assert!(futures_util::poll!(&mut under_way).is_pending());
+        assert!(text(make().await).unwrap_err().contains("too many"));
+        drop(under_way);
+        assert!(seats.take("ada".into()).is_some(), "whoever hung up has none");
     }
 
     #[tokio::test]

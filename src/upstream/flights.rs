@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -48,7 +48,8 @@ struct Flight {
     params: Box<str>,
     since: Instant,
     sent: u64,
-    answer: watch::Sender<Option<Outcome>>,
+    /// Made by the first who joins: most questions nobody else asks.
+    answer: OnceLock<watch::Sender<Option<Outcome>>>,
 }
 
 /// The first to ask, until it has the answer. Dropped without one (its client hung up), those that wait ask themselves.
@@ -78,13 +79,16 @@ impl Flights {
     }
 
     /// The answer to this call, asked by `ask` or by somebody else just now.
-    pub(super) async fn share(&self, call: Call<'_>, ask: impl Future<Output = Outcome>) -> Outcome {
+    pub(super) async fn share<F>(&self, call: Call<'_>, ask: impl FnOnce() -> F) -> Outcome
+    where
+        F: Future<Output = Outcome>,
+    {
         // Those who waited in vain ask together once more.
         for _ in 0..2 {
             match self.place(call) {
                 Place::Alone => break,
                 Place::Lead(lead) => {
-                    let answer = ask.await;
+                    let answer = ask().await;
                     return lead.land(answer);
                 }
                 Place::Join(mut answer) => {
@@ -98,7 +102,7 @@ impl Flights {
                 }
             }
         }
-        ask.await
+        ask().await
     }
 
     fn place(&self, call: Call<'_>) -> Place<'_> {
@@ -111,7 +115,7 @@ impl Flights {
         let sent = self.sent.load(Ordering::SeqCst);
         let Some(mut shard) = self.shard(key) else { return Place::Alone };
         let new = || {
-            let (answer, _) = watch::channel(None);
+            let answer = OnceLock::new();
             Arc::new(Flight { method: call.method, params: params.into(), since: now, sent, answer })
         };
         let flight = match shard.entry(key) {
@@ -121,7 +125,7 @@ impl Flights {
                 let is_same = flight.method == call.method && *flight.params == *params;
                 let is_fresh = flight.sent == sent && now.duration_since(flight.since) < FRESH;
                 if is_same && is_fresh {
-                    return Place::Join(flight.answer.subscribe());
+                    return Place::Join(flight.answer.get_or_init(|| watch::Sender::new(None)).subscribe());
                 }
                 // The older one goes on for those that wait for it.
                 let flight = new();
@@ -143,8 +147,8 @@ impl Lead<'_> {
     /// Hands the answer to those that wait, and back. Where nobody does it is not shared, and may be changed in place.
     fn land(self, answer: Outcome) -> Outcome {
         self.leave();
-        if self.flight.answer.receiver_count() > 0 {
-            self.flight.answer.send_replace(Some(answer.clone()));
+        if let Some(others) = self.flight.answer.get().filter(|others| others.receiver_count() > 0) {
+            others.send_replace(Some(answer.clone()));
         }
         answer
     }
@@ -198,7 +202,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             between(i);
-            flights.share(call(params), ask()).await
+            flights.share(call(params), &ask).await
         });
         let start = async {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -247,9 +251,9 @@ mod tests {
         };
         let late = async {
             tokio::time::sleep(FRESH).await;
-            flights.share(call(&all[0]), slow()).await
+            flights.share(call(&all[0]), &slow).await
         };
-        let (first, second) = tokio::join!(flights.share(call(&all[0]), slow()), late);
+        let (first, second) = tokio::join!(flights.share(call(&all[0]), &slow), late);
         assert!(first.is_ok() && second.is_ok());
         assert_eq!(asked.into_inner(), 2);
     }
@@ -258,10 +262,10 @@ mod tests {
     async fn who_hangs_up_leaves_the_question_to_those_that_wait() {
         let flights = Flights::default();
         let all = params(&[1]);
-        let lead = flights.share(call(&all[0]), std::future::pending());
+        let lead = flights.share(call(&all[0]), std::future::pending);
         let mut lead = Box::pin(lead);
         assert!(futures_util::poll!(lead.as_mut()).is_pending());
-        let mut join = Box::pin(flights.share(call(&all[0]), async { answer() }));
+        let mut join = Box::pin(flights.share(call(&all[0]), async || answer()));
         assert!(futures_util::poll!(join.as_mut()).is_pending());
         drop(lead);
         assert!(join.await.is_ok());
@@ -271,8 +275,8 @@ mod tests {
     async fn inv_12_who_is_kept_waiting_keeps_nobody_else() {
         let flights = Flights::default();
         let all = params(&[1]);
-        let mut lead = Box::pin(flights.share(call(&all[0]), std::future::pending()));
+        let mut lead = Box::pin(flights.share(call(&all[0]), std::future::pending));
         assert!(futures_util::poll!(lead.as_mut()).is_pending());
-        assert!(timeout(WAITS * 10, flights.share(call(&all[0]), async { answer() })).await.unwrap().is_ok());
+        assert!(timeout(WAITS * 10, flights.share(call(&all[0]), async || answer())).await.unwrap().is_ok());
     }
 }

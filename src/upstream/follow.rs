@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256, U64};
+use alloy_primitives::{Address, B256, Bytes, U64};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use serde_json::value::to_raw_value;
 use tokio_util::sync::CancellationToken;
 
 use crate::ledger::{Final, Ledger, LedgerError, Recorded, Standing};
-use crate::transaction::Tx;
+use crate::transaction::{Authorization, Delegation, Kind, Tx};
 use crate::upstream::answer::read_number;
 use crate::upstream::client::Call;
 use crate::upstream::node::{Node, Whose};
@@ -47,9 +47,6 @@ struct Transaction {
 struct Block {
     number: Option<String>,
 }
-
-/// How many receipts are asked for in one body.
-const RECEIPTS: usize = 32;
 
 /// Of how many of these it is written at once what became of them; some of them need further questions.
 const SETTLED_AT_ONCE: usize = 8;
@@ -89,23 +86,28 @@ async fn gap_is_noticed(upstream: &Upstream, wait: Duration) {
 /// Looks at every open transaction once. One that makes trouble does not keep the others from being followed;
 /// only a node that is not there ends the round.
 async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError> {
-    let open = match ledger.unsettled(upstream.0.chain_id).await {
-        Ok(open) => open,
+    let chain = upstream.0.chain_id;
+    let unsettled = async { Ok((ledger.unsettled(chain).await?, ledger.open_authorizations(chain).await?)) };
+    let (open, authorizations) = match unsettled.await {
+        Ok(unsettled) => unsettled,
         Err(error) => {
+            let error: LedgerError = error;
             tracing::error!(%error, "the ledger cannot be read");
             return Ok(());
         }
     };
-    if open.is_empty() {
+    if open.is_empty() && authorizations.is_empty() {
         return Ok(());
     }
     // One node's word for the whole of it, so that its parts go together.
     let finality = upstream.0.finality;
     let found = upstream.0.nodes.first(async |node: Arc<Node>| {
         let finalized = node.finalized(finality).await?;
+        node.may_take_more();
         Ok(View { upstream, ledger, node, finalized })
     });
     let view = found.await?;
+    view.settle_authorizations(&authorizations, &open).await?;
     // An account's transactions go out in the order of their nonces.
     let mut accounts: HashMap<Address, Vec<Recorded<Tx>>> = HashMap::new();
     for recorded in open {
@@ -138,8 +140,11 @@ impl View<'_> {
         };
         let is_mined = |recorded: &&Recorded<Tx>| recorded.nonce().is_some_and(|nonce| nonce < mined);
         let (mined, waiting): (Vec<_>, Vec<_>) = open.iter().partition(is_mined);
-        for some in mined.chunks(RECEIPTS) {
+        let mut rest = mined.as_slice();
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(self.node.own_batch().min(rest.len()));
             self.settle_all(some).await?;
+            rest = others;
         }
         for recorded in waiting {
             if recorded.is_ours_to_send() && recorded.standing() == Standing::Live {
@@ -177,6 +182,48 @@ impl View<'_> {
         Ok(())
     }
 
+    /// What became of authorizations whose nonce is past. They have no receipt: where a transaction of ours may have used it,
+    /// that one's tells; else it is used up, by this or by somebody who has the key.
+    async fn settle_authorizations(
+        &self,
+        open: &[Recorded<Authorization>],
+        transactions: &[Recorded<Tx>],
+    ) -> Result<(), UpstreamError> {
+        for authorization in open {
+            let (account, nonce) = (authorization.from(), authorization.nonce());
+            let Some(nonce) = nonce.filter(|_| {
+                !transactions.iter().any(|other| (other.from(), other.nonce()) == (account, nonce))
+            }) else {
+                continue;
+            };
+            let is_past = self.upstream.was_replaced((account, nonce, authorization.hash()), self.finalized);
+            let settled = async {
+                if !is_past.await? {
+                    return Ok(None);
+                }
+                let code: Bytes = self.node.code_at(account, self.finalized).await?;
+                Ok(Some(code))
+            };
+            match settled.await {
+                Ok(None) => {}
+                Ok(Some(code)) => {
+                    let succeeded = Delegation::signed(account, authorization.raw())
+                        .is_some_and(|signed| signed.is_code(&code));
+                    let last = Final::Mined { block: self.finalized, succeeded };
+                    told(authorization, self.ledger.settled(authorization.id(), last).await);
+                }
+                Err(error) => {
+                    let error: UpstreamError = error;
+                    if error.is_about_the_node() {
+                        return Err(error);
+                    }
+                    tracing::warn!(%error, %account, nonce, "what became of an authorization is asked in the next round");
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn settle(
         &self,
         recorded: &Recorded<Tx>,
@@ -195,7 +242,7 @@ impl View<'_> {
     }
 }
 
-fn told(recorded: &Recorded<Tx>, written: Result<(), LedgerError>) {
+fn told<K: Kind>(recorded: &Recorded<K>, written: Result<(), LedgerError>) {
     if let Err(error) = written {
         tracing::warn!(%error, hash = %recorded.hash(), "what became of it could not be written; asked again later");
     }
@@ -225,6 +272,11 @@ impl Node {
         let ask =
             async || self.ask("eth_getTransactionCount", Some(json!([account, "latest"]))).await?.number();
         self.count_of(account).ask(|| Box::pin(ask())).await
+    }
+
+    /// The account's code in a block.
+    async fn code_at(&self, account: Address, block: u64) -> Result<Bytes, UpstreamError> {
+        self.ask("eth_getCode", Some(json!([account, U64::from(block)]))).await?.shape()
     }
 
     pub(super) async fn mined_at(&self, account: Address, block: u64) -> Result<u64, UpstreamError> {
@@ -322,7 +374,7 @@ mod tests {
             scene.receipt(0, "0x5");
             scene.receipt(1, "0x6");
             if is_slow {
-                scene.fake.is_slow_with_batches();
+                scene.fake.is_slow_with_batches_of(1);
             } else {
                 scene.fake.takes_batches(false);
             }

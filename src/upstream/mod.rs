@@ -9,6 +9,7 @@ mod broadcast;
 mod classify;
 mod client;
 mod error;
+mod exchange;
 mod feeds;
 mod filters;
 mod flights;
@@ -19,6 +20,7 @@ mod nodes;
 mod opinion;
 mod pool;
 mod quote;
+mod simulate;
 mod together;
 mod wire;
 
@@ -33,6 +35,7 @@ use crate::config::Chain;
 
 pub use answer::{Answer, Json, NodeError};
 pub use error::UpstreamError;
+pub use exchange::{Framing, Head};
 pub use feeds::{Feed, News};
 pub use follow::follow;
 pub use health::Health;
@@ -91,7 +94,7 @@ impl Upstream {
         let read = async |node: Arc<node::Node>| {
             node.read(call, node::Whose::Clients).await.and_then(Answer::or_elsewhere)
         };
-        self.0.flights.share(call, async { Answer::told(self.0.nodes.first(read).await) }).await
+        self.0.flights.share(call, async || Answer::told(self.0.nodes.first(read).await)).await
     }
 }
 
@@ -100,7 +103,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::Duration;
 
     use alloy_primitives::{Address, B256, address};
@@ -148,7 +151,8 @@ mod tests {
         /// Of each body, single call or batch.
         heads: Arc<Mutex<Vec<String>>>,
         no_batches: Arc<AtomicBool>,
-        slow_batches: Arc<AtomicBool>,
+        /// How large a batch is that takes longer than anybody waits.
+        slow_batches: Arc<AtomicUsize>,
     }
 
     impl Fake {
@@ -161,7 +165,7 @@ mod tests {
                 calls: Arc::default(),
                 heads: Arc::default(),
                 no_batches: Arc::default(),
-                slow_batches: Arc::default(),
+                slow_batches: Arc::new(AtomicUsize::new(usize::MAX)),
             };
             fake.on("eth_chainId", Reply::Result(json!("0x1")));
             let node = fake.clone();
@@ -201,9 +205,9 @@ mod tests {
             self.no_batches.store(!takes, Ordering::SeqCst);
         }
 
-        /// A batch takes longer than anybody waits.
-        pub(super) fn is_slow_with_batches(&self) {
-            self.slow_batches.store(true, Ordering::SeqCst);
+        /// A batch of so many takes longer than anybody waits.
+        pub(super) fn is_slow_with_batches_of(&self, calls: usize) {
+            self.slow_batches.store(calls, Ordering::SeqCst);
         }
 
         /// How many bodies came.
@@ -220,7 +224,7 @@ mod tests {
                         let error = json!({ "code": -32600, "message": "one at a time" });
                         ok(&json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string())
                     }
-                    Value::Array(_) if self.slow_batches.load(Ordering::SeqCst) => {
+                    Value::Array(calls) if calls.len() >= self.slow_batches.load(Ordering::SeqCst) => {
                         std::future::pending().await
                     }
                     Value::Array(calls) => {

@@ -1,7 +1,7 @@
 //! One node of a chain: asked only while it says that it is on that chain, and within its places.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(super) struct Node {
     is_failing: AtomicBool,
     /// In milliseconds.
     no_batch_before: AtomicU64,
+    /// How many questions of our own go in one body: half as many after they took too long, and more again with time.
+    own_batch: AtomicUsize,
     /// Its newest block when it was last looked at.
     head: AtomicU64,
     /// What a small question takes, smoothed, in microseconds.
@@ -71,9 +73,13 @@ pub(super) const CHAIN_ID_HOLDS: Duration = Duration::from_secs(10);
 /// After a batch that was not answered as one.
 const NO_BATCH_FOR: Duration = Duration::from_secs(60);
 
-/// Calls to a node that are under way at once: each may need a connection of its own.
-const READS: usize = 256;
+/// Calls to a node that are under way at once: each may need a connection of its own. Of reads as many as all clients
+/// together have by default, four times what one of them has: none fills them alone.
+const READS: usize = 1024;
 const OWN: usize = 256;
+
+/// Questions of our own that go in one body, at most.
+const OWN_BATCH: usize = 32;
 
 /// Of how many accounts the counts are asked together; a gateway has far fewer.
 const MAX_COUNTS: usize = 4096;
@@ -120,6 +126,7 @@ impl Node {
             on_chain: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             no_batch_before: AtomicU64::new(0),
+            own_batch: AtomicUsize::new(OWN_BATCH),
             head: AtomicU64::new(0),
             latency: AtomicU64::new(0),
         })
@@ -155,6 +162,23 @@ impl Node {
     pub(super) fn takes_no_batch(&self) {
         let rest = u64::try_from(NO_BATCH_FOR.as_millis()).unwrap_or(u64::MAX);
         self.no_batch_before.store(self.clock.now().millis().saturating_add(rest), Ordering::Relaxed);
+    }
+
+    /// How many questions of our own it is asked in one body.
+    pub(super) fn own_batch(&self) -> usize {
+        self.own_batch.load(Ordering::Relaxed)
+    }
+
+    /// So many were too many. Those who find that out at the same time say it once.
+    pub(super) fn takes_fewer_than(&self, count: usize) {
+        self.own_batch.fetch_min((count / 2).max(1), Ordering::Relaxed);
+    }
+
+    /// It may have got faster: a try costs one wait where it has not.
+    pub(super) fn may_take_more(&self) {
+        let more = |count: usize| Some(count.saturating_mul(2).min(OWN_BATCH));
+        // It always changes: the closure never says no.
+        let _ = self.own_batch.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     pub(super) const fn socket(&self) -> &Socket {

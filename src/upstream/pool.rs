@@ -1,27 +1,26 @@
 //! The connections to one node: HTTP/1.1, kept open between requests, each driven by whoever waits for its answer.
+//!
+//! A connection has no task of its own, and is used by the runtime only that opened it: else a request would be several
+//! switches between tasks and threads, dearer than all else that is done for it.
 
 use std::collections::VecDeque;
-use std::future::{Future as _, poll_fn};
-use std::pin::{Pin, pin};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Body as _;
-use hyper::client::conn::http1;
+use http::{StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::runtime::{Handle, Id};
+use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt as _;
 
 use crate::upstream::UpstreamError;
+use crate::upstream::exchange::{Channel, Failed};
 
 /// Idle connections that are kept; more are opened when they are needed, and closed again.
 const MAX_IDLE: usize = 256;
@@ -30,35 +29,20 @@ const MAX_IDLE: usize = 256;
 /// more.
 const MAX_REST: Duration = Duration::from_secs(30);
 
-/// What is reserved for an answer whose length is not known, or not believed yet, in bytes.
-const FIRST_PIECE: usize = 4 * 1024;
-const LARGEST_FIRST_PIECE: usize = 1024 * 1024;
-
 pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     /// May hold an API key: never shown.
     uri: Uri,
     /// The last used at the back. The lock is held for a push or a pop, never while anybody waits.
-    idle: Mutex<VecDeque<Channel>>,
+    idle: Mutex<VecDeque<Idle>>,
 }
 
-type Connection = http1::Connection<MaybeHttpsStream<TokioIo<TcpStream>>, Full<Bytes>>;
-
-/// A connection that is open and between two requests.
-struct Channel {
-    sender: http1::SendRequest<Full<Bytes>>,
-    /// Polled by the request that is on it. It has no task of its own: a request would be two switches between tasks,
-    /// often between cores, dearer than all else that is done for it.
-    connection: Pin<Box<Connection>>,
-    is_over: bool,
+/// A connection between two requests.
+struct Idle {
+    channel: Channel<TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>>,
+    /// The runtime that is told of what comes over it.
+    home: Id,
     since: Instant,
-}
-
-/// Why there was no answer.
-enum Failed {
-    /// The connection was closed before anything of the request was written.
-    Unsent(Box<Request<Full<Bytes>>>),
-    Broken(UpstreamError),
 }
 
 impl Pool {
@@ -75,140 +59,77 @@ impl Pool {
         uri.scheme() == Some(&Scheme::HTTPS)
     }
 
-    /// Status and body of the answer; of no more than `max` bytes. Redirects are not followed.
+    /// Status and body of the answer to a whole request, which must come until then; of no more than `max` bytes.
+    /// Redirects are not followed.
     pub(super) async fn send(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: &[u8],
         max: usize,
-    ) -> Result<(StatusCode, Vec<u8>), UpstreamError> {
+        until: Instant,
+    ) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let home = Handle::current().id();
         loop {
-            let kept = self.take();
+            let kept = self.take(home);
             let is_kept = kept.is_some();
-            let mut channel = match kept {
-                Some(channel) => channel,
+            let mut idle = match kept {
+                Some(idle) => idle,
                 // Seldom, and large: it does not travel with every request.
-                None => Box::pin(self.connect()).await?,
+                None => timeout_at(until, Box::pin(self.connect(home)))
+                    .await
+                    .unwrap_or(Err(UpstreamError::Timeout))?,
             };
-            match channel.exchange(request, max).await {
+            match idle.channel.exchange(request, max, until).await {
                 Ok(answer) => {
-                    self.put_back(channel);
+                    self.put_back(idle);
                     return Ok(answer);
                 }
                 // Closed by the node while nobody looked. Each round has one idle connection fewer.
-                Err(Failed::Unsent(back)) if is_kept => request = *back,
-                Err(Failed::Unsent(_)) => return Err(broke_off()),
+                Err(Failed::Unsent) if is_kept => {}
+                Err(Failed::Unsent) => {
+                    let why = "the connection was closed in the middle of the request";
+                    return Err(UpstreamError::Unreachable(why.to_owned()));
+                }
                 Err(Failed::Broken(error)) => return Err(error),
             }
         }
     }
 
-    fn take(&self) -> Option<Channel> {
+    fn take(&self, home: Id) -> Option<Idle> {
         loop {
-            let mut channel = self.idle().pop_back()?;
-            if channel.since.elapsed() < MAX_REST && channel.is_open() {
-                return Some(channel);
+            let mut all = self.idle();
+            let place = all.iter().rposition(|idle| idle.home == home)?;
+            let mut idle = all.remove(place)?;
+            drop(all);
+            if idle.since.elapsed() < MAX_REST && idle.channel.is_open() {
+                return Some(idle);
             }
         }
     }
 
-    fn put_back(&self, mut channel: Channel) {
-        channel.since = Instant::now();
-        if !channel.is_open() {
+    fn put_back(&self, mut idle: Idle) {
+        idle.since = Instant::now();
+        if !idle.channel.is_open() {
             return;
         }
-        let mut idle = self.idle();
-        let is_stale = |oldest: &Channel| oldest.since.elapsed() >= MAX_REST;
-        let stale = if idle.len() >= MAX_IDLE || idle.front().is_some_and(is_stale) {
-            idle.pop_front()
-        } else {
-            None
-        };
-        idle.push_back(channel);
-        drop(idle);
+        let mut all = self.idle();
+        let is_stale = |oldest: &Idle| idle.since.duration_since(oldest.since) >= MAX_REST;
+        let stale =
+            if all.len() >= MAX_IDLE || all.front().is_some_and(is_stale) { all.pop_front() } else { None };
+        all.push_back(idle);
+        drop(all);
         // Closing is a call of the system, and not done under the lock.
         drop(stale);
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Channel>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self) -> Result<Channel, UpstreamError> {
+    async fn connect(&self, home: Id) -> Result<Idle, UpstreamError> {
         let stream = self.connector.clone().oneshot(self.uri.clone()).await;
         let stream = stream.map_err(|e| UpstreamError::Unreachable(root_of(&*e)))?;
-        let (sender, connection) =
-            http1::handshake(stream).await.map_err(|e| UpstreamError::Unreachable(root_of(&e)))?;
-        Ok(Channel { sender, connection: Box::pin(connection), is_over: false, since: Instant::now() })
+        Ok(Idle { channel: Channel::new(TokioIo::new(stream)), home, since: Instant::now() })
     }
-}
-
-impl Channel {
-    /// Whether it can take a request: notices what the node did meanwhile, such as closing it.
-    fn is_open(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.is_over && self.sender.is_ready()
-    }
-
-    fn drive(&mut self, context: &mut Context<'_>) {
-        if !self.is_over {
-            self.is_over = self.connection.as_mut().poll(context).is_ready();
-        }
-    }
-
-    async fn exchange(
-        &mut self,
-        request: Request<Full<Bytes>>,
-        max: usize,
-    ) -> Result<(StatusCode, Vec<u8>), Failed> {
-        let Self { sender, connection, is_over, .. } = self;
-        let mut answer = pin!(ask(sender, request, max));
-        poll_fn(|context| {
-            if let done @ Poll::Ready(_) = answer.as_mut().poll(context) {
-                return done;
-            }
-            if !*is_over {
-                *is_over = connection.as_mut().poll(context).is_ready();
-            }
-            // What the connection has just read is for the answer, and nobody else would wake it.
-            answer.as_mut().poll(context)
-        })
-        .await
-    }
-}
-
-async fn ask(
-    sender: &mut http1::SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-    max: usize,
-) -> Result<(StatusCode, Vec<u8>), Failed> {
-    let response = match sender.try_send_request(request).await {
-        Ok(response) => response,
-        Err(mut error) => {
-            return Err(match error.take_message() {
-                Some(unsent) => Failed::Unsent(Box::new(unsent)),
-                None => Failed::Broken(UpstreamError::Unreachable(root_of(error.error()))),
-            });
-        }
-    };
-    let status = response.status();
-    let mut body = response.into_body();
-    let length = body.size_hint().upper().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
-    if length.is_some_and(|length| length > max) {
-        return Err(Failed::Broken(UpstreamError::TooLarge(max)));
-    }
-    let mut whole = Vec::with_capacity(length.unwrap_or(FIRST_PIECE).min(LARGEST_FIRST_PIECE));
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Failed::Broken(broke_off()))?.into_data() else { continue };
-        if data.len() > max.saturating_sub(whole.len()) {
-            return Err(Failed::Broken(UpstreamError::TooLarge(max)));
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok((status, whole))
-}
-
-fn broke_off() -> UpstreamError {
-    UpstreamError::Unreachable("the connection broke in the middle of an answer".to_owned())
 }
 
 /// The innermost reason (connection refused, certificate unknown), which never names the URL.

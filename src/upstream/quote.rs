@@ -126,8 +126,8 @@ fn not_estimated(NodeError { code, message, data }: NodeError) -> UpstreamError 
     }
 }
 
-/// The request as an argument of `eth_estimateGas`: written anew from what was understood.
-fn call_of(request: &Request) -> Value {
+/// The request as an argument of `eth_estimateGas` and `eth_simulateV1`: written anew from what was understood.
+pub(super) fn call_of(request: &Request) -> Value {
     let mut call = Map::new();
     call.insert("from".to_owned(), json!(request.from()));
     if let Some(to) = request.to() {

@@ -95,6 +95,7 @@ impl<T: Clone> Together<T> {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::task::{Context, Waker};
 
     use futures_util::future::join_all;
     use tokio::task::{JoinHandle, yield_now};
@@ -178,6 +179,42 @@ mod tests {
             before.await.unwrap().unwrap();
         }
         assert_eq!(left.await.unwrap().unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_joined_others_that_hung_up_asks_alone_after_a_few() {
+        let slow = Slow::new();
+        let poll = |asker: &mut Pin<Box<dyn Future<Output = Outcome<u64>>>>| {
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(asker.as_mut().poll(&mut context).is_pending());
+        };
+        let asker = || -> Pin<Box<dyn Future<Output = Outcome<u64>>>> {
+            let slow = Arc::clone(&slow);
+            Box::pin(async move { slow.ask().await })
+        };
+        let (mut first, mut joins) = (asker(), asker());
+        poll(&mut first);
+        poll(&mut joins);
+        for _ in 0..MAX_LOST {
+            let mut next = asker();
+            drop(std::mem::replace(&mut first, Box::pin(std::future::pending())));
+            poll(&mut next);
+            assert_eq!(slow.asked.load(Ordering::SeqCst), 0);
+            poll(&mut joins);
+            first = next;
+        }
+        assert_eq!(slow.asked.load(Ordering::SeqCst), 1, "it does not wait for yet another");
+    }
+
+    #[tokio::test]
+    async fn who_joined_one_that_does_not_get_on_asks_alone_in_the_end() {
+        let slow = Slow::new();
+        let stuck = slow.ask();
+        let mut stuck = Box::pin(stuck);
+        assert!(futures_util::poll!(stuck.as_mut()).is_pending());
+        slow.answers.add_permits(1);
+        let most = JOINED.saturating_mul(u32::try_from(MAX_LOST).unwrap() + 1);
+        assert_eq!(timeout(most, slow.ask()).await.unwrap().unwrap(), 0);
     }
 
     #[tokio::test]

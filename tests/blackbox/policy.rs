@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::kit::{FRIEND, Gateway, POLICY, STRANGER, World, repository};
+use crate::kit::{FRIEND, Gateway, POLICY, STRANGER, World, eventually, repository};
 
 #[tokio::test]
 async fn a_refusal_names_its_rule_and_is_written_down() {
@@ -100,6 +100,23 @@ async fn a_misspelt_key_in_the_configuration_is_named_with_its_line() {
     let end = World::new().await.replace("drain =", "drian =").refuses_to_start().await;
     assert!(end.stderr.contains("chancery.toml:8: unknown field `drian`"), "{}", end.stderr);
     assert_eq!(end.code, Some(1));
+}
+
+/// A refusal becomes a rule that somebody can read, and that is enough.
+#[tokio::test]
+async fn a_refused_request_has_the_narrowest_rule_suggested_that_allows_it() {
+    let gateway = Gateway::start().await;
+    let trader = gateway.client("trader");
+    let asked = json!({ "from": gateway.treasury(), "to": STRANGER, "value": "0x7" });
+    let refused = trader.send(asked.clone()).await.unwrap_err();
+    let id = refused.data["request_id"].as_str().unwrap();
+    let rule = gateway.chancery(&["policy", "suggest", id]).await.well();
+    assert!(rule.contains(&with_checksum(STRANGER)) && rule.contains("max = \"7 wei\""), "{rule}");
+    std::fs::write(gateway.folder().join("policies/more.toml"), rule).unwrap();
+    let allowed = async || trader.send(asked.clone()).await.ok();
+    eventually("the policy is read again", allowed).await;
+    let none = gateway.chancery(&["policy", "suggest", "00000000"]).await;
+    assert!(none.code == Some(1) && none.stderr.contains("no refusal of request"), "{none:?}");
 }
 
 #[tokio::test]

@@ -148,3 +148,42 @@ async fn sign(folder: &Path, officers: &[TestKey]) -> Vec<String> {
     }
     signatures
 }
+
+/// A second policy is judged beside the one in force: it changes no answer, and tells what it would have.
+#[tokio::test]
+async fn a_policy_that_is_tried_decides_nothing_and_tells_what_it_would_have_said() {
+    let world = World::new().await.policy(POLICY);
+    let world = world.replace("directory = \"policies\"", "directory = \"policies\"\nshadow = \"next\"");
+    let next = world.folder().join("next");
+    std::fs::create_dir(&next).unwrap();
+    std::fs::write(next.join("main.toml"), wider().replacen("\"1 ether\"", "\"5 wei\"", 1)).unwrap();
+    let gateway = world.start().await;
+    let told = async |verdict: &str| {
+        gateway.metric(&format!("chancery_policy_shadow_total{{verdict=\"{verdict}\"}}")).await
+    };
+    let pay = async |wei| gateway.client("trader").send(gateway.payment(wei)).await.unwrap();
+    eventually("the policy that is tried is read", async || {
+        pay(1).await;
+        (told("same").await > 0.5).then_some(())
+    })
+    .await;
+    pay(9).await;
+    assert!(!may_pay_stranger(&gateway).await);
+    assert!(told("stricter").await > 0.5 && told("looser").await > 0.5);
+    let rows = eventually("both are written down", async || {
+        let rows = gateway.audit().await.into_iter().filter(|row| row["kind"] == "tried");
+        let rows: Vec<_> = rows.map(|row| row["body"].clone()).collect();
+        (rows.len() == 2).then_some(rows)
+    })
+    .await;
+    assert_eq!((&rows[0]["verdict"], &rows[0]["rule"]), (&json!("stricter"), &json!("pay-friend")));
+    assert!(rows[0]["why"].as_str().unwrap().contains("at most 5 wei"), "{rows:#?}");
+    assert_eq!(rows[1]["verdict"], "looser");
+
+    std::fs::write(next.join("main.toml"), "[[rule").unwrap();
+    let failed = async || gateway.metric("chancery_policy_shadow_failed").await;
+    eventually("the alarm", async || (failed().await > 0.5).then_some(())).await;
+    assert!(gateway.metric("chancery_policy_reload_failed").await < 0.5);
+    pay(2).await;
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}

@@ -89,7 +89,7 @@ async fn no_session_is_resumed() {
 #[tokio::test]
 async fn inv_12_a_connection_that_says_nothing_is_closed() {
     let world =
-        World::new().await.append("\n[limits]\nhandshake_timeout = \"500ms\"\nidle_timeout = \"500ms\"\n");
+        World::new().await.append("\n[limits]\nhandshake_timeout = \"500ms\"\nhead_timeout = \"500ms\"\n");
     let gateway = world.start().await;
 
     let mut silent = TcpStream::connect(gateway.world.address()).await.unwrap();

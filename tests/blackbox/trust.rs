@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -145,6 +145,19 @@ async fn inv_09_what_cannot_be_read_is_told_and_the_last_good_set_stays() {
     assert!(works(&gateway.client("trader")).await);
     std::fs::write(&list, &good).unwrap();
     is("the whole list is taken", false).await;
+    let trust = eventually("all three are on the record", async || {
+        let rows = gateway.chancery(&["audit", "show", "--json", "--kind", "trust"]).await.well();
+        let rows: Vec<Value> =
+            rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap()["body"].clone()).collect();
+        (rows.len() >= 3).then_some(rows)
+    })
+    .await;
+    let told: Vec<_> = trust.iter().map(|row| (row["what"].as_str().unwrap(), &row["generation"])).collect();
+    assert_eq!(told[..3], [("taken", &json!(1)), ("refused", &json!(1)), ("taken", &json!(2))]);
+    assert!(trust[1]["why"].as_str().unwrap().contains("ca.crl"));
+    assert_eq!(trust[0]["server"].as_str().unwrap().len(), 64);
+    assert!(trust[0]["people"].as_array().unwrap().contains(&json!("trader")));
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
     let days = gateway.metric("chancery_days_left{of=\"crl\"}").await;
     assert!(days > 0.0 && days < 0.05, "an hour: {days}");
     assert!(gateway.metric("chancery_days_left{of=\"server\"}").await > 365.0);

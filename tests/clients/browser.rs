@@ -93,21 +93,31 @@ max_execution_fee = "1 ether"
 "#;
 
 /// What the browser is told by the machine's administrator; taken back when this is dropped.
-struct ManagedPolicy(PathBuf);
+struct ManagedPolicy(String);
 
 impl ManagedPolicy {
     fn write(policy: &Value) -> Self {
-        let folder = Path::new("/etc/chromium/policies/managed");
-        std::fs::create_dir_all(folder).expect("root may write Chromium's policies");
-        let file = folder.join(format!("chancery-test-{}.json", std::process::id()));
-        std::fs::write(&file, policy.to_string()).unwrap();
+        let folder = "/etc/chromium/policies/managed";
+        let file = format!("{folder}/chancery-test-{}.json", std::process::id());
+        let young = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&young, policy.to_string()).unwrap();
+        as_root(&["install", "-d", folder]);
+        as_root(&["install", "-m", "644", young.path().to_str().unwrap(), &file]);
         Self(file)
     }
 }
 
+/// Only root may tell Chromium what is managed.
+fn as_root(command: &[&str]) {
+    let mut words = if rustix::process::geteuid().is_root() { Vec::new() } else { vec!["sudo", "-n"] };
+    words.extend(command);
+    let done = std::process::Command::new(words[0]).args(&words[1..]).status();
+    assert!(done.is_ok_and(|status| status.success()), "root is needed for: {}", words.join(" "));
+}
+
 impl Drop for ManagedPolicy {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        as_root(&["rm", "-f", &self.0]);
     }
 }
 

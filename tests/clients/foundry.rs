@@ -1,6 +1,7 @@
 //! cast and forge.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use alloy_dyn_abi::eip712::TypedData;
 use alloy_primitives::{Address, hex};
@@ -8,12 +9,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::kit::{FRIEND, Output, Tool, repository, run, tool};
+use crate::kit::{self, FRIEND, Output, Tool, repository, run, tool};
 use crate::trial::{Trial, certify};
 use crate::{BY_URL, report, script};
 
 /// As in `scenario.cjs`: logs an empty line, hands what it is given to ecrecover, and answers what that says.
-const RECOVERS: &str = "0x60168060093d393df33d3da0363d3d3760203d363d60015afa5060206000f3";
+pub const RECOVERS: &str = "0x60168060093d393df33d3da0363d3d3760203d363d60015afa5060206000f3";
 
 struct Cast<'t> {
     trial: &'t Trial,
@@ -120,6 +121,17 @@ async fn forge() {
             error.join("\n")
         })
         .await;
+    // Several at once hear this or that of a rate; one alone asks as often each time.
+    trial
+        .meets_rate("forge, alone", async |from, to| {
+            let broadcast = ["script", "script/Alone.s.sol", "--broadcast", "--unlocked", "--sender", from];
+            let refused =
+                forge_in(&project, &trial, &[&broadcast[..], &["--sig", "run(address)", to]].concat()).await;
+            assert_ne!(refused.code, Some(0), "{refused:?}");
+            let error = refused.stderr.lines().filter(|line| line.starts_with("Error")).collect::<Vec<_>>();
+            error.join("\n")
+        })
+        .await;
     // Whatever was refused, it left no gap behind that keeps the next one waiting.
     trial.gateway.settled().await;
     trial.gateway.client("trader").send(trial.gateway.payment(1)).await.unwrap();
@@ -127,6 +139,33 @@ async fn forge() {
         &report("forge", &version(Tool::Forge).await, &["transfer", "deploy", "call", "parallel"]),
         BY_URL,
     );
+}
+
+/// cast waits for 45 s. Long before that the gateway has given up on the token, and said so; what the token signs at last is
+/// nobody's any more.
+#[tokio::test]
+async fn a_token_that_takes_longer_than_a_tool_waits_makes_no_second_transaction() {
+    let trial = Trial::begin().await;
+    let cast = Cast { trial: &trial };
+    let payment = [FRIEND, "--value", "77"];
+    let send = [&["send", "--unlocked", "--json", "--from", &trial.from], &payment[..]].concat();
+    trial.token.faults(&["on = \"C_Sign\"; delay_us = 75000000"]);
+    let began = Instant::now();
+    // Its user is told each time, and asks again.
+    for _ in 0..3 {
+        let said = cast.run(&send).await;
+        assert!(said.stderr.contains("-32603") && said.stderr.contains("nothing was sent"), "{said:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(45), "it was told before it gave up");
+    trial.token.lift();
+    kit::eventually("the token is back", async || (cast.run(&send).await.code == Some(0)).then_some(()))
+        .await;
+    // Until the first signature would have come.
+    tokio::time::sleep_until((began + Duration::from_secs(80)).into()).await;
+    let sent = trial.gateway.node().sent_by(trial.from.parse().unwrap()).await;
+    assert_eq!(sent.iter().filter(|sent| sent["value"] == "0x4d").count(), 1, "{sent:#?}");
+    trial.gateway.settled().await;
+    assert_eq!(trial.gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 
 async fn forge_in(project: &TempDir, trial: &Trial, arguments: &[&str]) -> Output {
@@ -144,6 +183,7 @@ fn project() -> TempDir {
         (from.join("src/Till.sol"), "src/Till.sol"),
         (script("Senders.s.sol"), "script/Senders.s.sol"),
         (script("Middle.s.sol"), "script/Middle.s.sol"),
+        (script("Alone.s.sol"), "script/Alone.s.sol"),
     ] {
         let to = folder.path().join(to);
         std::fs::create_dir_all(to.parent().unwrap_or(Path::new("/"))).unwrap();
@@ -157,7 +197,7 @@ async fn version(program: Tool) -> String {
     said.split_whitespace().nth(2).unwrap().to_owned()
 }
 
-fn order(maker: &str) -> Value {
+pub fn order(maker: &str) -> Value {
     json!({
         "types": {
             "EIP712Domain": [

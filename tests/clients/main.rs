@@ -22,6 +22,8 @@ mod trial;
 
 use std::path::{Path, PathBuf};
 
+use alloy_dyn_abi::eip712::TypedData;
+use alloy_primitives::{Address, B256, Signature, eip191_hash_message, hex};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -67,7 +69,7 @@ async fn ethers_6() {
 
 #[tokio::test]
 async fn ethers_5() {
-    node(BY_URL, "ethers5.cjs", &[]).await;
+    node(BY_SOCKET, "ethers5.cjs", &[]).await;
 }
 
 #[tokio::test]
@@ -95,11 +97,27 @@ async fn web3_py_async() {
     python(ALSO_TLS, &[("ASYNC", "yes")]).await;
 }
 
+/// What a tool subscribes to on a connector's unix socket comes over a WebSocket of its own.
+#[tokio::test]
+async fn web3_py_on_the_unix_socket() {
+    let trial = Trial::begin().await;
+    let mut command = Command::new(tools().join("python/bin/python"));
+    command.arg(script("web3py_socket.py")).env("SOCKET", trial.gateway.folder().join("trader.ipc"));
+    assert_eq!(run(trial.equip(&mut command)).await.well(), "all is well\n");
+}
+
 #[tokio::test]
 async fn hardhat_2() {
     // Hardhat wants its project around it.
     let modules = tools().join("clients/node_modules");
-    let project = project(&[("hardhat.cjs", "hardhat.cjs"), ("scenario.cjs", "scenario.cjs")], &modules);
+    let project = project(
+        &[
+            ("hardhat.cjs", "hardhat.cjs"),
+            ("../blackbox/foundry/src/Till.sol", "contracts/Till.sol"),
+            ("scenario.cjs", "scenario.cjs"),
+        ],
+        &modules,
+    );
     let command = || {
         let mut command = Command::new("node");
         command.arg(project.path().join("node_modules/hardhat/internal/cli/bootstrap.js"));
@@ -125,11 +143,20 @@ async fn alloy() {
 /// With Ignition and hardhat-viem, on a Node of its own.
 #[tokio::test]
 async fn hardhat_3() {
+    hardhat_3_with("scenario.mjs").await;
+}
+
+#[tokio::test]
+async fn hardhat_3_with_ethers() {
+    hardhat_3_with("ethers.mjs").await;
+}
+
+async fn hardhat_3_with(scenario: &str) {
     let modules = tools().join("hardhat3/node_modules");
     let project = project(
         &[
             ("hardhat3/hardhat.config.js", "hardhat.config.js"),
-            ("hardhat3/scenario.mjs", "scenario.mjs"),
+            (&format!("hardhat3/{scenario}"), scenario),
             ("hardhat3/ignition/modules/Till.js", "ignition/modules/Till.js"),
             ("../blackbox/foundry/src/Till.sol", "contracts/Till.sol"),
             ("scenario.cjs", "scenario.cjs"),
@@ -141,7 +168,7 @@ async fn hardhat_3() {
     let command = || {
         let mut command = Command::new(if own.exists() { own.clone() } else { PathBuf::from("node") });
         command.arg(project.path().join("node_modules/hardhat/dist/src/cli.js"));
-        command.args(["run", "scenario.mjs", "--network", "chancery"]).current_dir(project.path());
+        command.args(["run", scenario, "--network", "chancery"]).current_dir(project.path());
         command.env("HARDHAT_DISABLE_TELEMETRY_PROMPT", "true").env("HOME", project.path());
         command
     };
@@ -180,20 +207,47 @@ async fn curl() {
     };
     let accounts = answer("eth_accounts", json!([])).await;
     assert_eq!(accounts[0].as_str().map(str::to_lowercase), Some(trial.from.to_lowercase()));
-    let hash = answer("eth_sendTransaction", json!([trial.gateway.payment(1)])).await;
-    kit::eventually("its receipt", async || {
-        answer("eth_getTransactionReceipt", json!([hash]))
-            .await
-            .get("status")
-            .map(|status| assert_eq!(*status, "0x1"))
-    })
-    .await;
+    let mined = async |transaction: Value| {
+        let hash = answer("eth_sendTransaction", json!([transaction])).await;
+        kit::eventually("its receipt", async || {
+            let receipt = answer("eth_getTransactionReceipt", json!([hash])).await;
+            receipt.is_object().then(|| assert_eq!(receipt["status"], "0x1")).map(|()| receipt)
+        })
+        .await
+    };
+    mined(trial.gateway.payment(1)).await;
+    let contract =
+        mined(json!({ "from": trial.from, "data": foundry::RECOVERS })).await["contractAddress"].clone();
+    let eight = futures_util::future::join_all((0..8).map(|_| mined(trial.gateway.payment(1)))).await;
+    let hashes: std::collections::BTreeSet<_> =
+        eight.iter().map(|receipt| receipt["transactionHash"].to_string()).collect();
+    assert_eq!(hashes.len(), 8);
+    // By the contract, and by another implementation than the program's own.
+    let recovers = async |digest: B256, signature: Value| {
+        let signature: Signature = signature.as_str().unwrap().parse().unwrap();
+        assert_eq!(kit::signer_of(digest, &signature).to_string(), trial.from);
+        let bytes = signature.as_bytes();
+        let data = [digest.as_slice(), &[0; 31], &bytes[64..], &bytes[..64]].concat();
+        let said =
+            answer("eth_call", json!([{ "to": contract, "data": hex::encode_prefixed(data) }, "latest"]))
+                .await;
+        assert_eq!(
+            Address::from_slice(&hex::decode(said.as_str().unwrap()).unwrap()[12..]).to_string(),
+            trial.from
+        );
+    };
+    let text = answer("personal_sign", json!([hex::encode_prefixed("hello curl"), trial.from])).await;
+    recovers(eip191_hash_message("hello curl"), text).await;
+    let order = foundry::order(&trial.from);
+    let typed = answer("eth_signTypedData_v4", json!([trial.from, order])).await;
+    recovers(serde_json::from_value::<TypedData>(order).unwrap().eip712_signing_hash().unwrap(), typed).await;
     trial
         .meets_trouble("curl", false, async |from, to| {
             ask("eth_sendTransaction", json!([{ "from": from, "to": to, "value": "0x1" }])).await
         })
         .await;
-    certify(&report("curl", "any", &["accounts", "transfer"]), BY_TLS);
+    let done = ["accounts", "transfer", "deploy", "call", "parallel", "message", "typed data"];
+    certify(&report("curl", "any", &done), BY_TLS);
 }
 
 fn report(name: &str, version: &str, done: &[&str]) -> Report {

@@ -98,7 +98,7 @@ pub struct Trial {
     pub from: String,
     /// A second account of the same client.
     pub other: String,
-    token: TestToken,
+    pub token: TestToken,
     _connector: Process,
 }
 
@@ -167,15 +167,7 @@ impl Trial {
             if burst && matches!(trouble, Trouble::RateLimit) {
                 continue;
             }
-            let (from, to) = self.make(trouble).await;
-            let before = self.refusals().await;
-            let began = std::time::Instant::now();
-            let said = pay(from, to).await;
-            println!("{name}: {why}: after {:.1} s", began.elapsed().as_secs_f32());
-            self.gateway.node().heal();
-            let asked = self.refusals().await - before;
-            let asked = if burst { String::new() } else { format!(": asked {}", times(asked)) };
-            writeln!(text, "== {why}{asked}\n\n{}\n", self.masked(&said)).unwrap();
+            text.push_str(&self.meets(name, (why, trouble), burst, &pay).await);
         }
         self.token.lift();
         eventually("the token is back", async || {
@@ -184,6 +176,29 @@ impl Trial {
         })
         .await;
         golden(name, &text);
+    }
+
+    /// What one that otherwise sends several at once gives, and how often it asks, when a rate is used up and it sends one.
+    pub async fn meets_rate(&self, name: &str, pay: impl AsyncFn(&str, &str) -> String) {
+        golden(name, &self.meets(name, TROUBLES[2], false, &pay).await);
+    }
+
+    async fn meets(
+        &self,
+        name: &str,
+        (why, trouble): (&str, Trouble),
+        burst: bool,
+        pay: &impl AsyncFn(&str, &str) -> String,
+    ) -> String {
+        let (from, to) = self.make(trouble).await;
+        let before = self.refusals().await;
+        let began = std::time::Instant::now();
+        let said = pay(from, to).await;
+        println!("{name}: {why}: after {:.1} s", began.elapsed().as_secs_f32());
+        self.gateway.node().heal();
+        let asked = self.refusals().await - before;
+        let asked = if burst { String::new() } else { format!(": asked {}", times(asked)) };
+        format!("== {why}{asked}\n\n{}\n\n", self.masked(&said))
     }
 
     async fn make(&self, trouble: Trouble) -> (&str, &str) {

@@ -2,6 +2,8 @@
 //! connection's signature. The key never leaves it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::Result;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -89,6 +91,26 @@ impl Card {
         Ok(CertifiedKey::new(vec![CertificateDer::from(one.der)], Arc::new(key)))
     }
 
+    /// Lets go of the module, before the program ends: what modules leave to be done at a program's end goes wrong beside
+    /// threads that still run. One that hangs is not waited for.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the runtime has ended by then, and nothing else is to be done"
+    )]
+    pub fn close(&self) {
+        for _ in 0..10 {
+            if let Ok(mut held) = self.0.try_lock() {
+                if let Some(Open { module, session, .. }) = held.take() {
+                    drop(session);
+                    // It was of use, whatever it says now.
+                    drop(module.finalize());
+                }
+                return;
+            }
+            sleep(Duration::from_millis(100));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Open>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,6 +143,9 @@ impl Open {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            if !is_lost(&error) {
+                return Err(said(uri, &error).into());
+            }
             // A session that the token has closed has a number that may be another's by now.
             std::mem::forget(self.session.take());
             if !had {
@@ -171,6 +196,25 @@ impl Open {
         }
         Ok(session)
     }
+}
+
+/// Whether it is the session or its login that is gone; after anything else the session is as good as before.
+const fn is_lost(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Pkcs11(
+            RvError::CryptokiNotInitialized
+                | RvError::DeviceError
+                | RvError::DeviceRemoved
+                | RvError::KeyHandleInvalid
+                | RvError::ObjectHandleInvalid
+                | RvError::SessionClosed
+                | RvError::SessionHandleInvalid
+                | RvError::TokenNotPresent
+                | RvError::UserNotLoggedIn,
+            _
+        )
+    )
 }
 
 /// The one slot with a token that the URI fits.
@@ -283,7 +327,7 @@ impl Key {
             _ => (Mechanism::Ecdsa, Sha256::digest(message).to_vec()),
         };
         let mut held = self.card.lock();
-        let open = held.as_mut().ok_or_else(|| Failure::new("the token was never opened"))?;
+        let open = held.as_mut().ok_or_else(|| Failure::new("the token is not open any more"))?;
         let raw = open.in_session(&self.uri, &self.pin, |session| {
             let gone = Error::Pkcs11(RvError::KeyHandleInvalid, cryptoki::context::Function::FindObjects);
             let key = private_key(session, &self.id)?.ok_or(gone)?;

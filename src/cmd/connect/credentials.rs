@@ -173,6 +173,13 @@ impl Credentials {
         }
     }
 
+    /// Lets go of a token.
+    pub fn close(&self) {
+        if let Ours::Token { card, .. } = &self.ours {
+            card.close();
+        }
+    }
+
     /// TLS 1.3 as this client, towards servers of this authority only, for HTTP/2 only. May ask for a password, and
     /// wait for a token.
     pub fn present(&self, context: &Context, clock: &Clock) -> Result<Presented> {

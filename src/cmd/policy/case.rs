@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 use crate::clock::Timestamp;
 use crate::config::units;
 use crate::identity::{AccountCaller, Caller, RequestId};
-use crate::policy::{Charge, Denied, Explanation, Policy, World};
+use crate::policy::{Charge, Denied, Explanation, Moment, Policy, World};
 use crate::transaction::{
-    Filled, Message, Presigned, Quote, QuotedFees, Request, SignedTransaction, Structured, Text, Tx,
-    TypedData,
+    Authorization, Delegation, DelegationRequest, Filled, Message, Presigned, Quote, QuotedFees, Request,
+    SignedTransaction, Structured, Text, Tx, TypedData,
 };
 
 /// What would be signed.
@@ -23,6 +23,7 @@ pub(super) enum Asked {
     Message(Text),
     TypedData(Box<Structured>),
     Presigned(Box<SignedTransaction>),
+    Authorization(Box<Delegation>),
 }
 
 /// What a node would have quoted: 100,000 gas, a base fee of 10 gwei and a priority fee of 1 gwei.
@@ -44,6 +45,13 @@ impl Asked {
             }
             Some("eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4") => {
                 Self::typed_data(&params, world)
+            }
+            Some("eth_signAuthorization") => {
+                let request =
+                    DelegationRequest::parse(Some(&params.to_string())).map_err(|e| e.to_string())?;
+                let chain = world.chain_of(request.chain_id());
+                let filled = request.fill(chain, 0).map_err(|e| e.to_string())?;
+                Ok(Self::Authorization(Box::new(filled)))
             }
             Some(method) if method.starts_with("eth_sendRawTransaction") => {
                 let (signed, _) =
@@ -89,7 +97,21 @@ impl Asked {
             Self::Message(text) => text.from(),
             Self::TypedData(typed) => typed.from(),
             Self::Presigned(signed) => signed.from(),
+            Self::Authorization(asked) => asked.from(),
         }
+    }
+
+    /// The chain that it is for, or the first of the world.
+    pub fn chain_id(&self, world: &World) -> u64 {
+        match self {
+            Self::Transaction(filled) => filled.chain_id(),
+            _ => world.chain_of(None),
+        }
+    }
+
+    /// The contract that it creates, where it names its nonce.
+    pub fn creates(&self) -> Option<Address> {
+        if let Self::Transaction(filled) = self { filled.creates() } else { None }
     }
 
     /// The rule that allows it, and what it takes from each budget.
@@ -97,22 +119,40 @@ impl Asked {
         &self,
         policy: &Policy,
         caller: &AccountCaller,
-        now: Timestamp,
+        now: Moment,
     ) -> Result<(Arc<str>, Vec<Charge>), Denied> {
         match self {
             Self::Transaction(filled) => policy.assess::<Tx>(caller, filled, now),
             Self::Message(text) => policy.assess::<Message>(caller, text, now),
             Self::TypedData(typed) => policy.assess::<TypedData>(caller, typed, now),
             Self::Presigned(signed) => policy.assess::<Presigned>(caller, signed, now),
+            Self::Authorization(asked) => policy.assess::<Authorization>(caller, asked, now),
         }
     }
 
-    pub fn explain(&self, policy: &Policy, caller: &AccountCaller, now: Timestamp) -> Explanation {
+    /// The narrowest rules that allow it.
+    pub fn suggest(
+        &self,
+        policy: &Policy,
+        caller: &AccountCaller,
+        by: (Timestamp, &str),
+    ) -> Result<String, String> {
+        match self {
+            Self::Transaction(filled) => policy.suggest::<Tx>(caller, filled, by),
+            Self::Message(text) => policy.suggest::<Message>(caller, text, by),
+            Self::TypedData(typed) => policy.suggest::<TypedData>(caller, typed, by),
+            Self::Presigned(signed) => policy.suggest::<Presigned>(caller, signed, by),
+            Self::Authorization(asked) => policy.suggest::<Authorization>(caller, asked, by),
+        }
+    }
+
+    pub fn explain(&self, policy: &Policy, caller: &AccountCaller, now: Moment) -> Explanation {
         match self {
             Self::Transaction(filled) => policy.explain::<Tx>(caller, filled, now),
             Self::Message(text) => policy.explain::<Message>(caller, text, now),
             Self::TypedData(typed) => policy.explain::<TypedData>(caller, typed, now),
             Self::Presigned(signed) => policy.explain::<Presigned>(caller, signed, now),
+            Self::Authorization(asked) => policy.explain::<Authorization>(caller, asked, now),
         }
     }
 }
@@ -262,6 +302,15 @@ fn amount(
         _ => units::wei(&format!("{number} {symbol}")),
     }
     .map_err(|e| e.to_string())
+}
+
+/// The addresses that labels, names of accounts, and addresses mean.
+pub(super) fn addresses(written: &[String], policy: &Policy) -> Result<Vec<Address>, String> {
+    let read = |name: &String| {
+        let named = named(name, policy);
+        named.parse().map_err(|_| format!("`{name}` is no label and no address"))
+    };
+    written.iter().map(read).collect()
 }
 
 fn named(name: &str, policy: &Policy) -> String {

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::clock::{Clock, Timestamp};
-use crate::cmd::policy::case::{Asked, caller, plain};
+use crate::cmd::policy::case::{Asked, addresses, caller, plain};
 use crate::cmd::policy::world::{WorldFlags, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
-use crate::policy::{ChargeReport, Explanation, Policy};
+use crate::policy::{ChargeReport, Evidence, Explanation, Moment, Policy};
 
 /// Say what would be decided about a request, and which condition of which rule makes it so
 #[derive(Debug, clap::Args)]
@@ -23,6 +23,9 @@ pub struct Explain {
     /// The time at which it would (RFC 3339) [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<jiff::Timestamp>,
+    /// A contract that the account created before (for `$created`), by label or address; may be repeated
+    #[arg(long, value_name = "CONTRACT")]
+    created: Vec<String>,
     /// The policy folder [default: the configuration's, or `policies`]
     #[arg(long, value_name = "DIR")]
     policy: Option<PathBuf>,
@@ -51,7 +54,9 @@ impl Explain {
             Some(at) => Timestamp::from_millis(u64::try_from(at.as_millisecond()).unwrap_or_default()),
             None => Clock::system().now(),
         };
-        let explanation = asked.explain(&policy, &caller, now);
+        let created = addresses(&self.created, &policy).map_err(Failure::new)?;
+        let moment = Moment { now, evidence: Evidence { created, ..Evidence::default() } };
+        let explanation = asked.explain(&policy, &caller, moment);
         if let Asked::Transaction(filled) = &asked {
             let request = filled.request();
             if request.gas().is_none() || !request.sets_fees() {

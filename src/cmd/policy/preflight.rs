@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use alloy_primitives::Address;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::cmd::policy::case::{Asked, caller, plain};
 use crate::cmd::policy::world::{WorldFlags, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
-use crate::policy::{Policy, Taken, Takings, World};
+use crate::policy::{Evidence, Moment, Policy, Taken, Takings, World};
 
 /// Say which of many requests would be refused: of a Foundry script's run, or of a list
 #[derive(Debug, clap::Args)]
@@ -70,6 +71,7 @@ impl Preflight {
     fn judge(&self, requests: &[Value], policy: &Policy, world: &World, now: Timestamp) -> Report {
         let mut report = Report { allowed: 0, denied: 0, requests: Vec::new(), budgets: Vec::new() };
         let mut takings = Takings::default();
+        let mut created = Vec::new();
         for (number, request) in (1..).zip(requests) {
             let asked = match request {
                 Value::Object(written) if !written.contains_key("method") => plain(written, policy, world),
@@ -80,10 +82,11 @@ impl Preflight {
             let line = match asked {
                 // The gateway refuses it before the policy is asked.
                 Err(sentence) => Line { number, allowed: false, rule: None, condition: None, sentence },
-                Ok((caller, asked)) => match asked.assess(policy, &caller, now) {
+                Ok((caller, asked)) => match asked.assess(policy, &caller, at(now, &created)) {
                     Ok((rule, charges)) => {
+                        created.extend(asked.creates());
                         takings.extend(charges);
-                        let sentence = asked.explain(policy, &caller, now).asked;
+                        let sentence = asked.explain(policy, &caller, at(now, &created)).asked;
                         Line {
                             number,
                             allowed: true,
@@ -108,6 +111,11 @@ impl Preflight {
         report.budgets = takings.shown();
         report
     }
+}
+
+/// A time at which the transactions before have created these.
+fn at(now: Timestamp, created: &[Address]) -> Moment {
+    Moment { now, evidence: Evidence { created: created.to_vec(), ..Evidence::default() } }
 }
 
 /// The transactions that stand in a file of Foundry's, or a list as it is.

@@ -1,8 +1,10 @@
 //! `chancery policy replay`: what a policy would have said to what was signed before.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use alloy_primitives::Address;
 use serde::Serialize;
 
 use crate::clock::{Clock, Timestamp};
@@ -10,7 +12,8 @@ use crate::cmd::policy::world::folder;
 use crate::cmd::{Context, Done, HintExt as _, Success};
 use crate::config::{Config, units};
 use crate::ledger::{Deed, deeds};
-use crate::policy::{Again, Past, Policy, World};
+use crate::policy::{Again, Evidence, Past, Policy, Simulated, World};
+use crate::transaction::{Filled, Kind as _, Tx};
 
 /// Judge what the ledger holds by a policy, each at its own time; exit with 3 if it would deny something
 #[derive(Debug, clap::Args)]
@@ -31,6 +34,9 @@ struct Report {
     denied: Vec<No>,
     /// Messages, whose text is not kept, and what Chancery signed for itself.
     left_out: u64,
+    /// Which contracts an account has created on a chain so far.
+    #[serde(skip)]
+    created: HashMap<(Option<u64>, Address), Vec<Address>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,7 +80,14 @@ impl Report {
         let Deed { id, kind, client, account, rule, at, raw } = deed;
         let past = Past { client, account: *account, rule, kind, at: *at, raw };
         let (payload, client, then) = (*id, client.clone(), rule.clone());
-        match policy.judge_again(&past) {
+        let filled = (kind == Tx::NAME).then(|| Filled::signed(*account, raw)).flatten();
+        let place = (filled.as_ref().map(Filled::chain_id), *account);
+        let created = self.created.get(&place).cloned().unwrap_or_default();
+        let evidence = Evidence { created, outcome: Simulated::Then };
+        if let Some(created) = filled.as_ref().and_then(Filled::creates) {
+            self.created.entry(place).or_default().push(created);
+        }
+        match policy.judge_again(&past, &evidence) {
             Again::LeftOut => self.left_out = self.left_out.saturating_add(1),
             Again::Allowed(now) if *now == **rule => self.same = self.same.saturating_add(1),
             Again::Allowed(now) => self.other.push(Other { payload, client, then, now: now.to_string() }),
@@ -83,7 +96,7 @@ impl Report {
     }
 
     fn show(&self) -> Result<String, std::fmt::Error> {
-        let Self { same, other, denied, left_out } = self;
+        let Self { same, other, denied, left_out, .. } = self;
         let mut text = String::new();
         for No { payload, at, then, why, .. } in denied {
             writeln!(text, "denied: payload {payload} of {at}, signed by rule `{then}`: {why}")?;

@@ -13,7 +13,7 @@ use crate::cmd::policy::case::{self, Asked};
 use crate::cmd::policy::world::{WorldFlags, WrittenWorld, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
 use crate::config::{ConfigError, position};
-use crate::policy::{Charge, Policy, World};
+use crate::policy::{Charge, Evidence, Moment, Policy, Simulated, World};
 
 /// Run test cases: files of [[case]] in `tests/` beside the policy
 #[derive(Debug, clap::Args)]
@@ -52,8 +52,26 @@ struct Case {
     rule: Option<String>,
     condition: Option<String>,
     cause: Option<String>,
+    /// Which contracts the account created before, for `$created`: labels or addresses.
+    #[serde(default)]
+    created: Vec<String>,
+    /// What a node would find that it does, for `outcome`.
+    outcome: Option<WrittenOutcome>,
     /// What it takes from budgets, by id: all of them, and no others.
     charges: Option<BTreeMap<String, toml::Value>>,
+}
+
+/// A simulation as a person writes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenOutcome {
+    /// What leaves the account: amounts of ether, and of tokens by their symbols.
+    #[serde(default)]
+    out: Vec<String>,
+    #[serde(default)]
+    approves: bool,
+    #[serde(default)]
+    reverts: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -221,7 +239,17 @@ impl Case {
             Ok(caller) => caller,
             Err(why) => return Ok(refused("account", why)),
         };
-        Ok(match asked.assess(policy, &caller, now) {
+        let created = case::addresses(&self.created, policy).map_err(|why| format!("`created`: {why}"))?;
+        let place = (asked.chain_id(world), asked.from());
+        let outcome = match &self.outcome {
+            None => Simulated::Never,
+            Some(WrittenOutcome { out, approves, reverts }) => {
+                let seen = policy.pretend(place, out, (*approves, *reverts));
+                Simulated::Seen(seen.map_err(|why| format!("`outcome`: {why}"))?)
+            }
+        };
+        let moment = Moment { now, evidence: Evidence { created, outcome } };
+        Ok(match asked.assess(policy, &caller, moment) {
             Ok((rule, charges)) => Got {
                 decision: Expected::Allow,
                 cause: None,

@@ -57,6 +57,7 @@ impl Reader<'_> {
                 .unwrap_or(default.max_in_flight_per_client),
             handshake_timeout: self
                 .duration(written.handshake_timeout.as_ref(), default.handshake_timeout)?,
+            head_timeout: self.duration(written.head_timeout.as_ref(), default.head_timeout)?,
             body_timeout: self.duration(written.body_timeout.as_ref(), default.body_timeout)?,
             write_timeout: self.duration(written.write_timeout.as_ref(), default.write_timeout)?,
             idle_timeout: self.duration(written.idle_timeout.as_ref(), default.idle_timeout)?,

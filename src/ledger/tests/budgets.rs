@@ -15,7 +15,7 @@ use crate::ledger::{
     ReserveError, Reserved,
 };
 use crate::ledger::{Location, usage};
-use crate::policy::Policy;
+use crate::policy::{Evidence, Policy};
 use crate::transaction::{Fees, Message, Tx};
 
 /// Ten wei and their fees: the fee of the kit's transfer is 21,000 gas at 207 wei.
@@ -253,7 +253,7 @@ async fn messages_count_from_their_record_on() {
     let bank = Bank::open("sum = \"count\"\nmax = 1\nmatch = { kind = \"message\" }\n").await;
     let say = || async {
         let asked = ASK.message("hello").into_asked();
-        let permitted = bank.policy.decide::<Message>(&ASK.caller(), asked).unwrap();
+        let permitted = bank.policy.decide::<Message>(&ASK.caller(), asked, Evidence::default()).unwrap();
         bank.ledger.reserve(permitted, Purpose::Return).await
     };
     let Ok(Claim::Fresh(reserved)) = say().await else { panic!("it is the first") };

@@ -19,7 +19,7 @@ use crate::ledger::writer::Writer;
 use crate::ledger::{
     Claim, Ledger, LedgerError, Location, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
 };
-use crate::policy::{Permitted, Policy, Replace, World};
+use crate::policy::{Evidence, Permitted, Policy, Replace, World};
 use crate::transaction::{Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point};
 
 pub const CHAIN: u64 = 31337;
@@ -176,7 +176,7 @@ impl Ask {
 
     /// As `policy` permits it, with what it takes from its budgets.
     pub fn judged(self, policy: &Policy) -> Permitted<Tx> {
-        policy.decide(&self.caller(), self.permitted().into_asked()).unwrap()
+        policy.decide(&self.caller(), self.permitted().into_asked(), Evidence::default()).unwrap()
     }
 
     pub fn message(self, text: &'static str) -> Permitted<Message> {

@@ -17,7 +17,7 @@ use crate::ledger::core::{Bid, Decision, Row, decide};
 use crate::ledger::life::{State, Word, heard, heir, settle};
 use crate::ledger::tests::kit::stand_back;
 use crate::policy::Replace;
-use crate::transaction::{Fees, Slot};
+use crate::transaction::{Fees, Slot, Stands};
 
 const REPLICAS: u8 = 2;
 const MAX_OPEN: u32 = 4;
@@ -134,6 +134,7 @@ impl World {
             intent: payload.intent(),
             fees: fees(payload.bid),
             is_own: payload.client == client,
+            is_authorization: false,
         })
         .collect()
     }
@@ -239,8 +240,14 @@ impl Model for Bounds {
         let mut world = before.clone();
         match step {
             Step::Claim { replica, client, wanted, mined, bid } => {
-                let slot =
-                    Slot { chain: 1, wanted, mined, fees: fees(bid), fees_are_fixed: wanted.is_some() };
+                let slot = Slot {
+                    chain: 1,
+                    wanted,
+                    mined,
+                    fees: fees(bid),
+                    fees_are_fixed: wanted.is_some(),
+                    stands: Stands::Transaction,
+                };
                 let mut rows = world.rows(client);
                 if self.fault == Fault::SameFeesAgain {
                     rows.retain(|row| row.state != State::Vacant);

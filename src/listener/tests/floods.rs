@@ -1,5 +1,7 @@
 //! Who has a certificate and no good intentions: floods over HTTP/2, heads without end, and nothing read.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::listener::tests::kit::*;
@@ -131,7 +133,7 @@ async fn requests_in_a_row_are_answered_in_a_row() {
 #[tokio::test]
 async fn inv_12_a_head_has_its_bounds_and_its_time() {
     let door = Door::new();
-    let limits = Limits { idle_timeout: Duration::from_millis(500), ..Limits::default() };
+    let limits = Limits { head_timeout: Duration::from_millis(500), ..Limits::default() };
     let open = door.open(Entrance::Clients, &limits, Clock::system());
     for more in [format!("a: {}\r\n", "x".repeat(64 << 10)), "a: b\r\n".repeat(100)] {
         let mut stream = open.connect(door.trader()).await.unwrap();

@@ -9,6 +9,8 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -167,7 +169,8 @@ impl Door {
         let listener =
             Listener::bind(address, &mut Inherited::default(), trust.door(entrance), limits, clock)
                 .unwrap()
-                .behind(&self.balancers);
+                .behind(&self.balancers)
+                .on(Arc::new(Threads::start().unwrap()));
         let (address, stop) = (listener.local_addr(), CancellationToken::new());
         let visitors = listener.visitors();
         let answer = |connection: &Connection| {

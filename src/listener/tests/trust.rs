@@ -4,17 +4,22 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     CertificateParams, CrlDistributionPoint, CrlIssuingDistributionPoint, CrlScope, ExtendedKeyUsagePurpose,
     KeyPair,
 };
 use rustls::pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::clock::Timestamp;
 use crate::config::{Issuer as Trusted, OWN_ISSUER, Revocation};
 use crate::identity::Directory;
+use crate::listener::guard::Guarded;
 use crate::listener::tests::kit::*;
+use crate::listener::wire::Talk;
 use crate::listener::*;
 
 const HOUR: u64 = 3600;
@@ -106,7 +111,8 @@ async fn inv_08_a_request_of_somebody_revoked_reaches_nothing() {
     let inner = service_fn(|_: Request<Full<Bytes>>| async {
         Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
     });
-    let guarded = Guarded { pass, inner, meter: None, asked: CancellationToken::new() };
+    let talk = Talk::new(false, &Limits::default());
+    let guarded = Guarded::new(inner, pass, talk, CancellationToken::new());
     assert_eq!(guarded.call(Request::new(Full::default())).await.unwrap().status(), 200);
     door.publish(&crl(2, &[7], now() - 10, HOUR));
     trust.reload().unwrap();

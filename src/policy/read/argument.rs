@@ -11,7 +11,6 @@ use crate::policy::abi::{Function, holds_address, holds_address_or_bytes};
 use crate::policy::amount::Unit;
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::condition::Condition;
-use crate::policy::packed;
 use crate::policy::path::{Over, Path, unsaid};
 use crate::policy::read::File;
 use crate::policy::read::matcher::Matchers;
@@ -19,6 +18,7 @@ use crate::policy::read::names::Names;
 use crate::policy::read::operand::Reader;
 use crate::policy::typed::{self, SAFE_TX, Template};
 use crate::policy::written::Text;
+use crate::policy::{packed, pairs};
 
 type Written = BTreeMap<Text, Spanned<Value>>;
 
@@ -132,10 +132,12 @@ impl Places<'_> {
             let units = if path.over == Over::Length { &[][..] } else { &units };
             let read = |units| Reader { names, chain: meant.chain, ty: &ty, units }.tests(value.get_ref());
             // Of what leads from one token to another, an amount is of one of them only.
-            let found = match packed::token_of(of, &path) {
+            let found = match packed::token_of(of, &path).or_else(|| pairs::token_of(of, &path)) {
                 None => read(units),
                 Some(end) => {
                     let own = ends.iter().filter(|(path, _)| path.is_same(&end));
+                    // As the rule calls it.
+                    let end = own.clone().next().map_or(&end, |(path, _)| path);
                     let own: Vec<_> = own.map(|(_, tokens)| tokens.clone()).collect();
                     let other = |why| match read(units) {
                         Ok(_) => format!(
@@ -183,7 +185,7 @@ fn pinned(test: &ArgumentTest) -> Option<Vec<Address>> {
     let ArgumentTest::OneOf(operands, _) = test else { return None };
     let address = |operand: &Operand| match operand {
         Operand::Value(value) => value.as_address(),
-        Operand::From | Operand::Sender | Operand::Client | Operand::Now(_) => None,
+        Operand::From | Operand::Sender | Operand::Created | Operand::Client | Operand::Now(_) => None,
     };
     operands.iter().map(address).collect()
 }

@@ -31,8 +31,10 @@ pub(super) struct Matchers {
 pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allow: bool) -> Matchers {
     let mut meant = Matchers { kind: kind(file, written.kind.as_ref()), ..Matchers::default() };
     let addressed: &[RuleKind] = &[RuleKind::Transaction, RuleKind::TypedData, RuleKind::Presigned];
+    let on_a_chain: &[RuleKind] =
+        &[RuleKind::Transaction, RuleKind::TypedData, RuleKind::Presigned, RuleKind::Authorization];
     let kinds = [
-        ("chain", written.chain.as_ref().map(toml::Spanned::span), addressed),
+        ("chain", written.chain.as_ref().map(toml::Spanned::span), on_a_chain),
         ("to", written.to.as_ref().map(toml::Spanned::span), addressed),
         (
             "call",
@@ -59,7 +61,7 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
     }
     let targets = written.to.as_ref().map(|list| targets(file, list, names, (meant.kind, meant.chain)));
     if let Some(targets) = &targets {
-        if !targets.any && !targets.nobody {
+        if !targets.any && !targets.nobody && !targets.created {
             meant.targets.clone_from(&targets.addresses);
         }
         if allow || !targets.any {
@@ -74,21 +76,15 @@ pub(super) fn read(file: &mut File<'_>, written: &Match, names: &Names<'_>, allo
 
 fn kind(file: &mut File<'_>, written: Option<&Text>) -> Option<RuleKind> {
     let written = written?;
-    match written.get_ref().as_str() {
-        "transaction" => return Some(RuleKind::Transaction),
-        "message" => return Some(RuleKind::Message),
-        "typed_data" => return Some(RuleKind::TypedData),
-        "presigned" => return Some(RuleKind::Presigned),
-        known @ "authorization" => file.wrong(
+    let found = RuleKind::ALL.into_iter().find(|kind| kind.name() == written.get_ref());
+    if found.is_none() {
+        let names = RuleKind::ALL.map(|kind| format!("\"{}\"", kind.name())).join(", ");
+        file.wrong(
             &written.span(),
-            format_args!("kind \"{known}\" is not read by this version, which signs nothing of it"),
-        ),
-        other => file.wrong(
-            &written.span(),
-            format_args!("`{other}` is not a kind; expected \"transaction\", \"message\", \"typed_data\" or \"presigned\""),
-        ),
+            format_args!("`{}` is not a kind; expected one of {names}", written.get_ref()),
+        );
     }
-    None
+    found
 }
 
 /// `None` is any.
@@ -147,6 +143,24 @@ pub(super) fn addresses(
     (!any).then_some(found)
 }
 
+/// `delegates`; `None` is any. "none" is the zero address: no code acts as the account any more.
+pub(super) fn delegates(
+    file: &mut File<'_>,
+    list: &List,
+    names: &Names<'_>,
+    chain: Option<u64>,
+) -> Option<Vec<Address>> {
+    let mut found = Vec::new();
+    let any = each(file, "delegates", list, |file, name| {
+        if name.get_ref() == "none" {
+            found.push(Address::ZERO);
+            return;
+        }
+        found.extend(file.right(&name.span(), names.find_all(name.get_ref(), chain)).unwrap_or_default());
+    });
+    (!any).then_some(found)
+}
+
 fn targets(
     file: &mut File<'_>,
     list: &List,
@@ -161,7 +175,7 @@ fn targets(
             &name.span(),
             "typed data creates nothing; \"none\" is typed data whose domain names no contract",
         ),
-        "$created" => file.wrong(&name.span(), "`$created` is not read by this version; name the contract"),
+        "$created" => targets.created = true,
         _ => {
             let found = file.right(&name.span(), names.find_all(name.get_ref(), chain));
             for address in found.unwrap_or_default() {

@@ -8,6 +8,7 @@ mod list;
 mod matcher;
 mod names;
 mod operand;
+mod outcome;
 mod rule;
 mod value;
 
@@ -23,8 +24,10 @@ use crate::config::ConfigError;
 use crate::policy::caps::Caps;
 use crate::policy::decide::Policy;
 use crate::policy::error::PolicyError;
+use crate::policy::evidence::asks_created;
 use crate::policy::index::Index;
 use crate::policy::load::{Beside, Source};
+use crate::policy::outcome::asks_outcome;
 use crate::policy::rate::Rates;
 use crate::policy::rule::{Place, RuleKind};
 use crate::policy::world::World;
@@ -90,6 +93,8 @@ pub(in crate::policy) fn policy(
     let lists = std::mem::take(&mut names.list_files);
     let policy = Policy {
         index: Index::new(&rules),
+        asks_created: rules.iter().any(asks_created),
+        asks_outcome: rules.iter().any(asks_outcome),
         rules,
         caps: all_caps.unwrap_or_default(),
         rates: Rates::new(rates),
@@ -151,6 +156,8 @@ impl Default for Policy {
     fn default() -> Self {
         Self {
             rules: Vec::new(),
+            asks_created: false,
+            asks_outcome: false,
             index: Index::default(),
             caps: Caps::default(),
             rates: Rates::new(Vec::new()),
@@ -188,7 +195,8 @@ mod tests {
             ("\"pay\"", "\"pay me\"", 8, "an id has"),
             ("\"allow\"", "\"needs_approval\"", 9, "nobody to ask yet"),
             ("\"allow\"", "\"permit\"", 9, "expected \"allow\" or \"deny\""),
-            ("\"transaction\"", "\"authorization\"", 10, "is not read by this version"),
+            ("\"transaction\"", "\"authorization\"", 8, "from and delegates"),
+            ("\"transaction\"", "\"authorization\"", 15, "`call` goes with kind"),
             ("\"transaction\"", "\"tx\"", 10, "`tx` is not a kind"),
             ("kind    = \"transaction\"\n", "", 8, "missing: `kind`"),
             ("chain   = 1\n", "", 8, "missing: `chain`"),
@@ -202,7 +210,8 @@ mod tests {
             ("[\"trader\"]", "[]", 12, "names nobody"),
             ("[\"treasury\"]", "[\"tresury\"]", 13, "there is no account named `tresury`"),
             ("[\"usdc\"]", "[\"usdt\"]", 14, "no contract or account named `usdt`; known are `alice`"),
-            ("[\"usdc\"]", "[\"$created\"]", 14, "`$created` is not read"),
+            ("[\"usdc\"]", "[\"$created\"]", 15, "or a full signature"),
+            ("[\"usdc\"]", "[\"$made\"]", 14, "`$made` is not read"),
             ("[\"usdc\"]", "[\"0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48\"]", 14, "has no EIP-55 checksum"),
             ("[\"usdc\"]", "[\"usdc\", \"create\"]", 15, "write call = \"any\""),
             ("[\"usdc\"]", "[\"usdc\", \"alice\"]", 15, "has no ABI, so `transfer` must be a full signature"),

@@ -108,7 +108,7 @@ impl Reader<'_> {
     /// What one text stands for: of `@list`, every address in it.
     fn alternatives(&self, value: &Value) -> Result<(Vec<Operand>, Option<Unit>), String> {
         if let (DynSolType::Address, Value::String(text)) = (self.ty, value)
-            && !matches!(text.as_str(), "$from" | "$sender")
+            && !matches!(text.as_str(), "$from" | "$sender" | "$created")
         {
             let found = self.names.find_all(text, self.chain)?;
             return Ok((
@@ -127,6 +127,7 @@ impl Reader<'_> {
         let plain = |value| Ok((Operand::Value(value), None));
         match (self.ty, value) {
             (DynSolType::Address, Value::String(text)) if text == "$sender" => Ok((Operand::Sender, None)),
+            (DynSolType::Address, Value::String(text)) if text == "$created" => Ok((Operand::Created, None)),
             (DynSolType::Address, Value::String(_)) => Ok((Operand::From, None)),
             (DynSolType::Bool, Value::Boolean(value)) => plain(DynSolValue::Bool(*value)),
             (DynSolType::String, Value::String(text)) if text == "$client" => Ok((Operand::Client, None)),
@@ -146,7 +147,7 @@ impl Reader<'_> {
                 ty.sol_type_name(),
                 match ty {
                     DynSolType::Address =>
-                        "write a label, an account's name, an address, \"@list\", \"$from\" or \"$sender\"",
+                        "write a label, an account's name, an address, \"@list\", \"$from\", \"$sender\" or \"$created\"",
                     DynSolType::Bool => "write true or false",
                     DynSolType::String => "write text",
                     DynSolType::Bytes | DynSolType::FixedBytes(_) => "write \"0x…\"",

@@ -7,11 +7,13 @@ use toml::Spanned;
 
 use crate::config::units;
 use crate::policy::amount::Range;
-use crate::policy::condition::{Condition, Delegates, DomainTest, SiweTest};
+use crate::policy::condition::{Condition, Delegates, DomainTest};
+use crate::policy::evidence::asks_created;
+use crate::policy::messages::SiweTest;
 use crate::policy::rate::Rate;
 use crate::policy::read::matcher::Matchers;
 use crate::policy::read::names::Names;
-use crate::policy::read::{File, argument, matcher, value};
+use crate::policy::read::{File, argument, matcher, outcome, value};
 use crate::policy::rule::{Effect, Rule, RuleKind};
 use crate::policy::scope::{Per, Reach};
 use crate::policy::written::{self, Match, Text};
@@ -19,7 +21,6 @@ use crate::policy::written::{self, Match, Text};
 pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Names<'_>) -> Option<Rule> {
     let id = names.id(file, &written.id);
     let effect = effect(file, &written.effect);
-    refuse_later(file, written);
     let allow = effect != Some(Effect::Deny);
     if allow {
         demand(file, written);
@@ -44,6 +45,7 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
         }
         Some(RuleKind::Message) => message(file, written, &mut meant),
         Some(RuleKind::TypedData) => typed_data(file, written, &mut meant, names, allow),
+        Some(RuleKind::Authorization) => delegates(file, written, &mut meant, names, allow),
         None => {}
     }
     if let Some(written) = &written.hours
@@ -51,10 +53,17 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Rule, names: &mut Nam
     {
         meant.conditions.push(Condition::Hours(hours));
     }
+    let conditions = meant.conditions;
     let replaces_own = replaces_own(file, written.replace.as_ref(), allow);
     let place = file.place(&written.id.span());
-    let (kind, conditions) = (meant.kind, meant.conditions);
-    Some(Rule { id: id?.into(), effect: effect?, kind, conditions, replaces_own, place })
+    let rule = Rule { id: id?.into(), effect: effect?, kind: meant.kind, conditions, replaces_own, place };
+    if asks_created(&rule) && rule.kind != Some(RuleKind::Transaction) {
+        file.wrong(
+            &written.id.span(),
+            "`$created` goes with kind = \"transaction\" only: nothing else is known of what an account created",
+        );
+    }
+    Some(rule)
 }
 
 pub(super) fn read_rate(file: &mut File<'_>, written: &written::Rate, names: &mut Names<'_>) -> Option<Rate> {
@@ -94,6 +103,13 @@ pub(super) fn read_reach(
         }
     });
     let per = per.collect();
+    let created = |to: &&written::List| to.get_ref().iter().any(|to| to.get_ref() == "$created");
+    if let Some(to) = matchers.and_then(|written| written.to.as_ref()).filter(created) {
+        file.wrong(
+            &to.span(),
+            "`$created` goes with rules only: what was created later would be counted anew",
+        );
+    }
     let meant = matchers.map(|written| matcher::read(file, written, names, false));
     let Matchers { kind, conditions, .. } = meant.unwrap_or_default();
     Reach { per, kind, conditions }
@@ -129,12 +145,6 @@ fn replaces_own(file: &mut File<'_>, written: Option<&Text>, allow: bool) -> boo
     }
 }
 
-fn refuse_later(file: &mut File<'_>, written: &written::Rule) {
-    if let Some(value) = &written.outcome {
-        file.wrong(&value.span(), "`outcome` is not read by this version");
-    }
-}
-
 /// What an allow rule must state, so that nothing is allowed by silence.
 fn demand(file: &mut File<'_>, written: &written::Rule) {
     let kind = written.kind.as_ref().map_or("transaction", |kind| kind.get_ref().as_str());
@@ -147,6 +157,7 @@ fn demand(file: &mut File<'_>, written: &written::Rule) {
         ("call", written.call.is_some()),
         ("primary_type", written.primary_type.is_some()),
         ("siwe` or `text", written.siwe.is_some() || written.text.is_some()),
+        ("delegates", written.delegates.is_some()),
     ];
     let (wanted, all): (&[&str], _) = match kind {
         "message" => {
@@ -156,6 +167,9 @@ fn demand(file: &mut File<'_>, written: &written::Rule) {
             &["kind", "chain", "clients", "from", "to", "primary_type"],
             "kind, chain, clients, from, to (the verifying contract) and primary_type",
         ),
+        "authorization" => {
+            (&["kind", "chain", "clients", "from", "delegates"], "kind, chain, clients, from and delegates")
+        }
         _ => (&["kind", "chain", "clients", "from", "to", "call"], "kind, chain, clients, from, to and call"),
     };
     let missing = keys.iter().filter(|(key, stated)| !stated && wanted.contains(key));
@@ -205,6 +219,15 @@ fn transaction(
         meant.conditions.push(Condition::ExecutionFee(range));
     }
     later_types(file, written, meant, names, allow);
+    if let Some(outcome) = &written.outcome {
+        if !allow {
+            file.wrong(
+                &outcome.span(),
+                "`outcome` goes with effect = \"allow\" only: a node's word forbids nothing",
+            );
+        }
+        meant.conditions.push(Condition::Outcome(outcome::read(file, outcome, names, meant.chain)));
+    }
 }
 
 /// What only transactions of types 3 and 4 have: an allow rule that does not speak of it is for none of them.
@@ -229,9 +252,20 @@ fn later_types(
     {
         meant.conditions.push(Condition::BlobFee(range));
     }
+    delegates(file, written, meant, names, allow);
+}
+
+/// Whose code may act as accounts.
+fn delegates(
+    file: &mut File<'_>,
+    written: &written::Rule,
+    meant: &mut Matchers,
+    names: &Names<'_>,
+    allow: bool,
+) {
     match &written.delegates {
         Some(list) => {
-            let of = matcher::addresses(file, ("delegates", list), names, meant.chain);
+            let of = matcher::delegates(file, list, names, meant.chain);
             if !(allow && of.is_none()) {
                 meant.conditions.push(Condition::Delegates(Delegates { of, all: allow }));
             }
@@ -310,7 +344,7 @@ fn sign_in(file: &mut File<'_>, written: &Spanned<written::Siwe>, allow: bool) -
 type Key = (&'static str, Option<std::ops::Range<usize>>);
 
 /// The keys that go with one kind only.
-fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
+fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 5] {
     let transaction = vec![
         ("via", written.via.as_ref().map(Spanned::span)),
         ("delegatecall", written.delegatecall.as_ref().map(Spanned::span)),
@@ -319,9 +353,12 @@ fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
         ("execution_fee", written.execution_fee.as_ref().map(Spanned::span)),
         ("blobs", written.blobs.as_ref().map(Spanned::span)),
         ("blob_fee", written.blob_fee.as_ref().map(Spanned::span)),
-        ("delegates", written.delegates.as_ref().map(Spanned::span)),
     ];
-    let replace = vec![("replace", written.replace.as_ref().map(Spanned::span))];
+    let delegates = vec![("delegates", written.delegates.as_ref().map(Spanned::span))];
+    let signed_here = vec![
+        ("replace", written.replace.as_ref().map(Spanned::span)),
+        ("outcome", written.outcome.as_ref().map(Spanned::span)),
+    ];
     let message = vec![
         ("text", written.text.as_ref().map(Spanned::span)),
         ("siwe", written.siwe.as_ref().map(Spanned::span)),
@@ -333,7 +370,8 @@ fn keys(written: &written::Rule) -> [(&'static [RuleKind], Vec<Key>); 4] {
     ];
     [
         (&[RuleKind::Transaction, RuleKind::Presigned], transaction),
-        (&[RuleKind::Transaction], replace),
+        (&[RuleKind::Transaction, RuleKind::Presigned, RuleKind::Authorization], delegates),
+        (&[RuleKind::Transaction], signed_here),
         (&[RuleKind::Message], message),
         (&[RuleKind::TypedData], typed_data),
     ]

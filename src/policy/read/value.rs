@@ -5,8 +5,8 @@ use toml::{Table, Value};
 
 use crate::config::units;
 use crate::policy::amount::Range;
-use crate::policy::condition::TextTest;
 use crate::policy::hours::Hours;
+use crate::policy::messages::TextTest;
 
 /// `"any"`, an amount that it must be, or `{ min, max }`; `None` is any.
 pub(super) fn bounds(value: &Value) -> Result<Option<Range>, String> {

@@ -57,7 +57,7 @@ impl<'a> Whole<'a> {
             let mut sent = inside.get_mut(at).map(std::mem::take).unwrap_or_default();
             let transaction = match &node.facts.subject {
                 Subject::Transaction(transaction) => Some(transaction),
-                Subject::TypedData(_) | Subject::Message(_) => None,
+                Subject::TypedData(_) | Subject::Message(_) | Subject::Authorization(_) => None,
             };
             if let (Some(transaction), Some(scope)) = (transaction, scope(at, &node.facts)) {
                 join(&mut sent, scope, transaction.value, U256::max);
@@ -85,7 +85,7 @@ impl<'a> Whole<'a> {
         let calls = match &facts.subject {
             Subject::Transaction(transaction) => calls_of(transaction, wrappers),
             Subject::TypedData(typed) => safe_tx::call(typed).map(|call| call.map(|call| (vec![call], true))),
-            Subject::Message(_) => Ok(None),
+            Subject::Message(_) | Subject::Authorization(_) => Ok(None),
         };
         let Some((calls, by_account)) = calls.map_err(|why| refused(&why))? else { return Ok(()) };
         if calls.is_empty() {
@@ -102,7 +102,7 @@ impl<'a> Whole<'a> {
             Subject::TypedData(typed) => {
                 typed.verifier().map(|safe| TransactionFacts::handed_in(safe, inner, facts.book))
             }
-            Subject::Message(_) => None,
+            Subject::Message(_) | Subject::Authorization(_) => None,
         };
         let inner = calls.into_iter().filter_map(carried).map(Subject::Transaction);
         for facts in inner.map(|subject| facts.about(subject)).collect::<Vec<_>>() {

@@ -34,6 +34,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::policy::Evidence;
     use crate::policy::tests::{
         ALICE, BOB, CONTRACTS, USDC, assess, caller, failed, policy, structured, template, transfer, typed,
     };
@@ -161,8 +162,8 @@ window = "24h"
         let rate = "[[rate]]\nid = \"once\"\nmax = 1\nwindow = \"1h\"\nmatch = { kind = \"transaction\", to = [\"usdc\"] }\n";
         let policy = with(&[SIGN, INSIDE, rate]);
         let asked = || structured(&safe(&[]));
-        assert!(policy.decide::<TypedData>(&caller("ann"), asked()).is_ok());
-        let again = policy.decide::<TypedData>(&caller("ann"), asked()).unwrap_err();
+        assert!(policy.decide::<TypedData>(&caller("ann"), asked(), Evidence::default()).is_ok());
+        let again = policy.decide::<TypedData>(&caller("ann"), asked(), Evidence::default()).unwrap_err();
         assert!(matches!(again.cause, DenialCause::Rate { .. }), "{again}");
     }
 

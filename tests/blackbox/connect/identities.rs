@@ -37,7 +37,8 @@ impl World {
 
     async fn answers(&self, command: &mut Command) {
         let connector = self.start(command).await;
-        assert_eq!(connector.call(call(1, "x", json!([1]))).await["result"], json!([1]));
+        let answer = connector.call(call(1, "x", json!([1]))).await;
+        assert_eq!(answer["result"], json!([1]), "{answer}");
         assert_eq!(connector.stop().await.code, Some(0));
     }
 }
@@ -238,7 +239,11 @@ async fn a_key_in_a_token_proves_who_we_are_and_never_leaves_it() {
     let world = World::new().await;
     let token = Token::create(&world.file("softhsm")).await;
     let module = softhsm_module();
-    let refused = async |more: &str| run(&mut by_card(&world, &token, &module, more)).await.stderr;
+    let refused = async |more: &str| {
+        let output = run(&mut by_card(&world, &token, &module, more)).await;
+        assert_eq!(output.code, Some(1), "{output:?}");
+        output.stderr
+    };
     let none = refused("").await;
     assert!(none.contains("no such certificate with its key in the token"), "{none}");
     for (id, algorithm) in

@@ -154,6 +154,7 @@ async function wallet(browser, options) {
 
   // What there is no such thing as, and what is no request.
   for (const method of ['wallet_sendCalls', 'anvil_nodeInfo', 'eth_nothing']) assert.equal((await ask(page, method, [])).code, 4200, method);
+  assert.match((await ask(page, 'eth_signTypedData', [[{ type: 'string', name: 'x', value: 'y' }], FROM])).message, /_v4/);
   assert.equal((await ask(page, 'eth_getBalance', ['x'])).code, -32602);
   assert.equal(await page.evaluate(() => window.wallet.request('eth_accounts').catch(({ code }) => code)), -32600);
   assert.equal((await ask(page, 'wallet_switchEthereumChain', [{ chainId: 10 }])).code, -32602);

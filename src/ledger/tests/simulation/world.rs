@@ -308,6 +308,7 @@ impl World {
             batch(&mut replica.writer.db, FAIL).await.unwrap();
         }
         replica.writer.group(work, false).await;
+        replica.writer.compare().await;
         if end == End::Broken {
             batch(&mut replica.writer.db, MEND).await.unwrap();
         }

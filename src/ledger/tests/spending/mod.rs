@@ -22,7 +22,7 @@ use crate::ledger::core::{Bid, Decision, Row, decide};
 use crate::ledger::life::{State, Word, heard, heir, settle};
 use crate::ledger::tests::kit::{number, stand_back};
 use crate::policy::Replace;
-use crate::transaction::Slot;
+use crate::transaction::{Slot, Stands};
 use payload::{Payload, charges, fees, id, intent};
 
 const WINDOW: Duration = Duration::from_secs(60);
@@ -153,6 +153,7 @@ impl World {
             intent: row.intent(),
             fees: fees(row.bid),
             is_own: row.client == client,
+            is_authorization: false,
         })
         .collect()
     }
@@ -238,7 +239,8 @@ impl Model for Bounds {
         match step {
             Step::Claim { replica, client, bid, wanted } => {
                 let mined = u64::try_from(world.mined.len()).unwrap();
-                let slot = Slot { chain: 1, wanted, mined, fees: fees(bid), fees_are_fixed: true };
+                let (fees, stands) = (fees(bid), Stands::Transaction);
+                let slot = Slot { chain: 1, wanted, mined, fees, fees_are_fixed: true, stands };
                 let replace = if wanted.is_some() { Replace::Own } else { Replace::Never };
                 let asked = Bid { slot, intent: intent(client, wanted, bid), replace, accepted: 0 };
                 match decide(&world.rows(client), &asked, 8) {

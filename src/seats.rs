@@ -1,20 +1,19 @@
-//! How many connections one client or one address has open, so that none can have them all.
+//! So many for each and no more, so that none has what all share.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Who sits where. No more entries than connections.
+/// Who has how many. No more entries than seats are taken.
 #[derive(Debug)]
-pub(in crate::listener) struct Seats<K> {
+pub struct Seats<K> {
     each: usize,
     taken: Mutex<HashMap<K, usize>>,
 }
 
-/// A connection's place; free again when it is dropped.
+/// One of them; free again when it is dropped.
 #[derive(Debug)]
-pub(in crate::listener) struct Seat<K: Clone + Eq + Hash> {
+pub struct Seat<K: Clone + Eq + Hash> {
     seats: Arc<Seats<K>>,
     of: K,
 }
@@ -45,17 +44,6 @@ impl<K: Clone + Eq + Hash> Drop for Seat<K> {
     }
 }
 
-/// What counts as one address: of IPv6 the network of 64 bits, in which one machine has as many as it likes.
-pub(in crate::listener) fn household(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,13 +58,5 @@ mod tests {
         assert!(seats.take("a").is_some());
         drop(two);
         assert!(seats.taken.lock().unwrap().is_empty());
-    }
-
-    #[test]
-    fn one_machine_is_one_address() {
-        let of = |address: &str| household(address.parse().unwrap()).to_string();
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(of("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(of("192.0.2.7"), "192.0.2.7");
     }
 }

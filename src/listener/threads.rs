@@ -1,0 +1,68 @@
+//! The threads that serve connections, each with a runtime of its own: a request is read, asked of a node and answered
+//! on the thread where its connection lives, and wakes no other.
+
+use std::io;
+use std::thread;
+
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// They end, with whatever still runs on them, when this is dropped.
+#[derive(Debug)]
+pub struct Threads {
+    runtimes: Vec<Handle>,
+    _end: DropGuard,
+}
+
+impl Threads {
+    /// One for each processor that this process may use.
+    pub fn start() -> io::Result<Self> {
+        let end = CancellationToken::new();
+        let start = |number| {
+            let (runtime, ended) = (Builder::new_current_thread().enable_all().build()?, end.clone());
+            let handle = runtime.handle().clone();
+            let thread = thread::Builder::new().name(format!("serve-{number}"));
+            thread.spawn(move || runtime.block_on(ended.cancelled_owned()))?;
+            Ok(handle)
+        };
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let runtimes = (0..count).map(start).collect::<io::Result<_>>()?;
+        Ok(Self { runtimes, _end: end.drop_guard() })
+    }
+
+    /// The one that has least to do, by its connections, and the streams and sockets on them.
+    pub(in crate::listener) fn idlest(&self) -> Handle {
+        let idlest = self.runtimes.iter().min_by_key(|runtime| runtime.metrics().num_alive_tasks());
+        idlest.cloned().unwrap_or_else(Handle::current)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_comes_next_goes_where_there_is_least_to_do_and_all_ends_together() {
+        let threads = Threads::start().unwrap();
+        let (gone, ended): (Vec<_>, Vec<_>) =
+            threads.runtimes.iter().map(|_| oneshot::channel::<()>()).unzip();
+        let mut used = Vec::new();
+        for gone in gone {
+            let runtime = threads.idlest();
+            runtime.spawn(async move {
+                let _gone = gone;
+                pending::<()>().await;
+            });
+            assert!(!used.contains(&runtime.id()), "each once");
+            used.push(runtime.id());
+        }
+        drop(threads);
+        for ended in ended {
+            assert!(ended.await.is_err());
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Tells what a policy that is tried would have said otherwise. It decides nothing, and nobody waits for it.
+
+use std::sync::Arc;
+
+use crate::identity::AccountCaller;
+use crate::ledger::{Note, Tried};
+use crate::methods::App;
+use crate::policy::{Denied, Difference, Evidence, Judged, Permitted, Policy};
+
+/// Compares one decision with what the policy that is tried says.
+pub(super) async fn compare<K: Judged>(
+    app: &Arc<App>,
+    (caller, asked): (&AccountCaller, &K::Asked),
+    decided: Result<&Permitted<K>, &Denied>,
+    tried: &Policy,
+) {
+    let looked_up = tried.inquire::<K>(caller, asked).created;
+    // A ledger in trouble says so elsewhere.
+    let created = app.ledger.created((app.chain_id, caller.account()), looked_up).await.unwrap_or_default();
+    let evidence = Evidence { created, ..Evidence::default() };
+    let difference = tried.differs::<K>(caller, asked, evidence, decided);
+    metrics::counter!("chancery_policy_shadow_total", "verdict" => difference.name()).increment(1);
+    let (Difference::Stricter { rule, why } | Difference::Looser { rule, why }) = &difference else { return };
+    let note = Tried {
+        verdict: difference.name(),
+        client: caller.client().name.clone(),
+        request: caller.request().to_string(),
+        kind: K::NAME,
+        rule: rule.clone(),
+        why: why.chars().take(1024).collect(),
+        policy: tried.hash(),
+    };
+    tracing::info!(
+        verdict = note.verdict,
+        client = note.client,
+        request = note.request,
+        rule,
+        why,
+        "the policy that is tried would say otherwise"
+    );
+    // What is not written down is counted all the same.
+    if app.policy.has_room_to_tell() {
+        let ledger = app.ledger.clone();
+        app.tasks.spawn(async move {
+            if let Err(error) = ledger.note(Note::Tried(note)).await {
+                tracing::warn!(%error, "what the policy that is tried says could not be written down");
+            }
+        });
+    }
+}

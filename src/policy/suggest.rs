@@ -1,0 +1,417 @@
+//! The narrowest rule that would allow a payload: what stands in it, to the letter, for the client that asked.
+
+use std::fmt::Write as _;
+
+use alloy_dyn_abi::{DynSolType, DynSolValue};
+use alloy_primitives::{Address, hex};
+
+use crate::identity::AccountCaller;
+use crate::policy::abi::{Function, Part};
+use crate::policy::amount::{Unit, show_unit, show_wei};
+use crate::policy::call::{Call, Made, TransactionFacts};
+use crate::policy::decide::Policy;
+use crate::policy::evidence::Moment;
+use crate::policy::facts::{Facts, MessageFacts, Subject};
+use crate::policy::judged::{Judged, facts};
+use crate::policy::rule::RuleKind;
+use crate::policy::typed::Template;
+use crate::policy::wrapper::Whole;
+use crate::transaction::{Authorizations, Blobs};
+
+/// A rule in the making.
+struct Written(String);
+
+impl Policy {
+    /// Rules for a payload and for each call that it carries, as far as none allows them; an error says why there is none.
+    pub fn suggest<K: Judged>(
+        &self,
+        caller: &AccountCaller,
+        asked: &K::Asked,
+        (at, id): (impl Into<Moment>, &str),
+    ) -> Result<String, String> {
+        let moment = at.into();
+        let whole = Whole::open(facts::<K>(caller, asked, &self.book, &moment), &self.wrappers);
+        whole.is_open().map_err(|denied| denied.sentence)?;
+        let mut text = String::new();
+        for (number, facts) in whole.each().enumerate() {
+            if self.verdict_of_one(facts).is_ok() {
+                continue;
+            }
+            let id = if number == 0 { id.to_owned() } else { format!("{id}-{number}") };
+            text.push_str(&self.rule_for(facts, &id)?);
+        }
+        if text.is_empty() { Err("a rule allows it as it is".to_owned()) } else { Ok(text) }
+    }
+
+    fn rule_for(&self, facts: &Facts<'_>, id: &str) -> Result<String, String> {
+        let mut rule = Written(format!("[[rule]]\nid      = {}\neffect  = \"allow\"\n", quoted(id)));
+        rule.line("kind", &quoted(RuleKind::of(&facts.subject).name()));
+        let chain = match &facts.subject {
+            Subject::Transaction(transaction) => Some(transaction.chain),
+            Subject::TypedData(typed) => {
+                Some(typed.chain().ok_or("its domain names no chain: no rule allows it")?)
+            }
+            Subject::Authorization(asked) => Some(asked.chain_id()),
+            Subject::Message(_) => None,
+        };
+        if let Some(chain) = chain {
+            rule.line("chain", &chain.to_string());
+        }
+        rule.line("clients", &format!("[{}]", quoted(facts.client)));
+        rule.line("from", &format!("[{}]", self.named(facts, chain, facts.account)));
+        match &facts.subject {
+            Subject::Transaction(transaction) => self.transaction(&mut rule, transaction, facts)?,
+            Subject::TypedData(typed) => {
+                let ty = Function::of_struct(typed.asked.ty());
+                let to = typed.to().map_or_else(|| "\"none\"".to_owned(), |to| self.named(facts, chain, to));
+                rule.line("to", &format!("[{to}]"));
+                let name =
+                    Template::of(&ty.signature).map_or(ty.signature.as_str(), |template| template.name);
+                rule.line("primary_type", &quoted(name));
+                let unit = typed.to().and_then(|to| self.unit_at(&[chain.unwrap_or_default()], to));
+                let unit = unit.map(|(symbol, decimals)| Unit { symbol: symbol.to_owned(), decimals });
+                let places = Places { policy: self, facts, chain, unit: unit.as_ref() };
+                rule.line("fields", &places.all(&ty, typed.asked.values()));
+            }
+            Subject::Authorization(asked) => {
+                let delegate = match asked.delegate() {
+                    Address::ZERO => "\"none\"".to_owned(),
+                    delegate => self.named(facts, chain, delegate),
+                };
+                rule.line("delegates", &format!("[{delegate}]"));
+            }
+            Subject::Message(message) => rule.message(message)?,
+        }
+        Ok(rule.0)
+    }
+
+    fn transaction(
+        &self,
+        rule: &mut Written,
+        transaction: &TransactionFacts<'_>,
+        facts: &Facts<'_>,
+    ) -> Result<(), String> {
+        let chain = Some(transaction.chain);
+        let to = transaction.to.map_or_else(|| "\"create\"".to_owned(), |to| self.named(facts, chain, to));
+        rule.line("to", &format!("[{to}]"));
+        if transaction.sender != facts.account {
+            rule.line("via", &format!("[{}]", self.named(facts, chain, transaction.sender)));
+        }
+        if transaction.made == Made::Delegated {
+            rule.line("delegatecall", "true");
+        }
+        match transaction.call {
+            Call::Creation => rule.line("call", "\"any\""),
+            Call::Empty => rule.line("call", "\"empty\""),
+            Call::Short => return Err("its calldata names no function: no rule allows it".to_owned()),
+            Call::Function(selector) => {
+                let function = transaction.function().ok_or_else(|| {
+                    format!("nobody knows the function {selector} of {to}: give that contract its `abi` in [contracts], and ask again")
+                })?;
+                let arguments = transaction.arguments(function);
+                let values = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
+                rule.line("call", &quoted(&function.signature));
+                let unit = transaction.contract.and_then(|contract| contract.unit.as_ref());
+                let places = Places { policy: self, facts, chain, unit };
+                if !values.is_empty() {
+                    rule.line("args", &places.all(function, values));
+                }
+            }
+        }
+        if !transaction.value.is_zero() {
+            rule.line("value", &format!("{{ max = {} }}", quoted(&show_wei(transaction.value))));
+        }
+        if let Some(blobs) = transaction.blobs() {
+            rule.line("blobs", &format!("{{ max = {} }}", blobs.count()));
+            rule.line("blob_fee", &format!("{{ max = {} }}", quoted(&show_wei(Blobs::max_fee(blobs)))));
+        }
+        let delegates = transaction.authorizations().into_iter().flat_map(Authorizations::each);
+        let mut delegates: Vec<_> =
+            delegates.map(|(_, delegate)| self.named(facts, chain, delegate)).collect();
+        delegates.sort();
+        delegates.dedup();
+        if !delegates.is_empty() {
+            rule.line("delegates", &format!("[{}]", delegates.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// An address as a rule names it.
+    fn named(&self, facts: &Facts<'_>, chain: Option<u64>, address: Address) -> String {
+        let own = (address == facts.account).then(|| self.book.accounts.get(&address)).flatten();
+        let label = self.book.at(chain, address).next().map(|contract| &contract.label);
+        quoted(&label.or(own).cloned().unwrap_or_else(|| address.to_checksum(None)))
+    }
+}
+
+impl Written {
+    fn line(&mut self, key: &str, value: &str) {
+        // A `String` takes everything.
+        let _ = writeln!(self.0, "{key:<7} = {value}");
+    }
+
+    fn message(&mut self, message: &MessageFacts<'_>) -> Result<(), String> {
+        if let Ok(siwe) = message.siwe() {
+            let domain = quoted(siwe.domain);
+            self.line(
+                "siwe",
+                &format!("{{ domain = [{domain}], chain_id = {}, expires_within = \"1h\" }}", siwe.chain),
+            );
+            return Ok(());
+        }
+        let text =
+            message.asked.as_str().ok_or("it is no text that anyone could have read: no rule allows it")?;
+        self.line("text", &format!("{{ equals = {} }}", quoted(text)));
+        Ok(())
+    }
+}
+
+/// What stands in arguments or members, as conditions.
+struct Places<'a, 'f> {
+    policy: &'a Policy,
+    facts: &'a Facts<'f>,
+    chain: Option<u64>,
+    /// Of the token that is called.
+    unit: Option<&'a Unit>,
+}
+
+impl Places<'_, '_> {
+    fn all(&self, function: &Function, values: &[DynSolValue]) -> String {
+        let mut found = Vec::new();
+        for (at, value) in values.iter().enumerate() {
+            let parts = function.parts.get(at).map(Vec::as_slice).unwrap_or_default();
+            let ty = function.types.get(at);
+            self.place(&function.label(at), (value, ty), parts, &mut found);
+        }
+        format!("{{ {} }}", found.join(", "))
+    }
+
+    fn place(
+        &self,
+        path: &str,
+        (value, ty): (&DynSolValue, Option<&DynSolType>),
+        parts: &[Part],
+        found: &mut Vec<String>,
+    ) {
+        let condition = match value {
+            DynSolValue::Tuple(values) => {
+                let types = if let Some(DynSolType::Tuple(types)) = ty { types.as_slice() } else { &[] };
+                for (at, value) in values.iter().enumerate() {
+                    let part = parts.get(at);
+                    let name = part.map(|part| part.name.as_str()).filter(|name| !name.is_empty());
+                    let name = name.map_or_else(|| at.to_string(), str::to_owned);
+                    let inner = part.map(|part| part.parts.as_slice()).unwrap_or_default();
+                    self.place(&format!("{path}.{name}"), (value, types.get(at)), inner, found);
+                }
+                return;
+            }
+            DynSolValue::Array(values) | DynSolValue::FixedArray(values) => {
+                let mut each: Vec<_> = values.iter().filter_map(|value| self.exactly(value)).collect();
+                each.sort();
+                each.dedup();
+                let is_plain = !each.is_empty() && values.iter().all(|value| self.exactly(value).is_some());
+                if is_plain {
+                    found.push(format!("{} = {}", key(&format!("len({path})")), values.len()));
+                    found.push(format!("{} = [{}]", key(&format!("all({path})")), each.join(", ")));
+                } else {
+                    // Lists of structs and of lists: whoever reads the rule has to say more.
+                    found.push(format!("{} = \"any\"", key(path)));
+                }
+                return;
+            }
+            DynSolValue::Uint(number, _) if is_amount(path) && !number.is_zero() => match self.unit {
+                Some(unit) => format!("{{ max = {} }}", quoted(&show_unit(*number, unit))),
+                None => format!("{{ max = {} }}", quoted(&number.to_string())),
+            },
+            value => self.exactly(value).unwrap_or_else(|| "\"any\"".to_owned()),
+        };
+        found.push(format!("{} = {condition}", key(path)));
+    }
+
+    /// A value as a condition that nothing else fulfils.
+    fn exactly(&self, value: &DynSolValue) -> Option<String> {
+        Some(match value {
+            DynSolValue::Address(at) if *at == self.facts.account => "\"$from\"".to_owned(),
+            DynSolValue::Address(at) => self.policy.named(self.facts, self.chain, *at),
+            DynSolValue::Bool(is) => is.to_string(),
+            DynSolValue::Uint(number, _) => quoted(&number.to_string()),
+            DynSolValue::Int(number, _) => quoted(&number.to_dec_string()),
+            DynSolValue::String(text) => quoted(text),
+            DynSolValue::Bytes(bytes) => quoted(&hex::encode_prefixed(bytes)),
+            DynSolValue::FixedBytes(word, size) => quoted(&hex::encode_prefixed(word.get(..*size)?)),
+            _ => return None,
+        })
+    }
+}
+
+/// Whether what stands there is how much, by its name.
+fn is_amount(path: &str) -> bool {
+    let name = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase();
+    ["amount", "value", "wad", "assets", "shares"].iter().any(|word| name.contains(word))
+}
+
+/// A key of a table, in quotes where TOML wants them.
+fn key(path: &str) -> String {
+    let is_bare = path.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if is_bare { path.to_owned() } else { quoted(path) }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{Bytes, U256};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::policy::tests::{
+        ALICE, BOB, CONTRACTS, NOW, TREASURY, USDC, address, call, caller, policy, structured, template,
+        transaction, transfer,
+    };
+    use crate::transaction::{Authorization, DelegationRequest, Kind, Message, Text, Tx, TypedData};
+
+    const MORE: &str = r#"
+router    = { chain = 1, address = "0x68b3465833fb72A70ecDF485E0e4C7bD8665Fc45", abi = "uniswap-v3-router-02" }
+multicall = { chain = 1, address = "0xcA11bde05977b3631167028862bE2a173976CA11", abi = "multicall3" }
+"#;
+
+    fn now() -> Timestamp {
+        Timestamp::from_millis(NOW * 1000)
+    }
+
+    /// The rule for a payload, which is allowed by it and by nothing before.
+    fn suggested<K: Judged>(asked: &K::Asked) -> (String, Policy) {
+        let before = policy(&format!("{CONTRACTS}{MORE}")).unwrap();
+        assert!(before.judge::<K>(&caller("ann"), asked, now()).is_err());
+        let rules =
+            before.suggest::<K>(&caller("ann"), asked, (now(), "new")).unwrap_or_else(|e| panic!("{e}"));
+        let after = policy(&format!("{CONTRACTS}{MORE}{rules}")).unwrap_or_else(|e| panic!("{e}\n{rules}"));
+        let judged = after.judge::<K>(&caller("ann"), asked, now());
+        assert!(judged.is_ok(), "{judged:?}\n{rules}");
+        (rules, after)
+    }
+
+    fn number(number: u64) -> DynSolValue {
+        DynSolValue::Uint(U256::from(number), 256)
+    }
+
+    fn swap(recipient: &str, amount: u64) -> String {
+        let tokens = [address(USDC), address(ALICE), DynSolValue::Uint(U256::from(500), 24)];
+        let rest = [address(recipient), number(amount), number(7), DynSolValue::Uint(U256::ZERO, 160)];
+        let signature = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint160))";
+        call(signature, &[DynSolValue::Tuple([tokens.to_vec(), rest.to_vec()].concat())])
+    }
+
+    /// What is suggested allows what was asked, and nothing that differs from it.
+    #[test]
+    fn inv_04_what_is_suggested_is_what_was_asked_and_no_more() {
+        let router = "0x68b3465833fb72A70ecDF485E0e4C7bD8665Fc45";
+        let multicall = "0xcA11bde05977b3631167028862bE2a173976CA11";
+        let inside = |to: &str| {
+            let data = DynSolValue::Bytes(hex::decode(transfer(to, 5)).unwrap());
+            let inner = DynSolValue::Tuple(vec![address(USDC), DynSolValue::Bool(false), data]);
+            call("aggregate3((address,bool,bytes)[])", &[DynSolValue::Array(vec![inner])])
+        };
+        for (asked, others, says) in [
+            (
+                json!({ "data": transfer(ALICE, 5_000_000) }),
+                vec![
+                    json!({ "data": transfer(BOB, 1) }),
+                    json!({ "data": transfer(ALICE, 5_000_001) }),
+                    json!({ "data": transfer(ALICE, 5), "value": "0x1" }),
+                ],
+                "args    = { to = \"alice\", amount = { max = \"5 USDC\" } }",
+            ),
+            (
+                json!({ "to": ALICE, "value": "0xde0b6b3a7640000" }),
+                vec![
+                    json!({ "to": ALICE, "value": "0xde0b6b3a7640001" }),
+                    json!({ "to": BOB, "value": "0x1" }),
+                ],
+                "value   = { max = \"1 ether\" }",
+            ),
+            (
+                json!({ "to": null, "data": "0x6000" }),
+                vec![json!({ "to": ALICE, "value": "0x1" })],
+                "to      = [\"create\"]",
+            ),
+            (
+                json!({ "to": router, "data": swap(TREASURY, 9) }),
+                vec![
+                    json!({ "to": router, "data": swap(ALICE, 9) }),
+                    json!({ "to": router, "data": swap(TREASURY, 10) }),
+                ],
+                "\"params.recipient\" = \"$from\", \"params.amountIn\" = { max = \"9\" }",
+            ),
+            (
+                json!({ "to": multicall, "data": inside(ALICE) }),
+                vec![json!({ "to": multicall, "data": inside(BOB) }), json!({ "data": transfer(ALICE, 5) })],
+                "via     = [\"multicall\"]",
+            ),
+        ] {
+            let (rules, after) = suggested::<Tx>(&transaction(&asked));
+            assert!(rules.contains(says), "{rules}");
+            for other in others {
+                assert!(
+                    after.judge::<Tx>(&caller("ann"), &transaction(&other), now()).is_err(),
+                    "{other}\n{rules}"
+                );
+            }
+            assert!(
+                after.judge::<Tx>(&caller("ben"), &transaction(&asked), now()).is_err(),
+                "another client"
+            );
+        }
+    }
+
+    #[test]
+    fn messages_typed_data_and_authorizations_have_rules_suggested_too() {
+        let from: Address = TREASURY.parse().unwrap();
+        let (rules, after) = suggested::<Message>(&Text::new(from, Bytes::from_static(b"hello \"you\"")));
+        assert!(rules.contains("equals"), "{rules}");
+        assert!(
+            after
+                .judge::<Message>(&caller("ann"), &Text::new(from, Bytes::from_static(b"hello")), now())
+                .is_err()
+        );
+        let message = |amount: u64| -> Value {
+            json!({ "owner": TREASURY, "spender": ALICE, "value": amount.to_string(), "nonce": "0", "deadline": (NOW + 60).to_string() })
+        };
+        let permit = |amount| structured(&template("Permit", USDC, message(amount)));
+        let (rules, after) = suggested::<TypedData>(&permit(5_000_000));
+        assert!(
+            rules.contains("primary_type = \"Permit\"") && rules.contains("value = { max = \"5 USDC\" }"),
+            "{rules}"
+        );
+        assert!(after.judge::<TypedData>(&caller("ann"), &permit(5_000_001), now()).is_err());
+        let authorize = |delegate: &str| {
+            let asked = json!([{ "from": TREASURY, "address": delegate }]).to_string();
+            DelegationRequest::parse(Some(&asked)).unwrap().fill(1, 0).unwrap()
+        };
+        let (rules, after) = suggested::<Authorization>(&authorize(BOB));
+        assert!(rules.contains("delegates = [\"bob\"]"), "{rules}");
+        assert!(after.judge::<Authorization>(&caller("ann"), &authorize(ALICE), now()).is_err());
+        assert_eq!(Authorization::NAME, "authorization");
+    }
+
+    #[test]
+    fn where_no_rule_helps_it_is_said_why() {
+        let rules = policy(&format!("{CONTRACTS}{MORE}")).unwrap();
+        for (asked, why) in [
+            (json!({ "to": ALICE, "data": "0x12345678" }), "give that contract its `abi`"),
+            (json!({ "to": USDC, "data": "0x12345678" }), "nobody knows the function"),
+            (json!({ "to": ALICE, "data": "0x12" }), "names no function"),
+        ] {
+            let error =
+                rules.suggest::<Tx>(&caller("ann"), &transaction(&asked), (now(), "new")).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        let paid = transaction(&json!({ "data": transfer(ALICE, 1) }));
+        let allowed = policy(&format!("{CONTRACTS}{}", crate::policy::tests::PAY)).unwrap();
+        let error = allowed.suggest::<Tx>(&caller("ann"), &paid, (now(), "new")).unwrap_err();
+        assert!(error.contains("allows it as it is"), "{error}");
+    }
+}
