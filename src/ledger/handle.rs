@@ -97,8 +97,7 @@ impl Ledger {
         &self.name
     }
 
-    /// Whether this process is the one that looks after what was sent, and seals the chain: of those that share a ledger
-    /// one does. A request is answered by any.
+    /// Whether this process looks after what was sent, and seals the chain: one of those that share a ledger does.
     pub fn leads(&self) -> bool {
         self.lead.as_ref().is_none_or(Lead::is_held)
     }
