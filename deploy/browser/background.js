@@ -2,7 +2,7 @@
 // asks the user before an account is shown or a signature made, and hands everything else to the gateway.
 
 import { ask, attend } from './ask.js';
-import { RpcError, UNREACHABLE, accountsAt, call, chains } from './gateway.js';
+import { RpcError, UNREACHABLE, accountsAt, call, chains, firstChain } from './gateway.js';
 import { News } from './news.js';
 import { changeSite, settings, site } from './settings.js';
 
@@ -170,9 +170,9 @@ async function permissions(origin) {
 
 /** The chain that a page is on. */
 async function chainFor(origin) {
-  const [all, known] = [await chains(), await site(origin)];
-  if (known?.chainId === undefined) return all[0];
-  const chain = all.find((one) => one.chainId === known.chainId);
+  const known = await site(origin);
+  if (known?.chainId === undefined) return firstChain();
+  const chain = (await chains()).find((one) => one.chainId === known.chainId);
   if (!chain) throw new RpcError(4901, `there is no gateway for chain ${BigInt(known.chainId)}`);
   return chain;
 }

@@ -86,14 +86,23 @@ async function chainOf(gateway) {
   return { ...gateway, chainId: known.get(gateway.url) };
 }
 
-/** Every chain that can be reached, in the order of the settings; or why there is none. */
-export async function chains() {
+async function usable() {
   const { gateways } = await settings();
   const usable = gateways.filter((gateway) => wrongUrl(gateway.url) === undefined);
   if (usable.length === 0) {
     throw new RpcError(UNREACHABLE, 'no gateway is set: open the extension’s options');
   }
-  const asked = await Promise.allSettled(usable.map(chainOf));
+  return usable;
+}
+
+/** The chain of a page that never chose one: the first of the settings, and no other while that cannot be reached. */
+export async function firstChain() {
+  return chainOf((await usable())[0]);
+}
+
+/** Every chain that can be reached, in the order of the settings; or why there is none. */
+export async function chains() {
+  const asked = await Promise.allSettled((await usable()).map(chainOf));
   const there = asked.filter((one) => one.status === 'fulfilled').map((one) => one.value);
   if (there.length === 0) throw asked[0].reason;
   return there;
