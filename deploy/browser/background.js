@@ -18,8 +18,11 @@ const SIGNS = new Map([
   ['eth_signTypedData_v4', ([account]) => account],
 ]);
 
-/** What a page may ask of the gateway: reads, and transactions that it has signed itself. The gateway has the last word. */
-const isAsked = (method) => /^(eth|net|web3)_/.test(method) || SIGNS.has(method);
+/**
+ * What a page may ask of the gateway: reads, transactions that it has signed itself, and the signatures above. Another way to
+ * sign, such as an authorization (EIP-7702), is none for pages: nobody could ask the user. The gateway has the last word.
+ */
+const isAsked = (method) => SIGNS.has(method) || (/^(eth|net|web3)_/.test(method) && !/^eth_(sign|send(?!Raw))/.test(method));
 
 const pages = new Set();
 

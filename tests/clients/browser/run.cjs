@@ -142,6 +142,9 @@ async function wallet(browser, options) {
   assert.equal((await ask(page, 'wallet_getPermissions')).result[0].parentCapability, 'eth_accounts');
   assert.equal((await ask(page, 'net_version')).result, '31337');
 
+  // What the user could not be asked about is not signed, also for a page that is connected.
+  assert.equal((await ask(page, 'eth_signAuthorization', [{ from: FROM, address: OTHER }])).code, 4200);
+
   // Signatures: asked for, refused by the user, by the policy, and by the wallet.
   const paid = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
   assert.match(paid.result ?? JSON.stringify(paid), /^0x[0-9a-f]{64}$/);
