@@ -2,27 +2,10 @@
 // asks the user before an account is shown or a signature made, and hands everything else to the gateway.
 
 import { ask, attend } from './ask.js';
-import { RpcError, UNREACHABLE, accountsAt, call, chains, firstChain } from './gateway.js';
+import { RpcError, UNREACHABLE, accountsAt, call, callOnce, chains, firstChain } from './gateway.js';
+import { NEWS, OWN, PASSED, RAW, SIGNS } from './methods.js';
 import { News } from './news.js';
 import { changeSite, settings, site } from './settings.js';
-
-// Where the account stands in the parameters of what asks for a signature.
-const SIGNS = new Map([
-  ['eth_sendTransaction', ([transaction]) => transaction?.from],
-  ['eth_sendTransactionSync', ([transaction]) => transaction?.from],
-  ['eth_signTransaction', ([transaction]) => transaction?.from],
-  ['personal_sign', ([, account]) => account],
-  ['eth_sign', ([account]) => account],
-  ['eth_signTypedData', ([account]) => account],
-  ['eth_signTypedData_v3', ([account]) => account],
-  ['eth_signTypedData_v4', ([account]) => account],
-]);
-
-/**
- * What a page may ask of the gateway: reads, transactions that it has signed itself, and the signatures above. Another way to
- * sign, such as an authorization (EIP-7702), is none for pages: nobody could ask the user. The gateway has the last word.
- */
-const isAsked = (method) => SIGNS.has(method) || (/^(eth|net|web3)_/.test(method) && !/^eth_(sign|send(?!Raw))/.test(method));
 
 const pages = new Set();
 
@@ -98,6 +81,32 @@ async function answer(page, id, text) {
 }
 
 async function handle(page, method, params) {
+  if (typeof method !== 'string') throw new RpcError(-32600, 'the method is no text');
+  if (OWN.has(method)) return own(page, method, params);
+  if (![SIGNS, RAW, PASSED, NEWS].some((list) => list.has(method))) {
+    throw new RpcError(4200, `the method ${method} does not exist here`);
+  }
+  const { origin } = page;
+  const accounts = await permitted(origin);
+  if (accounts.length === 0) throw new RpcError(4100, 'this page is not connected: ask for eth_requestAccounts first');
+  const chain = await chainFor(origin);
+  if (NEWS.has(method)) return subscription(page, chain, method, params);
+  if (RAW.has(method)) return callOnce(chain.url, method, params);
+  if (PASSED.has(method)) return call(chain.url, method, params);
+  if (!Array.isArray(params)) throw new RpcError(-32602, 'the parameters are no list');
+  if (method === 'eth_signTypedData' && Array.isArray(params[0])) {
+    throw new RpcError(4200, 'typed data of before EIP-712 is not signed: ask for eth_signTypedData_v4');
+  }
+  const account = SIGNS.get(method)(params);
+  const is = (known) => typeof account === 'string' && known.toLowerCase() === account.toLowerCase();
+  if (!accounts.some(is)) throw new RpcError(4100, 'this page may not use this account');
+  await ask({ kind: 'sign', origin, account, chain: `${chain.name} (${BigInt(chain.chainId)})`, method, params });
+  // One yes is one signature.
+  return callOnce(chain.url, method, params, crypto.randomUUID());
+}
+
+/** What concerns the wallet itself. */
+async function own(page, method, params) {
   const { origin } = page;
   switch (method) {
     case 'eth_accounts':
@@ -121,27 +130,9 @@ async function handle(page, method, params) {
       return (await chainFor(origin)).chainId;
     case 'net_version':
       return String(BigInt((await chainFor(origin)).chainId));
-    case 'wallet_switchEthereumChain':
-    case 'wallet_addEthereumChain':
+    default:
       return changeChain(page, params[0]?.chainId, method);
   }
-  if (!isAsked(method)) throw new RpcError(4200, `the method ${method} does not exist here`);
-  const accounts = await permitted(origin);
-  if (accounts.length === 0) throw new RpcError(4100, 'this page is not connected: ask for eth_requestAccounts first');
-  const chain = await chainFor(origin);
-  if (method === 'eth_subscribe' || method === 'eth_unsubscribe') return subscription(page, chain, method, params);
-  const accountOf = SIGNS.get(method);
-  if (accountOf) {
-    if (!Array.isArray(params)) throw new RpcError(-32602, 'the parameters are no list');
-    if (method === 'eth_signTypedData' && Array.isArray(params[0])) {
-      throw new RpcError(4200, 'typed data of before EIP-712 is not signed: ask for eth_signTypedData_v4');
-    }
-    const account = accountOf(params);
-    const is = (known) => typeof account === 'string' && known.toLowerCase() === account.toLowerCase();
-    if (!accounts.some(is)) throw new RpcError(4100, 'this page may not use this account');
-    await ask({ kind: 'sign', origin, account, chain: `${chain.name} (${BigInt(chain.chainId)})`, method, params });
-  }
-  return call(chain.url, method, params);
 }
 
 /** The accounts that a page may use; the first is the one that it takes. */

@@ -22,7 +22,7 @@
       port = undefined;
       // The browser ends an extension's worker when it likes. What became of these is not known.
       for (const id of asked) {
-        refuse(id, 4900, 'the extension was stopped before there was an answer: look at the account before you ask again');
+        refuse(id, -32603, 'the extension was stopped before there was an answer: look at the account before you ask again');
       }
       asked.clear();
     });

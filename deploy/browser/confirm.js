@@ -12,7 +12,7 @@ port.onMessage.addListener((question) => {
     at('note').textContent = 'It sees the accounts that you choose and their balances, and can ask for signatures.';
     at('accounts').hidden = false;
     at('accounts').append(...question.accounts.map((account, place) => choice(account, place === 0)));
-    at('accept').onclick = () => {
+    accept = () => {
       const chosen = [...at('accounts').querySelectorAll('input:checked')].map((input) => input.value);
       if (chosen.length > 0) answer({ accounts: chosen });
     };
@@ -24,11 +24,31 @@ port.onMessage.addListener((question) => {
     at('details').hidden = false;
     at('details').textContent = JSON.stringify(question.params, undefined, 2);
     at('note').textContent = 'The gateway’s policy decides in any case.';
-    at('accept').onclick = () => answer({ signed: true });
+    accept = () => answer({ signed: true });
   }
-  // A click that was meant for what lay here before is not an answer.
-  setTimeout(() => (at('accept').disabled = false), 500);
+  arm();
 });
+
+// What a yes means; nothing before there is a question.
+let accept;
+let armed;
+
+/**
+ * A click that was meant for what lay here before is not an answer: the window must have lain in front, and as it is, for half a
+ * second. Nor is the second click of a double one, whose first was for another window, or one that a script makes.
+ */
+function arm() {
+  at('accept').disabled = true;
+  clearTimeout(armed);
+  if (!accept || !document.hasFocus() || document.visibilityState !== 'visible') return;
+  armed = setTimeout(() => (at('accept').disabled = false), 500);
+}
+
+for (const event of ['focus', 'blur', 'resize']) window.addEventListener(event, arm);
+document.addEventListener('visibilitychange', arm);
+at('accept').onclick = ({ isTrusted, detail }) => {
+  if (isTrusted && detail <= 1) accept();
+};
 
 function answer(given) {
   port.postMessage({ answer: given });

@@ -6,6 +6,7 @@ const assert = require('node:assert/strict');
 const { execFileSync } = require('node:child_process');
 const { createReadStream, existsSync } = require('node:fs');
 const http = require('node:http');
+const net = require('node:net');
 const path = require('node:path');
 const puppeteer = require('puppeteer-core');
 const { Wallet } = require(process.env.ETHERS);
@@ -30,6 +31,39 @@ async function site(folder) {
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   server.unref();
   return `http://127.0.0.1:${server.address().port}`;
+}
+
+/** What lies between the browser and a connector: while it has `cuts` left, it loses the answer to a payment that it hands on. */
+async function relay(url) {
+  const there = new URL(url);
+  const made = { cuts: 0, lost: 0 };
+  const server = net.createServer((browser) => {
+    const connector = net.connect(Number(there.port), '127.0.0.1');
+    let losing = false;
+    browser.on('data', (data) => {
+      const text = data.toString('latin1');
+      if (made.cuts > 0 && text.includes('eth_sendTransaction')) {
+        made.cuts -= 1;
+        losing = true;
+      }
+      // The connector is told its own address, as it wants to be.
+      connector.write(/^(GET|POST) /.test(text) ? Buffer.from(text.replace(/^(host: ).*$/im, `$1${there.host}`), 'latin1') : data);
+    });
+    connector.on('data', (data) => {
+      if (!losing) return browser.write(data);
+      made.lost += 1;
+      browser.resetAndDestroy();
+      connector.destroy();
+    });
+    for (const [one, other] of [[browser, connector], [connector, browser]]) {
+      one.on('error', () => other.destroy());
+      one.on('end', () => other.end());
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.unref();
+  made.url = `http://127.0.0.1:${server.address().port}${there.pathname}`;
+  return made;
 }
 
 async function eventually(what, attempt) {
@@ -94,6 +128,18 @@ const ask = (page, method, params) =>
     params === undefined ? { method } : { method, params },
   );
 
+/** What a page says that goes around the provider; the error that it gets. */
+const rawly = (page, asked) =>
+  page.evaluate(
+    (text) =>
+      new Promise((resolve) => {
+        const id = 1_000_000;
+        window.addEventListener('message', ({ data }) => data.to === 'page' && data.id === id && resolve(data.error));
+        window.postMessage({ channel: 'chancery-wallet', to: 'extension', id, text }, window.origin);
+      }),
+    JSON.stringify(asked),
+  );
+
 /** One that the user is asked about. */
 async function decided(browser, page, yes, method, params) {
   const [answer, shown] = await Promise.all([ask(page, method, params), decide(browser, yes)]);
@@ -104,6 +150,42 @@ const told = (page, event, test) =>
   eventually(`${event} is told`, () =>
     page.evaluate((event) => window.told.filter(([name]) => name === event).map(([, value]) => value), event).then((all) => all.find(test)),
   );
+
+/** The window of a question: a click that was meant for something else is none. */
+async function stolen(confirm) {
+  const [disabled, waited] = await confirm.evaluate(async () => {
+    const accept = document.getElementById('accept');
+    const changed = () => new Promise((resolve) => new MutationObserver(resolve).observe(accept, { attributes: true }));
+    window.dispatchEvent(new Event('blur'));
+    const { disabled } = accept;
+    window.dispatchEvent(new Event('focus'));
+    const began = performance.now();
+    // What was noted until now is told first.
+    await changed();
+    if (accept.disabled) await changed();
+    return [disabled && !accept.disabled, performance.now() - began];
+  });
+  assert.ok(disabled, 'it is disabled, and then enabled again');
+  assert.ok(waited >= 450, `after ${waited} ms`);
+  await confirm.evaluate(() => {
+    document.hasFocus = () => false;
+    window.dispatchEvent(new Event('blur'));
+  });
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  assert.ok(await confirm.$eval('#accept', ({ disabled }) => disabled), 'it lies behind another');
+  await confirm.evaluate(() => {
+    delete document.hasFocus;
+    window.dispatchEvent(new Event('focus'));
+  });
+  await confirm.waitForSelector('#accept:not([disabled])');
+  // By a script, and as the second of a double click: were it taken, there were an answer and no window.
+  await confirm.$eval('#accept', (button) => button.click());
+  const { x, y } = await (await confirm.$('#accept')).clickablePoint();
+  await confirm.mouse.move(x, y);
+  await confirm.mouse.down({ clickCount: 2 });
+  await confirm.mouse.up({ clickCount: 2 });
+  assert.equal(await confirm.$eval('#title', ({ textContent }) => textContent), 'May this page use your accounts?');
+}
 
 async function wallet(browser, options) {
   const page = await browser.newPage();
@@ -128,7 +210,8 @@ async function wallet(browser, options) {
   ]) {
     assert.equal((await ask(page, method, params)).code, 4100, method);
   }
-  const refused = await decided(browser, page, false, 'eth_requestAccounts');
+  const asked = ask(page, 'eth_requestAccounts');
+  const refused = { shown: await decide(browser, false, stolen), ...(await asked) };
   assert.equal(refused.code, 4001);
   assert.match(refused.shown, new RegExp(`^May this page use[^]*${new URL(page.url()).host}`));
 
@@ -142,8 +225,12 @@ async function wallet(browser, options) {
   assert.equal((await ask(page, 'wallet_getPermissions')).result[0].parentCapability, 'eth_accounts');
   assert.equal((await ask(page, 'net_version')).result, '31337');
 
-  // What the user could not be asked about is not signed, also for a page that is connected.
+  // What is not listed is refused, also for a page that is connected; the gateway hears nothing of it, and its metrics say so.
   assert.equal((await ask(page, 'eth_signAuthorization', [{ from: FROM, address: OTHER }])).code, 4200);
+  for (const method of ['eth_config', 'eth_sendRawTransactionConditional', 'health_status', 'chancery_preflight', 'constructor']) {
+    assert.equal((await ask(page, method, [])).code, 4200, method);
+  }
+  assert.deepEqual(await rawly(page, { method: ['eth_call'], params: [] }), { code: -32600, message: 'the method is no text' });
 
   // Signatures: asked for, refused by the user, by the policy, and by the wallet.
   const paid = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
@@ -337,16 +424,45 @@ async function attacks(browser) {
   await page.close();
 }
 
+/** The number of transactions that the node has of an account. */
+async function count(address) {
+  const call = { jsonrpc: '2.0', id: 1, method: 'eth_getTransactionCount', params: [address, 'pending'] };
+  const answer = await fetch(NODE_URL, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(call) });
+  return Number((await answer.json()).result);
+}
+
+/** A yes is one payment, whatever becomes of the connection on which it was said. */
+async function once(browser, between) {
+  const page = await browser.newPage();
+  await page.goto(await site());
+  await discover(page);
+  await Promise.all([ask(page, 'eth_requestAccounts'), decide(browser, true)]);
+  const before = await count(FROM);
+  // Connections that were used are repeated on by the browser itself, so there is to be one.
+  await ask(page, 'eth_blockNumber');
+  between.cuts = 1;
+  const paid = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
+  assert.match(paid.result ?? JSON.stringify(paid), /^0x[0-9a-f]{64}$/);
+  assert.equal(between.lost, 1);
+  assert.equal((await ask(page, 'eth_getTransactionByHash', [paid.result])).result.nonce, `0x${before.toString(16)}`);
+  assert.equal(await count(FROM), before + 1);
+
+  between.cuts = 100;
+  const lost = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
+  between.cuts = 0;
+  assert.equal(lost.code, -32603);
+  assert.match(lost.message, /not known whether the gateway took it: look at the account/);
+  assert.ok(between.lost > 3, `it was tried again: ${between.lost}`);
+  assert.equal(await count(FROM), before + 2);
+  assert.equal((await ask(page, 'wallet_revokePermissions', [{ eth_accounts: {} }])).result, null);
+  await page.close();
+}
+
 /** Raw transactions of an account that MetaMask would have the key of: what it sends to a custom network. */
 async function metamask(browser) {
   const key = new Wallet('0x8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba');
-  const count = async () => {
-    const call = { jsonrpc: '2.0', id: 1, method: 'eth_getTransactionCount', params: [key.address, 'latest'] };
-    const answer = await fetch(NODE_URL, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(call) });
-    return Number((await answer.json()).result);
-  };
   const look = async (run) => {
-    const nonce = await count();
+    const nonce = await count(key.address);
     const sign = (to) =>
       key.signTransaction({ chainId: 31337, nonce, to, value: 1, gasLimit: 21000, maxFeePerGas: 5_000_000_000, maxPriorityFeePerGas: 1, type: 2 });
     const said = await run({ url: ONE, chainId: '0x7a69', account: key.address, allowed: await sign(FRIEND), denied: await sign(STRANGER) });
@@ -355,7 +471,7 @@ async function metamask(browser) {
     assert.equal(said.gas.result, '0x5208');
     assert.match(said.allowed.result ?? JSON.stringify(said), /^0x[0-9a-f]{64}$/);
     assert.match(JSON.stringify(said.denied), /-32003[^]*transaction_denied/);
-    await eventually('it is mined', async () => (await count()) === nonce + 1);
+    await eventually('it is mined', async () => (await count(key.address)) === nonce + 1);
   };
   const stack = await worker(browser, STACK);
   await look((what) => stack.evaluate((what) => self.trial(what), what));
@@ -390,8 +506,9 @@ async function main() {
     await worker(browser, EXTENSION);
     const options = await browser.newPage();
     await options.goto(`chrome-extension://${EXTENSION}/options.html`);
+    const between = MODE === 'connector' ? await relay(ONE) : undefined;
     if (MODE === 'connector') {
-      for (const [name, url] of [['One', ONE], ['Two', TWO]]) {
+      for (const [name, url] of [['One', between.url], ['Two', TWO]]) {
         await options.type('#add [name=name]', name);
         await options.type('#add [name=url]', url);
         await options.click('#add button');
@@ -410,6 +527,7 @@ async function main() {
       console.log(`${MODE}: ${name}: ${Date.now() - began} ms`);
     };
     await step('wallet', () => wallet(browser, options));
+    if (between) await step('once', () => once(browser, between));
     await step('test-dapp', () => dapp(browser));
     await step('attacks', () => attacks(browser));
     await step('metamask', () => metamask(browser));
