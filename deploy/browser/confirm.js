@@ -1,28 +1,32 @@
 // One question to the user: may this page use these accounts, or shall this be signed. Everything is shown as text.
 
-import { described } from './describe.js';
+import { described, details, plain } from './describe.js';
 
 const port = chrome.runtime.connect({ name: 'confirm' });
 const at = (id) => document.getElementById(id);
 
 port.onMessage.addListener((question) => {
-  at('origin').textContent = question.origin;
+  at('origin').textContent = plain(question.origin);
   if (question.kind === 'connect') {
     at('title').textContent = 'May this page use your accounts?';
     at('note').textContent = 'It sees the accounts that you choose and their balances, and can ask for signatures.';
     at('accounts').hidden = false;
     at('accounts').append(...question.accounts.map((account, place) => choice(account, place === 0)));
+    facts({ Chain: question.chain });
     accept = () => {
       const chosen = [...at('accounts').querySelectorAll('input:checked')].map((input) => input.value);
       if (chosen.length > 0) answer({ accounts: chosen });
     };
+  } else if (question.kind === 'chain') {
+    at('title').textContent = 'May this page go to another chain?';
+    facts({ Chain: question.chain });
+    at('note').textContent = 'What it asks you to sign from now on is for that chain.';
+    accept = () => answer({ changed: true });
   } else {
     at('title').textContent = 'Shall this be signed?';
-    at('facts').append(
-      ...Object.entries({ Account: question.account, Chain: question.chain, ...described(question) }).flatMap(fact),
-    );
+    facts({ Account: question.account, Chain: question.chain, ...described(question) });
     at('details').hidden = false;
-    at('details').textContent = JSON.stringify(question.params, undefined, 2);
+    at('details').textContent = plain(JSON.stringify(details(question), undefined, 2));
     at('note').textContent = 'The gateway’s policy decides in any case.';
     accept = () => answer({ signed: true });
   }
@@ -62,10 +66,9 @@ function choice(account, checked) {
   return label;
 }
 
-function fact([name, value]) {
-  return ['dt', 'dd'].map((tag, place) =>
-    Object.assign(document.createElement(tag), { textContent: place === 0 ? name : value }),
-  );
+function facts(all) {
+  const element = (tag, textContent) => Object.assign(document.createElement(tag), { textContent });
+  at('facts').append(...Object.entries(all).flatMap(([name, value]) => [element('dt', name), element('dd', plain(value))]));
 }
 
 at('refuse').onclick = () => {
@@ -73,5 +76,7 @@ at('refuse').onclick = () => {
   window.close();
 };
 port.postMessage({ id: location.search.slice(1) });
+// Nobody hears the answer any more.
+port.onDisconnect.addListener(() => window.close());
 // The browser stops a worker that hears nothing for half a minute, and with it the question.
 setInterval(() => port.postMessage({ alive: true }), 20_000);

@@ -8,6 +8,9 @@ const ANSWER_WITHIN = 60_000;
 // How long to wait before each attempt at what may be done once only.
 const ATTEMPTS = [0, 250, 1000];
 
+// What a browser hands on between an extension and a page is at most 64 MiB, and a letter up to three bytes of that.
+const MAX_ANSWER = 20 * 1024 * 1024;
+
 const UNKNOWN = 'it is not known whether the gateway took it: look at the account before you ask again';
 
 /** An error as a page gets it. `isOpen`: the gateway may have done what it was asked, or do it yet. */
@@ -82,6 +85,7 @@ async function attempt(url, method, params, until, key) {
       true,
     );
   }
+  if (body.length > MAX_ANSWER) throw new RpcError(-32008, 'the answer is larger than 20 MiB, which a page does not get: ask for less');
   if (!response.ok) throw new RpcError(UNREACHABLE, refused(response.status, body), undefined, response.status >= 500);
   let answer;
   try {
@@ -89,7 +93,9 @@ async function attempt(url, method, params, until, key) {
   } catch {
     throw new RpcError(-32603, 'the gateway’s answer is no JSON', undefined, true);
   }
-  if (answer?.id !== id || (answer.error === undefined) === (answer.result === undefined)) {
+  // Of what a gateway could not read, or had no room for, it does not know the id.
+  const isMine = answer?.id === id || (answer?.id === null && answer.error);
+  if (!isMine || (answer.error === undefined) === (answer.result === undefined)) {
     throw new RpcError(-32603, 'the gateway’s answer is not one to what was asked', undefined, true);
   }
   if (answer.error) {
@@ -115,13 +121,28 @@ export async function accountsAt(url) {
   return (await call(url, 'eth_accounts', [])).map((account) => account.toLowerCase());
 }
 
-/** The chain ids of gateways, by URL. A gateway’s chain does not change. */
+/** The chain ids of gateways, by URL, or the asking for them. A gateway’s chain does not change. */
 const known = new Map();
 
 async function chainOf(gateway) {
-  if (!known.has(gateway.url)) known.set(gateway.url, await call(gateway.url, 'eth_chainId', []));
-  return { ...gateway, chainId: known.get(gateway.url) };
+  const { url } = gateway;
+  if (!known.has(url)) {
+    const asked = chainIdAt(url);
+    known.set(url, asked);
+    // However often a page asks, a gateway is asked once a second.
+    asked.catch(() => setTimeout(() => known.delete(url), 1000));
+  }
+  return { ...gateway, chainId: await known.get(url) };
 }
+
+/** The chain id that a gateway says now. */
+export async function chainIdAt(url) {
+  const chainId = await call(url, 'eth_chainId', []);
+  if (!isChainId(chainId)) throw new RpcError(-32603, 'the gateway’s chain id is none');
+  return chainId;
+}
+
+export const isChainId = (text) => typeof text === 'string' && /^0x[1-9a-f][0-9a-f]{0,31}$/i.test(text);
 
 async function usable() {
   const { gateways } = await settings();
