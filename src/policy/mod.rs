@@ -53,6 +53,7 @@ mod spend;
 mod suggest;
 mod takings;
 mod typed;
+mod verbatim;
 mod world;
 mod wrapper;
 mod written;

@@ -318,8 +318,8 @@ pub fn judge(world: &World, asked: &Asked) -> (Answer, usize) {
         let covers = |call: &Call| budget.to.is_none_or(|to| call.to.and_then(label) == Some(to));
         if budget.of == "ether" {
             let mut at = 0;
-            for (scope, sent) in ether(&whole, budget, &rules, &mut at, asked) {
-                let sum = sent + U256::from(asked.gas * asked.price);
+            for (scope, (along, on)) in ether(&whole, budget, &rules, &mut at, asked) {
+                let sum = along.max(on) + U256::from(asked.gas * asked.price);
                 charges.insert((budget.id.to_owned(), scope), sum);
             }
             continue;
@@ -350,26 +350,30 @@ fn scope(budget: &Budget, call: &Call, rule: &str, asked: &Asked) -> String {
     }
 }
 
-/// What is sent by scope: of a call, or inside it, whichever is more.
+/// What is sent by scope: what comes along with a call and with all that runs as it, and what is sent on from there.
 fn ether(
     call: &Call,
     budget: &Budget,
     rules: &[&str],
     at: &mut usize,
     asked: &Asked,
-) -> BTreeMap<String, U256> {
+) -> BTreeMap<String, (U256, U256)> {
     let rule = rules[*at];
     *at += 1;
-    let mut sums = BTreeMap::<String, U256>::new();
+    let mut sums = BTreeMap::<String, (U256, U256)>::new();
     for inner in &call.carries {
-        for (scope, sent) in ether(inner, budget, rules, at, asked) {
+        for (scope, (along, on)) in ether(inner, budget, rules, at, asked) {
             let sum = sums.entry(scope).or_default();
-            *sum = if inner.sends { *sum + sent } else { (*sum).max(sent) };
+            if inner.sends {
+                sum.1 += along.max(on);
+            } else {
+                *sum = (sum.0.max(along), sum.1 + on);
+            }
         }
     }
     if budget.to.is_none_or(|to| call.to.and_then(label) == Some(to)) {
         let sum = sums.entry(scope(budget, call, rule, asked)).or_default();
-        *sum = (*sum).max(call.value);
+        sum.0 = sum.0.max(call.value);
     }
     sums
 }
