@@ -40,6 +40,7 @@ mod past;
 mod path;
 mod permitted;
 mod phrase;
+mod public_keys;
 mod rate;
 mod read;
 mod registry;
