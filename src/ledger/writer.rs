@@ -51,7 +51,8 @@ pub(in crate::ledger) type Failure = Arc<ArcSwapOption<LedgerError>>;
 
 pub(in crate::ledger) struct Writer {
     pub db: Db,
-    /// What was under way on the connection may be so still: nothing more is done there.
+    /// What was under way on the connection may be so still: nothing more is done there. (A second guard: the server begins no
+    /// transaction of our kind within another.)
     is_lost: bool,
     at: Location,
     /// Whether other processes may write at the same time.
