@@ -7,6 +7,7 @@ use alloy_primitives::Address;
 
 use crate::config::Client;
 use crate::identity::IdempotencyKey;
+use crate::room::Room;
 
 /// Who makes this request.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Caller {
     client: Arc<Client>,
     request: RequestId,
     key: Option<IdempotencyKey>,
+    /// For what it is answered, while that is on its way.
+    room: Option<Arc<Room>>,
 }
 
 /// A caller and one account that it may use, made by [`Caller::for_account`]; or one whose signature it has, made by
@@ -36,7 +39,7 @@ pub struct RequestId(u128);
 
 impl Caller {
     pub fn new(client: Arc<Client>, request: RequestId) -> Self {
-        Self { client, request, key: None }
+        Self { client, request, key: None, room: None }
     }
 
     /// With the name that the client gave to this request.
@@ -44,6 +47,17 @@ impl Caller {
     pub fn with_key(mut self, key: Option<IdempotencyKey>) -> Self {
         self.key = key;
         self
+    }
+
+    /// With the room of its client for what it is answered.
+    #[must_use]
+    pub fn with_room(mut self, room: Arc<Room>) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    pub const fn room(&self) -> Option<&Arc<Room>> {
+        self.room.as_ref()
     }
 
     pub fn client(&self) -> &Client {

@@ -25,6 +25,9 @@ pub(super) async fn send_raw(
     let is_ours = app.policy.now().has_account(signed.from());
     let may_use = caller.for_account(signed.from());
     let place = (signed.place(), signed.hash());
+    if !is_ours {
+        app.ledger.has_time()?;
+    }
     match app.ledger.presented(caller, place, !is_ours || may_use.is_ok()).await? {
         None if is_ours => return Err(unrecorded(&signed)),
         // Whose accounts there are, nobody learns from here either.
