@@ -6,7 +6,7 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 
 use crate::config::Client;
-use crate::identity::IdempotencyKey;
+use crate::identity::{IdempotencyKey, Ticket};
 use crate::room::Room;
 
 /// Who makes this request.
@@ -17,6 +17,8 @@ pub struct Caller {
     key: Option<IdempotencyKey>,
     /// For what it is answered, while that is on its way.
     room: Option<Arc<Room>>,
+    /// Of a call for a signature.
+    ticket: Option<Ticket>,
 }
 
 /// A caller and one account that it may use, made by [`Caller::for_account`]; or one whose signature it has, made by
@@ -39,7 +41,7 @@ pub struct RequestId(u128);
 
 impl Caller {
     pub fn new(client: Arc<Client>, request: RequestId) -> Self {
-        Self { client, request, key: None, room: None }
+        Self { client, request, key: None, room: None, ticket: None }
     }
 
     /// With the name that the client gave to this request.
@@ -53,6 +55,13 @@ impl Caller {
     #[must_use]
     pub fn with_room(mut self, room: Arc<Room>) -> Self {
         self.room = Some(room);
+        self
+    }
+
+    /// With what it holds until all of it is done.
+    #[must_use]
+    pub fn with_ticket(mut self, ticket: Option<Ticket>) -> Self {
+        self.ticket = ticket;
         self
     }
 
@@ -101,6 +110,11 @@ impl AccountCaller {
 
     pub const fn request(&self) -> RequestId {
         self.caller.request
+    }
+
+    /// What its call holds; what we ask by ourselves has none.
+    pub const fn ticket(&self) -> Option<&Ticket> {
+        self.caller.ticket.as_ref()
     }
 
     /// The name that the client gave to this request.

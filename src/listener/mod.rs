@@ -8,6 +8,7 @@ mod household;
 mod inherited;
 mod lifetimes;
 mod pass;
+mod proofs;
 mod protocol;
 mod proxy;
 mod reload;
@@ -211,6 +212,6 @@ fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 mod tests {
     mod connections;
     mod floods;
-    mod kit;
+    pub mod kit;
     mod trust;
 }

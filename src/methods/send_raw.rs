@@ -64,6 +64,8 @@ async fn record(
     permitted: Permitted<Presigned>,
     answer_by: Instant,
 ) -> Result<Recorded<Presigned>, Stop> {
+    let ticket = permitted.caller().ticket().cloned();
+    road::still_good(ticket.as_ref())?;
     let reserved = match timeout_at(answer_by, app.ledger.reserve(permitted, Purpose::Send)).await {
         Ok(Ok(Claim::Fresh(reserved))) => reserved,
         Ok(Ok(Claim::Known(recorded))) => return Ok(recorded),
@@ -77,6 +79,8 @@ async fn record(
         tracing::error!(%error, "a signature that was read is none");
         Stop::Refused(Refusal::internal())
     })?;
+    // What is reserved and not recorded the ledger voids by itself.
+    road::still_good(ticket.as_ref())?;
     app.ledger.record(signed).await.map_err(|error| Stop::Refused(error.into()))
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config::Client;
-use crate::identity::{Caller, IdempotencyKey, RequestId};
+use crate::identity::{Caller, IdempotencyKey, RequestId, Ticket};
 use crate::methods::{Cause, Method, Outbox, Refusal, Reply, Text, TooLate};
 use crate::rpc::budget::{Budget, Over};
 use crate::rpc::envelope::{Body, Bounds, Entry, EntryError, Envelope};
@@ -34,7 +34,7 @@ pub struct Calls<S> {
 }
 
 /// Who asks, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asking<'a> {
     pub client: &'a Arc<Client>,
     /// The name that the client gave to the body; in a batch each call has it with its place.
@@ -43,11 +43,18 @@ pub struct Asking<'a> {
     pub outbox: Option<&'a Outbox>,
     /// What of its client's share the answer takes.
     pub place: &'a Place,
+    /// Whether the client's certificate is still accepted.
+    pub may_ask: &'a Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl Asking<'_> {
     fn caller(&self, request: RequestId) -> Caller {
         Caller::new(Arc::clone(self.client), request).with_room(Arc::clone(self.place.room()))
+    }
+
+    /// For what goes on where the client hangs up.
+    fn ticket(&self) -> Ticket {
+        Ticket::new(Arc::clone(self.may_ask), self.place.keep())
     }
 }
 
@@ -198,14 +205,16 @@ where
             let refusal = Refusal::new(Cause::Internal, "the system gives no randomness; nothing was done");
             return envelope.id.map(|id| refuse_body(client, &id, &refusal).into());
         };
+        let is_ordered = (self.is_ordered)(&envelope.method);
         // Of reads there are many, and little is said about each.
         let (client_name, method) = (&client.name, loggable(&envelope.method));
-        let span = if (self.is_ordered)(&envelope.method) {
+        let span = if is_ordered {
             tracing::info_span!("call", client = client_name, method, %request)
         } else {
             tracing::debug_span!("call", client = client_name, method, %request)
         };
-        let caller = asking.caller(request).with_key(key);
+        let ticket = is_ordered.then(|| asking.ticket());
+        let caller = asking.caller(request).with_key(key).with_ticket(ticket);
         self.call(caller, envelope, (budget, asking.outbox)).instrument(span).await
     }
 
@@ -356,7 +365,7 @@ fn outcome_of(reply: &Reply) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{LazyLock, Mutex};
 
     use jsonrpsee::core::middleware::BatchEntry;
     use serde_json::value::to_raw_value;
@@ -469,8 +478,10 @@ mod tests {
         share(1, usize::MAX).enter().unwrap()
     }
 
-    const fn asking<'a>(client: &'a Arc<Client>, place: &'a Place) -> Asking<'a> {
-        Asking { client, key: None, outbox: None, place }
+    static ANYBODY: LazyLock<Arc<dyn Fn() -> bool + Send + Sync>> = LazyLock::new(|| Arc::new(|| true));
+
+    fn asking<'a>(client: &'a Arc<Client>, place: &'a Place) -> Asking<'a> {
+        Asking { client, key: None, outbox: None, place, may_ask: &ANYBODY }
     }
 
     fn call(id: u64, method: &str, params: &str) -> String {

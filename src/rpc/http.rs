@@ -180,7 +180,8 @@ impl<S: Answers> Inner<S> {
             Ok(Err(rejection)) => return rejection.response(client, head.version),
             Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
         };
-        let asking = Asking { client, key: key.as_ref(), outbox: None, place: &place };
+        let asking =
+            Asking { client, key: key.as_ref(), outbox: None, place: &place, may_ask: &life.may_ask };
         answer(route.calls.answer(asking, &body).await, place)
     }
 

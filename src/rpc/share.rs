@@ -1,7 +1,8 @@
 //! What one client may have under way, on all its connections together: calls, and answers that it has not read.
 
-use std::sync::Arc;
+use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -32,7 +33,13 @@ pub struct Place {
     /// Of the share's room: what is taken piece by piece for small answers, and for large ones.
     small: AtomicUsize,
     large: AtomicUsize,
+    /// Set where something that outlives the call has it too.
+    kept: OnceLock<Arc<Counted>>,
 }
+
+/// One of its client's calls.
+#[derive(Debug)]
+struct Counted(Arc<Share>);
 
 /// An answer that nobody has taken yet. Whoever asks and does not read would fill the memory otherwise.
 #[derive(Debug)]
@@ -61,6 +68,7 @@ impl Share {
             share: Arc::clone(self),
             small: AtomicUsize::new(0),
             large: AtomicUsize::new(0),
+            kept: OnceLock::new(),
         })
     }
 }
@@ -79,6 +87,11 @@ impl Place {
             taken.fetch_add(bytes, Ordering::Relaxed);
         }
         is_there
+    }
+
+    /// Has the call count until this is gone too.
+    pub fn keep(&self) -> Arc<dyn Any + Send + Sync> {
+        Arc::<Counted>::clone(self.kept.get_or_init(|| Arc::new(Counted(Arc::clone(&self.share)))))
     }
 
     /// For its answers, while they are on their way.
@@ -112,7 +125,15 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.share.room.give_back(*self.small.get_mut());
         self.share.room.give_back_large(*self.large.get_mut());
-        self.share.calls.fetch_sub(1, Ordering::Relaxed);
+        if self.kept.get().is_none() {
+            self.share.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -148,6 +169,18 @@ mod tests {
         assert!(share.enter().is_some(), "and its place is one");
         drop(answer);
         assert_eq!(used(&share), (0, 0));
+    }
+
+    #[test]
+    fn inv_12_a_call_counts_until_what_was_begun_for_it_is_done() {
+        let share = share(1, MAX_OF_A_CLIENT);
+        let place = share.enter().unwrap();
+        let (one, two) = (place.keep(), place.keep());
+        drop((place, one));
+        assert!(share.enter().is_none(), "its client hung up, and it is still under way");
+        drop(two);
+        assert!(share.enter().is_some());
+        assert_eq!(used(&share).0, 0);
     }
 
     #[test]

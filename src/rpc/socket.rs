@@ -307,7 +307,13 @@ impl<S: Answers> Socket<S> {
             let busy = Refusal::new(Cause::Busy, "the gateway is busy; nothing was done, ask again later");
             return Some(refuse_body(&self.client, &Id::Null, &busy));
         };
-        let asking = Asking { client: &self.client, key: None, outbox: Some(outbox), place: &place };
+        let asking = Asking {
+            client: &self.client,
+            key: None,
+            outbox: Some(outbox),
+            place: &place,
+            may_ask: &self.life.may_ask,
+        };
         let answer = route.calls.answer(asking, &body).await;
         // A message is one piece.
         answer.map(|answer| place.answer(answer.into_json()))

@@ -36,6 +36,7 @@ pub(super) struct Node {
     /// What many signatures need to know at once.
     counts: Mutex<HashMap<Address, Arc<Together<u64>>>>,
     fees: Together<QuotedFees>,
+    chain_says: Together<u64>,
     /// When it last said that it is on the pinned chain, in milliseconds; 0 where it did not, or failed since.
     on_chain: AtomicU64,
     is_failing: AtomicBool,
@@ -131,6 +132,7 @@ impl Node {
             room: Arc::new(Room::new(OWN_ROOM, None)),
             counts: Mutex::default(),
             fees: Together::default(),
+            chain_says: Together::default(),
             on_chain: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             no_batch_before: AtomicU64::new(0),
@@ -235,7 +237,9 @@ impl Node {
             return Ok(());
         }
         self.on_chain.store(0, Ordering::Relaxed);
-        let found: u64 = self.put("eth_chainId", None).await?.number()?;
+        // Once for all who need to know: each read does when the last word gets too old.
+        let ask = || Box::pin(async { self.put("eth_chainId", None).await?.number::<u64>() });
+        let found = self.chain_says.ask(ask).await?;
         if found != self.chain_id {
             return self.noticed(Err(UpstreamError::OtherChain { found, ours: self.chain_id }));
         }
@@ -337,6 +341,16 @@ mod tests {
         assert!(own.is_ok(), "what a signature needs goes on");
         assert!(reads.iter().all(Result::is_err));
         assert_eq!(fake.calls("eth_blockNumber").len(), 8, "the others had their turn");
+    }
+
+    #[tokio::test]
+    async fn the_chain_is_asked_for_once_by_all_who_need_to_know() {
+        let fake = Fake::start().await;
+        let chain = fake.chain();
+        let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
+        let all = futures_util::future::join_all((0..50).map(|_| node.pinned())).await;
+        assert!(all.iter().all(Result::is_ok));
+        assert!(fake.calls("eth_chainId").len() <= 2, "{:?}", fake.calls("eth_chainId"));
     }
 
     #[tokio::test]

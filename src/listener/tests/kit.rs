@@ -90,7 +90,7 @@ pub fn client(name: &str, issuer: &str) -> Client {
     }
 }
 
-fn operator() -> Operator {
+pub fn operator() -> Operator {
     Operator {
         name: "ops".to_owned(),
         identity: "spiffe://desk/ops".to_owned(),
