@@ -2,29 +2,19 @@
 // asks the user before an account is shown or a signature made, and hands everything else to the gateway.
 
 import { ask, attend } from './ask.js';
-import { RpcError, UNREACHABLE, accountsAt, call, chains, firstChain } from './gateway.js';
+import { RpcError, UNREACHABLE, accountsAt, call, callOnce, chainIdAt, chains, firstChain, isChainId } from './gateway.js';
+import { NEWS, OWN, PASSED, RAW, SIGNS } from './methods.js';
 import { News } from './news.js';
+import { prepared } from './request.js';
 import { changeSite, settings, site } from './settings.js';
 
-// Where the account stands in the parameters of what asks for a signature.
-const SIGNS = new Map([
-  ['eth_sendTransaction', ([transaction]) => transaction?.from],
-  ['eth_sendTransactionSync', ([transaction]) => transaction?.from],
-  ['eth_signTransaction', ([transaction]) => transaction?.from],
-  ['personal_sign', ([, account]) => account],
-  ['eth_sign', ([account]) => account],
-  ['eth_signTypedData', ([account]) => account],
-  ['eth_signTypedData_v3', ([account]) => account],
-  ['eth_signTypedData_v4', ([account]) => account],
-]);
-
-/**
- * What a page may ask of the gateway: reads, transactions that it has signed itself, and the signatures above. Another way to
- * sign, such as an authorization (EIP-7702), is none for pages: nobody could ask the user. The gateway has the last word.
- */
-const isAsked = (method) => SIGNS.has(method) || (/^(eth|net|web3)_/.test(method) && !/^eth_(sign|send(?!Raw))/.test(method));
+// Of one page; what it asks beyond is refused at once.
+const MAX_UNDER_WAY = 64;
 
 const pages = new Set();
+
+/** The origins that ask the user whether they may have something; each for one thing at a time. */
+const asking = new Set();
 
 chrome.runtime.onConnect.addListener((port) => {
   const { origin, frameId, id } = port.sender ?? {};
@@ -46,11 +36,13 @@ chrome.storage.onChanged.addListener(async (changes) => {
 chrome.action.onClicked.addListener(() => chrome.runtime.openOptionsPage());
 
 function welcome(port, origin) {
-  const page = { port, origin, news: undefined, down: false };
+  const gone = new AbortController();
+  const page = { port, origin, gone: gone.signal, news: undefined, down: false, underWay: 0 };
   pages.add(page);
   port.onDisconnect.addListener(() => {
     pages.delete(page);
-    page.news?.close();
+    gone.abort();
+    unsubscribe(page);
   });
   port.onMessage.addListener(({ id, text }) => answer(page, id, text));
   greet(page);
@@ -70,34 +62,88 @@ function send(page, message) {
   }
 }
 
-/** What is so for a page now. One that is not connected hears nothing of the gateway, which is not asked for it. */
+/**
+ * What is so for a page now. One that is not connected hears nothing of the gateway, which is not asked for it. Subscriptions end
+ * with what they were made under.
+ */
 async function tell(page) {
   const accounts = await permitted(page.origin);
-  if (accounts.length === 0) return send(page, { state: { accounts, connected: false } });
+  if (accounts.length === 0) {
+    unsubscribe(page);
+    return send(page, { state: { accounts, connected: false } });
+  }
   try {
-    const { chainId } = await chainFor(page.origin);
+    const chain = await chainFor(page.origin);
+    if (page.news?.url !== chain.url) unsubscribe(page);
+    // That it could be reached once is no news.
+    if (page.down) await chainIdAt(chain.url);
     page.down = false;
-    send(page, { state: { accounts, chainId, connected: true } });
+    send(page, { state: { accounts, chainId: chain.chainId, connected: true } });
   } catch {
+    unsubscribe(page);
     page.down = true;
     send(page, { state: { accounts, connected: false } });
   }
 }
 
+async function lost(page) {
+  page.down = true;
+  send(page, { state: { accounts: await permitted(page.origin), connected: false } });
+}
+
 async function answer(page, id, text) {
+  if (page.underWay >= MAX_UNDER_WAY) {
+    return send(page, { id, error: { code: -32005, message: 'too many calls of this page wait for an answer' } });
+  }
+  page.underWay += 1;
   try {
     const { method, params } = JSON.parse(text);
     const result = await handle(page, method, params);
     send(page, { id, result });
     if (page.down) await tell(page);
   } catch (error) {
-    const { code = -32603, message, data } = error;
-    send(page, { id, error: { code, message, data } });
-    if (code === UNREACHABLE && !page.down) await tell(page);
+    send(page, { id, error: await told(page, error) });
+    if (error.code === UNREACHABLE && !page.down) await lost(page);
+  } finally {
+    page.underWay -= 1;
   }
 }
 
+/** An error as this page gets it. Where the gateway is, and what it says of itself, is nothing for those that are not connected. */
+async function told(page, { code = -32603, message, data }) {
+  const isOfGateway = code === UNREACHABLE || code === -32603;
+  if (!isOfGateway || (await permitted(page.origin)).length > 0) return { code, message, data };
+  return { code, message: 'the wallet cannot reach its gateway' };
+}
+
 async function handle(page, method, params) {
+  if (typeof method !== 'string') throw new RpcError(-32600, 'the method is no text');
+  if (OWN.has(method)) return own(page, method, Array.isArray(params) ? params : []);
+  if (![SIGNS, RAW, PASSED, NEWS].some((list) => list.has(method))) {
+    throw new RpcError(4200, `the method ${method} does not exist here`);
+  }
+  const { origin } = page;
+  const accounts = await permitted(origin);
+  if (accounts.length === 0) throw new RpcError(4100, 'this page is not connected: ask for eth_requestAccounts first');
+  const chain = await chainFor(origin);
+  if (NEWS.has(method)) return subscription(page, chain, method, params);
+  if (RAW.has(method)) return callOnce(chain.url, method, params);
+  if (PASSED.has(method)) return call(chain.url, method, params);
+  if (!Array.isArray(params)) throw new RpcError(-32602, 'the parameters are no list');
+  if (method === 'eth_signTypedData' && Array.isArray(params[0])) {
+    throw new RpcError(4200, 'typed data of before EIP-712 is not signed: ask for eth_signTypedData_v4');
+  }
+  const account = SIGNS.get(method)(params);
+  const is = (known) => typeof account === 'string' && known.toLowerCase() === account.toLowerCase();
+  if (!accounts.some(is)) throw new RpcError(4100, 'this page may not use this account');
+  const asked = prepared(method, params, chain, origin);
+  await ask({ kind: 'sign', origin, account, chain: named(chain), method, params: asked }, page.gone);
+  // One yes is one signature.
+  return callOnce(chain.url, method, asked, crypto.randomUUID());
+}
+
+/** What concerns the wallet itself. */
+async function own(page, method, params) {
   const { origin } = page;
   switch (method) {
     case 'eth_accounts':
@@ -105,43 +151,25 @@ async function handle(page, method, params) {
     case 'eth_coinbase':
       return (await permitted(origin))[0] ?? null;
     case 'eth_requestAccounts':
-      return connect(origin);
+      return connect(page);
     case 'wallet_requestPermissions':
       if (params[0]?.eth_accounts === undefined || Object.keys(params[0]).length !== 1) {
         throw new RpcError(-32602, 'there is the permission eth_accounts, and no other');
       }
-      await choose(origin);
+      await choose(page);
       return permissions(origin);
     case 'wallet_getPermissions':
       return permissions(origin);
     case 'wallet_revokePermissions':
-      await changeSite(origin, undefined);
+      await changeSite(origin, () => undefined);
       return null;
     case 'eth_chainId':
       return (await chainFor(origin)).chainId;
     case 'net_version':
       return String(BigInt((await chainFor(origin)).chainId));
-    case 'wallet_switchEthereumChain':
-    case 'wallet_addEthereumChain':
+    default:
       return changeChain(page, params[0]?.chainId, method);
   }
-  if (!isAsked(method)) throw new RpcError(4200, `the method ${method} does not exist here`);
-  const accounts = await permitted(origin);
-  if (accounts.length === 0) throw new RpcError(4100, 'this page is not connected: ask for eth_requestAccounts first');
-  const chain = await chainFor(origin);
-  if (method === 'eth_subscribe' || method === 'eth_unsubscribe') return subscription(page, chain, method, params);
-  const accountOf = SIGNS.get(method);
-  if (accountOf) {
-    if (!Array.isArray(params)) throw new RpcError(-32602, 'the parameters are no list');
-    if (method === 'eth_signTypedData' && Array.isArray(params[0])) {
-      throw new RpcError(4200, 'typed data of before EIP-712 is not signed: ask for eth_signTypedData_v4');
-    }
-    const account = accountOf(params);
-    const is = (known) => typeof account === 'string' && known.toLowerCase() === account.toLowerCase();
-    if (!accounts.some(is)) throw new RpcError(4100, 'this page may not use this account');
-    await ask({ kind: 'sign', origin, account, chain: `${chain.name} (${BigInt(chain.chainId)})`, method, params });
-  }
-  return call(chain.url, method, params);
 }
 
 /** The accounts that a page may use; the first is the one that it takes. */
@@ -149,19 +177,37 @@ async function permitted(origin) {
   return (await site(origin))?.accounts ?? [];
 }
 
-async function connect(origin) {
-  const accounts = await permitted(origin);
-  return accounts.length > 0 ? accounts : choose(origin);
+/** A chain as the user knows it. */
+const named = ({ name, chainId }) => `${name} (${BigInt(chainId)})`;
+
+/** Has a page ask the user for one thing at a time; for the next it asks neither him nor a gateway. */
+async function alone({ origin }, act) {
+  if (asking.has(origin)) throw new RpcError(-32002, 'the user is being asked already');
+  asking.add(origin);
+  try {
+    return await act();
+  } finally {
+    asking.delete(origin);
+  }
 }
 
-async function choose(origin) {
-  const chain = await chainFor(origin);
-  const all = await accountsAt(chain.url);
-  if (all.length === 0) throw new RpcError(4100, 'the gateway has no account for this client');
-  const { accounts } = await ask({ kind: 'connect', origin, accounts: all });
-  const chosen = all.filter((account) => accounts.includes(account));
-  await changeSite(origin, { accounts: chosen, chainId: chain.chainId });
-  return chosen;
+async function connect(page) {
+  const accounts = await permitted(page.origin);
+  return accounts.length > 0 ? accounts : choose(page);
+}
+
+function choose(page) {
+  const { origin } = page;
+  return alone(page, async () => {
+    const chain = await chainFor(origin);
+    const all = await accountsAt(chain.url);
+    if (all.length === 0) throw new RpcError(4100, 'the gateway has no account for this client');
+    const { accounts } = await ask({ kind: 'connect', origin, chain: named(chain), accounts: all }, page.gone);
+    const chosen = all.filter((account) => accounts.includes(account));
+    const { chainId } = chain;
+    await changeSite(origin, (known) => ({ accounts: chosen, chainId, chains: [...new Set([...(known?.chains ?? []), chainId])] }));
+    return chosen;
+  });
 }
 
 async function permissions(origin) {
@@ -180,11 +226,11 @@ async function chainFor(origin) {
   return chain;
 }
 
+/** Takes a page to another chain; the first time the user is asked. */
 async function changeChain(page, chainId, method) {
-  if (typeof chainId !== 'string' || !/^0x[1-9a-f][0-9a-f]*$/i.test(chainId)) {
-    throw new RpcError(-32602, '`chainId` is no 0x-prefixed number');
-  }
-  if ((await permitted(page.origin)).length === 0) {
+  if (!isChainId(chainId)) throw new RpcError(-32602, '`chainId` is no 0x-prefixed number');
+  const { origin } = page;
+  if ((await permitted(origin)).length === 0) {
     throw new RpcError(4100, 'this page is not connected: ask for eth_requestAccounts first');
   }
   const chain = (await chains()).find((one) => BigInt(one.chainId) === BigInt(chainId));
@@ -192,15 +238,30 @@ async function changeChain(page, chainId, method) {
     const why = `there is no gateway for chain ${BigInt(chainId)}: gateways are set in the extension’s options, not by pages`;
     throw new RpcError(method === 'wallet_addEthereumChain' ? 4200 : 4902, why);
   }
-  page.news?.close();
-  await changeSite(page.origin, { chainId: chain.chainId });
+  const known = (await site(origin))?.chains ?? [];
+  if (!known.includes(chain.chainId)) {
+    await alone(page, () => ask({ kind: 'chain', origin, chain: named(chain) }, page.gone));
+  }
+  // A page that was forgotten meanwhile stays so.
+  const now = { chainId: chain.chainId, chains: [...new Set([...known, chain.chainId])] };
+  await changeSite(origin, (site) => site && { ...site, ...now });
   return null;
 }
 
 function subscription(page, chain, method, params) {
   if (page.news?.url !== chain.url || page.news.ended) {
-    page.news?.close();
-    page.news = new News(chain.url, (news) => send(page, { news }));
+    unsubscribe(page);
+    page.news = new News(
+      chain.url,
+      (news) => send(page, { news }),
+      // A page that listened on would take silence for no news.
+      () => lost(page),
+    );
   }
   return page.news.ask(method, params);
+}
+
+function unsubscribe(page) {
+  page.news?.close();
+  page.news = undefined;
 }

@@ -22,7 +22,7 @@
       port = undefined;
       // The browser ends an extension's worker when it likes. What became of these is not known.
       for (const id of asked) {
-        refuse(id, 4900, 'the extension was stopped before there was an answer: look at the account before you ask again');
+        refuse(id, -32603, 'the extension was stopped before there was an answer: look at the account before you ask again');
       }
       asked.clear();
     });
@@ -37,6 +37,10 @@
       refuse(id, -32600, 'the request is too large');
       return;
     }
+    if (!isSeen()) {
+      refuse(id, 4100, 'this page is not shown yet');
+      return;
+    }
     try {
       if (!port) connect();
       asked.add(id);
@@ -47,9 +51,14 @@
     }
   });
 
-  // Something was changed elsewhere: connecting tells what is so now.
-  chrome.runtime.onMessage.addListener(() => {
-    if (!port) connect();
-  });
-  connect();
+  // A page that nobody sees yet, and may never, is nobody.
+  const isSeen = () => !document.prerendering;
+  const resume = () => {
+    if (!port && isSeen()) connect();
+  };
+  // Something was changed elsewhere, or the page was put away and taken out again: connecting tells what is so now.
+  chrome.runtime.onMessage.addListener(resume);
+  window.addEventListener('pageshow', resume);
+  document.addEventListener('prerenderingchange', resume);
+  resume();
 })();

@@ -7,17 +7,19 @@ const MAX_WAITING = 64;
 export class News {
   #socket;
   #open;
+  #asked = 0;
   #waiting = new Map();
   #next = 0;
   ended = false;
 
-  /** `hear` is told of what a subscription brings: `{ subscription, result }`. */
-  constructor(url, hear) {
+  /** `hear` is told of what a subscription brings: `{ subscription, result }`; `lost`, that there will be no more. */
+  constructor(url, hear, lost) {
     this.url = url;
     this.#socket = new WebSocket(url.replace(/^http/, 'ws'));
     this.#open = new Promise((resolve, reject) => {
       this.#socket.onopen = resolve;
       this.#socket.onclose = () => {
+        if (!this.ended) lost();
         this.ended = true;
         const gone = new RpcError(UNREACHABLE, 'the gateway’s WebSocket for subscriptions cannot be reached');
         reject(gone);
@@ -29,7 +31,7 @@ export class News {
     this.#open.catch(() => {});
     this.#socket.onmessage = ({ data }) => {
       const message = JSON.parse(data);
-      if (message.method === 'eth_subscription') hear(message.params);
+      if (message.method === 'eth_subscription' && !this.ended) hear(message.params);
       const asked = this.#waiting.get(message.id);
       if (!asked) return;
       this.#waiting.delete(message.id);
@@ -39,12 +41,17 @@ export class News {
   }
 
   async ask(method, params) {
-    if (this.#waiting.size >= MAX_WAITING) throw new RpcError(-32005, 'too many calls wait for an answer');
-    await this.#open;
-    const id = (this.#next += 1);
-    const answered = new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
-    this.#socket.send(JSON.stringify({ jsonrpc: '2.0', id, method, params }));
-    return answered;
+    if (this.#asked >= MAX_WAITING) throw new RpcError(-32005, 'too many calls wait for an answer');
+    this.#asked += 1;
+    try {
+      await this.#open;
+      const id = (this.#next += 1);
+      const answered = new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+      this.#socket.send(JSON.stringify({ jsonrpc: '2.0', id, method, params }));
+      return await answered;
+    } finally {
+      this.#asked -= 1;
+    }
   }
 
   close() {

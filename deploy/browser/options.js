@@ -49,16 +49,17 @@ async function accounts() {
 
 function page(origin, known, all) {
   const forget = make('button', { textContent: 'Forget', type: 'button', className: 'forget' });
-  forget.onclick = () => changeSite(origin, undefined);
+  forget.onclick = () => changeSite(origin, () => undefined);
+  // What was forgotten meanwhile stays so.
+  const use = (accounts) => changeSite(origin, (now) => now && { ...now, accounts: accounts(now.accounts) });
   const rows = [...new Set([...known.accounts, ...all])].map((account) => {
     const may = make('input', { type: 'checkbox', value: account, checked: known.accounts.includes(account) });
     may.onchange = () => {
-      const others = known.accounts.filter((one) => one !== account);
-      changeSite(origin, { accounts: may.checked ? [...others, account] : others });
+      const { checked } = may;
+      use((now) => [...now.filter((one) => one !== account), ...(checked ? [account] : [])]);
     };
     const first = make('button', { textContent: 'Use', type: 'button', disabled: known.accounts[0] === account });
-    first.onclick = () =>
-      changeSite(origin, { accounts: [account, ...known.accounts.filter((one) => one !== account)] });
+    first.onclick = () => use((now) => [account, ...now.filter((one) => one !== account)]);
     return make('label', {}, may, account, ' ', first);
   });
   const fieldset = make('fieldset', {}, make('legend', { textContent: origin }), ...rows, forget);

@@ -35,15 +35,10 @@ export function wrongUrl(text) {
   return undefined;
 }
 
-// One after the other: two changes at once would lose one.
-let changing = Promise.resolve();
-function exclusive(act) {
-  const done = changing.then(act);
-  changing = done.catch(() => {});
-  return done;
-}
-
-/** What each page may use, by its origin: `{ accounts, chainId }`, the first account being the one that is used. */
+/**
+ * What each page may use, by its origin: `{ accounts, chainId, chains }`, the first account being the one that is used, and the chains
+ * those that the user has let it go to.
+ */
 export async function sites() {
   return (await chrome.storage.local.get('sites')).sites ?? {};
 }
@@ -52,12 +47,16 @@ export async function site(origin) {
   return (await sites())[origin];
 }
 
-/** Puts `values` to what is known of a page; `undefined` forgets it. */
-export function changeSite(origin, values) {
-  return exclusive(async () => {
+/**
+ * Changes what is known of a page: `change` gets what that is now, or nothing, and gives what it is to be; nothing forgets it. One
+ * change after the other, of this extension’s worker and pages together: two at once would lose one, which may be a “Forget”.
+ */
+export function changeSite(origin, change) {
+  return navigator.locks.request('sites', async () => {
     const all = await sites();
-    if (values === undefined) delete all[origin];
-    else all[origin] = { accounts: [], ...all[origin], ...values };
+    const now = change(all[origin]);
+    if (now === undefined) delete all[origin];
+    else all[origin] = now;
     await chrome.storage.local.set({ sites: all });
   });
 }

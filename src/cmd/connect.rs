@@ -10,6 +10,7 @@ mod credentials;
 mod frames;
 mod gateway;
 mod ipc;
+mod latch;
 mod link;
 mod news;
 mod password;
@@ -135,7 +136,7 @@ impl Connect {
                 .with_hint("add --http, or leave them out")
                 .into());
         }
-        let credentials = std::mem::take(&mut self.credentials).settle()?;
+        let credentials = std::mem::take(&mut self.credentials).settle(|| self.places.folder())?;
         if matches!(self.verb, Some(Verb::Preload)) {
             let script = preload::script(&target, &credentials, self.server_name.is_some())?;
             context.print(&serde_json::json!({ "script": script }), script.trim_end())?;
@@ -188,7 +189,10 @@ impl Connect {
         let (socket, listener) = listen(path)?;
         let (status_socket, status_listener) = listen(&status::beside(path))?;
         let web = match self.http {
-            Some(port) => Some(Web::bind(port, self.token()?, self.allow_origin).await?),
+            Some(port) => {
+                let kept = self.token_file.as_deref();
+                Some(Web::bind(port, (self.token()?, kept), self.allow_origin).await?)
+            }
             None => None,
         };
         let ready = Ready {
@@ -196,7 +200,8 @@ impl Connect {
             socket: socket.path(),
             http: web.as_ref().map(Web::url),
         };
-        let place = status::Place { socket: path.to_owned(), http: web.as_ref().map(Web::url_without_token) };
+        let shown = web.as_ref().map(Web::url_without_token);
+        let place = status::Place { socket: path.to_owned(), http: shown.clone() };
         let renewal = tokio::spawn(renewal.watch(gateway.clone()));
         let stop = CancellationToken::new();
         let endpoints = TaskTracker::new();
@@ -214,7 +219,7 @@ impl Connect {
             let endpoint = ready.http.as_ref().map_or_else(|| socket.path().into(), OsString::from);
             run.finish(&endpoint, &gateway, context, &mut interrupts).await?
         } else {
-            announce(context, &ready)?;
+            announce(context, &ready, shown)?;
             // Its trouble is said by the gateway itself, and the next request tries again.
             if gateway.reach().await.is_ok() {
                 context.say(format_args!("connected to {}", gateway.target()));
@@ -254,15 +259,24 @@ fn listen(path: &Path) -> Result<(Socket, UnixListener)> {
     Ok((socket, UnixListener::from_std(listener)?))
 }
 
-fn announce(context: &Context, ready: &Ready<'_>) -> Result<()> {
+/// `shown` is the loopback URL without its token: what is not said to a person at a terminal is kept, in a journal or a log, and
+/// read by others.
+fn announce(context: &Context, ready: &Ready<'_>, shown: Option<String>) -> Result<()> {
     if context.json() {
         return context.print(ready, "");
     }
-    context.say(format_args!("listening on {}", ready.socket.display()));
-    if let Some(url) = &ready.http {
+    let socket = ready.socket.display();
+    context.say(format_args!("listening on {socket}"));
+    let whole = ready.http.as_ref().filter(|_| context.interactive());
+    if let Some(url) = whole {
         context.say(format_args!("listening on {url} (keep this URL to yourself)"));
+    } else if let Some(url) = shown {
+        context.say(format_args!(
+            "listening on {url} (its token is not written into a log: take it from --token-file, or the whole URL from \
+             --ready-file)"
+        ));
     }
-    let endpoint = ready.http.clone().unwrap_or_else(|| ready.socket.display().to_string());
+    let endpoint = whole.cloned().unwrap_or_else(|| socket.to_string());
     context
         .say(format_args!("for Foundry: export ETH_RPC_URL='{endpoint}' FOUNDRY_ETH_RPC_URL='{endpoint}'"));
     Ok(())

@@ -14,7 +14,7 @@ pub struct Context {
     json: bool,
 }
 
-/// How a verb ends: well, denied (exit code 3), or failed (exit code 1).
+/// How a verb ends: well, denied (exit code 3), or failed (exit code 1, where the failure has none of its own).
 pub type Done = anyhow::Result<Success>;
 
 /// A verb that ran to its end.
@@ -33,6 +33,7 @@ pub enum Success {
 pub struct Failure {
     message: String,
     hint: Option<String>,
+    code: Option<u8>,
 }
 
 /// Adds a hint to an error.
@@ -85,10 +86,11 @@ impl Context {
             Ok(Success::Code(code)) => ExitCode::from(code),
             Err(error) => {
                 self.say(format_args!("error: {error:#}"));
-                if let Some(hint) = error.downcast_ref::<Failure>().and_then(|f| f.hint.as_ref()) {
+                let failure = error.downcast_ref::<Failure>();
+                if let Some(hint) = failure.and_then(|failure| failure.hint.as_ref()) {
                     self.say(format_args!("hint: {hint}"));
                 }
-                ExitCode::FAILURE
+                failure.and_then(|failure| failure.code).map_or(ExitCode::FAILURE, ExitCode::from)
             }
         }
     }
@@ -96,12 +98,19 @@ impl Context {
 
 impl Failure {
     pub fn new(message: impl Display) -> Self {
-        Self { message: message.to_string(), hint: None }
+        Self { message: message.to_string(), hint: None, code: None }
     }
 
     #[must_use]
     pub fn with_hint(mut self, hint: impl Display) -> Self {
         self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// For supervisors, which can tell by it what need not be tried again.
+    #[must_use]
+    pub const fn with_code(mut self, code: u8) -> Self {
+        self.code = Some(code);
         self
     }
 }

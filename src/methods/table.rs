@@ -32,6 +32,34 @@ pub enum Method {
     Unsubscribe,
 }
 
+/// Methods that are done here, and those that need more than to be passed on.
+const NAMED: &[(&str, Method)] = &[
+    ("eth_accounts", Method::Accounts),
+    ("eth_requestAccounts", Method::Accounts),
+    ("eth_coinbase", Method::Coinbase),
+    ("eth_chainId", Method::ChainId),
+    ("net_version", Method::NetVersion),
+    ("web3_clientVersion", Method::ClientVersion),
+    // What the OP Stack's signer client asks first.
+    ("health_status", Method::ClientVersion),
+    ("chancery_preflight", Method::Preflight),
+    ("eth_sendTransaction", Method::SendTransaction),
+    ("eth_sendTransactionSync", Method::SendTransactionSync),
+    ("eth_sendRawTransaction", Method::SendRaw),
+    ("eth_sendRawTransactionSync", Method::SendRawSync),
+    ("eth_sendRawTransactionConditional", Method::SendRawConditional),
+    ("eth_signTransaction", Method::SignTransaction),
+    ("personal_sign", Method::PersonalSign),
+    ("eth_sign", Method::Sign),
+    ("eth_signTypedData", Method::SignTypedData),
+    ("eth_signTypedData_v3", Method::SignTypedData),
+    ("eth_signTypedData_v4", Method::SignTypedData),
+    ("eth_signAuthorization", Method::SignAuthorization),
+    ("eth_getTransactionCount", Method::TransactionCount),
+    ("eth_subscribe", Method::Subscribe),
+    ("eth_unsubscribe", Method::Unsubscribe),
+];
+
 /// Methods that the node answers as they are: the standard reads.
 const READS: &[&str] = &[
     "eth_blobBaseFee",
@@ -79,34 +107,12 @@ const FILTERS: &[&str] = &["eth_getFilterChanges", "eth_getFilterLogs", "eth_uni
 impl Method {
     /// Exact match on the decoded name.
     pub fn find(name: &str) -> Option<Self> {
-        Some(match name {
-            "eth_accounts" | "eth_requestAccounts" => Self::Accounts,
-            "eth_coinbase" => Self::Coinbase,
-            "eth_chainId" => Self::ChainId,
-            "net_version" => Self::NetVersion,
-            // The second is what the OP Stack's signer client asks first.
-            "web3_clientVersion" | "health_status" => Self::ClientVersion,
-            "chancery_preflight" => Self::Preflight,
-            "eth_sendTransaction" => Self::SendTransaction,
-            "eth_sendTransactionSync" => Self::SendTransactionSync,
-            "eth_sendRawTransaction" => Self::SendRaw,
-            "eth_sendRawTransactionSync" => Self::SendRawSync,
-            "eth_sendRawTransactionConditional" => Self::SendRawConditional,
-            "eth_signTransaction" => Self::SignTransaction,
-            "personal_sign" => Self::PersonalSign,
-            "eth_sign" => Self::Sign,
-            "eth_signTypedData" | "eth_signTypedData_v3" | "eth_signTypedData_v4" => Self::SignTypedData,
-            "eth_signAuthorization" => Self::SignAuthorization,
-            "eth_getTransactionCount" => Self::TransactionCount,
-            "eth_subscribe" => Self::Subscribe,
-            "eth_unsubscribe" => Self::Unsubscribe,
-            other => {
-                let listed = |in_list: &'static [&str]| in_list.iter().find(|known| **known == other);
-                None.or_else(|| listed(READS).map(|name| Self::Forward(name)))
-                    .or_else(|| listed(NEW_FILTERS).map(|name| Self::NewFilter(name)))
-                    .or_else(|| listed(FILTERS).map(|name| Self::Filter(name)))?
-            }
-        })
+        let listed = |in_list: &'static [&str]| in_list.iter().find(|known| **known == name);
+        let named = NAMED.iter().find(|(known, _)| *known == name).map(|(_, method)| *method);
+        named
+            .or_else(|| listed(READS).map(|name| Self::Forward(name)))
+            .or_else(|| listed(NEW_FILTERS).map(|name| Self::NewFilter(name)))
+            .or_else(|| listed(FILTERS).map(|name| Self::Filter(name)))
     }
 
     /// Its name, the same for its aliases: a label for metrics, which are to have no more of them than there are
@@ -209,5 +215,41 @@ mod tests {
             assert_eq!(Method::find(name).unwrap().label(), name);
         }
         assert!(is_ordered("eth_sendTransaction") && is_ordered("eth_signAuthorization"));
+    }
+
+    /// The lists of the browser's extension: each by its name, with the names in it.
+    fn of_the_extension() -> Vec<(&'static str, Vec<&'static str>)> {
+        let lists = include_str!("../../deploy/browser/methods.js").split("export const ").skip(1);
+        let quoted = |list: &'static str| list.split("]);").next().unwrap().split('\'').skip(1).step_by(2);
+        lists.map(|list| (list.split(' ').next().unwrap(), quoted(list).collect())).collect()
+    }
+
+    #[test]
+    fn somebody_decided_of_each_method_what_the_browsers_pages_get() {
+        let lists = of_the_extension();
+        let names: Vec<_> = lists.iter().map(|(list, _)| *list).collect();
+        assert_eq!(names, ["OWN", "SIGNS", "RAW", "PASSED", "NEWS", "NOT_FOR_PAGES"]);
+        let ours = NAMED.iter().map(|(name, _)| name).chain(READS).chain(NEW_FILTERS).chain(FILTERS);
+        for name in ours {
+            let found: Vec<_> =
+                lists.iter().filter(|(_, all)| all.contains(name)).map(|(list, _)| *list).collect();
+            let [list] = found[..] else {
+                panic!("`{name}` stands in {found:?} of deploy/browser/methods.js")
+            };
+            // Nobody signs without being asked.
+            let may = match Method::find(name).unwrap() {
+                Method::SendRaw | Method::SendRawSync => &["RAW", "NOT_FOR_PAGES"][..],
+                method if method.signs() => &["SIGNS", "NOT_FOR_PAGES"],
+                Method::Accounts | Method::Coinbase => &["OWN"],
+                Method::Subscribe | Method::Unsubscribe => &["NEWS", "NOT_FOR_PAGES"],
+                _ => &["OWN", "PASSED", "NOT_FOR_PAGES"],
+            };
+            assert!(may.contains(&list), "`{name}` in {list}");
+        }
+        for (list, all) in lists.iter().filter(|(list, _)| *list != "OWN") {
+            for name in all {
+                assert!(Method::find(name).is_some(), "the gateway does not know `{name}` of {list}");
+            }
+        }
     }
 }

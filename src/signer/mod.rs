@@ -45,6 +45,7 @@ pub use worker::backup::{Component, WrappedKey, check_value, combined, import_wr
 pub use worker::conformance::{Report, Rule, Trial, Verdict, conformance};
 pub use worker::destroy::destroy;
 pub use worker::drill::drill as drill_token;
+pub use worker::errors::is_refused_pin;
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
 pub use worker::run as run_worker;
 

@@ -18,7 +18,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use crate::connect::stand_in::{Deed, StandIn};
-use crate::kit::{Authority, Output, Process, Tool, plain, run, tool};
+use crate::kit::{Authority, Output, Process, Tool, eventually, plain, run, tool};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -62,13 +62,18 @@ impl World {
 
     /// `chancery connect URL …`, with `more` behind it.
     fn command(&self, more: &[&str]) -> Command {
+        self.command_with(&["--json"], more)
+    }
+
+    fn command_with(&self, first: &[&str], more: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
         command
             .env("XDG_RUNTIME_DIR", self.folder.path())
             .env("CHANCERY_CERT", self.file("trader.pem"))
             .env("CHANCERY_KEY", self.file("trader.key"))
             .env("CHANCERY_CA", self.file("ca.pem"))
-            .args(["--json", "connect", &self.url()])
+            .args(first)
+            .args(["connect", &self.url()])
             .args(more);
         command
     }
@@ -290,6 +295,35 @@ async fn a_kept_token_gives_the_same_url_again() {
 }
 
 #[tokio::test]
+async fn inv_07_the_token_of_the_url_is_not_written_into_a_log() {
+    let world = World::new().await;
+    let (token, ready) = (world.file("token"), world.file("ready"));
+    let words = ["--http", "--token-file", token.to_str().unwrap(), "--ready-file", ready.to_str().unwrap()];
+    // As a supervisor starts it: with nobody at a terminal.
+    let process = Process::start(&mut world.command_with(&[], &words));
+    eventually("it is ready", async || process.stderr().contains("connected to").then_some(())).await;
+    let kept = fs::read_to_string(&token).unwrap();
+    assert!(fs::read_to_string(&ready).unwrap().contains(kept.trim()));
+    let said = process.stderr() + &process.stdout();
+    assert!(!said.contains(kept.trim()), "{said}");
+    assert!(said.contains("/… (its token is not written into a log") && said.contains(".ipc"), "{said}");
+}
+
+#[tokio::test]
+async fn a_port_that_somebody_else_took_may_have_been_told_the_token() {
+    let world = World::new().await;
+    let token = world.file("token");
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port().to_string();
+    let output = run(&mut world.command(&["--http", &port, "--token-file", token.to_str().unwrap()])).await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let hint = format!("may have been told this token: remove {}", token.display());
+    assert!(output.stderr.contains(&hint), "{}", output.stderr);
+    let output = run(&mut world.command(&["--http", &port])).await;
+    assert!(output.stderr.contains("hint: give another port"), "{}", output.stderr);
+}
+
+#[tokio::test]
 async fn without_a_gateway_each_call_gets_an_error_with_its_own_id() {
     let mut world = World::new().await;
     let address = world.gateway.address();
@@ -444,6 +478,8 @@ async fn bad_files_are_named_before_anything_starts() {
     world.authority.client("open").write(world.folder.path(), "open");
     fs::set_permissions(world.file("open.key"), fs::Permissions::from_mode(0o620)).unwrap();
     fs::write(world.file("empty.pem"), "").unwrap();
+    fs::copy(world.file("ca.pem"), world.file("open.ca")).unwrap();
+    fs::set_permissions(world.file("open.ca"), fs::Permissions::from_mode(0o664)).unwrap();
     for (cert, key, ca, what) in [
         ("none.pem", "trader.key", "ca.pem", "none.pem"),
         ("empty.pem", "trader.key", "ca.pem", "empty.pem: there is no certificate in it"),
@@ -452,6 +488,7 @@ async fn bad_files_are_named_before_anything_starts() {
         ("trader.pem", "other.key", "ca.pem", "is "),
         ("trader.pem", "trader.key", "empty.pem", "empty.pem: there is no certificate in it"),
         ("old.pem", "old.key", "ca.pem", "old.pem: expired on"),
+        ("trader.pem", "trader.key", "open.ca", "open.ca: others can replace this authority (mode 664)"),
         ("open.pem", "open.key", "ca.pem", "open.key: others can replace this key (mode 620)"),
     ] {
         let mut command = world.command(&[]);

@@ -135,13 +135,13 @@ async fn a_script_that_would_be_refused_is_told_so_before_the_first_is_sent() {
     let gateway = Gateway::with_policy(&format!("{policy}{}", POLICY.split("[caps]").next().unwrap())).await;
     let project = project();
     let treasury = gateway.treasury().to_string();
-    let preflight = async |gateway: &Gateway| {
+    let preflight = async |gateway: &Gateway, more: &[&str]| {
         let mut connect = gateway.connector("trader");
         connect.args(["run", "--preflight", "--"]).arg(tool(Tool::Forge));
         connect.args(["script", "script/Three.s.sol", "--broadcast", "--unlocked", "--sender", &treasury]);
-        run(connect.current_dir(project.path()).env("FOUNDRY_SOLC", tool(Tool::Solc))).await
+        run(connect.args(more).current_dir(project.path()).env("FOUNDRY_SOLC", tool(Tool::Solc))).await
     };
-    let told = preflight(&gateway).await;
+    let told = preflight(&gateway, &[]).await;
     assert_eq!(told.code, Some(3), "{told:#?}");
     assert!(told.stderr.contains("  1 ok     to a new contract (rule `deploy`)"), "{told:#?}");
     assert!(told.stderr.contains("  2 DENIED to 0x"), "{told:#?}");
@@ -155,6 +155,16 @@ async fn a_script_that_would_be_refused_is_told_so_before_the_first_is_sent() {
         .collect();
     assert_eq!(noted.len(), 1, "once, however many of them: {noted:#?}");
     assert!(!project.path().join("broadcast").exists(), "nothing is left in the project");
+
+    // Another function than `run`, for which forge gives its file another name.
+    let script = project.path().join("script/Three.s.sol");
+    let text = std::fs::read_to_string(&script).unwrap();
+    std::fs::write(&script, text.replace("function run()", "function go()")).unwrap();
+    let told = preflight(&gateway, &["--sig", "go()"]).await;
+    assert_eq!(told.code, Some(3), "{told:#?}");
+    assert!(told.stderr.contains("preflight: 2 of 3 would be refused; nothing was sent"), "{told:#?}");
+    assert!(gateway.node().sent_by(gateway.treasury()).await.is_empty());
+    std::fs::write(&script, text).unwrap();
 
     let gateway = Gateway::with_policy(DEVELOPER).await;
     let treasury = gateway.treasury().to_string();

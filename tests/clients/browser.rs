@@ -284,5 +284,15 @@ async fn browser() {
     let (_two, two) = browser.connect("/base").await;
     browser.runs("connector", &one, &two).await;
     browser.nothing_was_taken().await;
+    // What is not for pages never came here.
+    let calls = async |method: &str| {
+        browser.gateway.metric(&format!("chancery_rpc_calls_total{{method=\"{method}\"")).await
+    };
+    assert!(calls("eth_blockNumber").await > 0.0);
+    for method in
+        ["eth_config", "eth_sendRawTransactionConditional", "eth_signAuthorization", "chancery_preflight"]
+    {
+        assert_eq!(calls(method).await, 0.0, "{method}");
+    }
     assert_eq!(browser.gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }

@@ -1,6 +1,7 @@
 //! A client certificate whose key is in a token, such as a smart card: found once, and asked for each
 //! connection's signature. The key never leaves it.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
@@ -25,20 +26,27 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+use crate::cmd::connect::latch::{Attempt, REFUSED};
 use crate::cmd::connect::password::Password;
 use crate::cmd::connect::pkcs11_uri::Uri;
 use crate::cmd::{Failure, HintExt as _};
+use crate::signer::is_refused_pin;
 
 /// The token, once it was opened. Its clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Card(Arc<Mutex<Option<Open>>>);
+#[derive(Clone, Debug)]
+pub struct Card {
+    open: Arc<Mutex<Option<Open>>>,
+    /// Where it is kept which PIN was refused.
+    latches: PathBuf,
+}
 
 /// A module that is loaded, and the session in which its token is used.
 #[derive(Debug)]
 struct Open {
     module: Pkcs11,
     session: Option<Session>,
-    /// A PIN that was refused is not tried again: a few tries lock the token for good.
+    latches: PathBuf,
+    /// A PIN that was typed and refused is not tried again: a few tries lock the token for good.
     refused: bool,
 }
 
@@ -65,12 +73,16 @@ struct Found {
 }
 
 impl Card {
+    pub fn new(latches: PathBuf) -> Self {
+        Self { open: Arc::default(), latches }
+    }
+
     /// The one certificate that the URI fits, and its key.
     pub fn certified(&self, uri: &Arc<Uri>, pin: &Password) -> Result<CertifiedKey> {
         let mut held = self.lock();
         let open = match &mut *held {
             Some(open) => open,
-            empty => empty.insert(Open::load(uri)?),
+            empty => empty.insert(Open::load(uri, &self.latches)?),
         };
         let found = open.in_session(uri, pin, |session| certificates(session, uri))?;
         let one = match <[Found; 1]>::try_from(found) {
@@ -99,7 +111,7 @@ impl Card {
     )]
     pub fn close(&self) {
         for _ in 0..10 {
-            if let Ok(mut held) = self.0.try_lock() {
+            if let Ok(mut held) = self.open.try_lock() {
                 if let Some(Open { module, session, .. }) = held.take() {
                     drop(session);
                     // It was of use, whatever it says now.
@@ -112,18 +124,18 @@ impl Card {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Open>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Open {
-    fn load(uri: &Uri) -> Result<Self> {
+    fn load(uri: &Uri, latches: &Path) -> Result<Self> {
         let hint = "give the token's PKCS#11 module as `module-path` of the URI";
         let module = Pkcs11::new(&uri.module).hint(uri.module.display(), hint)?;
         module
             .initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))
             .hint(uri.module.display(), hint)?;
-        Ok(Self { module, session: None, refused: false })
+        Ok(Self { module, session: None, latches: latches.to_owned(), refused: false })
     }
 
     /// Does something in a session that is logged in. One that is lost, as by taking the token out, is opened anew once.
@@ -157,44 +169,43 @@ impl Open {
     fn log_in(&mut self, uri: &Uri, pin: &Password) -> Result<Session> {
         if self.refused {
             let what = format!("{uri}: the token refused the PIN before; it is not tried again");
-            return Err(Failure::new(what).with_hint("start anew, with the right one").into());
+            return Err(Failure::new(what)
+                .with_hint("start anew, with the right one")
+                .with_code(REFUSED)
+                .into());
         }
         let slot = slot_of(&self.module, uri)?;
         let info = self.module.get_token_info(slot).map_err(|error| said(uri, &error))?;
         let session = self.module.open_ro_session(slot).map_err(|error| said(uri, &error))?;
-        if info.login_required() {
-            let pin = if info.protected_authentication_path() {
-                None
-            } else {
-                if info.user_pin_final_try() {
-                    let what = format!("{uri}: one more wrong PIN locks the token");
-                    return Err(Failure::new(what)
-                        .with_hint("log in with the right one by another program first")
-                        .into());
-                }
-                let pin = pin.read(&format!("PIN of {}", info.label()))?;
-                Some(AuthPin::from(pin.expose_secret()))
-            };
-            match session.login(UserType::User, pin.as_ref()) {
-                Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
-                Err(error) => {
-                    self.refused = matches!(
-                        error,
-                        Error::Pkcs11(
-                            RvError::PinIncorrect
-                                | RvError::PinInvalid
-                                | RvError::PinLenRange
-                                | RvError::PinExpired
-                                | RvError::PinLocked,
-                            _
-                        )
-                    );
-                    let hint = "is this the PIN of this token? It is tried once";
-                    return Err(error).hint(uri, hint);
-                }
-            }
+        if !info.login_required() {
+            return Ok(session);
         }
-        Ok(session)
+        let mut attempt = None;
+        let typed = if info.protected_authentication_path() {
+            None
+        } else {
+            if info.user_pin_final_try() {
+                let what = format!("{uri}: one more wrong PIN locks the token");
+                let hint = "log in with the right one by another program first";
+                return Err(Failure::new(what).with_hint(hint).with_code(REFUSED).into());
+            }
+            let named = format!("{} {}", info.label(), info.serial_number());
+            attempt = pin.file().map(|file| Attempt::begin(&self.latches, &named, file)).transpose()?;
+            let pin = pin.read(&format!("PIN of {}", info.label()))?;
+            Some(AuthPin::from(pin.expose_secret()))
+        };
+        let failed = match session.login(UserType::User, typed.as_ref()) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => None,
+            Err(error) => Some(error),
+        };
+        if let Some(error) = failed.as_ref().filter(|error| is_refused_pin(error)) {
+            self.refused = attempt.is_none();
+            let what = format!("{uri}: {error}");
+            let hint = "is this the PIN of this token? It is tried once";
+            return Err(Failure::new(what).with_hint(hint).with_code(REFUSED).into());
+        }
+        attempt.map_or(Ok(()), Attempt::open)?;
+        failed.map_or(Ok(session), |error| Err(said(uri, &error).into()))
     }
 }
 

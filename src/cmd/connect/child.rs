@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 
 use crate::cmd::connect::gateway::Gateway;
-use crate::cmd::connect::preflight::DryRun;
+use crate::cmd::connect::preflight::{DryRun, Judgement};
 use crate::cmd::{Context, Failure, HintExt as _, Success};
 
 /// Where tools look for their endpoint. cast and `forge create` read the first, `forge script` the second alone.
@@ -70,8 +70,10 @@ impl Run {
             if code != 0 {
                 return Ok(Success::Code(code));
             }
-            if !dry.judge(gateway, context).await? {
-                return Ok(Success::Denied);
+            match dry.judge(gateway, context).await? {
+                Judgement::Taken => {}
+                Judgement::Refused => return Ok(Success::Denied),
+                Judgement::Nothing => return Ok(Success::Done),
             }
         }
         let environment = VARIABLES.map(|name| (name, endpoint.as_os_str()));

@@ -96,7 +96,8 @@ impl Given {
         Self { cert, key, password_file, ca: self.ca.or(other.ca), credentials_directory }
     }
 
-    pub fn settle(self) -> Result<Credentials> {
+    /// `latches` is where it is kept which PIN of a token was refused.
+    pub fn settle(self, latches: impl FnOnce() -> Result<PathBuf>) -> Result<Credentials> {
         let missing = |what: &str, hint: &str| Failure::new(what).with_hint(hint);
         let cert = self.cert.clone().ok_or_else(|| {
             missing(
@@ -122,7 +123,7 @@ impl Given {
                     "--cert",
                     "for example: pkcs11:token=YubiKey%20PIV;id=%01?module-path=/usr/lib/x86_64-linux-gnu/libykcs11.so",
                 )?;
-                Ours::Token { uri: Arc::new(uri), pin: password, card: Card::default() }
+                Ours::Token { uri: Arc::new(uri), pin: password, card: Card::new(latches()?) }
             }
             (None, Some(key)) => Ours::Files { cert: self.place(cert)?, key: self.place(key)? },
             (None, None) => Ours::Container { file: self.place(cert)?, password },
@@ -184,6 +185,8 @@ impl Credentials {
     /// wait for a token.
     pub fn present(&self, context: &Context, clock: &Clock) -> Result<Presented> {
         let mut roots = RootCertStore::empty();
+        // Who can write to it can put himself in the gateway's place, and answer for the chain. Everybody may read it.
+        not_of_others(&self.ca, "authority")?;
         for certificate in certificates(&self.ca)? {
             roots.add(certificate).hint(self.ca.display(), "give the authority's certificate in PEM")?;
         }
@@ -205,7 +208,7 @@ impl Ours {
         match self {
             Self::Files { cert, key } => {
                 let chain = certificates(cert)?;
-                check_mode(key, context)?;
+                check_mode(key, "key", context)?;
                 let der = PrivateKeyDer::from_pem_file(key)
                     .hint(key.display(), "give an unencrypted private key in PEM (PKCS#8, PKCS#1 or SEC1)")?;
                 certified(chain, der)
@@ -218,11 +221,15 @@ impl Ours {
                     let what = format!("{}: a certificate in PEM needs its key", file.display());
                     return Err(Failure::new(what).with_hint("give it with --key, or CHANCERY_KEY").into());
                 }
-                check_mode(file, context)?;
+                check_mode(file, "key", context)?;
+                password.file().map_or(Ok(()), |file| check_mode(file, "password", context))?;
                 let (chain, der) = container::open(&bytes, password, file)?;
                 certified(chain, der).hint(file.display(), "the key in it is not its certificate's")
             }
-            Self::Token { uri, pin, card } => card.certified(uri, pin),
+            Self::Token { uri, pin, card } => {
+                pin.file().map_or(Ok(()), |file| check_mode(file, "PIN", context))?;
+                card.certified(uri, pin)
+            }
         }
     }
 }
@@ -285,19 +292,25 @@ fn shown(
     Ok(Shown { subject: leaf.subject().to_string(), source: source.to_string(), not_after: to.to_string() })
 }
 
-fn check_mode(key: &Path, context: &Context) -> Result<()> {
-    let mode =
-        fs::metadata(key).hint(key.display(), "give the certificate's private key")?.permissions().mode();
-    let fix = format!("chmod 600 {}", key.display());
-    if mode & 0o022 != 0 {
-        let what = format!("{}: others can replace this key (mode {:03o})", key.display(), mode & 0o777);
-        return Err(Failure::new(what).with_hint(fix).into());
-    }
+/// What nobody else may write to, and better not read.
+fn check_mode(file: &Path, what: &str, context: &Context) -> Result<()> {
+    let mode = not_of_others(file, what)?;
     if mode & 0o044 != 0 {
-        let mode = mode & 0o777;
-        context.say(format_args!("warning: others can read {} (mode {mode:03o}); {fix}", key.display()));
+        let file = file.display();
+        context.say(format_args!("warning: others can read {file} (mode {mode:03o}); chmod 600 {file}"));
     }
     Ok(())
+}
+
+/// The mode of what nobody else may write to.
+fn not_of_others(file: &Path, what: &str) -> Result<u32> {
+    let found = fs::metadata(file).hint(file.display(), format_args!("give the file of the {what}"))?;
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o022 != 0 {
+        let what = format!("{}: others can replace this {what} (mode {mode:03o})", file.display());
+        return Err(Failure::new(what).with_hint(format_args!("chmod go-w {}", file.display())).into());
+    }
+    Ok(mode)
 }
 
 #[cfg(test)]
@@ -315,17 +328,18 @@ mod tests {
 
     #[test]
     fn what_is_written_says_where_the_key_is() {
-        let ours = |given: Given| given.settle().unwrap().ours;
+        let settle = |given: Given| given.settle(|| Ok("/run/x".into()));
+        let ours = |given: Given| settle(given).unwrap().ours;
         assert!(matches!(ours(given("a.pem", Some("a.key"))), Ours::Files { .. }));
         assert!(matches!(ours(given("a.p12", None)), Ours::Container { .. }));
         assert!(matches!(ours(given("pkcs11:token=a?module-path=/m.so", None)), Ours::Token { .. }));
-        let refused = given("pkcs11:token=a?module-path=/m.so", Some("a.key")).settle().unwrap_err();
+        let refused = settle(given("pkcs11:token=a?module-path=/m.so", Some("a.key"))).unwrap_err();
         assert!(refused.to_string().contains("is in the token"), "{refused}");
         for (given, what) in [
             (Given { cert: None, ..given("x", None) }, "no client certificate"),
             (Given { ca: None, ..given("x", None) }, "no authority"),
         ] {
-            let refused = given.settle().unwrap_err().to_string();
+            let refused = settle(given).unwrap_err().to_string();
             assert!(refused.contains(what), "{refused}");
         }
     }
@@ -334,7 +348,8 @@ mod tests {
     fn a_credential_of_systemd_is_a_file_in_its_folder_and_nowhere_else() {
         let of = |cert: &str, folder: Option<&str>| {
             let given = Given { credentials_directory: folder.map(Into::into), ..given(cert, Some("a.key")) };
-            given.settle().map(|settled| settled.paths()[1].to_owned()).map_err(|error| error.to_string())
+            let settled = given.settle(|| Ok(PathBuf::new()));
+            settled.map(|settled| settled.paths()[1].to_owned()).map_err(|error| error.to_string())
         };
         assert_eq!(of("credential:desk", Some("/run/c")), Ok("/run/c/desk".into()));
         assert!(of("credential:desk", None).unwrap_err().contains("CREDENTIALS_DIRECTORY"));

@@ -4,6 +4,7 @@
 
 use std::error::Error as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -108,9 +109,20 @@ impl Gateway {
         let Ok(Ok(_place)) = timeout(QUEUE_DEADLINE, self.places.acquire()).await else {
             return Err(Trouble::Busy);
         };
-        match timeout(ANSWER_DEADLINE, self.send(body, keys)).await {
+        self.call_within(ANSWER_DEADLINE, body, keys).await
+    }
+
+    async fn call_within(
+        &self,
+        deadline: Duration,
+        body: Bytes,
+        keys: &[HeaderValue],
+    ) -> Result<Answer, Trouble> {
+        let begun = AtomicBool::new(false);
+        match timeout(deadline, self.send(body, keys, &begun)).await {
             Ok(answer) => answer,
-            Err(_) => Err(Trouble::NoAnswer(ANSWER_DEADLINE.as_secs())),
+            Err(_) if begun.load(Ordering::Relaxed) => Err(Trouble::NoAnswer(deadline.as_secs())),
+            Err(_) => Err(Trouble::NotTaken(deadline.as_secs())),
         }
     }
 
@@ -126,13 +138,15 @@ impl Gateway {
         relay::subscriber(&self.target, &tls).await
     }
 
-    async fn send(&self, body: Bytes, keys: &[HeaderValue]) -> Result<Answer, Trouble> {
+    /// `begun` says whether the gateway may have a request that was sent.
+    async fn send(&self, body: Bytes, keys: &[HeaderValue], begun: &AtomicBool) -> Result<Answer, Trouble> {
         for attempt in 0..ATTEMPTS {
             let mut sender = self.sender().await?;
             let mut request = self.target.post(Full::new(body.clone()));
             for key in keys {
                 request.headers_mut().append(IDEMPOTENCY_KEY, key.clone());
             }
+            begun.store(true, Ordering::Relaxed);
             let mut failed = match sender.try_send_request(request).await {
                 Ok(response) => return read(response).await,
                 Err(failed) => failed,
@@ -142,6 +156,7 @@ impl Gateway {
             if !unsent && !was_refused(failed.error()) {
                 return Err(Trouble::lost(failed.error()));
             }
+            begun.store(false, Ordering::Relaxed);
             sleep(Duration::from_millis(20).saturating_mul(attempt)).await;
         }
         Err(Trouble::Unsent(ATTEMPTS))
@@ -233,6 +248,24 @@ fn first_words(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn inv_10_what_was_never_sent_is_not_said_to_have_an_outcome() {
+        let tls =
+            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_protocol_versions(&[&rustls::version::TLS13])
+                .unwrap()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth();
+        let certificate = Shown { subject: String::new(), source: String::new(), not_after: String::new() };
+        let target = Target::parse("https://127.0.0.1:9", None).unwrap();
+        let gateway = Gateway::new(target, Presented { tls, certificate }, Context::new("x".into(), false));
+        // As long as the connection is being opened.
+        let _held = gateway.link.lock().await;
+        let trouble = gateway.call_within(Duration::from_millis(20), Bytes::from_static(b"{}"), &[]).await;
+        let trouble = trouble.unwrap_err();
+        assert_eq!((trouble.name(), trouble.hint()), ("gateway_busy", "nothing was sent; try again"));
+    }
 
     #[test]
     fn the_pause_doubles_up_to_its_bound() {

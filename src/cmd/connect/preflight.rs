@@ -28,6 +28,16 @@ pub struct DryRun {
     folder: TempDir,
 }
 
+/// What is to be expected of what a script sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// The gateway would take all of it.
+    Taken,
+    Refused,
+    /// It sends nothing.
+    Nothing,
+}
+
 /// What forge leaves behind.
 #[derive(Deserialize)]
 struct Script {
@@ -111,12 +121,12 @@ impl DryRun {
         VARIABLES.map(|name| (name, endpoint)).into_iter().chain([folder]).collect()
     }
 
-    /// Asks the gateway, and tells what it says; whether it would take everything.
-    pub async fn judge(&self, gateway: &Gateway, context: &Context) -> Result<bool> {
+    /// Asks the gateway, and tells what it says.
+    pub async fn judge(&self, gateway: &Gateway, context: &Context) -> Result<Judgement> {
         let transactions = self.transactions()?;
         if transactions.is_empty() {
-            context.say("preflight: the script sends nothing");
-            return Ok(true);
+            context.say("preflight: the script sends nothing, and is not run again");
+            return Ok(Judgement::Nothing);
         }
         let request = serde_json::json!({
             "jsonrpc": "2.0", "id": 0, "method": "chancery_preflight", "params": [transactions],
@@ -139,18 +149,32 @@ impl DryRun {
             }
             _ => return Err(Failure::new("the gateway's answer is not one to what was asked").into()),
         };
-        Ok(foreseen.tell(&transactions, context))
+        Ok(if foreseen.tell(&transactions, context) { Judgement::Taken } else { Judgement::Refused })
     }
 
     /// What the script would send, in its order.
     fn transactions(&self) -> Result<Vec<Value>> {
-        let found =
-            found_in(self.folder.path()).hint("the dry run's result", "run forge script alone to see")?;
-        if found.iter().any(|file| file.components().any(|part| part.as_os_str() == "multi")) {
+        let left =
+            left_in(self.folder.path()).hint("the dry run's result", "run forge script alone to see")?;
+        // Of a script for several chains.
+        if left.iter().any(|file| file.components().any(|part| part.as_os_str() == "multi")) {
             let what = "the script sends to several chains; this gateway's URL is of one";
             return Err(Failure::new(what).with_hint("run it once for each chain").into());
         }
-        let [file] = found.as_slice() else { return Ok(Vec::new()) };
+        // Named for the function that `--sig` names. Beside it forge keeps the same under the time of the run.
+        let is_latest = |file: &&PathBuf| file.to_str().is_some_and(|name| name.ends_with("-latest.json"));
+        let latest: Vec<_> = left.iter().filter(is_latest).collect();
+        let file = match (latest.as_slice(), left.is_empty()) {
+            ([file], _) => *file,
+            ([], true) => return Ok(Vec::new()),
+            // What was not judged is not sent.
+            (found, _) => {
+                let what =
+                    format!("the dry run left {} files of which {} are its result", left.len(), found.len());
+                let hint = "is it a version of Foundry that docs/clients.md lists?";
+                return Err(Failure::new(what).with_hint(hint).into());
+            }
+        };
         let text = fs::read_to_string(file)?;
         let script: Script = serde_json::from_str(&text).hint(
             "what forge writes is not understood",
@@ -160,8 +184,8 @@ impl DryRun {
     }
 }
 
-/// Every `run-latest.json` below a folder.
-fn found_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// Every file of JSON below a folder.
+fn left_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -170,17 +194,12 @@ fn found_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
             let path = entry.path();
             if entry.file_type()?.is_dir() {
                 folders.push(path);
-            } else if path.file_name() == Some(OsStr::new("run-latest.json")) || is_multi(&path) {
+            } else if path.extension() == Some(OsStr::new("json")) {
                 found.push(path);
             }
         }
     }
     Ok(found)
-}
-
-/// Of a script for several chains.
-fn is_multi(path: &Path) -> bool {
-    path.file_name() == Some(OsStr::new("run.json"))
 }
 
 impl Foreseen {
@@ -252,6 +271,14 @@ mod tests {
         fs::write(place.join("run-1700000000.json"), left).unwrap();
         let found = dry.transactions().unwrap();
         assert_eq!(found, [serde_json::json!({ "to": "0x1" }), serde_json::json!({ "to": "0x2" })]);
+        // Another function's, a file of a kind that is not known, and none at all of those that are.
+        fs::rename(place.join("run-latest.json"), place.join("go-latest.json")).unwrap();
+        assert_eq!(dry.transactions().unwrap(), found);
+        fs::write(place.join("run-latest.json"), left).unwrap();
+        assert!(dry.transactions().unwrap_err().to_string().contains("3 files of which 2"));
+        fs::remove_file(place.join("run-latest.json")).unwrap();
+        fs::remove_file(place.join("go-latest.json")).unwrap();
+        assert!(dry.transactions().unwrap_err().to_string().contains("1 files of which 0"));
         let multi = dry.folder.path().join("multi/dry-run/S.s.sol-latest");
         fs::create_dir_all(&multi).unwrap();
         fs::write(multi.join("run.json"), "{}").unwrap();

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::process::geteuid;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -56,7 +57,12 @@ impl Token {
     fn read(file: &Path) -> Result<Self> {
         let hint = "remove the file: a new token is made";
         let opened = File::open(file).hint(file.display(), hint)?;
-        let mode = opened.metadata().hint(file.display(), hint)?.mode();
+        let found = opened.metadata().hint(file.display(), hint)?;
+        let (mode, owner) = (found.mode(), found.uid());
+        if owner != geteuid().as_raw() && owner != 0 {
+            let what = format!("{}: this token is of another user, who knows it", file.display());
+            return Err(Failure::new(what).with_hint(hint).into());
+        }
         if mode & 0o077 != 0 {
             let what = format!("{}: others can read this token (mode {:03o})", file.display(), mode & 0o777);
             return Err(Failure::new(what).with_hint(hint).into());
@@ -115,5 +121,11 @@ mod tests {
         Token::kept_in(&file).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(Token::kept_in(&file).unwrap_err().to_string().contains("others can read"));
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        // Only root can give a file away; nobody else can try this.
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&file, Some(65534), None).unwrap();
+            assert!(Token::kept_in(&file).unwrap_err().to_string().contains("of another user"));
+        }
     }
 }

@@ -27,6 +27,8 @@ pub enum Trouble {
     Busy,
     #[error("the gateway took no request on {0} connections in a row")]
     Unsent(u32),
+    #[error("the gateway took no request within {0} s")]
+    NotTaken(u64),
     #[error("the connection to the gateway was lost before its answer came: {why}")]
     Lost { why: String },
     #[error("the gateway did not answer within {0} s")]
@@ -45,7 +47,7 @@ impl Trouble {
             Self::NotTrusted { .. } => "gateway_not_trusted",
             Self::Refused { .. } => "certificate_refused",
             Self::NotSigned { .. } => "certificate_key_unavailable",
-            Self::Busy | Self::Unsent(_) => "gateway_busy",
+            Self::Busy | Self::Unsent(_) | Self::NotTaken(_) => "gateway_busy",
             Self::Lost { .. } | Self::NoAnswer(_) => "outcome_unknown",
             Self::Status { .. } => "gateway_refused",
             Self::TooLarge(_) => "answer_too_large",
@@ -70,7 +72,7 @@ impl Trouble {
             Self::Tls { .. } | Self::NotHttp2 => {
                 "nothing was sent; is this the address of a Chancery gateway?"
             }
-            Self::Busy | Self::Unsent(_) => "nothing was sent; try again",
+            Self::Busy | Self::Unsent(_) | Self::NotTaken(_) => "nothing was sent; try again",
             Self::Lost { .. } | Self::NoAnswer(_) => {
                 "if this was a transaction it may have been sent: look at the account before sending it again"
             }

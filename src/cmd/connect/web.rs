@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,12 +78,25 @@ struct Visit {
 type Refusal = (StatusCode, &'static str);
 
 impl Web {
-    /// `port` 0 takes a free one.
-    pub async fn bind(port: u16, token: Token, origins: Vec<Extension>) -> Result<Self> {
-        let hint = "give another port with `--http PORT`";
+    /// `port` 0 takes a free one. `kept` is the file of a token that was there before.
+    pub async fn bind(
+        port: u16,
+        (token, kept): (Token, Option<&Path>),
+        origins: Vec<Extension>,
+    ) -> Result<Self> {
+        let hint = kept.map_or_else(
+            || "give another port with `--http PORT`".to_owned(),
+            // Tools went on asking there while we were away.
+            |file| {
+                let file = file.display();
+                format!(
+                    "whoever listens there may have been told this token: remove {file}, and give another port with `--http PORT`"
+                )
+            },
+        );
         let first = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
-            .hint(format_args!("127.0.0.1:{port}"), hint)?;
+            .hint(format_args!("127.0.0.1:{port}"), &hint)?;
         let port = first.local_addr()?.port();
         let second = match TcpListener::bind(SocketAddr::from((Ipv6Addr::LOCALHOST, port))).await {
             Ok(second) => Some(second),
@@ -313,7 +327,7 @@ mod tests {
     async fn a_port_that_somebody_else_has_on_the_other_loopback_is_not_taken() {
         let Ok(other) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else { return };
         let port = other.local_addr().unwrap().port();
-        let refused = Web::bind(port, Token::random().unwrap(), Vec::new()).await.unwrap_err();
+        let refused = Web::bind(port, (Token::random().unwrap(), None), Vec::new()).await.unwrap_err();
         assert!(refused.to_string().contains("::1"), "{refused}");
     }
 

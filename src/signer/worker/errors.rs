@@ -65,6 +65,11 @@ pub(super) const fn class_of_login(error: &Error) -> Class {
     }
 }
 
+/// Whether a token that answered `C_Login` so may have refused the PIN.
+pub const fn is_refused_pin(error: &Error) -> bool {
+    matches!(class_of_login(error), Class::Credentials)
+}
+
 /// The code and the function, as a vendor's support wants them; the long prose of the specification is left out.
 pub(super) fn said(error: &Error) -> String {
     match error {

@@ -9,7 +9,7 @@ pub(super) mod backup;
 pub(super) mod conformance;
 pub(super) mod destroy;
 pub(super) mod drill;
-mod errors;
+pub(super) mod errors;
 pub(super) mod keys;
 mod keystore;
 mod pool;

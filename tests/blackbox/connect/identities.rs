@@ -1,6 +1,7 @@
 //! As whom `connect` speaks: by a profile, a PKCS#12 file, a key in a token, a credential of systemd's.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -64,6 +65,10 @@ async fn a_pkcs12_file_is_opened_by_its_password() {
     let output = run(command.env("CHANCERY_PASSWORD_FILE", world.file("password"))).await;
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stderr.contains("its password the right one"), "{}", output.stderr);
+    fs::set_permissions(world.file("password"), fs::Permissions::from_mode(0o620)).unwrap();
+    let mut command = world.bare(&[&url, "--cert", &file]);
+    let output = run(command.env("CHANCERY_PASSWORD_FILE", world.file("password"))).await;
+    assert!(output.stderr.contains("others can replace this password (mode 620)"), "{}", output.stderr);
     // Nobody can be asked here, and a certificate in PEM is not one in PKCS#12.
     let mut alone = Command::new("setsid");
     let command = world.bare(&[&url, "--cert", &file]);
@@ -208,6 +213,42 @@ async fn credentials_of_systemd_are_taken_by_their_names() {
     assert!(output.stderr.contains("$CREDENTIALS_DIRECTORY is not set"), "{}", output.stderr);
 }
 
+/// A supervisor starts us again and again.
+#[tokio::test]
+async fn a_wrong_pin_is_tried_once_by_all_processes_together() {
+    let world = World::new().await;
+    let token = Token::create(&world.file("softhsm")).await;
+    plug_in(&world, &token, "01", &KeyPair::generate().unwrap()).await;
+    let front = TestToken::in_front(&world.file("front"));
+    let started = || {
+        let mut command = by_card(&world, &token, test_token::module(), ";id=%01");
+        front.tell(&mut command);
+        command
+    };
+    let refused = async |logins: u64, why: &str| {
+        let output = run(&mut started()).await;
+        assert_eq!(output.code, Some(77), "the unit is not started again for this: {output:?}");
+        assert!(output.stderr.contains(why), "{}", output.stderr);
+        assert_eq!(front.calls("C_Login"), logins, "a few wrong PINs lock a card for good");
+    };
+    token.write_wrong_pin();
+    refused(1, "is this the PIN of this token? It is tried once").await;
+    refused(1, "refused the PIN in").await;
+    refused(1, "refused the PIN in").await;
+    token.write_right_pin();
+    world.answers(&mut started()).await;
+
+    // A vendor's own word may be one for a wrong PIN; a device that fails says nothing of it.
+    front.faults(&["on = \"C_Login\"; times = 1; code = \"CKR_OF_A_VENDOR\""]);
+    let logins = front.calls("C_Login");
+    refused(logins + 1, "It is tried once").await;
+    refused(logins + 1, "refused the PIN in").await;
+    token.write_right_pin();
+    front.faults(&["on = \"C_Login\"; times = 1; code = \"CKR_DEVICE_ERROR\""]);
+    assert_eq!(run(&mut started()).await.code, Some(1));
+    world.answers(&mut started()).await;
+}
+
 /// A token as a smart card is one: a certificate and its key, under the same number.
 async fn plug_in(world: &World, token: &Token, id: &str, key: &KeyPair) {
     let name = format!("card-{id}");
@@ -239,10 +280,14 @@ async fn a_key_in_a_token_proves_who_we_are_and_never_leaves_it() {
     let world = World::new().await;
     let token = Token::create(&world.file("softhsm")).await;
     let module = softhsm_module();
-    let refused = async |more: &str| {
+    let started = async |more: &str| {
         let output = run(&mut by_card(&world, &token, &module, more)).await;
-        assert_eq!(output.code, Some(1), "{output:?}");
-        output.stderr
+        (output.code, output.stderr)
+    };
+    let refused = async |more: &str| {
+        let (code, said) = started(more).await;
+        assert_eq!(code, Some(1), "{said}");
+        said
     };
     let none = refused("").await;
     assert!(none.contains("no such certificate with its key in the token"), "{none}");
@@ -262,7 +307,8 @@ async fn a_key_in_a_token_proves_who_we_are_and_never_leaves_it() {
     assert!(refused(";id=%09").await.contains("no such certificate"));
 
     token.write_wrong_pin();
-    let wrong = refused(";id=%01").await;
+    let (code, wrong) = started(";id=%01").await;
+    assert_eq!(code, Some(77), "{wrong}");
     assert!(wrong.contains("is this the PIN of this token? It is tried once"), "{wrong}");
     assert!(!wrong.contains("00000000"), "{wrong}");
 }

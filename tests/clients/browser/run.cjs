@@ -6,6 +6,7 @@ const assert = require('node:assert/strict');
 const { execFileSync } = require('node:child_process');
 const { createReadStream, existsSync } = require('node:fs');
 const http = require('node:http');
+const net = require('node:net');
 const path = require('node:path');
 const puppeteer = require('puppeteer-core');
 const { Wallet } = require(process.env.ETHERS);
@@ -32,6 +33,51 @@ async function site(folder) {
   return `http://127.0.0.1:${server.address().port}`;
 }
 
+/**
+ * What lies between the browser and a connector: while it has `cuts` left, it loses the answer to a payment that it hands on;
+ * what comes back waits for `hold`; and nothing goes through while it is `down`.
+ */
+async function relay(url) {
+  const there = new URL(url);
+  const made = { cuts: 0, lost: 0, hold: undefined, down: false, sockets: new Set(), asked: '' };
+  const server = net.createServer((browser) => {
+    if (made.down) return browser.resetAndDestroy();
+    const connector = net.connect(Number(there.port), '127.0.0.1');
+    let losing = false;
+    browser.on('data', (data) => {
+      const text = data.toString('latin1');
+      made.asked += text;
+      if (made.down) return browser.resetAndDestroy();
+      if (/^upgrade: websocket/im.test(text)) {
+        made.sockets.add(browser);
+        browser.on('close', () => made.sockets.delete(browser));
+      }
+      if (made.cuts > 0 && text.includes('eth_sendTransaction')) {
+        made.cuts -= 1;
+        losing = true;
+      }
+      // The connector is told its own address, as it wants to be.
+      connector.write(/^(GET|POST) /.test(text) ? Buffer.from(text.replace(/^(host: ).*$/im, `$1${there.host}`), 'latin1') : data);
+    });
+    connector.on('data', async (data) => {
+      await made.hold;
+      if (!losing) return browser.write(data);
+      made.lost += 1;
+      browser.resetAndDestroy();
+      connector.destroy();
+    });
+    for (const [one, other] of [[browser, connector], [connector, browser]]) {
+      one.on('error', () => other.destroy());
+      one.on('end', () => other.end());
+      one.on('close', () => other.destroy());
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.unref();
+  made.url = `http://127.0.0.1:${server.address().port}${there.pathname}`;
+  return made;
+}
+
 async function eventually(what, attempt) {
   for (const end = Date.now() + 20_000; Date.now() < end; ) {
     const found = await attempt();
@@ -44,12 +90,19 @@ async function eventually(what, attempt) {
 /** The windows of questions that were answered; they may be there for a moment still. */
 const decisions = new Set();
 
+/** The window of the extension’s next question. */
+async function question(browser) {
+  const isNew = (one) => one.url().startsWith(`chrome-extension://${EXTENSION}/confirm.html?`) && !decisions.has(one.url());
+  // Whose it was that does not come.
+  const none = new Error('the user is not asked');
+  const target = await browser.waitForTarget(isNew, { timeout: 20_000 }).catch(() => Promise.reject(none));
+  decisions.add(target.url());
+  return target.asPage();
+}
+
 /** The user’s answer to the extension’s next question; what it showed. */
 async function decide(browser, yes, before = async () => {}) {
-  const isNew = (one) => one.url().startsWith(`chrome-extension://${EXTENSION}/confirm.html?`) && !decisions.has(one.url());
-  const target = await browser.waitForTarget(isNew, { timeout: 20_000 });
-  decisions.add(target.url());
-  const page = await target.asPage();
+  const page = await question(browser);
   await page.waitForSelector('#accept:not([disabled])');
   await before(page);
   const shown = await page.evaluate(() => document.body.innerText);
@@ -61,7 +114,8 @@ async function decide(browser, yes, before = async () => {}) {
 
 async function worker(browser, id) {
   const is = (one) => one.type() === 'service_worker' && one.url().startsWith(`chrome-extension://${id}/`);
-  return (await browser.waitForTarget(is, { timeout: 20_000 })).worker();
+  const none = new Error(`there is no worker of ${id}`);
+  return (await browser.waitForTarget(is, { timeout: 20_000 }).catch(() => Promise.reject(none))).worker();
 }
 
 /** Looks for the wallet as EIP-6963 says, and remembers what it tells. */
@@ -94,6 +148,18 @@ const ask = (page, method, params) =>
     params === undefined ? { method } : { method, params },
   );
 
+/** What a page says that goes around the provider; the error that it gets. */
+const rawly = (page, asked) =>
+  page.evaluate(
+    (text) =>
+      new Promise((resolve) => {
+        const id = 1_000_000;
+        window.addEventListener('message', ({ data }) => data.to === 'page' && data.id === id && resolve(data.error));
+        window.postMessage({ channel: 'chancery-wallet', to: 'extension', id, text }, window.origin);
+      }),
+    JSON.stringify(asked),
+  );
+
 /** One that the user is asked about. */
 async function decided(browser, page, yes, method, params) {
   const [answer, shown] = await Promise.all([ask(page, method, params), decide(browser, yes)]);
@@ -104,6 +170,42 @@ const told = (page, event, test) =>
   eventually(`${event} is told`, () =>
     page.evaluate((event) => window.told.filter(([name]) => name === event).map(([, value]) => value), event).then((all) => all.find(test)),
   );
+
+/** The window of a question: a click that was meant for something else is none. */
+async function stolen(confirm) {
+  const [disabled, waited] = await confirm.evaluate(async () => {
+    const accept = document.getElementById('accept');
+    const changed = () => new Promise((resolve) => new MutationObserver(resolve).observe(accept, { attributes: true }));
+    window.dispatchEvent(new Event('blur'));
+    const { disabled } = accept;
+    window.dispatchEvent(new Event('focus'));
+    const began = performance.now();
+    // What was noted until now is told first.
+    await changed();
+    if (accept.disabled) await changed();
+    return [disabled && !accept.disabled, performance.now() - began];
+  });
+  assert.ok(disabled, 'it is disabled, and then enabled again');
+  assert.ok(waited >= 450, `after ${waited} ms`);
+  await confirm.evaluate(() => {
+    document.hasFocus = () => false;
+    window.dispatchEvent(new Event('blur'));
+  });
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  assert.ok(await confirm.$eval('#accept', ({ disabled }) => disabled), 'it lies behind another');
+  await confirm.evaluate(() => {
+    delete document.hasFocus;
+    window.dispatchEvent(new Event('focus'));
+  });
+  await confirm.waitForSelector('#accept:not([disabled])');
+  // By a script, and as the second of a double click: were it taken, there were an answer and no window.
+  await confirm.$eval('#accept', (button) => button.click());
+  const { x, y } = await (await confirm.$('#accept')).clickablePoint();
+  await confirm.mouse.move(x, y);
+  await confirm.mouse.down({ clickCount: 2 });
+  await confirm.mouse.up({ clickCount: 2 });
+  assert.equal(await confirm.$eval('#title', ({ textContent }) => textContent), 'May this page use your accounts?');
+}
 
 async function wallet(browser, options) {
   const page = await browser.newPage();
@@ -128,7 +230,8 @@ async function wallet(browser, options) {
   ]) {
     assert.equal((await ask(page, method, params)).code, 4100, method);
   }
-  const refused = await decided(browser, page, false, 'eth_requestAccounts');
+  const asked = ask(page, 'eth_requestAccounts');
+  const refused = { shown: await decide(browser, false, stolen), ...(await asked) };
   assert.equal(refused.code, 4001);
   assert.match(refused.shown, new RegExp(`^May this page use[^]*${new URL(page.url()).host}`));
 
@@ -142,8 +245,12 @@ async function wallet(browser, options) {
   assert.equal((await ask(page, 'wallet_getPermissions')).result[0].parentCapability, 'eth_accounts');
   assert.equal((await ask(page, 'net_version')).result, '31337');
 
-  // What the user could not be asked about is not signed, also for a page that is connected.
+  // What is not listed is refused, also for a page that is connected; the gateway hears nothing of it, and its metrics say so.
   assert.equal((await ask(page, 'eth_signAuthorization', [{ from: FROM, address: OTHER }])).code, 4200);
+  for (const method of ['eth_config', 'eth_sendRawTransactionConditional', 'health_status', 'chancery_preflight', 'constructor']) {
+    assert.equal((await ask(page, method, [])).code, 4200, method);
+  }
+  assert.deepEqual(await rawly(page, { method: ['eth_call'], params: [] }), { code: -32600, message: 'the method is no text' });
 
   // Signatures: asked for, refused by the user, by the policy, and by the wallet.
   const paid = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
@@ -173,8 +280,15 @@ async function wallet(browser, options) {
   assert.equal(typeof (await ask(page, 'eth_subscribe', ['newHeads'])).result, 'string');
   await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
   await told(page, 'message', ({ type, data }) => type === 'eth_subscription' && data.result.number);
-  assert.equal((await ask(page, 'wallet_switchEthereumChain', [{ chainId: '0xa' }])).result, null);
+  // The user is asked whether the page may go there; the second time it has been.
+  const switched = await decided(browser, page, true, 'wallet_switchEthereumChain', [{ chainId: '0xa' }]);
+  assert.equal(switched.result, null);
+  assert.match(switched.shown, /to another chain\?[^]*Chain\s+Two \(10\)/);
   await told(page, 'chainChanged', (chainId) => chainId === '0xa');
+  for (const chainId of ['0x7a69', '0xa']) {
+    assert.equal((await ask(page, 'wallet_switchEthereumChain', [{ chainId }])).result, null);
+    await told(page, 'chainChanged', (told) => told === chainId);
+  }
   assert.equal((await ask(page, 'eth_chainId')).result, '0xa');
   const there = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
   assert.match(there.shown, /Chain\s+Two \(10\)/);
@@ -257,7 +371,7 @@ async function dapp(browser) {
   await press('sendEIP1559Button');
   assert.match(await decide(browser, true), /a transaction/);
   await press('signTypedDataV3');
-  assert.match(await decide(browser, true), /typed data, Mail[^]*Ether Mail at 0xCcCC/);
+  assert.match(await decide(browser, true), /typed data, Mail\nContract\s+0xCcCC[^]*Name\s+Ether Mail\n/);
   await says('signTypedDataV3Result', '^0x[0-9a-f]{130}$');
   await press('signTypedDataV3Verify');
   await says('signTypedDataV3VerifyResult', FROM.toLowerCase());
@@ -337,16 +451,251 @@ async function attacks(browser) {
   await page.close();
 }
 
+/** The number of transactions that the node has of an account. */
+async function count(address) {
+  const call = { jsonrpc: '2.0', id: 1, method: 'eth_getTransactionCount', params: [address, 'pending'] };
+  const answer = await fetch(NODE_URL, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(call) });
+  return Number((await answer.json()).result);
+}
+
+/** A yes is one payment, whatever becomes of the connection on which it was said. */
+async function once(browser, between) {
+  const page = await browser.newPage();
+  await page.goto(await site());
+  await discover(page);
+  await Promise.all([ask(page, 'eth_requestAccounts'), decide(browser, true)]);
+  const before = await count(FROM);
+  // Connections that were used are repeated on by the browser itself, so there is to be one.
+  await ask(page, 'eth_blockNumber');
+  between.cuts = 1;
+  const paid = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
+  assert.match(paid.result ?? JSON.stringify(paid), /^0x[0-9a-f]{64}$/);
+  assert.equal(between.lost, 1);
+  assert.equal((await ask(page, 'eth_getTransactionByHash', [paid.result])).result.nonce, `0x${before.toString(16)}`);
+  assert.equal(await count(FROM), before + 1);
+
+  between.cuts = 100;
+  const lost = await decided(browser, page, true, 'eth_sendTransaction', [payment()]);
+  between.cuts = 0;
+  assert.equal(lost.code, -32603);
+  assert.match(lost.message, /not known whether the gateway took it: look at the account/);
+  assert.ok(between.lost > 3, `it was tried again: ${between.lost}`);
+  assert.equal(await count(FROM), before + 2);
+  assert.equal((await ask(page, 'wallet_revokePermissions', [{ eth_accounts: {} }])).result, null);
+  await page.close();
+}
+
+/** A gateway of chain 3 that is made up: it says what a test wants, and keeps what it was asked. */
+async function madeUp() {
+  const made = { asked: [], says: { eth_chainId: () => ({ result: '0x3' }) } };
+  const server = http.createServer(async (request, response) => {
+    let text = '';
+    for await (const piece of request) text += piece;
+    const { id, method } = JSON.parse(text);
+    made.asked.push({ method, text, key: request.headers['idempotency-key'] });
+    response.setHeader('content-type', 'application/json').end(JSON.stringify({ jsonrpc: '2.0', id, ...made.says[method]() }));
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  server.unref();
+  return Object.assign(made, { url: `http://127.0.0.1:${server.address().port}/` });
+}
+
+/** A page of an origin of its own. */
+async function stranger(browser) {
+  const page = await browser.newPage();
+  await page.goto(await site());
+  await discover(page);
+  return page;
+}
+
+/** One that may use an account. */
+async function guest(browser) {
+  const page = await stranger(browser);
+  const [{ result }] = await Promise.all([ask(page, 'eth_requestAccounts'), decide(browser, true)]);
+  assert.equal(result.length, 1);
+  return page;
+}
+
+const isGone = (page) => page.isClosed() || new Promise((resolve) => page.once('close', resolve));
+
+/** What a page that is not let in can do with the wallet and its gateway: little, and it learns nothing. */
+async function strangers(browser, between) {
+  const page = await stranger(browser);
+  const before = between.asked.split('"eth_accounts"').length;
+  const [answers] = await Promise.all([
+    page.evaluate(() => Promise.all(Array.from({ length: 200 }, () => window.wallet.request({ method: 'eth_requestAccounts' }).catch(({ code }) => code)))),
+    decide(browser, false),
+  ]);
+  assert.equal(answers.filter((code) => code === 4001).length, 1);
+  assert.ok(answers.every((code) => [4001, -32002, -32005].includes(code)), JSON.stringify(answers));
+  assert.equal(between.asked.split('"eth_accounts"').length, before + 1, 'the gateway is asked once');
+
+  between.down = true;
+  const refused = await ask(page, 'eth_requestAccounts');
+  between.down = false;
+  assert.deepEqual(refused, { code: 4900, message: 'the wallet cannot reach its gateway' });
+
+  // Who is told no again and again is not to ask.
+  for (const _ of [2, 3]) assert.equal((await decided(browser, page, false, 'eth_requestAccounts')).code, 4001);
+  const { code, message } = await ask(page, 'eth_requestAccounts');
+  assert.deepEqual([code, /said no several times/.test(message)], [-32005, true]);
+  await page.close();
+}
+
+/** Questions: no more than a user can answer, and none of a page that is gone. */
+async function questions(browser, between) {
+  const page = await guest(browser);
+  // More than may be under way at once.
+  let release;
+  between.hold = new Promise((resolve) => (release = resolve));
+  const many = page.evaluate(() => Promise.all(Array.from({ length: 100 }, () => window.wallet.request({ method: 'eth_blockNumber' }).catch(({ code }) => code))));
+  const over = await ask(page, 'eth_blockNumber');
+  assert.equal(over.code, -32005);
+  release();
+  between.hold = undefined;
+  assert.equal((await many).filter((code) => code === -32005).length, 36);
+
+  const sign = ['personal_sign', ['0x4578616d706c65', FROM]];
+  await page.evaluate(
+    ([method, params]) => {
+      window.answers = [];
+      for (let i = 0; i < 9; i += 1) window.wallet.request({ method, params }).catch(({ code }) => window.answers.push(code));
+    },
+    sign,
+  );
+  const first = await question(browser);
+  await page.waitForFunction(() => window.answers.length === 1);
+  assert.deepEqual(await page.evaluate(() => window.answers), [-32005]);
+  const other = await guestLater(browser);
+  await page.goto('about:blank');
+  await isGone(first);
+  // All eight are gone; the next question is another page's.
+  assert.match(await decide(browser, true), new RegExp(other.host));
+  assert.equal((await other.asked).result.length, 1);
+
+  // The browser ends the extension's worker when it likes: nobody hears the answer then.
+  const asked = ask(other.page, ...sign);
+  const left = await question(browser);
+  await left.waitForSelector('#accept:not([disabled])');
+  await (await worker(browser, EXTENSION)).close();
+  await isGone(left);
+  const { code, message } = await asked;
+  assert.deepEqual([code, /look at the account/.test(message)], [-32603, true]);
+  await eventually('the worker is there again', async () => (await ask(other.page, 'eth_accounts')).result?.length === 1);
+  assert.equal((await decided(browser, other.page, true, ...sign)).result.length, 132);
+  await page.close();
+  await other.page.close();
+}
+
+/** A page that asks to be let in, and waits. */
+async function guestLater(browser) {
+  const page = await stranger(browser);
+  return { page, host: new URL(page.url()).host, asked: ask(page, 'eth_requestAccounts') };
+}
+
+/** What the user sees is what is sent, and hides nothing. */
+async function shown(browser, options) {
+  const gateway = await madeUp();
+  await options.bringToFront();
+  await options.type('#add [name=name]', 'Three');
+  await options.type('#add [name=url]', gateway.url);
+  await options.click('#add button');
+  await options.waitForFunction(() => document.getElementById('gateways').innerText.includes('Three'));
+  const page = await guest(browser);
+  const { host } = new URL(page.url());
+  assert.equal((await decided(browser, page, true, 'wallet_switchEthereumChain', [{ chainId: '0x3' }])).result, null);
+
+  const hash = `0x${'ab'.repeat(32)}`;
+  gateway.says.eth_sendTransaction = () => ({ result: hash });
+  const paid = await decided(browser, page, true, 'eth_sendTransaction', [payment({ gas: '0x5208', maxFeePerGas: '0x3b9aca00', chainId: null })]);
+  assert.equal(paid.result, hash);
+  assert.match(paid.shown, /Greatest fee\s+0\.000021\n/);
+  const { text, key } = gateway.asked.at(-1);
+  assert.equal(JSON.parse(text).params[0].chainId, '0x3', 'it is good on the chain that was shown, and on no other');
+  assert.match(key, /^[0-9a-f-]{36}$/);
+  assert.match((await decided(browser, page, true, 'eth_sendTransaction', [payment({ data: 5 })])).shown, /Data\s+5\n/);
+
+  // Text that turns round, or is not seen.
+  gateway.says.personal_sign = () => ({ result: '0x' });
+  const hidden = `0x${Buffer.from('pay \u202eevil\u200b\u2028\nnow').toString('hex')}`;
+  assert.match((await decided(browser, page, true, 'personal_sign', [hidden, FROM])).shown, /pay \\u\{202e\}evil\\u\{200b\}\\u\{2028\}\nnow/);
+
+  // A sign-in is for the page that asks for it.
+  const signIn = (domain) => `0x${Buffer.from(`${domain} wants you to sign in with your Ethereum account:\n${FROM}\n`).toString('hex')}`;
+  for (const domain of ['bank.example', `http://bank.example`, `https://${host}`, `${host}@bank.example`, `${host}/x`, '']) {
+    for (const [method, params] of [['personal_sign', [signIn(domain), FROM]], ['eth_sign', [FROM, signIn(domain)]]]) {
+      const { code, message } = await ask(page, method, params);
+      assert.deepEqual([code, /may not sign in to/.test(message)], [4100, true], domain);
+    }
+  }
+  assert.equal((await decided(browser, page, true, 'personal_sign', [signIn(host), FROM])).result, '0x');
+
+  // What two readers could read in two ways is shown as one does, and sent so.
+  gateway.says.eth_signTypedData_v4 = () => ({ result: '0x' });
+  const typed = '{"primaryType":"A","primaryType":"B","domain":{"name":"N at 0x1","verifyingContract":"0x2"}}';
+  const signed = await decided(browser, page, true, 'eth_signTypedData_v4', [FROM, typed]);
+  assert.match(signed.shown, /typed data, B\nContract\s+0x2\nName\s+N at 0x1\n/);
+  assert.equal(JSON.parse(gateway.asked.at(-1).text).params[1], typed.replace('"primaryType":"A",', ''));
+  assert.equal((await ask(page, 'eth_signTypedData_v4', [FROM, '{'])).code, -32602);
+
+  // Answers that are not as others.
+  gateway.says.eth_blockNumber = () => ({ id: null, error: { code: -32603, message: 'a queue is full' } });
+  assert.equal((await ask(page, 'eth_blockNumber')).message, 'a queue is full');
+  gateway.says.eth_getCode = () => ({ result: `0x${'00'.repeat(11 * 1024 * 1024)}` });
+  assert.equal((await ask(page, 'eth_getCode', [FROM, 'latest'])).code, -32008);
+  await options.bringToFront();
+  await options.click('#gateways li:last-child button');
+  await options.waitForFunction(() => !document.getElementById('gateways').innerText.includes('Three'));
+  await page.close();
+}
+
+/** What was taken away stays so, and subscriptions end with what they were made under. */
+async function forgotten(browser, options, between) {
+  const page = await guest(browser);
+  const subscribe = async () => {
+    assert.equal(typeof (await ask(page, 'eth_subscribe', ['newHeads'])).result, 'string');
+    return eventually('there is a socket', () => [...between.sockets][0]);
+  };
+  const socket = await subscribe();
+  await told(page, 'connect', () => true);
+  await page.evaluate(() => (window.told = []));
+  socket.resetAndDestroy();
+  await told(page, 'disconnect', () => true);
+  assert.match((await ask(page, 'eth_blockNumber')).result, /^0x/);
+  await told(page, 'connect', () => true);
+  await subscribe();
+
+  // While the options change what a page may use, the worker waits, and then leaves it as it is.
+  await decided(browser, page, true, 'wallet_switchEthereumChain', [{ chainId: '0xa' }]);
+  await eventually('the subscription of the other chain ends', () => between.sockets.size === 0);
+  const { origin } = new URL(page.url());
+  await options.evaluate(() => {
+    const held = new Promise((resolve) => (window.release = resolve));
+    navigator.locks.request('sites', () => held);
+  });
+  const asked = ask(page, 'wallet_switchEthereumChain', [{ chainId: '0x7a69' }]);
+  await eventually('the worker waits', () => options.evaluate(async () => (await navigator.locks.query()).pending.length === 1));
+  await options.evaluate(async (origin) => {
+    const { sites } = await chrome.storage.local.get('sites');
+    delete sites[origin];
+    await chrome.storage.local.set({ sites });
+    window.release();
+  }, origin);
+  assert.equal((await asked).result, null);
+  assert.equal(await options.evaluate(async (origin) => (await chrome.storage.local.get('sites')).sites[origin] === undefined, origin), true);
+
+  await Promise.all([ask(page, 'eth_requestAccounts'), decide(browser, true)]);
+  await subscribe();
+  assert.equal((await ask(page, 'wallet_revokePermissions', [{ eth_accounts: {} }])).result, null);
+  await eventually('the subscription ends', () => between.sockets.size === 0);
+  await page.close();
+}
+
 /** Raw transactions of an account that MetaMask would have the key of: what it sends to a custom network. */
 async function metamask(browser) {
   const key = new Wallet('0x8b3a350cf5c34c9194ca85829a2df0ec3153be0318b5e2d3348e872092edffba');
-  const count = async () => {
-    const call = { jsonrpc: '2.0', id: 1, method: 'eth_getTransactionCount', params: [key.address, 'latest'] };
-    const answer = await fetch(NODE_URL, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(call) });
-    return Number((await answer.json()).result);
-  };
   const look = async (run) => {
-    const nonce = await count();
+    const nonce = await count(key.address);
     const sign = (to) =>
       key.signTransaction({ chainId: 31337, nonce, to, value: 1, gasLimit: 21000, maxFeePerGas: 5_000_000_000, maxPriorityFeePerGas: 1, type: 2 });
     const said = await run({ url: ONE, chainId: '0x7a69', account: key.address, allowed: await sign(FRIEND), denied: await sign(STRANGER) });
@@ -355,7 +704,7 @@ async function metamask(browser) {
     assert.equal(said.gas.result, '0x5208');
     assert.match(said.allowed.result ?? JSON.stringify(said), /^0x[0-9a-f]{64}$/);
     assert.match(JSON.stringify(said.denied), /-32003[^]*transaction_denied/);
-    await eventually('it is mined', async () => (await count()) === nonce + 1);
+    await eventually('it is mined', async () => (await count(key.address)) === nonce + 1);
   };
   const stack = await worker(browser, STACK);
   await look((what) => stack.evaluate((what) => self.trial(what), what));
@@ -390,8 +739,9 @@ async function main() {
     await worker(browser, EXTENSION);
     const options = await browser.newPage();
     await options.goto(`chrome-extension://${EXTENSION}/options.html`);
+    const between = MODE === 'connector' ? await relay(ONE) : undefined;
     if (MODE === 'connector') {
-      for (const [name, url] of [['One', ONE], ['Two', TWO]]) {
+      for (const [name, url] of [['One', between.url], ['Two', TWO]]) {
         await options.type('#add [name=name]', name);
         await options.type('#add [name=url]', url);
         await options.click('#add button');
@@ -409,11 +759,23 @@ async function main() {
       await act();
       console.log(`${MODE}: ${name}: ${Date.now() - began} ms`);
     };
+    // First, for the browser ends a worker that has nothing to do.
+    await step('metamask', () => metamask(browser));
     await step('wallet', () => wallet(browser, options));
+    if (between) {
+      await step('once', () => once(browser, between));
+      await step('strangers', () => strangers(browser, between));
+      await step('questions', () => questions(browser, between));
+      await step('shown', () => shown(browser, options));
+      await step('forgotten', () => forgotten(browser, options, between));
+    }
     await step('test-dapp', () => dapp(browser));
     await step('attacks', () => attacks(browser));
-    await step('metamask', () => metamask(browser));
     if (MODE === 'connector') await step('gone', () => gone(browser, options));
+  } catch (error) {
+    // What is still being asked fails with the browser's end, and would be all that is said.
+    console.error(`${MODE}: ${doing}:`, error);
+    throw error;
   } finally {
     await browser.close();
   }
