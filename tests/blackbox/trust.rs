@@ -108,29 +108,6 @@ async fn inv_08_nothing_is_signed_for_who_is_revoked_while_it_waits_for_the_toke
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn inv_12_sends_that_were_hung_up_on_still_count() {
-    let (world, token) = TestToken::before(World::new().await);
-    let gateway = world.append("\n[limits]\nmax_in_flight_per_client = 2\n").start().await;
-    token.faults(&["on = \"C_Sign\"; hang = \"until-lifted\""]);
-    for wei in 1..3 {
-        let (trader, payment) = (gateway.client("trader").http1(), gateway.payment(wei));
-        let asked = tokio::spawn(async move { trader.send(payment).await });
-        eventually("it is with the token", async || (token.calls("C_Sign") >= wei).then_some(())).await;
-        asked.abort();
-        drop(asked.await);
-    }
-    let trader = gateway.client("trader");
-    let busy = async || {
-        trader.call("eth_chainId", json!([])).await.err().is_some_and(|error| error.message.contains("busy"))
-    };
-    eventually("both count", async || busy().await.then_some(())).await;
-    sleep(Duration::from_millis(300)).await;
-    assert!(busy().await, "and go on counting");
-    token.lift();
-    eventually("they are done", async || (!busy().await).then_some(())).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn inv_09_fifty_reloads_under_load_fail_no_handshake() {
     let gateway = with_lists().await.start().await;
     let (over, handshakes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
