@@ -45,6 +45,8 @@ pub(in crate::ledger) struct Reserve {
     pub charges: Vec<Charge>,
     pub purpose: Purpose,
     pub replace: Replace,
+    /// The only nonce that it may get.
+    pub only_at: Option<u64>,
     /// Whether it creates a contract.
     pub creates: bool,
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
@@ -145,7 +147,8 @@ impl Parked {
                 let Reserve { intent, replace, .. } = *self.reserve;
                 let read = group.accounts.read(group.db, account, (slot.mined, slot.wanted)).await?;
                 let accepted = read.accepted;
-                let rows = read.seen_by(&self.reserve.client, self.reserve.purpose == Purpose::Return);
+                let own = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
+                let rows = read.seen_by(own, (slot.mined, slot.wanted));
                 let decision = decide(&rows, &Bid { slot, intent, replace, accepted }, rules.max_open);
                 notice(&decision, &rows, &slot, self.reserve.account);
                 Some(decision)
@@ -164,6 +167,10 @@ impl Parked {
             return Ok(None);
         };
         match decision {
+            Decision::Take { nonce, .. } if self.reserve.only_at.is_some_and(|only| only != nonce) => {
+                group.answer(self.reserve.reply, Err(ReserveError::Moved));
+                return Ok(None);
+            }
             Decision::Take { nonce, replaces } => {
                 let taken = slot.map(|slot| Taken { slot, nonce, replaces });
                 self.reserve.take(taken, before, rules, group).await?;
