@@ -45,6 +45,8 @@ pub(in crate::ledger) struct Reserve {
     pub charges: Vec<Charge>,
     pub purpose: Purpose,
     pub replace: Replace,
+    /// The only nonce that it may get.
+    pub only_at: Option<u64>,
     /// Whether it creates a contract.
     pub creates: bool,
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
@@ -164,6 +166,10 @@ impl Parked {
             return Ok(None);
         };
         match decision {
+            Decision::Take { nonce, .. } if self.reserve.only_at.is_some_and(|only| only != nonce) => {
+                group.answer(self.reserve.reply, Err(ReserveError::Moved));
+                return Ok(None);
+            }
             Decision::Take { nonce, replaces } => {
                 let taken = slot.map(|slot| Taken { slot, nonce, replaces });
                 self.reserve.take(taken, before, rules, group).await?;

@@ -67,6 +67,9 @@ pub enum ReserveError {
     StillSigning,
     #[error("the policy was replaced while this was judged")]
     PolicyChanged,
+    /// It was permitted for one nonce only, and another payload has that now: to be judged again.
+    #[error("another payload of this account came before it while it was judged")]
+    Moved,
     #[error("this Idempotency-Key was used for another request; give each request a key of its own")]
     KeyReused,
     /// The same request again, whose payload can never be mined any more.

@@ -291,15 +291,14 @@ impl Ledger {
     ) -> impl FnOnce(Reply<Result<Claimed, ReserveError>>) -> Reserve + use<K> {
         let asked = permitted.asked().clone();
         let slot = K::slot(&asked);
-        let client = permitted.client().to_owned();
-        let account = permitted.from();
+        let (client, account) = (permitted.client().to_owned(), permitted.from());
         let intent = intent_hash(K::NAME, &client, slot.map(|slot| slot.chain), account, &K::intent(&asked));
         let caller = permitted.caller();
         let name = match K::SAME_FOR {
             Some(same) => Name::of(None, Some(same), intent),
             None => Name::of(caller.key(), caller.client().repeat_window, intent),
         };
-        let person = permitted.caller().client().person.clone();
+        let (person, only_at) = (caller.client().person.clone(), permitted.nonce());
         let (request, replace) = (permitted.request().to_string(), permitted.replace());
         let (rule, policy, patience) = (permitted.rule().to_owned(), permitted.policy(), self.deadline);
         let (charges, creates) = (permitted.charges().to_vec(), K::creates(&asked));
@@ -322,6 +321,7 @@ impl Ledger {
             charges,
             purpose,
             replace,
+            only_at,
             creates,
             assign,
             reply,

@@ -109,9 +109,10 @@ impl From<ReserveError> for Refusal {
             ReserveError::OverBudget(over) => return Self::over_budget(over),
             ReserveError::Paused(_) => Cause::Paused,
             // Both are answered before they come here, by judging once more.
-            ReserveError::Outbid { .. } | ReserveError::PolicyChanged | ReserveError::StillSigning => {
-                Cause::Busy
-            }
+            ReserveError::Outbid { .. }
+            | ReserveError::PolicyChanged
+            | ReserveError::Moved
+            | ReserveError::StillSigning => Cause::Busy,
         };
         Self::new(cause, error.to_string())
     }

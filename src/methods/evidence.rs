@@ -34,14 +34,33 @@ pub(super) async fn found_out<K: Judged>(
     let created = created(app, caller.account(), inquiry.created, K::slot(asked)).await?;
     let mut evidence = Evidence { created, outcome: Simulated::Never };
     if let Some((filled, tokens)) = policy.inquire_outcome::<K>(caller, asked, &evidence) {
-        evidence.outcome = simulated(app, filled, &tokens).await;
+        evidence.outcome = match K::slot(asked) {
+            Some(slot) if stands_first(app, caller.account(), slot).await? => {
+                simulated(app, filled, (slot.mined, &tokens)).await
+            }
+            _ => Simulated::Failed(BEHIND_OTHERS.to_owned()),
+        };
     }
     Ok(evidence)
 }
 
+/// Why nothing is tried out that will not meet the chain as it is now.
+const BEHIND_OTHERS: &str =
+    "payloads of this account are not mined yet, or not sent; ask again once they are";
+
+/// Whether it is what the chain takes next of its account. Others before it, perhaps signed and held back by whoever asked for
+/// them, would change what it does.
+async fn stands_first(app: &App, account: Address, slot: Slot) -> Result<bool, Refusal> {
+    let nonce = match slot.wanted {
+        Some(wanted) => wanted,
+        None => app.ledger.next_nonce(slot.chain, account, slot.mined).await?,
+    };
+    Ok(nonce == slot.mined)
+}
+
 /// What a node says that a transaction would do. Where none can say, that is no reason to ask again: it is denied.
-async fn simulated(app: &App, filled: &Filled, tokens: &[Address]) -> Simulated {
-    let seen = match timeout(SIMULATION, app.upstream.simulate(filled, tokens)).await {
+async fn simulated(app: &App, filled: &Filled, at: (u64, &[Address])) -> Simulated {
+    let seen = match timeout(SIMULATION, app.upstream.simulate(filled, at)).await {
         Ok(Ok(seen)) => Ok(seen),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("it did not answer within {} s", SIMULATION.as_secs())),
@@ -66,13 +85,14 @@ async fn created(
 ) -> Result<Vec<Address>, Refusal> {
     let below = to_come(account, &addresses, slot);
     let started = Instant::now();
+    let mut created = app.ledger.created((app.chain_id, account), addresses).await?;
     loop {
-        let created = app.ledger.created((app.chain_id, account), addresses.clone()).await?;
-        let is_all = below.iter().all(|address| created.contains(address));
-        if is_all || started.elapsed() >= CREATION {
+        let missing: Vec<_> = below.iter().copied().filter(|address| !created.contains(address)).collect();
+        if missing.is_empty() || started.elapsed() >= CREATION {
             return Ok(created);
         }
         sleep(LOOK_AGAIN).await;
+        created.extend(app.ledger.created((app.chain_id, account), missing).await?);
     }
 }
 

@@ -165,7 +165,9 @@ impl App {
                         return Ok(Sent { hash, fees, outcome });
                     }
                     Err(Stop::Outbid(least)) => floor = Some(least),
-                    Err(Stop::PolicyChanged) => tokio::time::sleep(Duration::from_millis(100)).await,
+                    Err(Stop::PolicyChanged | Stop::Moved) => {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                     Err(Stop::Confirmed) => {}
                     Err(Stop::Refused(refusal)) => return Err(refusal),
                 }

@@ -30,6 +30,8 @@ pub(super) enum Stop {
     Outbid(Fees),
     /// The policy was replaced meanwhile: to be judged again.
     PolicyChanged,
+    /// Another payload got the nonce for which it was permitted: to be judged again.
+    Moved,
     /// A mined count that jumped was confirmed: to be asked for once more.
     Confirmed,
     Refused(Refusal),
@@ -63,7 +65,7 @@ impl Round {
             policy.decide(caller, asked, evidence)
         };
         if let Some((tried, asked)) = tried {
-            shadow::compare::<K>(app, (caller, &asked), decided.as_ref(), &tried).await;
+            shadow::compare::<K>(app, (caller, asked), decided.as_ref(), tried);
         }
         decided.map_err(|denied| Refusal::denied(denied, no))
     }
@@ -187,7 +189,7 @@ where
             Ok(Err(Stop::Refused(refusal))) => return Err(refusal),
             // The ledger has the new one already; here it comes with the ledger's answer.
             Ok(Err(Stop::PolicyChanged)) => sleep(LOOK_AGAIN).await,
-            Ok(Err(Stop::Confirmed)) => {}
+            Ok(Err(Stop::Confirmed | Stop::Moved)) => {}
             Ok(Err(Stop::Outbid(fees))) => round.floor = Some(fees),
             Err(error) => {
                 tracing::error!(%error, "a signing task ended without an answer");
@@ -234,6 +236,7 @@ pub(super) async fn record<K: Kind>(
         Ok(Ok(Claim::Known(recorded))) => return Ok(recorded),
         Ok(Err(ReserveError::Outbid { floor })) => return Err(Stop::Outbid(floor)),
         Ok(Err(ReserveError::PolicyChanged)) => return Err(Stop::PolicyChanged),
+        Ok(Err(ReserveError::Moved)) => return Err(Stop::Moved),
         Ok(Err(ReserveError::MinedJump { mined, .. }))
             if timeout_at(answer_by, confirm(app, account, mined)).await.unwrap_or(false) =>
         {

@@ -7,11 +7,34 @@ use crate::ledger::{Note, Tried};
 use crate::methods::App;
 use crate::policy::{Denied, Difference, Evidence, Judged, Permitted, Policy};
 
-/// Compares one decision with what the policy that is tried says.
-pub(super) async fn compare<K: Judged>(
+/// Compares one decision with what the policy that is tried says, in a task of its own. Where as many comparisons are under way as
+/// there may be, it is left out.
+pub(super) fn compare<K: Judged>(
+    app: &Arc<App>,
+    (caller, asked): (&AccountCaller, K::Asked),
+    decided: Result<&Permitted<K>, &Denied>,
+    tried: Arc<Policy>,
+) {
+    let Some(place) = app.policy.place_to_compare() else {
+        metrics::counter!("chancery_policy_shadow_total", "verdict" => "left_out").increment(1);
+        return;
+    };
+    let (comparing, caller) = (Arc::clone(app), caller.clone());
+    let decided = match decided {
+        Ok(permitted) => Ok(permitted.rule().to_owned()),
+        Err(denied) => Err(denied.sentence.clone()),
+    };
+    app.tasks.spawn(async move {
+        let decided = decided.as_ref().map(String::as_str).map_err(String::as_str);
+        compared::<K>(&comparing, (&caller, &asked), decided, &tried).await;
+        drop(place);
+    });
+}
+
+async fn compared<K: Judged>(
     app: &Arc<App>,
     (caller, asked): (&AccountCaller, &K::Asked),
-    decided: Result<&Permitted<K>, &Denied>,
+    decided: Result<&str, &str>,
     tried: &Policy,
 ) {
     let looked_up = tried.inquire::<K>(caller, asked).created;
@@ -39,12 +62,9 @@ pub(super) async fn compare<K: Judged>(
         "the policy that is tried would say otherwise"
     );
     // What is not written down is counted all the same.
-    if app.policy.has_room_to_tell() {
-        let ledger = app.ledger.clone();
-        app.tasks.spawn(async move {
-            if let Err(error) = ledger.note(Note::Tried(note)).await {
-                tracing::warn!(%error, "what the policy that is tried says could not be written down");
-            }
-        });
+    if app.policy.has_room_to_tell()
+        && let Err(error) = app.ledger.note(Note::Tried(note)).await
+    {
+        tracing::warn!(%error, "what the policy that is tried says could not be written down");
     }
 }

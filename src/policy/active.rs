@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Officers;
@@ -23,12 +24,17 @@ pub struct ActivePolicy {
     tried: Option<Tried>,
     /// When rows about differences may be written again, and how many more until then.
     telling: Mutex<(Timestamp, u32)>,
+    /// How many more decisions may be compared at once. Whoever compares holds one to the end of it.
+    comparing: Arc<Semaphore>,
     clock: Clock,
 }
 
 /// How many differences have a row in the audit, in a minute.
 const TOLD: u32 = 60;
 const MINUTE: u64 = 60_000;
+
+/// How many decisions are compared at once with what the policy that is tried says.
+const COMPARED: usize = 64;
 
 /// The files of a policy at one look: when each was changed last, and which file it is. Equal where nothing happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +51,7 @@ impl ActivePolicy {
             officers,
             tried: None,
             telling: Mutex::new((Timestamp::from_millis(0), TOLD)),
+            comparing: Arc::new(Semaphore::new(COMPARED)),
             clock: Clock::system(),
         })
     }
@@ -75,6 +82,11 @@ impl ActivePolicy {
         let has_room = telling.1 > 0;
         telling.1 = telling.1.saturating_sub(1);
         has_room
+    }
+
+    /// A place for one more comparison, if there is one.
+    pub fn place_to_compare(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.comparing).try_acquire_owned().ok()
     }
 
     pub fn now(&self) -> Arc<Policy> {

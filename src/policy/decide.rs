@@ -146,7 +146,8 @@ impl Policy {
         }
         let replace = self.replaces(&whole);
         drop(whole);
-        Ok(Permitted::new(asked, caller.clone(), rule, self.hash).replacing(replace).charging(charges))
+        let permitted = Permitted::new(asked, caller.clone(), rule, self.hash);
+        Ok(permitted.replacing(replace).charging(charges).only_at(moment.evidence.nonce()))
     }
 
     /// What it takes from each budget, by itself and by each call that it carries, of which each is counted under its own
@@ -181,20 +182,14 @@ impl Policy {
     pub(in crate::policy) fn verdict(&self, whole: &Whole<'_>) -> Result<(Arc<str>, Vec<Arc<str>>), Denied> {
         let rules = whole.each().map(|facts| self.verdict_of_one(facts)).collect::<Result<Vec<_>, _>>()?;
         whole.is_open()?;
+        self.to_look_up(whole)?;
         let none = || Denied::new(DenialCause::NoRule, "there is nothing to judge".to_owned());
         Ok((rules.first().cloned().ok_or_else(none)?, rules))
     }
 
     pub(in crate::policy) fn verdict_of_one(&self, facts: &Facts<'_>) -> Result<Arc<str>, Denied> {
-        self.refuse_foreign(facts)?;
         let candidates = self.index.candidates(&facts.subject);
-        if let Some(rule) = of_effect(&self.rules, &candidates, Effect::Deny).find(|rule| rule.matches(facts))
-        {
-            let sentence =
-                format!("rule `{}` forbids client `{}` to {}", rule.id, facts.client, facts.describe());
-            return Err(Denied::new(DenialCause::Rule, sentence).by(&rule.id, None));
-        }
-        self.refuse_unread(facts)?;
+        self.denied(facts, &candidates)?;
         let allowing = || of_effect(&self.rules, &candidates, Effect::Allow);
         let Some(rule) = self.allowing(facts, &candidates).next() else {
             return Err(match self.must_be_named(facts) {
@@ -208,15 +203,45 @@ impl Policy {
         Ok(Arc::clone(&rule.id))
     }
 
+    /// What is denied whatever allows it, before an allow rule is asked.
+    fn denied(&self, facts: &Facts<'_>, candidates: &[usize]) -> Result<(), Denied> {
+        self.refuse_foreign(facts)?;
+        if let Some(rule) = of_effect(&self.rules, candidates, Effect::Deny).find(|rule| rule.matches(facts))
+        {
+            let sentence =
+                format!("rule `{}` forbids client `{}` to {}", rule.id, facts.client, facts.describe());
+            return Err(Denied::new(DenialCause::Rule, sentence).by(&rule.id, None));
+        }
+        self.refuse_unread(facts)
+    }
+
+    /// The same, and by the caps, which are told last.
+    pub(in crate::policy) fn forbidden(&self, facts: &Facts<'_>, candidates: &[usize]) -> Result<(), Denied> {
+        self.denied(facts, candidates)?;
+        match &facts.subject {
+            Subject::Transaction(transaction) => self.caps.check(transaction, facts),
+            Subject::TypedData(_) | Subject::Message(_) | Subject::Authorization(_) => Ok(()),
+        }
+    }
+
     /// The rules that allow one call.
-    fn allowing<'a>(
+    pub(in crate::policy) fn allowing<'a>(
         &'a self,
         facts: &'a Facts<'_>,
         candidates: &'a [usize],
     ) -> impl Iterator<Item = &'a Rule> {
+        self.naming(facts, candidates).filter(|rule| rule.matches(facts))
+    }
+
+    /// The allow rules that say enough of what is called to allow it.
+    pub(in crate::policy) fn naming<'a>(
+        &'a self,
+        facts: &Facts<'_>,
+        candidates: &'a [usize],
+    ) -> impl Iterator<Item = &'a Rule> + use<'a> {
         let must_be_named = self.must_be_named(facts).is_some();
-        of_effect(&self.rules, candidates, Effect::Allow)
-            .filter(move |rule| (!must_be_named || rule.names_function()) && rule.matches(facts))
+        let allowing = of_effect(&self.rules, candidates, Effect::Allow);
+        allowing.filter(move |rule| !must_be_named || rule.names_function())
     }
 
     /// Why a rule must name what is called: `call = "any"` is not enough for what is not known and not opened.

@@ -11,6 +11,7 @@ use crate::identity::AccountCaller;
 use crate::policy::argument::{ArgumentTest, Operand};
 use crate::policy::condition::Condition;
 use crate::policy::decide::Policy;
+use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Facts, Subject};
 use crate::policy::judged::{Judged, facts};
 use crate::policy::outcome::Simulated;
@@ -24,6 +25,16 @@ pub struct Evidence {
     pub created: Vec<Address>,
     /// What the transaction would do.
     pub outcome: Simulated,
+}
+
+impl Evidence {
+    /// The only nonce at which it says anything of the transaction.
+    pub(in crate::policy) const fn nonce(&self) -> Option<u64> {
+        match &self.outcome {
+            Simulated::Seen(seen) => Some(seen.nonce),
+            Simulated::Never | Simulated::Failed(_) | Simulated::Then => None,
+        }
+    }
 }
 
 /// What has to be found out before a decision.
@@ -52,16 +63,30 @@ impl From<Timestamp> for Moment {
 impl Policy {
     /// What its decision about this payload needs to know.
     pub fn inquire<K: Judged>(&self, caller: &AccountCaller, asked: &K::Asked) -> Inquiry {
-        if !self.asks_created {
-            return Inquiry::default();
-        }
         let moment = self.clock.now().into();
         let whole = Whole::open(facts::<K>(caller, asked, &self.book, &moment), &self.wrappers);
+        // Where they are too many, it is denied whatever anybody finds out.
+        Inquiry { created: self.to_look_up(&whole).unwrap_or_default() }
+    }
+
+    /// The addresses of which rules want to know whether the account created them. What they are not asked of, none of them
+    /// could forbid: so more than can be looked up are refused.
+    pub(in crate::policy) fn to_look_up(&self, whole: &Whole<'_>) -> Result<Vec<Address>, Denied> {
+        if !self.asks_created {
+            return Ok(Vec::new());
+        }
         let mut created: Vec<_> = whole.each().flat_map(|facts| self.looked_up(facts)).collect();
         created.sort_unstable();
         created.dedup();
-        created.truncate(MAX_LOOKED_UP);
-        Inquiry { created }
+        if created.len() <= MAX_LOOKED_UP {
+            return Ok(created);
+        }
+        let (client, what) =
+            whole.payload().map(|facts| (facts.client, facts.describe())).unwrap_or_default();
+        let sentence = format!(
+            "client `{client}` may not {what}: of more than {MAX_LOOKED_UP} addresses in it rules ask whether the account created them; send it in parts"
+        );
+        Err(Denied::new(DenialCause::Undecodable, sentence))
     }
 
     /// The addresses of one call that rules want to know of whether the account created them.
@@ -170,6 +195,32 @@ args    = { owner = "alice", registry = ["$created", "bob"] }
         let both = policy_of(&format!("{text}{deny}"));
         assert_eq!(failed(&both, &[], &own), None);
         assert!(judge(&both, &[BOB], &own).unwrap_err().rule.as_deref() == Some("no"));
+    }
+
+    /// What is not looked up is not found to be created: a deny rule would be passed by those that no longer fit.
+    #[test]
+    fn inv_04_more_addresses_than_can_be_looked_up_are_refused() {
+        let rule = |effect: &str, id: &str, more: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\neffect = \"{effect}\"\nkind = \"transaction\"\nchain = 1\nclients = [\"trader\"]\nfrom = [\"treasury\"]\n\
+                 to = [\"bob\"]\ncall = \"pay(address[] whom)\"\nargs = {{ {more} }}\n"
+            )
+        };
+        let rules =
+            rule("allow", "pay", "whom = \"any\"") + &rule("deny", "own", "\"some(whom)\" = \"$created\"");
+        let policy = policy(&format!("{CONTRACTS}{rules}")).unwrap_or_else(|e| panic!("{e}"));
+        let paid = |count: u64| {
+            let one =
+                |at: u64| DynSolValue::Address(Address::from_word(alloy_primitives::U256::from(at).into()));
+            json!({ "to": BOB, "data": call("pay(address[])", &[DynSolValue::Array((1..=count).map(one).collect())]) })
+        };
+        let asked = |count| policy.inquire::<Tx>(&caller("ann"), &transaction(&paid(count))).created.len();
+        assert_eq!((asked(256), judge(&policy, &[], &paid(256))), (256, Ok(())));
+        let denied = judge(&policy, &[], &paid(257)).unwrap_err();
+        assert!(
+            denied.cause == DenialCause::Undecodable && denied.sentence.contains("send it in parts"),
+            "{denied}"
+        );
     }
 
     /// Nobody is asked of what no rule wants to know.

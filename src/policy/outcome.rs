@@ -14,9 +14,8 @@ use crate::policy::condition::{Condition, Holds};
 use crate::policy::decide::Policy;
 use crate::policy::evidence::{Evidence, Moment};
 use crate::policy::facts::Facts;
-use crate::policy::index::of_effect;
 use crate::policy::judged::{Judged, facts, filled};
-use crate::policy::rule::{Effect, Rule};
+use crate::policy::rule::Rule;
 use crate::policy::wrapper::Whole;
 use crate::transaction::{Event, Filled, Simulation};
 
@@ -50,6 +49,13 @@ const TRANSFER_SINGLE: B256 = b256!("c3d58168c5ae7397731d063d5bbf3d657854427343f
 const TRANSFER_BATCH: B256 = b256!("4a39dc06d4c0dbc64b70af90fd698a233a518aa5d07e595d983b8c0526c8f7fb");
 const APPROVAL: B256 = b256!("8c5be1e5ebec7d5bd14f71427d1e84f3dd0314c0f7b2291e5b200ac8c7c3b925");
 const APPROVAL_FOR_ALL: B256 = b256!("17307eab39ab6107e8899845ad3d59bd9653f200f220920489ca2b5937696c31");
+/// ERC-6909's, of one of its many tokens.
+const ERC6909_TRANSFER: B256 = b256!("1b3d7edb2e9c0b0e7c525b20aaaef0f5940d2ed71663c7d39266ecafac728859");
+const ERC6909_APPROVAL: B256 = b256!("b3fd5071835887567a0671151121894ddccc2842f1d10bedad13e0d17cace9a7");
+const OPERATOR_SET: B256 = b256!("ceb576d9f15e4e200fdb5096d64d5dfd667e16def20c1eefd14256d8e3faa267");
+/// ERC-777's.
+const SENT: B256 = b256!("06b541ddaa720db2b10a4d0cdac39b8d360425fc073085fac19bc82614677987");
+const AUTHORIZED_OPERATOR: B256 = b256!("f4caeb2d6ca8932a215a353d0703c326ec2d81fc68170f320eb2ab49e9df61f9");
 /// Permit2's.
 const PERMIT2_APPROVAL: B256 = b256!("da9fa7c1b00402c17d0161b249b1ab8bbec047c5a52207b9c112deffd817036b");
 const PERMIT2_PERMIT: B256 = b256!("c6a377bfc4eb120024a8ac08eef205be16b817020812c73223e81d1bdb9708ec");
@@ -60,7 +66,8 @@ const BORROW_ALLOWANCE: B256 = b256!("da919360433220e13b51e8c211e490d148e61a3bd5
 const ETHER: Address = Address::new([0xee; 20]);
 
 impl Policy {
-    /// The transaction that a node has to try out before the decision, and the tokens whose balances are to be looked at.
+    /// The transaction that a node has to try out before the decision, and the tokens whose balances are to be looked at. None
+    /// is asked where it is denied, or allowed, whatever it would say.
     pub fn inquire_outcome<'a, K: Judged>(
         &self,
         caller: &AccountCaller,
@@ -70,15 +77,22 @@ impl Policy {
         let filled = filled::<K>(asked).filter(|_| self.asks_outcome)?;
         let moment = Moment { now: self.clock.now(), evidence: evidence.clone() };
         let whole = Whole::open(facts::<K>(caller, asked, &self.book, &moment), &self.wrappers);
+        whole.is_open().ok()?;
         let mut tokens: Option<Vec<Address>> = None;
         for facts in whole.each() {
             let candidates = self.index.candidates(&facts.subject);
-            let allowing = || of_effect(&self.rules, &candidates, Effect::Allow);
-            if allowing().any(|rule| rule.matches(facts)) {
+            self.forbidden(facts, &candidates).ok()?;
+            if self.allowing(facts, &candidates).next().is_some() {
                 continue;
             }
-            for test in allowing().filter(|rule| lacks_nothing_else(rule, facts)).filter_map(test_of) {
+            let mut lacks = false;
+            let lacking = self.naming(facts, &candidates).filter(|rule| lacks_nothing_else(rule, facts));
+            for test in lacking.filter_map(test_of) {
+                lacks = true;
                 tokens.get_or_insert_default().extend(test.tokens.keys());
+            }
+            if !lacks {
+                return None;
             }
         }
         let mut tokens = tokens?;
@@ -238,24 +252,33 @@ enum Moved {
 
 impl Moved {
     fn by(event: &Event, account: Address) -> Self {
-        let is = |topic: Option<&B256>| topic.is_some_and(|topic| is_account(topic, account));
+        let is = |topic: &B256| is_account(topic, account);
         // The balance says it better.
         if event.address == ETHER {
             return Self::Nothing;
         }
+        let single = |from: &B256, to: &B256| {
+            if is(from) && !is(to) { Self::Single } else { Self::Nothing }
+        };
         match event.topics.as_slice() {
-            [TRANSFER, from, to] => match (is(Some(from)), is(Some(to)), word(event, 0)) {
+            [TRANSFER, from, to] | [SENT, _, from, to] => match (is(from), is(to), word(event, 0)) {
                 (true, false, Some(amount)) => Self::Out(amount),
                 (false, true, Some(amount)) => Self::In(amount),
                 (true, false, None) => Self::Single,
                 _ => Self::Nothing,
             },
-            // ERC-721; and those of before it, whose events are not indexed.
-            [TRANSFER, from, to, _] if is(Some(from)) && !is(Some(to)) => Self::Single,
-            [TRANSFER] if word(event, 0).is_some_and(|from| is_account(&from.into(), account)) => {
-                Self::Single
+            // ERC-721, and others that are of one thing or of one kind.
+            [TRANSFER | ERC6909_TRANSFER, from, to, _] | [TRANSFER_SINGLE | TRANSFER_BATCH, _, from, to] => {
+                single(from, to)
             }
-            [TRANSFER_SINGLE | TRANSFER_BATCH, _, from, to] if is(Some(from)) && !is(Some(to)) => {
+            // Of before ERC-721: nothing is indexed.
+            [TRANSFER] if event.data.len() == 96 => match (word(event, 0), word(event, 1)) {
+                (Some(from), Some(to)) => single(&from.into(), &to.into()),
+                _ => Self::Nothing,
+            },
+            [TRANSFER | ERC6909_TRANSFER | TRANSFER_SINGLE | TRANSFER_BATCH | SENT, ..]
+                if mentions(event, account) =>
+            {
                 Self::Single
             }
             _ => Self::Nothing,
@@ -268,16 +291,29 @@ fn grants(event: &Event, account: Address) -> bool {
     let by = |owner: &B256| is_account(owner, account);
     let is_some = |place: usize| word(event, place).is_none_or(|word| !word.is_zero());
     match event.topics.as_slice() {
-        [APPROVAL | APPROVAL_FOR_ALL, owner, _]
-        | [PERMIT2_APPROVAL | PERMIT2_PERMIT | BORROW_ALLOWANCE, owner, _, _] => by(owner) && is_some(0),
+        [APPROVAL | APPROVAL_FOR_ALL | OPERATOR_SET, owner, _]
+        | [PERMIT2_APPROVAL | PERMIT2_PERMIT | BORROW_ALLOWANCE | ERC6909_APPROVAL, owner, _, _] => {
+            by(owner) && is_some(0)
+        }
         // Of one thing: nobody may take it where it is approved to nobody.
         [APPROVAL, owner, whom, _] => by(owner) && !whom.is_zero(),
         // As it was before Aave v3.
         [BORROW_ALLOWANCE, owner, _] => by(owner) && is_some(1),
-        // Events of the same name that are not indexed.
-        [APPROVAL | APPROVAL_FOR_ALL] => word(event, 0).is_some_and(|owner| by(&owner.into())),
+        [AUTHORIZED_OPERATOR, _, holder] => by(holder),
+        // Events of these names whose parts stand elsewhere.
+        [
+            APPROVAL | APPROVAL_FOR_ALL | OPERATOR_SET | PERMIT2_APPROVAL | PERMIT2_PERMIT | BORROW_ALLOWANCE
+            | ERC6909_APPROVAL | AUTHORIZED_OPERATOR,
+            ..,
+        ] => mentions(event, account),
         _ => false,
     }
+}
+
+/// Whether the account stands anywhere in it.
+fn mentions(event: &Event, account: Address) -> bool {
+    let word = account.into_word();
+    event.topics.contains(&word) || event.data.chunks(32).any(|part| part == word.as_slice())
 }
 
 fn is_account(word: &B256, account: Address) -> bool {
@@ -292,13 +328,14 @@ fn word(event: &Event, place: usize) -> Option<U256> {
 
 #[cfg(test)]
 mod tests {
+    use alloy_dyn_abi::DynSolValue;
     use alloy_primitives::{Bytes, keccak256};
     use serde_json::{Value, json};
 
     use super::*;
     use crate::clock::Timestamp;
     use crate::policy::tests::{
-        ALICE, BOB, CONTRACTS, PAY, TREASURY, USDC, caller, policy, transaction, transfer, world,
+        ALICE, BOB, CONTRACTS, PAY, TREASURY, USDC, call, caller, policy, transaction, transfer, world,
     };
     use crate::policy::{Denied, Policy};
     use crate::transaction::Tx;
@@ -466,6 +503,53 @@ mod tests {
         }
     }
 
+    /// ERC-6909, ERC-777, and names that are known in layouts that are not.
+    #[test]
+    fn inv_04_what_newer_and_stranger_tokens_say_is_heard() {
+        let (none, any) =
+            (with("max_out = [\"1 USDC\"]"), with("max_out = [\"1 USDC\"], approvals = \"any\""));
+        let one = "0x0000000000000000000000000000000000000001";
+        for (event, is_approval) in [
+            (
+                event(
+                    BOB,
+                    "Transfer(address,address,address,uint256,uint256)",
+                    &[TREASURY, ALICE, one],
+                    &[1, 1],
+                ),
+                false,
+            ),
+            (event(BOB, "Approval(address,address,uint256,uint256)", &[TREASURY, ALICE, one], &[1]), true),
+            (event(BOB, "OperatorSet(address,address,bool)", &[TREASURY, ALICE], &[1]), true),
+            (
+                event(
+                    BOB,
+                    "Sent(address,address,address,uint256,bytes,bytes)",
+                    &[ALICE, TREASURY, ALICE],
+                    &[1],
+                ),
+                false,
+            ),
+            (event(BOB, "AuthorizedOperator(address,address)", &[ALICE, TREASURY], &[]), true),
+            // Names that are known, in layouts that are not.
+            (event(BOB, MOVED, &[TREASURY], &[1, 1]), false),
+            (event(BOB, MOVED, &[ALICE, BOB, one, TREASURY], &[]), false),
+            (event(USDC, "Approval(address,address,uint256)", &[TREASURY], &[1, 1]), true),
+            (event(BOB, "Permit(address,address,address,uint160,uint48,uint48)", &[TREASURY], &[1]), true),
+        ] {
+            let seen = Simulated::Seen(seen(vec![event.clone()]));
+            assert!(judge(&none, seen.clone()).is_err(), "{event:?}");
+            assert_eq!(judge(&any, seen).is_ok(), is_approval, "{event:?}");
+        }
+        for nothing in [
+            event(USDC, "Approval(address,address,uint256)", &[ALICE, TREASURY], &[1]),
+            event(BOB, "AuthorizedOperator(address,address)", &[TREASURY, ALICE], &[]),
+            event(BOB, MOVED, &[ALICE], &[1, 1]),
+        ] {
+            assert_eq!(why(&none, Simulated::Seen(seen(vec![nothing.clone()]))), "", "{nothing:?}");
+        }
+    }
+
     #[test]
     fn inv_04_a_node_that_cannot_say_allows_nothing() {
         let rule = with("max_out = [\"1 USDC\"]");
@@ -500,6 +584,23 @@ mod tests {
         );
         assert_eq!(asked(&policy(&other).unwrap(), &paid()), None, "another rule allows it as it is");
         assert_eq!(asked(&with(""), &paid()), Some(vec![]));
+        // What is denied whatever it would say costs no node anything.
+        let tried = PAY.replace("execution_fee", "outcome = {}\nexecution_fee");
+        let asks = |more: &str| asked(&policy(&format!("{CONTRACTS}{tried}{more}")).unwrap(), &paid());
+        assert_eq!(asks(""), Some(vec![]));
+        assert_eq!(asks("[[rule]]\nid = \"no\"\neffect = \"deny\"\nkind = \"transaction\"\n"), None);
+        assert_eq!(asks("[caps]\nmax_gas = 99_999\n"), None);
+        // One that does not allow this, since it has to name what is called and does not, is not enough.
+        let on_bob = |id: &str, more: &str| {
+            let head = "effect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"trader\"]\nfrom = [\"treasury\"]";
+            format!("[[rule]]\nid = \"{id}\"\n{head}\nto = [\"bob\"]\n{more}\n")
+        };
+        let any = on_bob("any", "call = \"any\"");
+        let named = on_bob("named", "call = \"approveHash\"\noutcome = {}");
+        let contracts = CONTRACTS.replace("bob   = {", "bob = { abi = \"safe\",");
+        let both = policy(&format!("{contracts}{any}{named}")).unwrap();
+        let data = call("approveHash(bytes32)", &[DynSolValue::FixedBytes(B256::ZERO, 32)]);
+        assert_eq!(asked(&both, &json!({ "to": BOB, "data": data })), Some(vec![]));
     }
 
     #[test]
@@ -513,6 +614,10 @@ mod tests {
             (rule("{ approvals = \"some\" }"), "expected \"none\" or \"any\""),
             (rule("{ max_in = [] }"), "unknown field `max_in`"),
             (rule("{}").replace("\"allow\"", "\"deny\""), "`outcome` goes with effect"),
+            (
+                rule("{}").replace("execution_fee", "via = [\"bob\"]\nexecution_fee"),
+                "with `via` another contract",
+            ),
             (
                 rule("{}").replace("\"transaction\"", "\"presigned\"").replace("[\"treasury\"]", "[\"bob\"]"),
                 "`outcome` goes with kind",

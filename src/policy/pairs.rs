@@ -1,4 +1,4 @@
-//! Swaps that name two tokens, or a list of them: of which of them each amount is.
+//! Swaps and pools that name two tokens, or a list of them: of which of them each amount is.
 
 use crate::policy::abi::Function;
 use crate::policy::path::Path;
@@ -53,11 +53,28 @@ const SWAPS: &[Swap] = &[
         IN_SECOND,
         [None, Some("0")],
     ),
+    // What goes into a pool of two tokens, or comes out of it: of each, what is wanted and the least.
+    (
+        "addLiquidity(address,address,uint256,uint256,uint256,uint256,address,uint256)",
+        BOTH,
+        [Some("2"), Some("3")],
+    ),
+    (
+        "addLiquidity(address,address,uint256,uint256,uint256,uint256,address,uint256)",
+        BOTH,
+        [Some("4"), Some("5")],
+    ),
+    (
+        "removeLiquidity(address,address,uint256,uint256,uint256,address,uint256)",
+        BOTH,
+        [Some("3"), Some("4")],
+    ),
     // The Universal Router's commands.
     ("V2_SWAP_EXACT_IN(address,uint256,uint256,address[],bool)", ["3[0]", "3[-1]"], [Some("1"), Some("2")]),
     ("V2_SWAP_EXACT_OUT(address,uint256,uint256,address[],bool)", ["3[0]", "3[-1]"], [Some("2"), Some("1")]),
 ];
 
+const BOTH: [&str; 2] = ["0", "1"];
 const IN_SECOND: [&str; 2] = ["1[0]", "1[-1]"];
 const IN_THIRD: [&str; 2] = ["2[0]", "2[-1]"];
 const IN_THEN_OUT: [Option<&str>; 2] = [Some("0"), Some("1")];
@@ -65,11 +82,13 @@ const OUT_THEN_IN: [Option<&str>; 2] = [Some("1"), Some("0")];
 
 /// The place of the token of which an amount of this function is.
 pub(in crate::policy) fn token_of(function: &Function, amount: &Path) -> Option<Path> {
-    let (_, tokens, amounts) = SWAPS.iter().find(|(signature, ..)| *signature == function.signature)?;
     let path = |text: &str| Path::parse(function, text).ok().map(|(path, _)| path);
     let is_it = |text: Option<&str>| text.and_then(path).is_some_and(|path| path.is_same(amount));
-    let at = amounts.iter().position(|text| is_it(*text))?;
-    tokens.get(at).and_then(|token| path(token))
+    let of = |(_, tokens, amounts): &Swap| {
+        let at = amounts.iter().position(|text| is_it(*text))?;
+        tokens.get(at).and_then(|token| path(token))
+    };
+    SWAPS.iter().filter(|(signature, ..)| *signature == function.signature).find_map(of)
 }
 
 #[cfg(test)]
@@ -110,6 +129,7 @@ mod tests {
         let single =
             "\"params.tokenIn\" = \"usdc\", \"params.tokenOut\" = \"bob\", \"params.recipient\" = \"$from\"";
         let list = "\"path[0]\" = \"usdc\", \"path[-1]\" = \"bob\", \"all(path)\" = [\"usdc\", \"bob\"], to = \"$from\"";
+        let pool = "tokenA = \"usdc\", tokenB = \"bob\", to = \"$from\"";
         for (to, call, pinned, amount, refused) in [
             ("three", "exactInputSingle", single, "\"params.amountIn\" = { max = \"1 USDC\" }", None),
             (
@@ -141,6 +161,13 @@ mod tests {
             ("two", "swapTokensForExactTokens", list, "amountInMax = { max = \"1 USDC\" }", None),
             ("two", "swapExactETHForTokens", list, "amountOutMin = { min = \"1 USDC\" }", Some("path[-1]")),
             ("three", "exactInputSingle", single, "\"params.amountIn\" = { max = 1_000_000 }", None),
+            ("two", "addLiquidity", pool, "amountADesired = { max = \"1 USDC\" }", None),
+            ("two", "addLiquidity", pool, "amountADesired = { max = \"1 BOB\" }", Some("tokenA")),
+            ("two", "addLiquidity", pool, "amountBDesired = { max = \"1 USDC\" }", Some("tokenB")),
+            ("two", "addLiquidity", pool, "amountAMin = { min = \"1 BOB\" }", Some("tokenA")),
+            ("two", "addLiquidity", pool, "amountBMin = { min = \"1 USDC\" }", Some("tokenB")),
+            ("two", "removeLiquidity", pool, "amountAMin = { min = \"1 BOB\" }", Some("tokenA")),
+            ("two", "removeLiquidity", pool, "amountBMin = { min = \"1 BOB\" }", None),
         ] {
             let rule = format!(
                 "[[rule]]\nid = \"swap\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"trader\"]\n\

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use alloy_primitives::{Address, Bytes};
 
 use crate::clock::Timestamp;
-use crate::policy::Evidence;
 use crate::policy::budget::{Charge, Limit};
 use crate::policy::call::TransactionFacts;
 use crate::policy::decide::Policy;
@@ -14,6 +13,7 @@ use crate::policy::facts::{Facts, MessageFacts, Subject};
 use crate::policy::own;
 use crate::policy::typed::TypedFacts;
 use crate::policy::wrapper::Whole;
+use crate::policy::{Evidence, Simulated};
 use crate::transaction::{
     Authorization, Checkpoint, Delegation, Filled, Kind as _, Message, Presigned, Structured, Text, Tx,
     TypedData,
@@ -62,7 +62,8 @@ impl Policy {
             }
             _ => Arc::clone(&rule),
         };
-        self.open_past(past, &Evidence::default(), |whole| {
+        let evidence = Evidence { outcome: Simulated::Then, ..Evidence::default() };
+        self.open_past(past, &evidence, |whole| {
             whole.is_open().map_err(|denied| denied.to_string())?;
             let rules: Vec<_> = whole.each().map(rule_of).collect();
             self.charges(whole, &rules).map_err(|denied| denied.to_string())
@@ -200,6 +201,21 @@ mod tests {
         // Saturday, 2026-01-31, and the Monday after it.
         assert_eq!(scopes(&policy, &past(1_769_860_800)), ["rule=many", "rule=b-weekend"]);
         assert_eq!(scopes(&policy, &past(1_770_033_600)), ["rule=many", "rule=a-week"]);
+    }
+
+    /// What a node said then is not kept: that it was allowed by it is.
+    #[test]
+    fn inv_03_what_was_tried_out_is_counted_under_its_rule() {
+        let rule = "[[rule]]\nid = \"refund\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                    to = [\"bob\"]\ncall = \"refundETH\"\noutcome = {}\n";
+        let contracts = CONTRACTS.replace("bob   = {", "bob = { abi = \"uniswap-v3-router-02\",");
+        let policy = policy(&format!("{contracts}{rule}{COUNT}")).unwrap_or_else(|e| panic!("{e}"));
+        let inner = DynSolValue::Bytes(hex::decode(call("refundETH()", &[])).unwrap());
+        let data = call("multicall(bytes[])", &[DynSolValue::Array(vec![inner])]);
+        let (account, raw) = signed(json!({ "to": crate::policy::tests::BOB, "data": data }));
+        let at = Timestamp::from_millis(0);
+        let past = Past { client: "ann", account, rule: "many", kind: Tx::NAME, at, raw: &raw };
+        assert_eq!(scopes(&policy, &past), ["rule=many", "rule=refund"]);
     }
 
     #[test]

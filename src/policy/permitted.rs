@@ -28,6 +28,7 @@ pub struct Permitted<K: Kind> {
     policy: B256,
     replace: Replace,
     charges: Vec<Charge>,
+    only_at: Option<u64>,
 }
 
 impl<K: Kind> Permitted<K> {
@@ -37,7 +38,7 @@ impl<K: Kind> Permitted<K> {
         rule: Arc<str>,
         policy: B256,
     ) -> Self {
-        Self { asked, caller, rule, policy, replace: Replace::Never, charges: Vec::new() }
+        Self { asked, caller, rule, policy, replace: Replace::Never, charges: Vec::new(), only_at: None }
     }
 
     pub(in crate::policy) const fn replacing(mut self, replace: Replace) -> Self {
@@ -47,6 +48,15 @@ impl<K: Kind> Permitted<K> {
 
     pub(in crate::policy) fn charging(self, charges: Vec<Charge>) -> Self {
         Self { charges, ..self }
+    }
+
+    pub(in crate::policy) fn only_at(self, nonce: Option<u64>) -> Self {
+        Self { only_at: nonce, ..self }
+    }
+
+    /// The only nonce for which it is permitted: what a node tried out was tried out as the account's next. `None`: any.
+    pub const fn nonce(&self) -> Option<u64> {
+        self.only_at
     }
 
     /// What it takes from each budget.
@@ -105,6 +115,10 @@ mod tests {
         /// A permission without a policy, for the tests of later stages.
         pub(crate) fn for_test(asked: K::Asked, caller: AccountCaller, policy: B256) -> Self {
             Self::new(asked, caller, "test".into(), policy)
+        }
+
+        pub(crate) fn only_at_for_test(self, nonce: u64) -> Self {
+            self.only_at(Some(nonce))
         }
 
         pub(crate) fn replacing_for_test(self, replace: Replace) -> Self {

@@ -7,7 +7,7 @@ use arc_swap::ArcSwapOption;
 
 use crate::identity::AccountCaller;
 use crate::policy::judged::Judged;
-use crate::policy::{Denied, Evidence, Moment, Permitted, Policy, PolicyError, Simulated, World};
+use crate::policy::{Evidence, Moment, Policy, PolicyError, Simulated, World};
 
 /// The folder of a policy that is tried, and what was read from it last without a mistake.
 #[derive(Debug)]
@@ -59,24 +59,20 @@ impl Tried {
 }
 
 impl Policy {
-    /// What this policy says otherwise about a request than the one that decided about it. Rates, budgets and `outcome` are
-    /// not asked.
+    /// What this policy says otherwise about a request than the one that decided about it, by the rule that allows it or the
+    /// sentence that denies it. Rates, budgets and `outcome` are not asked.
     pub fn differs<K: Judged>(
         &self,
         caller: &AccountCaller,
         asked: &K::Asked,
         evidence: Evidence,
-        decided: Result<&Permitted<K>, &Denied>,
+        decided: Result<&str, &str>,
     ) -> Difference {
         let evidence = Evidence { outcome: Simulated::Then, ..evidence };
         let moment = Moment { now: self.clock.now(), evidence };
         match (decided, self.judge::<K>(caller, asked, moment)) {
-            (Ok(permitted), Err(denied)) => {
-                Difference::Stricter { rule: permitted.rule().to_owned(), why: denied.sentence }
-            }
-            (Err(denied), Ok(rule)) => {
-                Difference::Looser { rule: rule.to_string(), why: denied.sentence.clone() }
-            }
+            (Ok(rule), Err(denied)) => Difference::Stricter { rule: rule.to_owned(), why: denied.sentence },
+            (Err(why), Ok(rule)) => Difference::Looser { rule: rule.to_string(), why: why.to_owned() },
             (Ok(_), Ok(_)) | (Err(_), Err(_)) => Difference::None,
         }
     }
@@ -97,7 +93,15 @@ mod tests {
             let other = policy(&format!("{CONTRACTS}{other}")).unwrap();
             let asked = transaction(&json!({ "data": transfer(to, 1) }));
             let decided = active.decide::<Tx>(&caller("ann"), asked.clone(), Evidence::default());
-            other.differs::<Tx>(&caller("ann"), &asked, Evidence::default(), decided.as_ref())
+            other.differs::<Tx>(
+                &caller("ann"),
+                &asked,
+                Evidence::default(),
+                decided
+                    .as_ref()
+                    .map(crate::policy::Permitted::rule)
+                    .map_err(|denied| denied.sentence.as_str()),
+            )
         };
         assert_eq!(differs(PAY, ALICE), Difference::None);
         assert_eq!(differs(PAY, crate::policy::tests::TREASURY), Difference::None, "both deny it");

@@ -62,6 +62,11 @@ const MOVES: &[(&str, usize)] = &[
 const STILL: &[&str] =
     &["deposit()", "decreaseAllowance(address,uint256)", "decreaseApproval(address,uint256)"];
 
+/// Which parameter of a token's own function says how much it moves, or lets others move.
+pub(in crate::policy) fn known_move(function: &Function) -> Option<usize> {
+    MOVES.iter().find(|(signature, _)| *signature == function.signature).map(|(_, amount)| *amount)
+}
+
 /// How much of `token` a call moves, or lets others move.
 pub(in crate::policy) fn moved(
     transaction: &TransactionFacts<'_>,
@@ -86,8 +91,8 @@ pub(in crate::policy) fn moved(
     let Some(function) = function else {
         return Err(format!("selector {selector} is not in the ABI of `{}`", contract.label));
     };
-    match MOVES.iter().find(|(signature, _)| *signature == function.signature) {
-        Some((_, amount)) => number(transaction, function, &Path::argument(function, *amount)),
+    match known_move(function) {
+        Some(amount) => number(transaction, function, &Path::argument(function, amount)),
         None if STILL.contains(&function.signature.as_str()) => Ok(U256::ZERO),
         None => Err(format!("declare what {} moves in `spends` of `{}`", function.signature, contract.label)),
     }
@@ -142,7 +147,7 @@ impl Spend {
             Asset::Underlying(None) if !self.gives_out() => false,
             Asset::Underlying(None) => {
                 return Err(format!(
-                    "which token `{0}` gives out is not known; state `underlying` of `{0}` in [contracts]",
+                    "which token `{0}` moves there is not known; state `underlying` of `{0}` in [contracts]",
                     contract.label
                 ));
             }
@@ -334,6 +339,11 @@ window = "24h"
         }
         let deposit = [five(), address(ALICE)];
         assert_eq!(taken(&policy, VAULT, "deposit(uint256,address)", &deposit), Ok(5));
+        // How much of it so many shares cost, the vault says when it takes it.
+        let mint =
+            |shares| taken(&policy, VAULT, "mint(uint256,address)", &[number(shares), address(TREASURY)]);
+        assert!(mint(5).unwrap_err().contains("does not say how much it moves"));
+        assert_eq!(mint(0), Ok(0));
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! The narrowest rule that would allow a payload: what stands in it, to the letter, for the client that asked.
+//! The narrowest rule that would allow a payload: what stands in it, to the letter, for the client that asked. Only of what it
+//! is known to move, and to cost, less is as good.
 
 use std::fmt::Write as _;
 
-use alloy_dyn_abi::{DynSolType, DynSolValue};
-use alloy_primitives::{Address, hex};
+use alloy_primitives::Address;
 
 use crate::identity::AccountCaller;
-use crate::policy::abi::{Function, Part};
-use crate::policy::amount::{Unit, show_unit, show_wei};
+use crate::policy::abi::Function;
+use crate::policy::amount::show_wei;
 use crate::policy::call::{Call, Made, TransactionFacts};
 use crate::policy::decide::Policy;
 use crate::policy::evidence::Moment;
@@ -15,6 +15,7 @@ use crate::policy::facts::{Facts, MessageFacts, Subject};
 use crate::policy::judged::{Judged, facts};
 use crate::policy::rule::RuleKind;
 use crate::policy::typed::Template;
+use crate::policy::verbatim::{Amounts, Places};
 use crate::policy::wrapper::Whole;
 use crate::transaction::{Authorizations, Blobs};
 
@@ -68,10 +69,9 @@ impl Policy {
                 let name =
                     Template::of(&ty.signature).map_or(ty.signature.as_str(), |template| template.name);
                 rule.line("primary_type", &quoted(name));
-                let unit = typed.to().and_then(|to| self.unit_at(&[chain.unwrap_or_default()], to));
-                let unit = unit.map(|(symbol, decimals)| Unit { symbol: symbol.to_owned(), decimals });
-                let places = Places { policy: self, facts, chain, unit: unit.as_ref() };
-                rule.line("fields", &places.all(&ty, typed.asked.values()));
+                let places =
+                    Places { policy: self, facts, chain, amounts: Amounts::of_typed(typed, &ty, facts.book) };
+                rule.line("fields", &places.all(&ty, typed.asked.values())?);
             }
             Subject::Authorization(asked) => {
                 let delegate = match asked.delegate() {
@@ -111,15 +111,19 @@ impl Policy {
                 let arguments = transaction.arguments(function);
                 let values = arguments.as_ref().as_ref().map_err(ToString::to_string)?;
                 rule.line("call", &quoted(&function.signature));
-                let unit = transaction.contract.and_then(|contract| contract.unit.as_ref());
-                let places = Places { policy: self, facts, chain, unit };
+                let places =
+                    Places { policy: self, facts, chain, amounts: Amounts::of_call(transaction, function) };
                 if !values.is_empty() {
-                    rule.line("args", &places.all(function, values));
+                    rule.line("args", &places.all(function, values)?);
                 }
             }
         }
         if !transaction.value.is_zero() {
             rule.line("value", &format!("{{ max = {} }}", quoted(&show_wei(transaction.value))));
+        }
+        if transaction.asked.is_some() {
+            let fee = quoted(&show_wei(transaction.max_execution_fee()));
+            rule.line("execution_fee", &format!("{{ max = {fee} }}"));
         }
         if let Some(blobs) = transaction.blobs() {
             rule.line("blobs", &format!("{{ max = {} }}", blobs.count()));
@@ -137,7 +141,7 @@ impl Policy {
     }
 
     /// An address as a rule names it.
-    fn named(&self, facts: &Facts<'_>, chain: Option<u64>, address: Address) -> String {
+    pub(in crate::policy) fn named(&self, facts: &Facts<'_>, chain: Option<u64>, address: Address) -> String {
         let own = (address == facts.account).then(|| self.book.accounts.get(&address)).flatten();
         let label = self.book.at(chain, address).next().map(|contract| &contract.label);
         quoted(&label.or(own).cloned().unwrap_or_else(|| address.to_checksum(None)))
@@ -166,110 +170,21 @@ impl Written {
     }
 }
 
-/// What stands in arguments or members, as conditions.
-struct Places<'a, 'f> {
-    policy: &'a Policy,
-    facts: &'a Facts<'f>,
-    chain: Option<u64>,
-    /// Of the token that is called.
-    unit: Option<&'a Unit>,
-}
-
-impl Places<'_, '_> {
-    fn all(&self, function: &Function, values: &[DynSolValue]) -> String {
-        let mut found = Vec::new();
-        for (at, value) in values.iter().enumerate() {
-            let parts = function.parts.get(at).map(Vec::as_slice).unwrap_or_default();
-            let ty = function.types.get(at);
-            self.place(&function.label(at), (value, ty), parts, &mut found);
-        }
-        format!("{{ {} }}", found.join(", "))
-    }
-
-    fn place(
-        &self,
-        path: &str,
-        (value, ty): (&DynSolValue, Option<&DynSolType>),
-        parts: &[Part],
-        found: &mut Vec<String>,
-    ) {
-        let condition = match value {
-            DynSolValue::Tuple(values) => {
-                let types = if let Some(DynSolType::Tuple(types)) = ty { types.as_slice() } else { &[] };
-                for (at, value) in values.iter().enumerate() {
-                    let part = parts.get(at);
-                    let name = part.map(|part| part.name.as_str()).filter(|name| !name.is_empty());
-                    let name = name.map_or_else(|| at.to_string(), str::to_owned);
-                    let inner = part.map(|part| part.parts.as_slice()).unwrap_or_default();
-                    self.place(&format!("{path}.{name}"), (value, types.get(at)), inner, found);
-                }
-                return;
-            }
-            DynSolValue::Array(values) | DynSolValue::FixedArray(values) => {
-                let mut each: Vec<_> = values.iter().filter_map(|value| self.exactly(value)).collect();
-                each.sort();
-                each.dedup();
-                let is_plain = !each.is_empty() && values.iter().all(|value| self.exactly(value).is_some());
-                if is_plain {
-                    found.push(format!("{} = {}", key(&format!("len({path})")), values.len()));
-                    found.push(format!("{} = [{}]", key(&format!("all({path})")), each.join(", ")));
-                } else {
-                    // Lists of structs and of lists: whoever reads the rule has to say more.
-                    found.push(format!("{} = \"any\"", key(path)));
-                }
-                return;
-            }
-            DynSolValue::Uint(number, _) if is_amount(path) && !number.is_zero() => match self.unit {
-                Some(unit) => format!("{{ max = {} }}", quoted(&show_unit(*number, unit))),
-                None => format!("{{ max = {} }}", quoted(&number.to_string())),
-            },
-            value => self.exactly(value).unwrap_or_else(|| "\"any\"".to_owned()),
-        };
-        found.push(format!("{} = {condition}", key(path)));
-    }
-
-    /// A value as a condition that nothing else fulfils.
-    fn exactly(&self, value: &DynSolValue) -> Option<String> {
-        Some(match value {
-            DynSolValue::Address(at) if *at == self.facts.account => "\"$from\"".to_owned(),
-            DynSolValue::Address(at) => self.policy.named(self.facts, self.chain, *at),
-            DynSolValue::Bool(is) => is.to_string(),
-            DynSolValue::Uint(number, _) => quoted(&number.to_string()),
-            DynSolValue::Int(number, _) => quoted(&number.to_dec_string()),
-            DynSolValue::String(text) => quoted(text),
-            DynSolValue::Bytes(bytes) => quoted(&hex::encode_prefixed(bytes)),
-            DynSolValue::FixedBytes(word, size) => quoted(&hex::encode_prefixed(word.get(..*size)?)),
-            _ => return None,
-        })
-    }
-}
-
-/// Whether what stands there is how much, by its name.
-fn is_amount(path: &str) -> bool {
-    let name = path.rsplit('.').next().unwrap_or(path).to_ascii_lowercase();
-    ["amount", "value", "wad", "assets", "shares"].iter().any(|word| name.contains(word))
-}
-
-/// A key of a table, in quotes where TOML wants them.
-fn key(path: &str) -> String {
-    let is_bare = path.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if is_bare { path.to_owned() } else { quoted(path) }
-}
-
-fn quoted(text: &str) -> String {
+pub(in crate::policy) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::{Bytes, U256};
+    use alloy_dyn_abi::DynSolValue;
+    use alloy_primitives::{Bytes, U256, hex};
     use serde_json::{Value, json};
 
     use super::*;
     use crate::clock::Timestamp;
     use crate::policy::tests::{
         ALICE, BOB, CONTRACTS, NOW, TREASURY, USDC, address, call, caller, policy, structured, template,
-        transaction, transfer,
+        transaction, transfer, typed,
     };
     use crate::transaction::{Authorization, DelegationRequest, Kind, Message, Text, Tx, TypedData};
 
@@ -298,9 +213,9 @@ multicall = { chain = 1, address = "0xcA11bde05977b3631167028862bE2a173976CA11",
         DynSolValue::Uint(U256::from(number), 256)
     }
 
-    fn swap(recipient: &str, amount: u64) -> String {
+    fn swap(recipient: &str, amount: u64, least: u64) -> String {
         let tokens = [address(USDC), address(ALICE), DynSolValue::Uint(U256::from(500), 24)];
-        let rest = [address(recipient), number(amount), number(7), DynSolValue::Uint(U256::ZERO, 160)];
+        let rest = [address(recipient), number(amount), number(least), DynSolValue::Uint(U256::ZERO, 160)];
         let signature = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint160))";
         call(signature, &[DynSolValue::Tuple([tokens.to_vec(), rest.to_vec()].concat())])
     }
@@ -322,6 +237,7 @@ multicall = { chain = 1, address = "0xcA11bde05977b3631167028862bE2a173976CA11",
                     json!({ "data": transfer(BOB, 1) }),
                     json!({ "data": transfer(ALICE, 5_000_001) }),
                     json!({ "data": transfer(ALICE, 5), "value": "0x1" }),
+                    json!({ "data": transfer(ALICE, 5), "gas": "0x186a1" }),
                 ],
                 "args    = { to = \"alice\", amount = { max = \"5 USDC\" } }",
             ),
@@ -339,10 +255,13 @@ multicall = { chain = 1, address = "0xcA11bde05977b3631167028862bE2a173976CA11",
                 "to      = [\"create\"]",
             ),
             (
-                json!({ "to": router, "data": swap(TREASURY, 9) }),
+                json!({ "to": router, "data": swap(TREASURY, 9, 7) }),
                 vec![
-                    json!({ "to": router, "data": swap(ALICE, 9) }),
-                    json!({ "to": router, "data": swap(TREASURY, 10) }),
+                    json!({ "to": router, "data": swap(ALICE, 9, 7) }),
+                    json!({ "to": router, "data": swap(TREASURY, 10, 7) }),
+                    // What must come out at least is no limit, but the opposite of one.
+                    json!({ "to": router, "data": swap(TREASURY, 9, 6) }),
+                    json!({ "to": router, "data": swap(TREASURY, 9, 0) }),
                 ],
                 "\"params.recipient\" = \"$from\", \"params.amountIn\" = { max = \"9\" }",
             ),
@@ -364,6 +283,68 @@ multicall = { chain = 1, address = "0xcA11bde05977b3631167028862bE2a173976CA11",
                 after.judge::<Tx>(&caller("ben"), &transaction(&asked), now()).is_err(),
                 "another client"
             );
+        }
+    }
+
+    /// Of a list, each item is what it was in its place; and what the payload says of itself means nothing in a rule.
+    #[test]
+    fn inv_04_what_is_suggested_of_lists_and_texts_is_what_stands_in_them() {
+        let details = |of: &[(&str, u64)]| {
+            let one = |(token, amount): &(&str, u64)| json!({ "token": token, "amount": amount, "expiration": 9, "nonce": 0 });
+            let details: Vec<_> = of.iter().map(one).collect();
+            let message = json!({ "details": details, "spender": ALICE, "sigDeadline": "9" });
+            template("PermitBatch", "0x000000000022D473030F116dDEE9F6B43aC78BA3", message)
+        };
+        let pays = |memo: &str, payees: &[&str], amounts: &[u64]| {
+            let message = json!({ "memo": memo, "payees": payees, "amounts": amounts });
+            typed("Pay(string memo,address[] payees,uint256[] amounts)", BOB, message)
+        };
+        for (asked, allowed, others, says) in [
+            (
+                details(&[(USDC, 5), (BOB, 7)]),
+                vec![details(&[(USDC, 4), (BOB, 7)])],
+                vec![
+                    details(&[(USDC, 6), (BOB, 7)]),
+                    details(&[(BOB, 5), (USDC, 7)]),
+                    details(&[(USDC, 5)]),
+                    details(&[(USDC, 5), (BOB, 7), (BOB, 7)]),
+                    details(&[(USDC, 5), (ALICE, 7)]),
+                ],
+                "\"details[1].amount\" = { max = \"7\" }",
+            ),
+            (
+                pays("any", &[ALICE, BOB], &[1, 1_000_000]),
+                vec![],
+                vec![
+                    pays("other", &[ALICE, BOB], &[1, 1_000_000]),
+                    pays("any", &[BOB, BOB], &[1, 1_000_000]),
+                    pays("any", &[BOB, ALICE], &[1, 1_000_000]),
+                    pays("any", &[ALICE, BOB], &[1_000_000, 1]),
+                ],
+                "memo = { equals = \"any\" }",
+            ),
+            (
+                pays("", &[], &[]),
+                vec![],
+                vec![pays("", &[BOB], &[]), pays("", &[], &[0])],
+                "\"len(payees)\" = 0, \"all(payees)\" = \"any\"",
+            ),
+        ] {
+            let (rules, after) = suggested::<TypedData>(&structured(&asked));
+            assert!(rules.contains(says), "{rules}");
+            let judge = |data: &Value| after.judge::<TypedData>(&caller("ann"), &structured(data), now());
+            for less in &allowed {
+                assert!(judge(less).is_ok(), "{less}\n{rules}");
+            }
+            for other in &others {
+                assert!(judge(other).is_err(), "{other}\n{rules}");
+            }
+        }
+        let before = policy(CONTRACTS).unwrap();
+        for memo in ["$client", "$from"] {
+            let asked = structured(&pays(memo, &[], &[]));
+            let error = before.suggest::<TypedData>(&caller("ann"), &asked, (now(), "new")).unwrap_err();
+            assert!(error.contains("`memo` is a text that begins with `$`"), "{error}");
         }
     }
 

@@ -5,6 +5,8 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 /// A transaction that was tried out on the chain as it is now. What a node said, and no proof of anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Simulation {
+    /// The account's nonce on the chain that it was tried out on: what is signed at another was not tried out.
+    pub nonce: u64,
     /// Why it would revert, if it would.
     pub reverts: Option<String>,
     /// The account's balance before and after, in wei; fees are not taken from it.

@@ -135,9 +135,17 @@ fn in_geths_words(text: &str, words: &str) -> String {
     }
 }
 
-/// A node's text, no longer than anybody needs.
+/// A node's text, no longer than anybody needs, in one line. A contract chooses why it reverts: nothing in it may move a
+/// terminal's cursor, or turn around what stands beside it.
 pub(super) fn shortened(text: &str) -> String {
-    text.chars().take(MAX_TEXT).collect()
+    text.chars().take(MAX_TEXT).map(|c| if is_unseen(c) { ' ' } else { c }).collect()
+}
+
+/// Whether it is no letter, but tells whoever shows it what to do.
+fn is_unseen(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    c.is_control() || turns
 }
 
 #[cfg(test)]
@@ -147,6 +155,12 @@ mod tests {
         ChainId, FeeCap, GasLimit, InsufficientFunds, IntrinsicGas, NonceTooLow, ReplacementUnderpriced,
         TooLarge, Undecodable, Underpriced,
     };
+
+    #[test]
+    fn what_a_contract_says_when_it_reverts_moves_no_terminal() {
+        let said = shortened("execution reverted: \u{1b}[2J\u{9b}1mpaid\r\nall\u{202e}well \u{e9}\u{4e2d}");
+        assert_eq!(said, "execution reverted:  [2J 1mpaid  all well \u{e9}\u{4e2d}");
+    }
 
     /// The texts of the nodes as measured or read in their sources.
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::{Address, B256, Bytes, U256, address};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,9 +11,6 @@ use crate::upstream::classify::shortened;
 use crate::upstream::node::Node;
 use crate::upstream::quote::call_of;
 use crate::upstream::{Answer, Upstream, UpstreamError};
-
-/// Where the code stands, in the simulation only, that says what the account has: nobody has a key for it.
-const TELLER: Address = address!("0x63c8d1c0E6a1C2C9b1B9c2B7D1C4f70bC4a1Ce11");
 
 /// Gas for each look at a balance: tokens that lend need more than others.
 const GAS_FOR_A_LOOK: &str = "0x7a120";
@@ -29,8 +26,8 @@ struct Block {
 struct Call {
     status: String,
     return_data: Bytes,
-    #[serde(default)]
-    logs: Vec<Log>,
+    /// None of one that reverts.
+    logs: Option<Vec<Log>>,
     error: Option<Failure>,
 }
 
@@ -48,18 +45,40 @@ struct Failure {
 }
 
 impl Upstream {
-    /// Has a node try out a transaction, with a look before and after at what the account has, of ether and of these tokens.
-    pub async fn simulate(&self, of: &Filled, tokens: &[Address]) -> Result<Simulation, UpstreamError> {
-        let params = params(of, tokens);
+    /// Has a node try out a transaction that is its account's next, by its mined count, with a look before and after at what the
+    /// account has, of ether and of these tokens.
+    pub async fn simulate(
+        &self,
+        of: &Filled,
+        (mined, tokens): (u64, &[Address]),
+    ) -> Result<Simulation, UpstreamError> {
+        let teller = teller()?;
+        let params = params(of, tokens, teller);
         let simulate = |node: Arc<Node>| {
             let params = params.clone();
-            Box::pin(async move { read(node.ask("eth_simulateV1", Some(params)).await?, tokens) })
+            Box::pin(async move {
+                // Before, not after: what it knows of then, it tries the transaction out on.
+                if node.mined_at_latest(of.from()).await? != mined {
+                    return Err(UpstreamError::garbage(
+                        "it knows of another number of the account's transactions",
+                    ));
+                }
+                read(node.ask("eth_simulateV1", Some(params)).await?, (mined, tokens))
+            })
         };
         self.0.nodes.first(simulate).await
     }
 }
 
-fn params(of: &Filled, tokens: &[Address]) -> Value {
+/// Where the code stands, in the simulation only, that says what the account has. Another each time, so that no contract can
+/// know it and act otherwise where it is.
+fn teller() -> Result<Address, UpstreamError> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).map_err(|error| UpstreamError::garbage(format!("no randomness: {error}")))?;
+    Ok(bytes.into())
+}
+
+fn params(of: &Filled, tokens: &[Address], teller: Address) -> Value {
     let account = of.from();
     // PUSH20 account, BALANCE, and the word on top is returned.
     let code = [&[0x73][..], account.as_slice(), &[0x31, 0x60, 0, 0x52, 0x60, 0x20, 0x60, 0, 0xf3]].concat();
@@ -67,18 +86,18 @@ fn params(of: &Filled, tokens: &[Address]) -> Value {
     let balance_of = Bytes::from([&[0x70, 0xa0, 0x82, 0x31][..], account.into_word().as_slice()].concat());
     let look =
         |at: &Address, data: &Bytes| json!({ "to": at, "data": data, "input": data, "gas": GAS_FOR_A_LOOK });
-    let mut looks = vec![look(&TELLER, &Bytes::new())];
+    let mut looks = vec![look(&teller, &Bytes::new())];
     looks.extend(tokens.iter().map(|token| look(token, &balance_of)));
     let mut transaction = call_of(of.request());
     if let Value::Object(transaction) = &mut transaction {
         transaction.insert("gas".to_owned(), json!(format!("{:#x}", of.gas())));
     }
     let calls = [looks.clone(), vec![transaction], looks].concat();
-    let overrides = json!({ TELLER.to_string(): { "code": Bytes::from(code) } });
+    let overrides = json!({ teller.to_string(): { "code": Bytes::from(code) } });
     json!([{ "blockStateCalls": [{ "stateOverrides": overrides, "calls": calls }] }, "latest"])
 }
 
-fn read(answer: Answer, tokens: &[Address]) -> Result<Simulation, UpstreamError> {
+fn read(answer: Answer, (nonce, tokens): (u64, &[Address])) -> Result<Simulation, UpstreamError> {
     let blocks: Vec<Block> = answer.shape()?;
     let [Block { calls }] = blocks.as_slice() else {
         return Err(UpstreamError::garbage("it simulated another number of blocks"));
@@ -100,11 +119,17 @@ fn read(answer: Answer, tokens: &[Address]) -> Result<Simulation, UpstreamError>
     let mut balances = balances.into_iter();
     let event =
         |log: &Log| Event { address: log.address, topics: log.topics.clone(), data: log.data.clone() };
+    let logs = match &transaction.logs {
+        Some(logs) => logs.as_slice(),
+        None if !transaction.succeeded() => &[],
+        None => return Err(UpstreamError::garbage("it left out what the contracts said")),
+    };
     Ok(Simulation {
+        nonce,
         reverts: (!transaction.succeeded()).then(|| transaction.why()),
         ether: balances.next().unwrap_or_default(),
         tokens: tokens.iter().copied().zip(balances).collect(),
-        logs: transaction.logs.iter().map(event).collect(),
+        logs: logs.iter().map(event).collect(),
     })
 }
 
@@ -121,6 +146,8 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use alloy_primitives::address;
+
     use super::*;
     use crate::transaction::{Quote, QuotedFees, Request};
     use crate::upstream::tests::{ACCOUNT, Fake, Reply, still};
@@ -146,15 +173,17 @@ mod tests {
     #[tokio::test]
     async fn what_a_transaction_does_is_read_between_two_looks() {
         let fake = Fake::start().await;
+        fake.on("eth_getTransactionCount", Reply::Result(json!("0x3")));
         let topic = B256::repeat_byte(1);
         let log = json!({ "address": TOKEN, "topics": [topic], "data": "0x05", "logIndex": "0x0" });
         let tried = json!({ "status": "0x1", "returnData": "0x", "logs": [log] });
         let calls = [call(&word(9)), call(&word(8)), tried, call(&word(2)), call(&word(10))];
         fake.on("eth_simulateV1", Reply::Result(json!([{ "number": "0x1", "calls": calls }])));
-        let seen = fake.upstream(&still()).simulate(&filled(), &[TOKEN]).await.unwrap();
+        let seen = fake.upstream(&still()).simulate(&filled(), (3, &[TOKEN])).await.unwrap();
         let event = Event { address: TOKEN, topics: vec![topic], data: Bytes::from_static(&[5]) };
         let pair = |a: u64, b: u64| (U256::from(a), U256::from(b));
         let expected = Simulation {
+            nonce: 3,
             reverts: None,
             ether: pair(9, 2),
             tokens: vec![(TOKEN, pair(8, 10))],
@@ -169,18 +198,42 @@ mod tests {
         );
         assert!(tried.get("gasPrice").is_none(), "fees are judged elsewhere, and would be taken for a loss");
         assert_eq!(asked[1], "latest");
+        // The account's balance is told by code at an address that nobody can foresee.
+        fake.upstream(&still()).simulate(&filled(), (3, &[TOKEN])).await.unwrap();
+        let tellers: Vec<_> = fake
+            .calls("eth_simulateV1")
+            .iter()
+            .map(|asked| asked[0]["blockStateCalls"][0]["calls"][0]["to"].clone())
+            .collect();
+        assert_ne!(tellers[0], tellers[1]);
+    }
+
+    /// What stands behind others is tried out on a chain that it will never meet.
+    #[tokio::test]
+    async fn inv_11_a_node_that_knows_of_other_transactions_tries_nothing_out() {
+        let fake = Fake::start().await;
+        for count in ["0x2", "0x4"] {
+            fake.on("eth_getTransactionCount", Reply::Result(json!(count)));
+            let tried = fake.upstream(&still()).simulate(&filled(), (3, &[TOKEN])).await;
+            let error = tried.unwrap_err().to_string();
+            assert!(error.contains("another number of the account's transactions"), "{error}");
+        }
+        assert!(fake.calls("eth_simulateV1").is_empty());
     }
 
     /// A node that leaves something out has not said that it does not happen.
     #[tokio::test]
     async fn inv_11_what_is_not_told_in_full_is_no_answer() {
         let fake = Fake::start().await;
+        fake.on("eth_getTransactionCount", Reply::Result(json!("0x3")));
         let good = [call(&word(9)), call(&word(8)), call(&json!("0x")), call(&word(2)), call(&word(10))];
         let of = |calls: &[Value]| json!([{ "calls": calls }]);
         let mut short = good.clone();
         short[4] = call(&json!("0x0a"));
         let mut failed = good.clone();
         failed[0]["status"] = json!("0x0");
+        let mut silent = good.clone();
+        silent[2].as_object_mut().unwrap().remove("logs");
         let mut reverted = good.clone();
         reverted[2] = json!({ "status": "0x0", "returnData": "0x", "error": { "code": 3, "message": "execution reverted: no" } });
         let upstream = fake.upstream(&still());
@@ -191,15 +244,16 @@ mod tests {
             (json!([{ "calls": good }, { "calls": [] }]), "another number of blocks"),
             (of(&short), "could not be looked at"),
             (of(&failed), "could not be looked at"),
+            (of(&silent), "left out what the contracts said"),
         ] {
             fake.on("eth_simulateV1", Reply::Result(answer));
-            let error = upstream.simulate(&filled(), &[TOKEN]).await.unwrap_err().to_string();
+            let error = upstream.simulate(&filled(), (3, &[TOKEN])).await.unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
         fake.on("eth_simulateV1", Reply::Result(of(&reverted)));
-        let seen = upstream.simulate(&filled(), &[TOKEN]).await.unwrap();
+        let seen = upstream.simulate(&filled(), (3, &[TOKEN])).await.unwrap();
         assert_eq!(seen.reverts.as_deref(), Some("execution reverted: no"));
         fake.on("eth_simulateV1", Reply::Error(-32601, "the method does not exist"));
-        assert!(upstream.simulate(&filled(), &[TOKEN]).await.is_err());
+        assert!(upstream.simulate(&filled(), (3, &[TOKEN])).await.is_err());
     }
 }

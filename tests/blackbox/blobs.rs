@@ -41,6 +41,7 @@ async fn a_blob_transaction_is_sent_with_its_blobs() {
     asked["commitments"] = json!([infinity()]);
     asked["cellProofs"] = vec![infinity(); 128].into();
     let hash = trader.send(asked.clone()).await.unwrap();
+    gateway.node().mines(gateway.treasury(), 1).await;
     let receipt = gateway.node().receipt(&hash).await;
     assert_eq!((&receipt["status"], &receipt["blobGasUsed"]), (&json!("0x1"), &json!("0x20000")));
     assert_eq!(trader.send(asked.clone()).await.unwrap(), hash, "the same again is the same transaction");
@@ -76,6 +77,7 @@ async fn a_batcher_has_its_transaction_signed_and_sends_it_with_its_blobs() {
     let raw = Bytes::from(TxEnvelope::Eip4844(network).encoded_2718());
     // It was recorded as it was returned; the node must get it as it comes now.
     assert_eq!(trader.call("eth_sendRawTransaction", json!([raw])).await.unwrap(), json!(hash));
+    gateway.node().mines(gateway.treasury(), 1).await;
     assert_eq!(gateway.node().receipt(&json!(hash)).await["status"], "0x1");
 }
 

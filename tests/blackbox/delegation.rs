@@ -14,7 +14,7 @@ use crate::kit::{
 const FRIENDS_KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 
 /// FRIEND lets a contract act as itself; signed by cast.
-async fn authorization(delegate: &str, chain: &str) -> Value {
+pub async fn authorization(delegate: &str, chain: &str) -> Value {
     signed_with(FRIENDS_KEY, delegate, chain).await
 }
 

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256};
 
-use crate::requests::{Asked, EXEC, decode, selector};
+use crate::requests::{Asked, EXEC, Tried, decode, selector};
 use crate::rules::{
-    ACCOUNTS, Budget, CLIENTS, CONTRACTS, Called, Eyes, FUNCTIONS, MULTICALL, MULTISEND, ROUTER, Rule, SAFE,
-    USDC, World,
+    ACCOUNTS, Budget, CLIENTS, CONTRACTS, Called, Eyes, FUNCTIONS, MULTICALL, MULTISEND, Outcome, ROUTER,
+    Rule, SAFE, USDC, World, path,
 };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ struct Call {
     delegated: bool,
     /// It is made by its carrier's target on itself, or as delegated code: no ether is sent with it.
     sends: bool,
+    /// What its sender gets stays ours: it is the account, or a contract that acts for one account only.
+    keeps: bool,
     carries: Vec<Call>,
     /// Why what it carries cannot be told.
     broken: bool,
@@ -110,6 +112,7 @@ impl Call {
             inside: true,
             delegated: operation == 1,
             sends: operation == 0,
+            keeps: if acts == self.sender { self.keeps } else { is(SAFE, EXEC) },
             carries: Vec::new(),
             broken: false,
         };
@@ -119,6 +122,7 @@ impl Call {
                 value: self.value,
                 delegated: false,
                 sends: false,
+                keeps: self.keeps,
                 to: self.to,
                 ..sent(0, Address::ZERO, U256::ZERO, bytes(data))
             };
@@ -205,6 +209,18 @@ fn labels(list: &[&str], at: Address) -> bool {
     label(at).is_some_and(|label| list.contains(&label))
 }
 
+/// Whether what a node found is what a rule lets happen. What was found then, and is not kept, was.
+fn holds_out(most: &Outcome, tried: Tried) -> bool {
+    match tried {
+        Tried::Never | Tried::Failed => false,
+        Tried::Then => true,
+        Tried::Seen { reverts, wei, usdc, other, approves } => {
+            let within = wei <= most.wei.unwrap_or(0) && usdc <= most.usdc.unwrap_or(0);
+            !reverts && within && !other && (most.approvals || !approves)
+        }
+    }
+}
+
 /// Whether a rule matches. A deny rule matches what it cannot read.
 fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
     let role = CLIENTS.iter().find(|(name, ..)| *name == asked.client).and_then(|(_, role, _)| *role);
@@ -221,7 +237,10 @@ fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
     if let Some(list) = &rule.to {
         let holds = match call.to {
             None => list.contains(&"create") || (rule.deny && list.contains(&"any")),
-            Some(to) => list.contains(&"any") || labels(list, to),
+            Some(to) => {
+                let is_own = list.contains(&"$created") && asked.created.contains(&to);
+                list.contains(&"any") || is_own || labels(list, to)
+            }
         };
         if !holds {
             return false;
@@ -244,6 +263,9 @@ fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
     if rule.hours && !matches!(asked.now, 1_769_688_000 | 1_770_019_200) {
         return false;
     }
+    if rule.outcome.is_some_and(|outcome| !holds_out(&outcome, asked.tried)) {
+        return false;
+    }
     let is_self_call = call.inside && !call.sends && !call.delegated;
     match rule.called {
         None | Some(Called::Any) => true,
@@ -253,7 +275,8 @@ fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
             if call.to.is_none() || call.data.get(..4) != Some(&selector(&signature)[..]) {
                 return false;
             }
-            let eyes = Eyes { account: asked.account, sender: call.sender, client: asked.client };
+            let eyes =
+                Eyes { account: asked.account, sender: call.sender, client: asked.client, deny: rule.deny };
             read(at, &call.data)
                 .map_or(rule.deny, |values| rule.args.iter().all(|(_, test)| test(&values, &eyes)))
         }
@@ -294,6 +317,7 @@ pub fn judge(world: &World, asked: &Asked) -> (Answer, usize) {
         inside: false,
         delegated: false,
         sends: true,
+        keeps: true,
         carries: Vec::new(),
         broken: false,
     };
@@ -318,14 +342,15 @@ pub fn judge(world: &World, asked: &Asked) -> (Answer, usize) {
         let covers = |call: &Call| budget.to.is_none_or(|to| call.to.and_then(label) == Some(to));
         if budget.of == "ether" {
             let mut at = 0;
-            for (scope, sent) in ether(&whole, budget, &rules, &mut at, asked) {
-                let sum = sent + U256::from(asked.gas * asked.price);
+            for (scope, (along, on)) in ether(&whole, budget, &rules, &mut at, asked) {
+                let sum = along.max(on) + U256::from(asked.gas * asked.price);
                 charges.insert((budget.id.to_owned(), scope), sum);
             }
             continue;
         }
         for (call, rule) in calls.iter().zip(&rules).filter(|(call, _)| covers(call)) {
-            let amount = if budget.of == "count" { U256::ONE } else { tokens(call) };
+            let amount = if budget.of == "count" { Some(U256::ONE) } else { tokens(call, asked.account) };
+            let Some(amount) = amount else { return denied("undecodable") };
             if !amount.is_zero() {
                 let key = (budget.id.to_owned(), scope(budget, call, rule, asked));
                 *charges.entry(key).or_default() += amount;
@@ -350,38 +375,53 @@ fn scope(budget: &Budget, call: &Call, rule: &str, asked: &Asked) -> String {
     }
 }
 
-/// What is sent by scope: of a call, or inside it, whichever is more.
+/// What is sent by scope: what comes along with a call and with all that runs as it, and what is sent on from there.
 fn ether(
     call: &Call,
     budget: &Budget,
     rules: &[&str],
     at: &mut usize,
     asked: &Asked,
-) -> BTreeMap<String, U256> {
+) -> BTreeMap<String, (U256, U256)> {
     let rule = rules[*at];
     *at += 1;
-    let mut sums = BTreeMap::<String, U256>::new();
+    let mut sums = BTreeMap::<String, (U256, U256)>::new();
     for inner in &call.carries {
-        for (scope, sent) in ether(inner, budget, rules, at, asked) {
+        for (scope, (along, on)) in ether(inner, budget, rules, at, asked) {
             let sum = sums.entry(scope).or_default();
-            *sum = if inner.sends { *sum + sent } else { (*sum).max(sent) };
+            if inner.sends {
+                sum.1 += along.max(on);
+            } else {
+                *sum = (sum.0.max(along), sum.1 + on);
+            }
         }
     }
     if budget.to.is_none_or(|to| call.to.and_then(label) == Some(to)) {
         let sum = sums.entry(scope(budget, call, rule, asked)).or_default();
-        *sum = (*sum).max(call.value);
+        sum.0 = sum.0.max(call.value);
     }
     sums
 }
 
-/// How much USDC a call moves, or lets others move.
-fn tokens(call: &Call) -> U256 {
-    let Some(function) = known(call.to, &call.data) else { return U256::ZERO };
+/// How much USDC a call moves, or lets others move; nothing where that cannot be told.
+fn tokens(call: &Call, account: Address) -> Option<U256> {
+    let Some(function) = known(call.to, &call.data) else { return Some(U256::ZERO) };
     let values = read(function, &call.data).unwrap();
     let name = FUNCTIONS[function].signature.split('(').next().unwrap();
-    match name {
-        "transfer" | "approve" => values[1].as_uint().unwrap().0,
-        "pull" if values[0].as_address() == Some(USDC) => values[1].as_uint().unwrap().0,
+    let is_usdc = |value: &DynSolValue| value.as_address() == Some(USDC);
+    let amount = |value: &DynSolValue| value.as_uint().unwrap().0;
+    Some(match name {
+        "transfer" | "approve" => amount(&values[1]),
+        "pull" if is_usdc(&values[0]) => amount(&values[1]),
+        "withdraw" if is_usdc(&values[0]) => {
+            let to = values[2].as_address().unwrap();
+            let comes_back = to == account || (call.keeps && to == call.sender);
+            if comes_back { U256::ZERO } else { amount(&values[1]) }
+        }
+        "exactInput" => {
+            let params = values[0].as_tuple().unwrap();
+            if path(&params[0])?[0] == USDC { amount(&params[2]) } else { U256::ZERO }
+        }
         _ => U256::ZERO,
-    }
+    })
 }

@@ -31,16 +31,16 @@ mod rules;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use alloy_primitives::U256;
+use alloy_primitives::{Address, B256, U256, keccak256};
 use chancery::clock::Timestamp;
 use chancery::config::Client;
 use chancery::identity::{Caller, RequestId};
-use chancery::policy::{DenialCause, Policy, World};
-use chancery::transaction::{Quote, Request, Tx};
+use chancery::policy::{DenialCause, Evidence, Moment, Policy, Simulated, World};
+use chancery::transaction::{Event, Quote, Request, Simulation, Tx};
 
 use interpreter::Answer;
-use requests::Asked;
-use rules::{ACCOUNTS, CLIENTS, World as Written};
+use requests::{Asked, Tried};
+use rules::{ACCOUNTS, BOB, CLIENTS, USDC, World as Written};
 
 /// How many requests are asked of one policy.
 const REQUESTS: usize = 20;
@@ -88,6 +88,34 @@ fn world() -> World {
     }
 }
 
+/// What a node found, as the program is told it.
+fn seen(asked: &Asked) -> Simulated {
+    let (reverts, wei, usdc, other, approves) = match asked.tried {
+        Tried::Never => return Simulated::Never,
+        Tried::Failed => return Simulated::Failed("no node answers".to_owned()),
+        Tried::Then => return Simulated::Then,
+        Tried::Seen { reverts, wei, usdc, other, approves } => (reverts, wei, usdc, other, approves),
+    };
+    let event = |address: Address, signature: &str, amount: u64| Event {
+        address,
+        topics: vec![keccak256(signature), asked.account.into_word(), BOB.into_word()],
+        data: B256::from(U256::from(amount)).into(),
+    };
+    let moved = "Transfer(address,address,uint256)";
+    let mut logs = Vec::new();
+    logs.extend((usdc > 0).then(|| event(USDC, moved, usdc)));
+    logs.extend(other.then(|| event(BOB, moved, 1)));
+    logs.extend(approves.then(|| event(BOB, "Approval(address,address,uint256)", 1)));
+    let before = U256::from(1_000_000);
+    Simulated::Seen(Simulation {
+        nonce: 0,
+        reverts: reverts.then(|| "no".to_owned()),
+        ether: (before, before - U256::from(wei)),
+        tokens: vec![(USDC, (before, before - U256::from(usdc)))],
+        logs,
+    })
+}
+
 /// What the program says.
 fn decide(policy: &Policy, world: &World, asked: &Asked) -> Answer {
     let client = world.clients.iter().find(|client| client.name == asked.client).unwrap();
@@ -96,7 +124,9 @@ fn decide(policy: &Policy, world: &World, asked: &Asked) -> Answer {
     let request = Request::parse(Some(&asked.json().to_string())).unwrap();
     let quote = Quote { chain_id: 1, mined: 0, gas: None, fees: None };
     let filled = request.fill(&quote, None).unwrap();
-    match policy.assess::<Tx>(&caller, &filled, Timestamp::from_millis(asked.now * 1000)) {
+    let evidence = Evidence { created: asked.created.clone(), outcome: seen(asked) };
+    let moment = Moment { now: Timestamp::from_millis(asked.now * 1000), evidence };
+    match policy.assess::<Tx>(&caller, &filled, moment) {
         Ok((rule, charges)) => {
             let mut sums = BTreeMap::<_, U256>::new();
             for charge in charges {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::Random;
 use crate::rules::{
-    ACCOUNTS, ALICE, BOB, CLIENTS, MULTICALL, MULTISEND, PLAIN, ROUTER, SAFE, TREASURY, USDC, VAULT,
+    ACCOUNTS, ALICE, BOB, CLIENTS, MULTICALL, MULTISEND, PLAIN, POOL, ROUTER, SAFE, TREASURY, USDC, VAULT,
 };
 
 pub struct Asked {
@@ -19,6 +19,42 @@ pub struct Asked {
     pub price: u64,
     /// In seconds since 1970.
     pub now: u64,
+    /// What was found that the account created.
+    pub created: Vec<Address>,
+    pub tried: Tried,
+}
+
+/// What a node found.
+#[derive(Clone, Copy, Debug)]
+pub enum Tried {
+    Never,
+    Failed,
+    Then,
+    Seen {
+        reverts: bool,
+        /// What leaves the account, of ether, of USDC, and of a token that no rule names.
+        wei: u64,
+        usdc: u64,
+        other: bool,
+        approves: bool,
+    },
+}
+
+impl Tried {
+    fn random(random: &mut Random) -> Self {
+        match random.below(8) {
+            0 => Self::Never,
+            1 => Self::Failed,
+            2 => Self::Then,
+            _ => Self::Seen {
+                reverts: random.one_in(10),
+                wei: *random.of(&[0, 0, 7, 8]),
+                usdc: *random.of(&[0, 0, 5, 6, 1000]),
+                other: random.one_in(8),
+                approves: random.one_in(4),
+            },
+        }
+    }
 }
 
 /// A Thursday at noon, a Saturday, a Monday a minute before eight, and at eight.
@@ -46,6 +82,8 @@ impl Asked {
             gas: *random.of(&[21_000, 50_000, 50_001]),
             price: *random.of(&[1, 2, 5]),
             now: *random.of(TIMES),
+            created: [PLAIN, ALICE, USDC, POOL, ROUTER].into_iter().filter(|_| random.one_in(3)).collect(),
+            tried: Tried::random(random),
         }
     }
 
@@ -60,7 +98,8 @@ impl Asked {
 
 impl std::fmt::Debug for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} asks at {}: {}", self.client, self.now, self.json())
+        let Self { client, now, created, tried, .. } = self;
+        write!(f, "{client} asks at {now}, {created:?} are its own, {tried:?}: {}", self.json())
     }
 }
 
@@ -98,7 +137,7 @@ fn call(random: &mut Random, depth: usize) -> (Address, u64, Vec<u8>) {
     let who = *random.of(&[ALICE, BOB, TREASURY, VAULT, SAFE, ROUTER]);
     let one = DynSolValue::Address(who);
     let value = *random.of(&[0, 0, 0, 3, 5, 7]);
-    let kinds = if depth < 3 { 14 } else { 8 };
+    let kinds = if depth < 3 { 16 } else { 10 };
     match random.below(kinds) {
         0 | 1 => (USDC, value, encode("transfer(address,uint256)", vec![one, amount])),
         2 => (USDC, value, encode("approve(address,uint256)", vec![one, amount])),
@@ -113,13 +152,18 @@ fn call(random: &mut Random, depth: usize) -> (Address, u64, Vec<u8>) {
             (*random.of(&[PLAIN, ALICE]), value, encode("ping(uint8)", vec![n]))
         }
         7 => (PLAIN, value, note(random, who, amount)),
-        8 | 9 => {
+        8 => (ROUTER, value, swap(random, who, amount)),
+        9 => {
+            let asset = DynSolValue::Address(*random.of(&[USDC, ALICE]));
+            (POOL, value, encode("withdraw(address,uint256,address)", vec![asset, amount, one]))
+        }
+        10 | 11 => {
             let calls = inner(random, depth).into_iter();
             let calls = calls.filter(|(to, _, _)| *to == ROUTER || depth > 1);
             let calls = calls.map(|(_, _, data)| DynSolValue::Bytes(data)).collect();
             (ROUTER, value, encode("multicall(bytes[])", vec![DynSolValue::Array(calls)]))
         }
-        10 => {
+        12 => {
             let tuple = |(to, _, data)| {
                 let parts = [DynSolValue::Address(to), DynSolValue::Bool(false), DynSolValue::Bytes(data)];
                 DynSolValue::Tuple(parts.into())
@@ -127,16 +171,32 @@ fn call(random: &mut Random, depth: usize) -> (Address, u64, Vec<u8>) {
             let calls = inner(random, depth).into_iter().map(tuple).collect();
             (MULTICALL, value, encode("aggregate3((address,bool,bytes)[])", vec![DynSolValue::Array(calls)]))
         }
-        11 => {
+        13 => {
             let (to, value, data) = call(random, depth + 1);
             (SAFE, 0, exec(random, to, value, data, 0))
         }
-        12 => {
+        14 => {
             let data = packed(random, depth);
             (SAFE, 0, exec(random, MULTISEND, 0, data, 1))
         }
         _ => (MULTISEND, value, packed(random, depth)),
     }
+}
+
+fn swap(random: &mut Random, recipient: Address, amount: DynSolValue) -> Vec<u8> {
+    let mut path = Vec::new();
+    for hop in 0..2 + random.below(2) {
+        path.extend_from_slice(if hop == 0 { &[] } else { &[0, 1, 244] });
+        path.extend_from_slice(random.of(&[USDC, BOB, ALICE]).as_slice());
+    }
+    match random.below(12) {
+        0 => path.push(0),
+        1 => path.truncate(20),
+        2 => path.truncate(random.below(path.len())),
+        _ => {}
+    }
+    let params = vec![DynSolValue::Bytes(path), DynSolValue::Address(recipient), amount, number(1)];
+    encode("exactInput((bytes,address,uint256,uint256))", vec![DynSolValue::Tuple(params)])
 }
 
 fn inner(random: &mut Random, depth: usize) -> Vec<(Address, u64, Vec<u8>)> {

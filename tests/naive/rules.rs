@@ -18,6 +18,8 @@ pub const MULTICALL: Address = address!("0xcA11bde05977b3631167028862bE2a173976C
 pub const SAFE: Address = address!("0x90F79bf6EB2c4f870365E785982E1f101E93b906");
 pub const MULTISEND: Address = address!("0x40A2aCCbd92BCA938b02010E17A5b8929b49130D");
 
+pub const POOL: Address = address!("0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2");
+
 pub const ACCOUNTS: &[(&str, Address)] = &[("treasury", TREASURY), ("vault", VAULT)];
 /// Name, role, accounts by number.
 pub const CLIENTS: &[(&str, Option<&str>, &[usize])] =
@@ -30,6 +32,7 @@ pub const CONTRACTS: &[(&str, Address, &str)] = &[
     ("multicall", MULTICALL, "abi = \"multicall3\""),
     ("safe", SAFE, "abi = \"safe\""),
     ("multisend", MULTISEND, "abi = \"multisend\""),
+    ("pool", POOL, "abi = \"aave-v3-pool\""),
     ("plain", PLAIN, ""),
     ("alice", ALICE, ""),
     ("bob", BOB, ""),
@@ -40,6 +43,16 @@ pub struct Eyes {
     pub account: Address,
     pub sender: Address,
     pub client: &'static str,
+    /// Of what cannot be told, a deny rule says that it is so.
+    pub deny: bool,
+}
+
+/// The tokens of a path of Uniswap v3: 20 bytes of one, 3 of a fee, and so on.
+pub fn path(value: &DynSolValue) -> Option<Vec<Address>> {
+    let bytes = value.as_bytes().unwrap();
+    let is_path = bytes.len() >= 43 && (bytes.len() - 20).is_multiple_of(23);
+    let token = |at: usize| Address::from_slice(&bytes[at..at + 20]);
+    is_path.then(|| (0..=(bytes.len() - 20) / 23).map(|hop| token(hop * 23)).collect())
 }
 
 type Test = fn(&[DynSolValue], &Eyes) -> bool;
@@ -104,6 +117,49 @@ pub const FUNCTIONS: &[Function] = &[
         of: &["router"],
         addresses: &[("token = \"usdc\"", |a, _| who(&a[0]) == USDC), ("token = \"any\"", ANYONE)],
         others: &[("value = { max = 100 }", |a, _| number(&a[1]) <= U256::from(100))],
+    },
+    Function {
+        signature: "exactInput((bytes path, address recipient, uint256 amountIn, uint256 amountOutMinimum) params)",
+        of: &["router"],
+        addresses: &[
+            ("\"params.recipient\" = \"any\", \"params.path\" = \"any\"", ANYONE),
+            (
+                "\"params.recipient\" = \"$from\", \"head(params.path)\" = \"usdc\", \"tail(params.path)\" = \"any\"",
+                |a, eyes| {
+                    let head = path(&items(&a[0])[0]).map(|tokens| tokens[0]);
+                    who(&items(&a[0])[1]) == eyes.account && head.map_or(eyes.deny, |head| head == USDC)
+                },
+            ),
+            (
+                "\"params.recipient\" = \"any\", \"head(params.path)\" = \"any\", \"tail(params.path)\" = { not = \"bob\" }",
+                |a, eyes| {
+                    let tail = path(&items(&a[0])[0]).and_then(|tokens| tokens.last().copied());
+                    tail.map_or(eyes.deny, |tail| tail != BOB)
+                },
+            ),
+            ("\"params.recipient\" = \"any\", \"tokens(params.path)\" = [\"usdc\", \"bob\"]", |a, eyes| {
+                let is_named = |token: &Address| [USDC, BOB].contains(token);
+                path(&items(&a[0])[0]).map_or(eyes.deny, |tokens| {
+                    if eyes.deny { tokens.iter().any(is_named) } else { tokens.iter().all(is_named) }
+                })
+            }),
+        ],
+        others: &[
+            ("\"len(params.path)\" = 43", |a, _| items(&a[0])[0].as_bytes().unwrap().len() == 43),
+            ("\"params.amountIn\" = { max = 100 }", |a, _| number(&items(&a[0])[2]) <= U256::from(100)),
+        ],
+    },
+    Function {
+        signature: "withdraw(address asset, uint256 amount, address to)",
+        of: &["pool"],
+        addresses: &[
+            ("asset = \"any\", to = \"any\"", ANYONE),
+            ("asset = \"usdc\", to = \"$from\"", |a, eyes| who(&a[0]) == USDC && who(&a[2]) == eyes.account),
+            ("asset = \"any\", to = [\"$sender\", \"alice\"]", |a, eyes| {
+                [eyes.sender, ALICE].contains(&who(&a[2]))
+            }),
+        ],
+        others: &[("amount = { max = 1_000 }", |a, _| number(&a[1]) <= U256::from(1000))],
     },
     Function { signature: "multicall(bytes[] data)", of: &["router"], addresses: &[], others: &[] },
     Function {
@@ -184,6 +240,15 @@ pub struct Rule {
     pub value: Option<(Option<u64>, Option<u64>)>,
     pub fee: Option<(Option<u64>, Option<u64>)>,
     pub hours: bool,
+    pub outcome: Option<Outcome>,
+}
+
+/// What a node must find: the most USDC and ether that leaves, and whether others may be let take something.
+#[derive(Clone, Copy)]
+pub struct Outcome {
+    pub usdc: Option<u64>,
+    pub wei: Option<u64>,
+    pub approvals: bool,
 }
 
 pub struct Budget {
@@ -287,6 +352,7 @@ impl Rule {
             value: Some(if random.one_in(2) { (Some(0), None) } else { (None, Some(6)) }),
             fee: None,
             hours: false,
+            outcome: None,
         }
     }
 
@@ -319,6 +385,11 @@ impl Rule {
         }
         let value = random.one_in(3).then(|| range(random));
         let fee = random.one_in(6).then(|| *random.of(&[(None, Some(100_000)), (Some(60_000), None)]));
+        let outcome = (!deny && via.is_none() && chain == Some(1) && random.one_in(5)).then(|| Outcome {
+            usdc: *random.of(&[None, Some(5), Some(1000)]),
+            wei: *random.of(&[None, Some(7)]),
+            approvals: random.one_in(2),
+        });
         Self {
             id,
             deny,
@@ -333,6 +404,7 @@ impl Rule {
             value,
             fee,
             hours: random.one_in(8),
+            outcome,
         }
     }
 
@@ -352,7 +424,12 @@ impl Rule {
         }
         let at = random.below(FUNCTIONS.len());
         let of = FUNCTIONS[at].of;
-        let to = if random.one_in(5) { vec!["any"] } else { some(random, of) };
+        let mut to = if random.one_in(5) { vec!["any"] } else { some(random, of) };
+        if random.one_in(8) {
+            // Alone, or beside labels.
+            to.retain(|label| *label != "any");
+            to.push("$created");
+        }
         (Some(to), Some(Called::Function(at)))
     }
 
@@ -385,6 +462,12 @@ impl Rule {
             let ends = [("min", min), ("max", max)];
             let ends = ends.iter().filter_map(|(key, end)| Some(format!("{key} = \"{} wei\"", (*end)?)));
             writeln!(text, "{key} = {{ {} }}", ends.collect::<Vec<_>>().join(", ")).unwrap();
+        }
+        if let Some(Outcome { usdc, wei, approvals }) = self.outcome {
+            let usdc = usdc.map(|most| format!("\"0.{most:06} USDC\""));
+            let most: Vec<_> = usdc.into_iter().chain(wei.map(|most| format!("\"{most} wei\""))).collect();
+            let approvals = if approvals { ", approvals = \"any\"" } else { "" };
+            writeln!(text, "outcome = {{ max_out = [{}]{approvals} }}", most.join(", ")).unwrap();
         }
         if self.hours {
             text.push_str("hours = \"Mon-Fri 08:00-20:00 UTC\"\n");

@@ -146,7 +146,7 @@ mod tests {
             ]);
             line.explain.run(&Context::new(PathBuf::from("no-such-file.toml"), false))
         };
-        let tx = r#"{"from":"0xd8da6bf26964af9d7eed9e03e53415d37aa96045","to":"0x70997970c51812dc3a010c7d01b50e0d17dc79c8","value":"0x1"}"#;
+        let tx = r#"{"from":"0xd8da6bf26964af9d7eed9e03e53415d37aa96045","to":"0x1111111111111111111111111111111111111111","value":"0x1"}"#;
         assert_eq!(run(tx, "ann").unwrap(), Success::Done);
         assert_eq!(run(tx, "robot").unwrap(), Success::Denied);
         let call = |method: &str, params: &str| format!(r#"{{"method":"{method}","params":{params}}}"#);

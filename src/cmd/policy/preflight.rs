@@ -188,8 +188,8 @@ mod tests {
         json!({ "from": "0xd8da6bf26964af9d7eed9e03e53415d37aa96045", "to": to, "value": value, "input": "0x", "chainId": "0x1" })
     }
 
-    const PAYROLL: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
-    const OTHER: &str = "0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc";
+    const PAYROLL: &str = "0x1111111111111111111111111111111111111111";
+    const OTHER: &str = "0x2222222222222222222222222222222222222222";
 
     /// As `forge script` writes it; what stands beside the transaction is not looked at.
     fn foundry(transactions: &[Value]) -> Value {

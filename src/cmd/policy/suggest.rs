@@ -64,7 +64,7 @@ impl Suggest {
         let wider = Policy::load_with(&directory, &world, &rules)
             .hint("the rule cannot be read: this is a fault of Chancery's", "please report it")?;
         let denied = asked.assess(&wider, &by, now.into()).err().map(|denied| denied.sentence);
-        let rules = format!("# {}\n{rules}", refusal.sentence.replace('\n', " "));
+        let rules = format!("# {}\n{rules}", in_one_line(&refusal.sentence));
         let suggestion = Suggestion { allows: denied.is_none(), why: denied, rules };
         match &suggestion.why {
             None => context
@@ -91,5 +91,20 @@ impl Suggest {
                 .with_hint("`chancery audit show --kind refusal` lists them")
         })?;
         Ok(serde_json::from_str(&row.body)?)
+    }
+}
+
+/// A sentence as a comment: nothing in it ends the line, or moves a terminal's cursor.
+fn in_one_line(sentence: &str) -> String {
+    sentence.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_stays_in_its_comment() {
+        assert_eq!(in_one_line("denied:\r[[rule]]\nid\u{1b}[0m"), "denied: [[rule]] id [0m");
     }
 }

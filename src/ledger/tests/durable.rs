@@ -141,6 +141,21 @@ async fn inv_13_whenever_a_task_goes_away_its_nonce_is_soon_free() {
     assert!(taken < 61 && states.len() > taken, "some went away in time, some too late: {states:?}");
 }
 
+/// What was tried out as the account's next is signed as that, or judged again.
+#[tokio::test]
+async fn inv_04_what_is_permitted_for_one_nonce_gets_no_other() {
+    let desk = Desk::open(PATIENT).await;
+    let only_at = |nonce| ASK.permitted().only_at_for_test(nonce);
+    let refused = desk.ledger.reserve(only_at(1), Purpose::Send).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::Moved), "{refused:?}");
+    let first = fresh(desk.ledger.reserve(only_at(0), Purpose::Send).await.unwrap());
+    // Somebody was quicker.
+    let other = Ask { value: 2, ..ASK }.permitted().only_at_for_test(0);
+    let refused = desk.ledger.reserve(other, Purpose::Send).await.unwrap_err();
+    assert!(matches!(refused, ReserveError::Moved), "{refused:?}");
+    desk.ledger.record(sign(first)).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_claim_judged_by_an_older_policy_is_judged_again() {
     let desk = Desk::open(PATIENT).await;

@@ -226,6 +226,13 @@ fn transaction(
                 "`outcome` goes with effect = \"allow\" only: a node's word forbids nothing",
             );
         }
+        if let (true, Some(_)) = (allow, &written.via) {
+            file.wrong(
+                &outcome.span(),
+                "`outcome` looks at what the account has that signs, and with `via` another contract makes the call and spends what \
+                 it has itself: leave one of them out",
+            );
+        }
         meant.conditions.push(Condition::Outcome(outcome::read(file, outcome, names, meant.chain)));
     }
 }

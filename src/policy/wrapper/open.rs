@@ -27,6 +27,22 @@ struct Node<'a> {
     by: usize,
 }
 
+/// The ether of one scope, at a call and in what it carries.
+struct Ether<S> {
+    scope: S,
+    /// What comes along: the same wei for a call and for all that runs as it, so the most of them.
+    along: U256,
+    /// What is sent on, call by call.
+    sent: U256,
+}
+
+impl<S> Ether<S> {
+    /// What is sent on comes from what came along first.
+    fn total(&self) -> U256 {
+        self.along.max(self.sent)
+    }
+}
+
 impl<'a> Whole<'a> {
     pub fn open(payload: Facts<'a>, wrappers: &Wrappers) -> Self {
         let mut whole = Self { calls: vec![Node { facts: payload, by: 0 }], count: 0, refused: None };
@@ -50,27 +66,32 @@ impl<'a> Whole<'a> {
     }
 
     /// How much ether is sent, by what `scope` says of each call (`None`: it does not count). Ether leaves once: what is
-    /// sent along for the calls inside is not counted again when they send it on.
+    /// sent along for the calls inside is not counted again when they send it on. But each call that a contract makes sends its
+    /// own, however deep the delegated code stands that makes it.
     pub fn sent<S: PartialEq>(&self, scope: impl Fn(usize, &Facts<'a>) -> Option<S>) -> Vec<(S, U256)> {
-        let mut inside: Vec<Vec<(S, U256)>> = self.calls.iter().map(|_| Vec::new()).collect();
+        let mut inside: Vec<Vec<Ether<S>>> = self.calls.iter().map(|_| Vec::new()).collect();
         for (at, node) in self.calls.iter().enumerate().rev() {
-            let mut sent = inside.get_mut(at).map(std::mem::take).unwrap_or_default();
+            let mut sums = inside.get_mut(at).map(std::mem::take).unwrap_or_default();
             let transaction = match &node.facts.subject {
                 Subject::Transaction(transaction) => Some(transaction),
                 Subject::TypedData(_) | Subject::Message(_) | Subject::Authorization(_) => None,
             };
             if let (Some(transaction), Some(scope)) = (transaction, scope(at, &node.facts)) {
-                join(&mut sent, scope, transaction.value, U256::max);
+                add(&mut sums, Ether { scope, along: transaction.value, sent: U256::ZERO });
             }
             if at == 0 {
-                return sent;
+                let total = |ether: Ether<S>| {
+                    let total = ether.total();
+                    (ether.scope, total)
+                };
+                return sums.into_iter().map(total).collect();
             }
-            let Some(transaction) = transaction else { continue };
-            let adds = if transaction.made == Made::Sent { U256::saturating_add } else { U256::max };
-            if let Some(carrier) = inside.get_mut(node.by) {
-                for (scope, value) in sent {
-                    join(carrier, scope, value, adds);
-                }
+            let (Some(transaction), Some(carrier)) = (transaction, inside.get_mut(node.by)) else { continue };
+            for ether in sums {
+                let is_sent = transaction.made == Made::Sent;
+                let (along, sent) =
+                    if is_sent { (U256::ZERO, ether.total()) } else { (ether.along, ether.sent) };
+                add(carrier, Ether { along, sent, ..ether });
             }
         }
         Vec::new()
@@ -129,10 +150,13 @@ fn calls_of(
     Ok(Some((calls, is_of_account(signature))))
 }
 
-fn join<S: PartialEq>(sums: &mut Vec<(S, U256)>, scope: S, value: U256, how: fn(U256, U256) -> U256) {
-    match sums.iter_mut().find(|(known, _)| *known == scope) {
-        Some((_, sum)) => *sum = how(*sum, value),
-        None => sums.push((scope, value)),
+fn add<S: PartialEq>(sums: &mut Vec<Ether<S>>, ether: Ether<S>) {
+    match sums.iter_mut().find(|known| known.scope == ether.scope) {
+        Some(sum) => {
+            sum.along = sum.along.max(ether.along);
+            sum.sent = sum.sent.saturating_add(ether.sent);
+        }
+        None => sums.push(ether),
     }
 }
 
@@ -469,7 +493,11 @@ wallet    = { chain = 1, address = "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
         let budget = |id: &str, what: &str| format!("[[budget]]\nid = \"{id}\"\nwindow = \"24h\"\n{what}\n");
         let all =
             rule("all", "any", "via = [\"any\"]\ndelegatecall = false\ncall = \"any\"\nvalue = \"any\"");
-        let batch = rule("batch", "multisend", "via = [\"safe\"]\ndelegatecall = true\ncall = \"multiSend\"");
+        let batch = rule(
+            "batch",
+            "multisend",
+            "via = [\"safe\"]\ndelegatecall = true\ncall = \"multiSend\"\nvalue = \"any\"",
+        );
         let policy = carriers(&format!(
             "{all}{batch}{}{}{}{}",
             budget("usdc", "asset = \"usdc\"\nmax = \"1 USDC\""),
@@ -504,6 +532,17 @@ wallet    = { chain = 1, address = "0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65",
         );
         let sent = exec(MULTISEND, 0, &multisend(&[(0, ALICE, 5, "0x"), (0, BOB, 6, "0x")]), 1);
         assert_eq!(coin(SAFE, &sent, 0), 1011, "a Safe's own ether counts");
+        // Also where batches inside the batch send it, each by the code that the Safe runs as its own.
+        let inner = |to: &str, value: u64| multisend(&[(0, to, value, "0x")]);
+        let (five, six) = (inner(ALICE, 5), inner(BOB, 6));
+        for (calls, along, sum) in [
+            (vec![(1, MULTISEND, 0, five.as_str()), (1, MULTISEND, 0, &six)], 0, 1011),
+            (vec![(1, MULTISEND, 0, six.as_str()), (0, ALICE, 5, "0x")], 0, 1011),
+            (vec![(0, ALICE, 5, "0x"), (1, MULTISEND, 0, six.as_str())], 9, 1011),
+            (vec![(0, ALICE, 5, "0x"), (1, MULTISEND, 0, six.as_str())], 12, 1012),
+        ] {
+            assert_eq!(coin(SAFE, &exec(MULTISEND, 0, &multisend(&calls), 1), along), sum, "{calls:?}");
+        }
         let paid = exec(
             MULTISEND,
             0,
