@@ -481,6 +481,10 @@ async function once(browser, between) {
   assert.match(lost.message, /not known whether the gateway took it: look at the account/);
   assert.ok(between.lost > 3, `it was tried again: ${between.lost}`);
   assert.equal(await count(FROM), before + 2);
+  between.down = true;
+  const raw = await ask(page, 'eth_sendRawTransaction', ['0x00']);
+  between.down = false;
+  assert.deepEqual([raw.code, raw.message], [-32603, lost.message]);
   assert.equal((await ask(page, 'wallet_revokePermissions', [{ eth_accounts: {} }])).result, null);
   await page.close();
 }
@@ -829,7 +833,7 @@ async function main() {
 setTimeout(() => {
   console.error(`it hangs: ${doing}`);
   process.exit(1);
-}, 100_000).unref();
+}, 110_000).unref();
 
 main().then(
   () => console.log('all is well'),
