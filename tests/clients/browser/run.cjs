@@ -733,6 +733,13 @@ async function forgotten(browser, options, between) {
 
   await Promise.all([ask(page, 'eth_requestAccounts'), decide(browser, true)]);
   await subscribe();
+  // The user can forget a page while the gateway says nothing.
+  let release;
+  between.hold = new Promise((resolve) => (release = resolve));
+  await options.reload();
+  await options.waitForSelector(`fieldset[data-origin="${origin}"]`, { timeout: 20_000 });
+  release();
+  between.hold = undefined;
   assert.equal((await ask(page, 'wallet_revokePermissions', [{ eth_accounts: {} }])).result, null);
   await eventually('the subscription ends', () => between.sockets.size === 0);
   await page.close();
