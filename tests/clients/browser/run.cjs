@@ -541,7 +541,9 @@ async function strangers(browser, between) {
 
   // Who is told no again and again is not to ask.
   for (const _ of [2, 3]) assert.equal((await decided(browser, page, false, 'eth_requestAccounts')).code, 4001);
+  const heard = between.asked.split('"eth_accounts"').length;
   const { code, message } = await ask(page, 'eth_requestAccounts');
+  assert.equal(between.asked.split('"eth_accounts"').length, heard, 'nor is the gateway asked');
   assert.deepEqual([code, /said no several times/.test(message)], [-32005, true]);
   await page.close();
 }
