@@ -524,6 +524,17 @@ mod tests {
             (Reply::Flood, none(), "unknown"),
             (Reply::Raw("503 Busy", "<html>"), none(), "unknown"),
             (Reply::Error(-32000, "flux capacitor"), none(), "unknown"),
+            // It does not say what it refuses.
+            (
+                Reply::Raw("200 OK", r#"{"id":null,"error":{"code":1,"message":"nonce too low"}}"#),
+                none(),
+                "unknown",
+            ),
+            (
+                Reply::Raw("200 OK", r#"{"id":ID,"error":{"code":1,"message":"nonce too low"}}"#),
+                none(),
+                "refused",
+            ),
             (Reply::Error(-32003, "transaction already imported"), none(), "known"),
             (Reply::Error(-32004, "Upfront cost exceeds account balance"), none(), "refused"),
             (Reply::Error(-32001, "Nonce too low"), none(), "refused"),
