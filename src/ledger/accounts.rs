@@ -11,101 +11,175 @@ use crate::ledger::life::State;
 use crate::ledger::nonce_store;
 use crate::ledger::store::{self, Held};
 
+/// How far a node may lag behind what another said, or it before, without that everything is read anew.
+const LAG: u64 = 64;
+
+/// How many rows of which the chain has decided, or is about to, are kept before they are let go of.
+const PAST: usize = 256;
+
+/// An account on a chain.
+type Account = (u64, Address);
+
 #[derive(Debug, Default)]
-pub(in crate::ledger) struct Accounts(HashMap<(u64, Address), Read>);
+pub(in crate::ledger) struct Accounts {
+    read: HashMap<Account, Read>,
+    /// Where each row is, by its number.
+    places: HashMap<i64, (Account, u64)>,
+}
 
 /// What was read, and by what it was asked for.
 #[derive(Debug)]
 pub(in crate::ledger) struct Read {
     mined: u64,
     wanted: Option<u64>,
+    /// Lowest nonce first, and at a nonce in the order in which they came.
     rows: Vec<Held>,
+    settled: Option<u64>,
     /// The mined count that an operator took as true.
     pub accepted: u64,
 }
 
 impl Accounts {
-    /// The rows that have a say, as [`store::rows_of`] has them; more than those do no harm, as they stand below the
-    /// mined count.
+    /// What is known of an account, as a claim with this mined count and this wanted nonce needs it.
     pub(in crate::ledger) async fn read(
         &mut self,
         db: &mut Db,
-        account: (u64, Address),
+        account: Account,
         (mined, wanted): (u64, Option<u64>),
     ) -> Sql<&Read> {
-        let read = if let Some(read) = self.0.remove(&account).filter(|read| read.serves(mined, wanted)) {
-            read
-        } else {
-            let rows = store::rows_of(db, account, (mined, wanted)).await?;
-            let accepted = nonce_store::accepted(db, account).await?;
-            Read { mined, wanted, rows, accepted }
+        let read = match self.read.remove(&account) {
+            Some(read) if read.serves(mined, wanted) => read,
+            stale => {
+                self.forget_rows(stale);
+                let rows = store::rows_of(db, account, (mined, wanted)).await?;
+                let accepted = nonce_store::accepted(db, account).await?;
+                let read = Read::new((mined, wanted), rows, accepted);
+                self.places.extend(read.rows.iter().map(|held| (held.row.id, (account, held.row.nonce))));
+                read
+            }
         };
-        Ok(self.0.entry(account).insert_entry(read).into_mut())
+        let read = self.read.entry(account).insert_entry(read).into_mut();
+        for past in read.past(mined) {
+            self.places.remove(&past.row.id);
+        }
+        Ok(read)
     }
 
     /// A new reservation.
-    pub(in crate::ledger) fn add(&mut self, account: (u64, Address), held: Held) {
-        if let Some(read) = self.0.get_mut(&account) {
-            read.rows.push(held);
+    pub(in crate::ledger) fn add(&mut self, account: Account, held: Held) {
+        if let Some(read) = self.read.get_mut(&account) {
+            self.places.insert(held.row.id, (account, held.row.nonce));
+            read.add(held);
         }
     }
 
-    /// A row came to another state.
+    /// A row came to another state. One that is not known here stood below what was read: what becomes of it says nothing
+    /// to those who are above.
     pub(in crate::ledger) fn turned(&mut self, id: i64, to: State) {
-        let at = |read: &Read| read.rows.iter().position(|held| held.row.id == id);
-        let found = self.0.iter_mut().find_map(|(account, read)| Some((*account, at(read)?, read)));
-        match found {
-            // It may have been the highest, and what is the highest now stands below what was read.
-            Some((account, ..)) if to == State::Void => drop(self.0.remove(&account)),
-            Some((_, at, read)) => read.turned(at, to),
-            // It stood below what was read, and is where reading begins from now on.
-            None if to.is_settled() => self.0.clear(),
-            None => {}
+        let Some((account, nonce)) = self.places.get(&id).copied() else { return };
+        // It may have been the highest, and what is the highest now stands below what was read.
+        if to == State::Void {
+            self.forget(account);
+        } else if let Some(read) = self.read.get_mut(&account) {
+            read.turned((id, nonce), to);
         }
     }
 
     /// What was to be returned is ours to send.
     pub(in crate::ledger) fn adopted(&mut self, id: i64) {
-        for held in self.0.values_mut().flat_map(|read| &mut read.rows) {
-            held.returned &= held.row.id != id;
+        let place = self.places.get(&id);
+        let read = place.and_then(|(account, nonce)| Some((self.read.get_mut(account)?, *nonce)));
+        if let Some(held) = read.and_then(|(read, nonce)| read.row((id, nonce))) {
+            held.returned = false;
         }
     }
 
     /// An operator took a mined count as true.
-    pub(in crate::ledger) fn accepted(&mut self, account: (u64, Address), count: u64) {
-        if let Some(read) = self.0.get_mut(&account) {
+    pub(in crate::ledger) fn accepted(&mut self, account: Account, count: u64) {
+        if let Some(read) = self.read.get_mut(&account) {
             read.accepted = count;
+        }
+    }
+
+    fn forget(&mut self, account: Account) {
+        let read = self.read.remove(&account);
+        self.forget_rows(read);
+    }
+
+    fn forget_rows(&mut self, read: Option<Read>) {
+        for held in read.into_iter().flat_map(|read| read.rows) {
+            self.places.remove(&held.row.id);
         }
     }
 }
 
 impl Read {
-    /// What is below the last settled nonce has no say any more.
-    fn turned(&mut self, at: usize, to: State) {
-        if let Some(held) = self.rows.get_mut(at) {
+    fn new((mined, wanted): (u64, Option<u64>), mut rows: Vec<Held>, accepted: u64) -> Self {
+        rows.sort_by_key(|held| (held.row.nonce, held.row.id));
+        let settled = rows.iter().filter(|held| held.row.state.is_settled()).map(|held| held.row.nonce).max();
+        Self { mined, wanted, rows, settled, accepted }
+    }
+
+    fn add(&mut self, held: Held) {
+        let at = self.rows.partition_point(|other| other.row.nonce <= held.row.nonce);
+        self.rows.insert(at, held);
+    }
+
+    /// The rows at this nonce and above.
+    fn from(&self, nonce: u64) -> &[Held] {
+        let at = self.rows.partition_point(|held| held.row.nonce < nonce);
+        self.rows.get(at..).unwrap_or_default()
+    }
+
+    fn row(&mut self, (id, nonce): (i64, u64)) -> Option<&mut Held> {
+        let at = self.rows.partition_point(|held| held.row.nonce < nonce);
+        let mut there = self.rows.get_mut(at..)?.iter_mut().take_while(|held| held.row.nonce == nonce);
+        there.find(|held| held.row.id == id)
+    }
+
+    fn turned(&mut self, (id, nonce): (i64, u64), to: State) {
+        if let Some(held) = self.row((id, nonce)) {
             held.row.state = to;
         }
-        if let Some(settled) = self.settled().filter(|_| to.is_settled()) {
-            self.rows.retain(|held| held.row.nonce >= settled);
-            self.wanted = None;
+        if to.is_settled() {
+            self.settled = self.settled.max(Some(nonce));
         }
     }
 
-    fn settled(&self) -> Option<u64> {
-        let settled = self.rows.iter().filter(|held| held.row.state.is_settled());
-        settled.map(|held| held.row.nonce).max()
+    /// Lets go of what is far below where claims begin, where there is much of it; the highest row stays.
+    fn past(&mut self, mined: u64) -> impl Iterator<Item = Held> {
+        let floor = mined.max(self.settled.unwrap_or_default()).saturating_sub(LAG).max(self.mined);
+        let below = self.rows.partition_point(|held| held.row.nonce < floor);
+        let below = below.min(self.rows.len().saturating_sub(1));
+        let gone = if below < PAST { 0 } else { below };
+        if gone > 0 {
+            (self.mined, self.wanted) = (floor, None);
+        }
+        self.rows.drain(..gone)
     }
 
     fn serves(&self, mined: u64, wanted: Option<u64>) -> bool {
-        let from = self.mined.max(self.settled().unwrap_or_default());
-        let has = |wanted| Some(wanted) == self.wanted || wanted >= from;
-        mined >= self.mined && wanted.is_none_or(has)
+        let settled = self.settled.unwrap_or_default();
+        let has = |wanted| Some(wanted) == self.wanted || wanted >= self.mined.max(settled);
+        mined.max(settled) >= self.mined && wanted.is_none_or(has)
     }
 
-    /// The rows as the client sees them that claims now, and wants its payload returned or not.
-    pub(in crate::ledger) fn seen_by(&self, client: &str, returned: bool) -> Vec<Row> {
+    /// The rows that have a say in a claim, as [`store::rows_of`] has them, and as the client sees them that claims now and
+    /// wants its payload returned or not.
+    pub(in crate::ledger) fn seen_by(
+        &self,
+        (client, returned): (&str, bool),
+        (mined, wanted): (u64, Option<u64>),
+    ) -> Vec<Row> {
+        let from = mined.max(self.settled.unwrap_or_default());
+        let above = self.from(from);
+        // What was mined, where nothing is above it, says how much was mined.
+        let highest = self.rows.last().filter(|_| above.is_empty());
+        let wanted = wanted.filter(|wanted| *wanted < from);
+        let at = |wanted| self.from(wanted).iter().take_while(move |held| held.row.nonce == wanted);
+        let rows = wanted.map(at).into_iter().flatten().chain(highest).chain(above);
         let is_own = |held: &Held| held.client == client && held.returned == returned;
-        self.rows.iter().map(|held| Row { is_own: is_own(held), ..held.row }).collect()
+        rows.map(|held| Row { is_own: is_own(held), ..held.row }).collect()
     }
 }
 
@@ -114,27 +188,42 @@ mod tests {
     use alloy_primitives::B256;
 
     use super::*;
+    use crate::ledger::store::signed;
     use crate::ledger::tests::kit::{ASK, Ask, CHAIN, PATIENT, fresh, sign, turn, writer};
     use crate::ledger::{Ledger, Purpose};
     use crate::transaction::Fees;
 
+    /// What a claim goes by: where nothing is at its nonces, how much the highest row says to be mined.
+    fn say(rows: impl Iterator<Item = Row>, mined: u64) -> Vec<String> {
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by_key(|row| (row.nonce, row.id));
+        let settled = rows.iter().filter(|row| row.state.is_settled()).map(|row| row.nonce).max();
+        let highest = rows.last().map(|row| row.nonce);
+        rows.retain(|row| Some(row.nonce) >= settled.max(Some(mined)));
+        let words = rows.iter().map(|row| format!("{row:?}"));
+        if rows.is_empty() { vec![format!("{highest:?}")] } else { words.collect() }
+    }
+
     impl Accounts {
-        /// What is known is what would be read now, and perhaps more of what is below it.
+        /// What is known is what would be read now, for every claim that it serves.
         pub(in crate::ledger) async fn compare(&self, db: &mut Db) {
-            for (account, read) in &self.0 {
-                let words = |held: &Held| format!("{held:?}");
-                let known: Vec<_> = read.rows.iter().map(words).collect();
-                let there = store::rows_of(db, *account, (read.mined, None)).await.unwrap();
-                let missing = there.iter().find(|held| !known.contains(&words(held)));
-                assert!(missing.is_none(), "the tables have {missing:?}, and {read:?} is known");
-                let settled = there.iter().filter(|held| held.row.state.is_settled());
-                let from = settled.map(|held| held.row.nonce).max().unwrap_or_default().max(read.mined);
-                let there: Vec<_> = there.iter().map(words).collect();
-                let more =
-                    read.rows.iter().find(|held| held.row.nonce >= from && !there.contains(&words(held)));
-                assert!(more.is_none(), "{more:?} is known, and the tables have {there:?}");
+            for (account, read) in &self.read {
+                let above = read.rows.iter().map(|held| held.row.nonce).max().unwrap_or_default();
+                assert!(read.serves(read.mined, None));
+                let counts = [read.mined, above];
+                for mined in counts.into_iter().filter(|mined| read.serves(*mined, None)) {
+                    let asked = (mined, None);
+                    let there = store::rows_of(db, *account, asked).await.unwrap();
+                    let there = say(there.into_iter().map(|held| held.row), mined);
+                    let known = say(read.seen_by(("nobody", false), asked).into_iter(), mined);
+                    assert_eq!(known, there, "what is known of {account:?} at {mined}: {read:?}");
+                }
                 assert_eq!(read.accepted, nonce_store::accepted(db, *account).await.unwrap());
+                let placed = |held: &Held| self.places.get(&held.row.id) == Some(&(*account, held.row.nonce));
+                assert!(read.rows.iter().all(placed), "{read:?}");
             }
+            let rows: usize = self.read.values().map(|read| read.rows.len()).sum();
+            assert_eq!(self.places.len(), rows, "places of rows that are let go of");
         }
     }
 
@@ -144,14 +233,15 @@ mod tests {
         let row = |nonce, state| Row { id: 1, nonce, state, intent, fees, is_own, is_authorization };
         let held = |nonce, state| Held { row: row(nonce, state), client: "a".to_owned(), returned: false };
         let rows = vec![held(7, State::Final), held(9, State::Recorded)];
-        Read { mined, wanted, rows, accepted: 0 }
+        Read::new((mined, wanted), rows, 0)
     }
 
     /// Rows from the seventh on are there, and whatever was asked for by its nonce.
     #[test]
     fn inv_02_what_was_read_serves_no_claim_that_would_have_read_more() {
         assert!(read(5, None).serves(5, None) && read(5, None).serves(8, None));
-        assert!(!read(5, None).serves(4, None), "a node that knows less");
+        assert!(read(5, None).serves(4, None), "a node that knows less than what is settled");
+        assert!(!read(8, None).serves(7, None), "a node that knows less");
         for (wanted, serves) in [(4, false), (6, false), (7, true), (9, true), (12, true)] {
             assert_eq!(read(5, None).serves(5, Some(wanted)), serves, "{wanted}");
         }
@@ -161,8 +251,36 @@ mod tests {
 
     #[test]
     fn a_payload_is_its_clients_own_where_it_was_for_the_same_purpose() {
-        let own = |client, returned| read(5, None).seen_by(client, returned)[0].is_own;
+        let own = |client, returned| read(5, None).seen_by((client, returned), (5, None))[0].is_own;
         assert!(own("a", false) && !own("a", true) && !own("b", false));
+    }
+
+    #[test]
+    fn inv_02_a_claim_sees_what_is_at_its_nonce_and_above_and_the_highest() {
+        let seen = |mined, wanted| {
+            let rows = read(5, Some(7)).seen_by(("a", false), (mined, wanted));
+            rows.iter().map(|row| row.nonce).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(5, None), [7, 9]);
+        assert_eq!(seen(8, None), [9]);
+        assert_eq!(seen(8, Some(7)), [7, 9]);
+        assert_eq!(seen(20, None), [9], "how much was mined is known by it");
+    }
+
+    /// However much is signed, no more than this is kept of what the chain has decided of.
+    #[test]
+    fn what_is_far_below_is_let_go_of() {
+        let mut read = read(5, None);
+        let held = read.rows[1].clone();
+        let row = |nonce| Row { id: signed(nonce), nonce, ..held.row };
+        for nonce in 10..10_000 {
+            read.add(Held { row: row(nonce), ..held.clone() });
+            assert_eq!(read.past(nonce).filter(|past| past.row.nonce + LAG >= nonce).count(), 0);
+            assert!(read.rows.len() <= PAST + usize::try_from(LAG).unwrap() + 1);
+            assert!(read.serves(nonce - LAG.min(nonce - 5), None), "a node that lags a little");
+        }
+        drop(read.past(20_000));
+        assert_eq!(read.rows.last().map(|held| held.row.nonce), Some(9_999), "the highest stays");
     }
 
     #[tokio::test]

@@ -101,7 +101,7 @@ pub(in crate::ledger) async fn apply(
         }
         Command::Next { chain, account, mined, reply } => {
             let read = group.accounts.read(group.db, (chain, account), (mined, None)).await?;
-            let next = core::next(&read.seen_by("", false), mined);
+            let next = core::next(&read.seen_by(("", false), (mined, None)), mined);
             group.answer(reply, Ok(next));
         }
         Command::Nonces(inquiry) => inquiry.answer(group).await?,

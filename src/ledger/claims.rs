@@ -147,7 +147,8 @@ impl Parked {
                 let Reserve { intent, replace, .. } = *self.reserve;
                 let read = group.accounts.read(group.db, account, (slot.mined, slot.wanted)).await?;
                 let accepted = read.accepted;
-                let rows = read.seen_by(&self.reserve.client, self.reserve.purpose == Purpose::Return);
+                let own = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
+                let rows = read.seen_by(own, (slot.mined, slot.wanted));
                 let decision = decide(&rows, &Bid { slot, intent, replace, accepted }, rules.max_open);
                 notice(&decision, &rows, &slot, self.reserve.account);
                 Some(decision)

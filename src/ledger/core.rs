@@ -1,7 +1,5 @@
 //! Which nonce a payload gets, or why it gets none. Pure: rows and a bid in, a decision out.
 
-use std::collections::BTreeMap;
-
 use alloy_primitives::B256;
 
 use crate::ledger::life::State;
@@ -147,7 +145,8 @@ pub(in crate::ledger) fn next(rows: &[Row], mined: u64) -> u64 {
 struct Nonces<'a> {
     /// The lowest nonce that can still be used. A node that lags, or lies, says less than what is known to be settled.
     first: u64,
-    places: BTreeMap<u64, Place<'a>>,
+    /// Lowest nonce first.
+    places: Vec<(u64, Place<'a>)>,
 }
 
 /// What stands at one nonce.
@@ -161,31 +160,33 @@ struct Place<'a> {
 
 impl<'a> Nonces<'a> {
     fn of(rows: &'a [Row], mined: u64) -> Self {
-        let (mut first, mut places) = (mined, BTreeMap::new());
-        for row in rows {
-            let place: &mut Place<'a> = places.entry(row.nonce).or_default();
-            if row.state.is_settled() {
-                place.is_settled = true;
-                first = first.max(row.nonce.saturating_add(1));
-            } else if row.state.is_signed() {
-                let raised = row.fees.raised();
-                place.floor = Some(place.floor.map_or(raised, |floor| raised.at_least(&floor)));
+        let mut sorted: Vec<&Row> = rows.iter().collect();
+        // They come nearly in this order.
+        sorted.sort_by_key(|row| row.nonce);
+        let (mut first, mut places) = (mined, Vec::with_capacity(sorted.len()));
+        for at_nonce in sorted.chunk_by(|one, other| one.nonce == other.nonce) {
+            let mut place = Place::default();
+            for row in at_nonce {
+                place.add(row);
             }
-            // What was outbid holds its nonce as well; the one that outbid it has the say.
-            if row.state.is_live() || (row.state == State::Outbid && place.live.is_none()) {
-                place.live = Some(row);
+            let Some(nonce) = at_nonce.first().map(|row| row.nonce) else { continue };
+            if place.is_settled {
+                first = first.max(nonce.saturating_add(1));
             }
+            places.push((nonce, place));
         }
         Self { first, places }
     }
 
     fn at(&self, nonce: u64) -> Place<'a> {
-        self.places.get(&nonce).copied().unwrap_or_default()
+        let found = self.places.binary_search_by_key(&nonce, |(nonce, _)| *nonce);
+        found.ok().and_then(|at| self.places.get(at)).map(|(_, place)| *place).unwrap_or_default()
     }
 
     fn lowest_free(&self) -> u64 {
         let mut nonce = self.first;
-        for (taken, _) in self.places.range(nonce..).filter(|(_, place)| place.live.is_some()) {
+        let from = self.places.partition_point(|(below, _)| *below < nonce);
+        for (taken, _) in self.places.iter().skip(from).filter(|(_, place)| place.live.is_some()) {
             if *taken != nonce {
                 break;
             }
@@ -224,7 +225,20 @@ impl<'a> Nonces<'a> {
     }
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    fn add(&mut self, row: &'a Row) {
+        if row.state.is_settled() {
+            self.is_settled = true;
+        } else if row.state.is_signed() {
+            let raised = row.fees.raised();
+            self.floor = Some(self.floor.map_or(raised, |floor| raised.at_least(&floor)));
+        }
+        // What was outbid holds its nonce as well; the one that outbid it has the say.
+        if row.state.is_live() || (row.state == State::Outbid && self.live.is_none()) {
+            self.live = Some(row);
+        }
+    }
+
     const fn is_taken(&self) -> bool {
         self.live.is_some() || self.is_settled
     }

@@ -132,7 +132,7 @@ impl Inquiry {
             }
             Self::Gaps { chain, account, mined, reply } => {
                 let read = group.accounts.read(group.db, (chain, account), (mined, None)).await?;
-                let gaps = core::gaps(&read.seen_by("", false), mined);
+                let gaps = core::gaps(&read.seen_by(("", false), (mined, None)), mined);
                 group.answer(reply, Ok(gaps));
             }
             Self::Accept { chain, account, count, by, reply } => {

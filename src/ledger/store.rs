@@ -32,7 +32,7 @@ pub(in crate::ledger) struct NewRow<'a> {
 }
 
 /// A row at a nonce, in nobody's eyes; whose it is, and whether it was to be returned.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::ledger) struct Held {
     pub row: Row,
     pub client: String,

@@ -244,6 +244,9 @@ fn is_alive(pid: Pid) -> bool {
     stat.is_ok_and(|stat| !stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim().starts_with('Z')))
 }
 
+/// How much of it is read at once.
+const PART: usize = 64 * 1024;
+
 /// Everything that a process can read of itself.
 fn memory_of(pid: Pid) -> std::io::Result<Vec<u8>> {
     use std::os::unix::fs::FileExt as _;
@@ -260,10 +263,12 @@ fn memory_of(pid: Pid) -> std::io::Result<Vec<u8>> {
         }
         let (from, to) = range.split_once('-').unwrap();
         let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
-        let mut part = vec![0; usize::try_from(to - from).unwrap()];
-        // Pages that are gone meanwhile, or were never there.
-        if memory.read_at(&mut part, from).is_ok() {
-            all.append(&mut part);
+        for at in (from..to).step_by(PART) {
+            let mut part = vec![0; PART.min(usize::try_from(to - at).unwrap())];
+            // Pages that are gone meanwhile, or were never there; the allocator keeps much that it never wrote to.
+            if memory.read_exact_at(&mut part, at).is_ok() && part != vec![0; part.len()] {
+                all.append(&mut part);
+            }
         }
     }
     assert!(all.len() > 1 << 20, "{} bytes are not all of it", all.len());
@@ -271,5 +276,5 @@ fn memory_of(pid: Pid) -> std::io::Result<Vec<u8>> {
 }
 
 fn contains(memory: &[u8], what: &[u8]) -> bool {
-    memory.windows(what.len()).any(|part| part == what)
+    memchr::memmem::find(memory, what).is_some()
 }
