@@ -18,18 +18,21 @@ let shown;
 const refusals = new Map();
 const quiet = new Map();
 
-/** Resolves with what the user has chosen; refuses with EIP-1193’s code when that is no. `gone` ends the question. */
-export function ask(question, gone) {
-  const { origin } = question;
-  const refuse = (code, message) => Promise.reject(new RpcError(code, message));
-  if (gone.aborted) return refuse(4001, 'the page is gone');
+/** Refuses an origin that may not ask now. To be called before a gateway is asked for what the question needs, too. */
+export function mayAsk(origin) {
   if (Date.now() < (quiet.get(origin) ?? 0)) {
-    return refuse(-32005, 'the user has said no several times: ask again in a minute');
+    throw new RpcError(-32005, 'the user has said no several times: ask again in a minute');
   }
   const same = waiting.filter((one) => one.question.origin === origin);
   if (same.length >= MAX_OF_ORIGIN || waiting.length >= MAX_WAITING) {
-    return refuse(-32005, 'the user has not answered what was asked before');
+    throw new RpcError(-32005, 'the user has not answered what was asked before');
   }
+}
+
+/** Resolves with what the user has chosen; refuses with EIP-1193’s code when that is no. `gone` ends the question. */
+export async function ask(question, gone) {
+  if (gone.aborted) throw new RpcError(4001, 'the page is gone');
+  mayAsk(question.origin);
   return new Promise((resolve, reject) => {
     const one = { id: crypto.randomUUID(), question, resolve, reject };
     one.forget = () => gone.removeEventListener('abort', leave);

@@ -1,7 +1,7 @@
 // The extension’s worker: knows each page by the origin that the browser gives it, answers what concerns the wallet itself,
 // asks the user before an account is shown or a signature made, and hands everything else to the gateway.
 
-import { ask, attend } from './ask.js';
+import { ask, attend, mayAsk } from './ask.js';
 import { RpcError, UNREACHABLE, accountsAt, call, callOnce, chainIdAt, chains, firstChain, isChainId } from './gateway.js';
 import { NEWS, OWN, PASSED, RAW, SIGNS } from './methods.js';
 import { News } from './news.js';
@@ -199,6 +199,7 @@ async function connect(page) {
 function choose(page) {
   const { origin } = page;
   return alone(page, async () => {
+    mayAsk(origin);
     const chain = await chainFor(origin);
     const all = await accountsAt(chain.url);
     if (all.length === 0) throw new RpcError(4100, 'the gateway has no account for this client');

@@ -8,6 +8,7 @@
   const MAX_TEXT = 2 * 1024 * 1024;
   const asked = new Set();
   let port;
+  let listens = false;
 
   const toPage = (message) => window.postMessage({ channel: CHANNEL, to: 'page', ...message }, window.origin);
   const refuse = (id, code, message) => toPage({ id, error: { code, message } });
@@ -18,14 +19,24 @@
       asked.delete(message.id);
       toPage(message);
     });
+    // The browser ends an extension's worker when it likes.
     port.onDisconnect.addListener(() => {
-      port = undefined;
-      // The browser ends an extension's worker when it likes. What became of these is not known.
-      for (const id of asked) {
-        refuse(id, -32603, 'the extension was stopped before there was an answer: look at the account before you ask again');
-      }
-      asked.clear();
+      const listened = listens;
+      drop();
+      // Its subscriptions are gone, and it is to know.
+      if (listened) resume();
     });
+  }
+
+  /** There is no connection any more, and what became of what was asked on it is not known. */
+  function drop() {
+    port = undefined;
+    for (const id of asked) {
+      refuse(id, -32603, 'the extension was stopped before there was an answer: look at the account before you ask again');
+    }
+    asked.clear();
+    if (listens) toPage({ state: { connected: false } });
+    listens = false;
   }
 
   window.addEventListener('message', (event) => {
@@ -44,6 +55,7 @@
     try {
       if (!port) connect();
       asked.add(id);
+      listens ||= text.includes('eth_subscribe');
       port.postMessage({ id, text });
     } catch {
       asked.delete(id);
@@ -52,13 +64,20 @@
   });
 
   // A page that nobody sees yet, and may never, is nobody.
-  const isSeen = () => !document.prerendering;
-  const resume = () => {
+  function isSeen() {
+    return !document.prerendering;
+  }
+  function resume() {
     if (!port && isSeen()) connect();
-  };
+  }
   // Something was changed elsewhere, or the page was put away and taken out again: connecting tells what is so now.
   chrome.runtime.onMessage.addListener(resume);
   window.addEventListener('pageshow', resume);
+  window.addEventListener('pagehide', ({ persisted }) => {
+    if (!persisted) return;
+    port?.disconnect();
+    drop();
+  });
   document.addEventListener('prerenderingchange', resume);
   resume();
 })();

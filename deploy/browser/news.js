@@ -4,6 +4,11 @@ import { RpcError, UNREACHABLE } from './gateway.js';
 
 const MAX_WAITING = 64;
 
+// The browser stops a worker that hears nothing for half a minute, and with it the subscriptions.
+const ALIVE = 20_000;
+
+const unreachable = () => new RpcError(UNREACHABLE, 'the gateway’s WebSocket for subscriptions cannot be reached');
+
 export class News {
   #socket;
   #open;
@@ -18,10 +23,12 @@ export class News {
     this.#socket = new WebSocket(url.replace(/^http/, 'ws'));
     this.#open = new Promise((resolve, reject) => {
       this.#socket.onopen = resolve;
+      const alive = setInterval(() => this.#send('eth_chainId', []), ALIVE);
       this.#socket.onclose = () => {
+        clearInterval(alive);
         if (!this.ended) lost();
         this.ended = true;
-        const gone = new RpcError(UNREACHABLE, 'the gateway’s WebSocket for subscriptions cannot be reached');
+        const gone = unreachable();
         reject(gone);
         for (const one of this.#waiting.values()) one.reject(gone);
         this.#waiting.clear();
@@ -45,13 +52,18 @@ export class News {
     this.#asked += 1;
     try {
       await this.#open;
-      const id = (this.#next += 1);
-      const answered = new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
-      this.#socket.send(JSON.stringify({ jsonrpc: '2.0', id, method, params }));
-      return await answered;
+      if (this.ended) throw unreachable();
+      const id = this.#send(method, params);
+      return await new Promise((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
     } finally {
       this.#asked -= 1;
     }
+  }
+
+  #send(method, params) {
+    const id = (this.#next += 1);
+    if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ jsonrpc: '2.0', id, method, params }));
+    return id;
   }
 
   close() {

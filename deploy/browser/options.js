@@ -26,7 +26,8 @@ async function show() {
     at(name).disabled = now.fixed.includes(name);
   }
   at('origin').textContent = `chrome-extension://${chrome.runtime.id}`;
-  const all = await accounts();
+  // What was given can be taken away without the gateway, which may be long in saying what else there is.
+  const all = await Promise.race([accounts(), new Promise((resolve) => setTimeout(resolve, 2000, []))]);
   at('sites').replaceChildren(...Object.entries(await sites()).map(([origin, known]) => page(origin, known, all)));
 }
 

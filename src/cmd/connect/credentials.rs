@@ -306,7 +306,8 @@ fn check_mode(file: &Path, what: &str, context: &Context) -> Result<()> {
 fn not_of_others(file: &Path, what: &str) -> Result<u32> {
     let found = fs::metadata(file).hint(file.display(), format_args!("give the file of the {what}"))?;
     let mode = found.permissions().mode() & 0o777;
-    if mode & 0o022 != 0 {
+    // A terminal or a pipe is whoever's who hands it over.
+    if found.is_file() && mode & 0o022 != 0 {
         let what = format!("{}: others can replace this {what} (mode {mode:03o})", file.display());
         return Err(Failure::new(what).with_hint(format_args!("chmod go-w {}", file.display())).into());
     }
@@ -342,6 +343,15 @@ mod tests {
             let refused = settle(given).unwrap_err().to_string();
             assert!(refused.contains(what), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_to_is_refused_and_what_is_no_file_is_not() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o620)).unwrap();
+        let refused = not_of_others(file.path(), "PIN").unwrap_err().to_string();
+        assert!(refused.ends_with("others can replace this PIN (mode 620)"), "{refused}");
+        not_of_others(Path::new("/dev/null"), "PIN").unwrap();
     }
 
     #[test]

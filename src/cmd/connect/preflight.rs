@@ -157,7 +157,8 @@ impl DryRun {
         let left =
             left_in(self.folder.path()).hint("the dry run's result", "run forge script alone to see")?;
         // Of a script for several chains.
-        if left.iter().any(|file| file.components().any(|part| part.as_os_str() == "multi")) {
+        let within = |file: &PathBuf| file.strip_prefix(self.folder.path()).map(Path::to_owned);
+        if left.iter().flat_map(within).any(|file| file.starts_with("multi")) {
             let what = "the script sends to several chains; this gateway's URL is of one";
             return Err(Failure::new(what).with_hint("run it once for each chain").into());
         }

@@ -18,12 +18,12 @@ const lower = (list) => list.map((one) => one.toLowerCase());
 const payment = (more) => ({ from: FROM, to: FRIEND, value: '0x1', ...more });
 
 /** A site on a port of its own, which makes it an origin of its own. */
-async function site(folder) {
+async function site(folder, html = '<!doctype html><title>a page</title>') {
   const server = http.createServer((request, response) => {
     const { pathname } = new URL(request.url, 'http://x');
     const file = folder && path.join(folder, pathname === '/' ? 'index.html' : pathname);
     const types = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
-    if (!file) return response.setHeader('content-type', 'text/html').end('<!doctype html><title>a page</title>');
+    if (!file) return response.setHeader('content-type', 'text/html').end(html);
     if (!existsSync(file)) return response.writeHead(404).end();
     response.setHeader('content-type', types[path.extname(file)] ?? 'application/octet-stream');
     createReadStream(file).pipe(response);
@@ -481,6 +481,10 @@ async function once(browser, between) {
   assert.match(lost.message, /not known whether the gateway took it: look at the account/);
   assert.ok(between.lost > 3, `it was tried again: ${between.lost}`);
   assert.equal(await count(FROM), before + 2);
+  between.down = true;
+  const raw = await ask(page, 'eth_sendRawTransaction', ['0x00']);
+  between.down = false;
+  assert.deepEqual([raw.code, raw.message], [-32603, lost.message]);
   assert.equal((await ask(page, 'wallet_revokePermissions', [{ eth_accounts: {} }])).result, null);
   await page.close();
 }
@@ -537,7 +541,9 @@ async function strangers(browser, between) {
 
   // Who is told no again and again is not to ask.
   for (const _ of [2, 3]) assert.equal((await decided(browser, page, false, 'eth_requestAccounts')).code, 4001);
+  const heard = between.asked.split('"eth_accounts"').length;
   const { code, message } = await ask(page, 'eth_requestAccounts');
+  assert.equal(between.asked.split('"eth_accounts"').length, heard, 'nor is the gateway asked');
   assert.deepEqual([code, /said no several times/.test(message)], [-32005, true]);
   await page.close();
 }
@@ -573,7 +579,18 @@ async function questions(browser, between) {
   assert.match(await decide(browser, true), new RegExp(other.host));
   assert.equal((await other.asked).result.length, 1);
 
-  // The browser ends the extension's worker when it likes: nobody hears the answer then.
+  // One that the user closes before it could say what it is for is a no.
+  await (await worker(browser, EXTENSION)).evaluate(() => {
+    chrome.windows.onCreated.addListener(function close({ id }) {
+      chrome.windows.onCreated.removeListener(close);
+      chrome.windows.remove(id);
+    });
+  });
+  assert.equal((await ask(other.page, ...sign)).code, 4001);
+
+  // The browser ends the extension's worker when it likes: nobody hears the answer then, and subscriptions are gone.
+  assert.equal(typeof (await ask(other.page, 'eth_subscribe', ['newHeads'])).result, 'string');
+  await other.page.evaluate(() => (window.told = []));
   const asked = ask(other.page, ...sign);
   const left = await question(browser);
   await left.waitForSelector('#accept:not([disabled])');
@@ -581,9 +598,18 @@ async function questions(browser, between) {
   await isGone(left);
   const { code, message } = await asked;
   assert.deepEqual([code, /look at the account/.test(message)], [-32603, true]);
+  await told(other.page, 'disconnect', () => true);
+  await told(other.page, 'connect', () => true);
   await eventually('the worker is there again', async () => (await ask(other.page, 'eth_accounts')).result?.length === 1);
   assert.equal((await decided(browser, other.page, true, ...sign)).result.length, 132);
   await page.close();
+
+  // A page that is put away and taken out again is known, and its provider works.
+  await other.page.evaluate(() => (window.kept = true));
+  await other.page.goto(await site());
+  await other.page.goBack();
+  assert.equal(await other.page.evaluate(() => window.kept), true, 'it was put away');
+  assert.equal((await ask(other.page, 'eth_accounts')).result.length, 1);
   await other.page.close();
 }
 
@@ -591,6 +617,29 @@ async function questions(browser, between) {
 async function guestLater(browser) {
   const page = await stranger(browser);
   return { page, host: new URL(page.url()).host, asked: ask(page, 'eth_requestAccounts') };
+}
+
+/** A page that the browser makes ready before anybody asks to see it is nobody until then. */
+async function prerendered(browser) {
+  const html = `<!doctype html><title>a page</title>
+    <script type="speculationrules">{"prerender":[{"urls":["/next"],"eagerness":"immediate"}]}</script>
+    <script>
+      if (document.prerendering) {
+        const keep = ({ error }) => (localStorage.early = error ? error.code : 'let in');
+        addEventListener('message', ({ data }) => data.to === 'page' && data.id === 7 && keep(data));
+        const text = '{"method":"eth_accounts","params":[]}';
+        addEventListener('load', () => window.postMessage({ channel: 'chancery-wallet', to: 'extension', id: 7, text }, origin));
+      }
+    </script>`;
+  const page = await browser.newPage();
+  await page.goto(await site(undefined, html));
+  await page.waitForFunction(() => localStorage.early);
+  assert.equal(await page.evaluate(() => localStorage.early), '4100');
+  await page.evaluate(() => void (location.href = '/next')).catch(() => {});
+  await eventually('it is shown', () => page.evaluate(() => location.pathname === '/next').catch(() => false));
+  await discover(page);
+  assert.deepEqual(await ask(page, 'eth_accounts'), { result: [] });
+  await page.close();
 }
 
 /** What the user sees is what is sent, and hides nothing. */
@@ -686,6 +735,13 @@ async function forgotten(browser, options, between) {
 
   await Promise.all([ask(page, 'eth_requestAccounts'), decide(browser, true)]);
   await subscribe();
+  // The user can forget a page while the gateway says nothing.
+  let release;
+  between.hold = new Promise((resolve) => (release = resolve));
+  await options.reload();
+  await options.waitForSelector(`fieldset[data-origin="${origin}"]`, { timeout: 20_000 });
+  release();
+  between.hold = undefined;
   assert.equal((await ask(page, 'wallet_revokePermissions', [{ eth_accounts: {} }])).result, null);
   await eventually('the subscription ends', () => between.sockets.size === 0);
   await page.close();
@@ -759,13 +815,14 @@ async function main() {
       await act();
       console.log(`${MODE}: ${name}: ${Date.now() - began} ms`);
     };
-    // First, for the browser ends a worker that has nothing to do.
-    await step('metamask', () => metamask(browser));
     await step('wallet', () => wallet(browser, options));
+    // Soon, for the browser ends a worker that has nothing to do.
+    await step('metamask', () => metamask(browser));
     if (between) {
       await step('once', () => once(browser, between));
       await step('strangers', () => strangers(browser, between));
       await step('questions', () => questions(browser, between));
+      await step('prerendered', () => prerendered(browser));
       await step('shown', () => shown(browser, options));
       await step('forgotten', () => forgotten(browser, options, between));
     }
@@ -785,7 +842,7 @@ async function main() {
 setTimeout(() => {
   console.error(`it hangs: ${doing}`);
   process.exit(1);
-}, 100_000).unref();
+}, 110_000).unref();
 
 main().then(
   () => console.log('all is well'),
