@@ -16,6 +16,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod body;
 pub mod cli;
 pub mod clock;
 pub mod cmd;
@@ -26,6 +27,7 @@ pub mod listener;
 pub mod methods;
 pub mod metrics;
 pub mod policy;
+pub mod room;
 pub mod rpc;
 pub mod seats;
 pub mod secret;

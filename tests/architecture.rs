@@ -9,24 +9,37 @@ use std::path::{Path, PathBuf};
 /// A module of `src/`, and the modules it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // leaves
+    ("body", &[]),
     ("clock", &[]),
     ("metrics", &[]),
+    ("room", &[]),
     ("seats", &[]),
     ("secret", &[]),
     ("config", &["secret", "transaction"]),
     // the path of a request: each takes what the one before it made
-    ("listener", &["clock", "config", "identity", "metrics", "seats"]),
-    ("identity", &["clock", "config"]),
-    ("rpc", &["clock", "config", "identity", "methods", "metrics"]),
+    ("listener", &["body", "clock", "config", "identity", "metrics", "seats"]),
+    ("identity", &["clock", "config", "room"]),
+    ("rpc", &["body", "clock", "config", "identity", "methods", "metrics", "room"]),
     (
         "methods",
-        &["clock", "config", "identity", "ledger", "metrics", "policy", "signer", "transaction", "upstream"],
+        &[
+            "clock",
+            "config",
+            "identity",
+            "ledger",
+            "metrics",
+            "policy",
+            "seats",
+            "signer",
+            "transaction",
+            "upstream",
+        ],
     ),
     ("transaction", &[]),
     ("policy", &["clock", "config", "identity", "transaction"]),
     ("ledger", &["clock", "config", "identity", "metrics", "policy", "secret", "transaction"]),
     ("signer", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
-    ("upstream", &["clock", "config", "ledger", "metrics", "seats", "secret", "transaction"]),
+    ("upstream", &["clock", "config", "ledger", "metrics", "room", "seats", "secret", "transaction"]),
     // what watches the path, and what starts it
     (
         "audit",
@@ -47,6 +60,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "admin",
         &[
             "audit",
+            "body",
             "clock",
             "config",
             "identity",

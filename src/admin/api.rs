@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -285,7 +285,7 @@ where
 pub(in crate::admin) fn json_answer(status: StatusCode, value: &impl Serialize) -> Answer {
     // Values of ours; maps with keys that are no strings do not occur.
     let body = serde_json::to_vec(value).unwrap_or_default();
-    let mut answer = http::Response::new(Full::new(Bytes::from(body)));
+    let mut answer = http::Response::new(crate::body::Body::from(Bytes::from(body)));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

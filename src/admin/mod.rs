@@ -15,11 +15,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::body::Body;
+use hyper::body::Body as HttpBody;
 use serde_json::json;
 
 use crate::admin::api::{NOBODY, Trouble, json_answer};
+use crate::body::Body;
 use crate::config::Operator;
 use crate::identity::Person;
 use crate::metrics::Exposition;
@@ -46,7 +46,7 @@ pub struct Desk {
     operator: Option<Arc<Operator>>,
 }
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<Body>;
 
 impl Admin {
     pub fn new(hosts: Vec<String>, health: Health, metrics: Exposition, api: Api) -> Self {
@@ -64,7 +64,7 @@ impl Admin {
 
     async fn answer<B>(self, operator: Option<Arc<Operator>>, request: Request<B>) -> Answer
     where
-        B: Body<Data = Bytes, Error: Into<Trouble>> + Send + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<Trouble>> + Send + 'static,
     {
         let is_api = request.uri().path().starts_with("/v1/");
         let Some(operator) = operator else {
@@ -125,7 +125,7 @@ impl Admin {
     }
 }
 
-impl<B: Body<Data = Bytes, Error: Into<Trouble>> + Send + 'static> hyper::service::Service<Request<B>>
+impl<B: HttpBody<Data = Bytes, Error: Into<Trouble>> + Send + 'static> hyper::service::Service<Request<B>>
     for Desk
 {
     type Response = Answer;
@@ -139,7 +139,7 @@ impl<B: Body<Data = Bytes, Error: Into<Trouble>> + Send + 'static> hyper::servic
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Body::from(body.into()));
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

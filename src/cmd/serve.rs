@@ -76,19 +76,16 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
         .map(|chain| Ok((chain, Upstream::new(chain, &clock)?)))
         .collect::<Result<Vec<_>, UpstreamError>>()?;
 
-    let checkpoints = config.audit.as_ref().map(|audit| {
-        let (policy, signer) = (Arc::clone(&policy), signer.clone());
-        Checkpoints::new(audit.clone(), Location::from(&config.ledger), policy, signer, clock.clone())
-    });
-    let checkpoints =
-        checkpoints.transpose().hint("[audit]", "can the file be written, and the secret be read?")?;
+    let checkpoints = checkpoints(&config, &policy, &signer, &clock)?;
     let late = checkpoints.as_ref().map(Checkpoints::late).unwrap_or_default();
+    let preflights = methods::Preflights::default();
     let app = |upstream: &Upstream| App {
         policy: Arc::clone(&policy),
         ledger: ledger.clone(),
         signer: signer.clone(),
         upstream: upstream.clone(),
         chain_id: upstream.chain_id(),
+        preflights: preflights.clone(),
         tasks: tasks.clone(),
     };
     let apps: Vec<Arc<App>> = chains.iter().map(|(_, upstream)| Arc::new(app(upstream))).collect();
@@ -159,6 +156,20 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     ledger.close().await;
     context.say("stopped");
     Ok(Success::Done)
+}
+
+/// Where the end of the audit chain is kept, if anywhere.
+fn checkpoints(
+    config: &Config,
+    policy: &Arc<ActivePolicy>,
+    signer: &Signer,
+    clock: &Clock,
+) -> anyhow::Result<Option<Checkpoints>> {
+    let checkpoints = config.audit.as_ref().map(|audit| {
+        let (policy, signer) = (Arc::clone(policy), signer.clone());
+        Checkpoints::new(audit.clone(), Location::from(&config.ledger), policy, signer, clock.clone())
+    });
+    checkpoints.transpose().hint("[audit]", "can the file be written, and the secret be read?")
 }
 
 /// The operators' listener, and its hosts.

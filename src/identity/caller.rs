@@ -6,7 +6,8 @@ use std::sync::Arc;
 use alloy_primitives::Address;
 
 use crate::config::Client;
-use crate::identity::IdempotencyKey;
+use crate::identity::{IdempotencyKey, Ticket};
+use crate::room::Room;
 
 /// Who makes this request.
 #[derive(Clone, Debug)]
@@ -14,6 +15,10 @@ pub struct Caller {
     client: Arc<Client>,
     request: RequestId,
     key: Option<IdempotencyKey>,
+    /// For what it is answered, while that is on its way.
+    room: Option<Arc<Room>>,
+    /// Of a call for a signature.
+    ticket: Option<Ticket>,
 }
 
 /// A caller and one account that it may use, made by [`Caller::for_account`]; or one whose signature it has, made by
@@ -36,7 +41,7 @@ pub struct RequestId(u128);
 
 impl Caller {
     pub fn new(client: Arc<Client>, request: RequestId) -> Self {
-        Self { client, request, key: None }
+        Self { client, request, key: None, room: None, ticket: None }
     }
 
     /// With the name that the client gave to this request.
@@ -44,6 +49,24 @@ impl Caller {
     pub fn with_key(mut self, key: Option<IdempotencyKey>) -> Self {
         self.key = key;
         self
+    }
+
+    /// With the room of its client for what it is answered.
+    #[must_use]
+    pub fn with_room(mut self, room: Arc<Room>) -> Self {
+        self.room = Some(room);
+        self
+    }
+
+    /// With what it holds until all of it is done.
+    #[must_use]
+    pub fn with_ticket(mut self, ticket: Option<Ticket>) -> Self {
+        self.ticket = ticket;
+        self
+    }
+
+    pub const fn room(&self) -> Option<&Arc<Room>> {
+        self.room.as_ref()
     }
 
     pub fn client(&self) -> &Client {
@@ -87,6 +110,11 @@ impl AccountCaller {
 
     pub const fn request(&self) -> RequestId {
         self.caller.request
+    }
+
+    /// What its call holds; what we ask by ourselves has none.
+    pub const fn ticket(&self) -> Option<&Ticket> {
+        self.caller.ticket.as_ref()
     }
 
     /// The name that the client gave to this request.

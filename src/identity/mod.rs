@@ -4,8 +4,10 @@ mod caller;
 mod certificate;
 mod directory;
 mod key;
+mod ticket;
 
 pub use caller::{AccountCaller, Caller, NotAvailable, RequestId};
 pub use certificate::{Certificate, CertificateError};
 pub use directory::{Directory, Person};
 pub use key::IdempotencyKey;
+pub use ticket::Ticket;

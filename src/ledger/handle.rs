@@ -114,11 +114,9 @@ impl Ledger {
         permitted: Permitted<K>,
         purpose: Purpose,
     ) -> Result<Claim<K>, ReserveError> {
-        let request = permitted.request();
-        let from = permitted.from();
+        let (request, from) = (permitted.request(), permitted.from());
         let account = (K::slot(permitted.asked()).map_or(0, |slot| slot.chain), from);
-        let claim = self.claim(&permitted, purpose);
-        let (reply, answer) = oneshot::channel();
+        let (claim, (reply, answer)) = (self.claim(&permitted, purpose), oneshot::channel());
         // New work is refused at once where the queue is full; what is under way waits for its place.
         self.commands.try_send(Command::Reserve(Box::new(claim(reply)))).map_err(|error| match error {
             TrySendError::Full(_) => LedgerError::Busy,
@@ -246,17 +244,19 @@ impl Ledger {
         self.ask(|reply| Command::Note { note, reply }).await?
     }
 
+    /// To be asked before a question that anyone may have as often as he likes: half of the queue is for what signs.
+    pub fn has_time(&self) -> Result<(), LedgerError> {
+        let has_time = self.commands.capacity() >= self.commands.max_capacity() / 2;
+        has_time.then_some(()).ok_or(LedgerError::Busy)
+    }
+
     /// The lowest nonce from `mined` that none of our own transactions has.
     pub async fn next_nonce(&self, chain: u64, account: Address, mined: u64) -> Result<u64, LedgerError> {
-        // A question that anyone may ask as often as he likes: half of the queue is for what signs.
-        if self.commands.capacity() < self.commands.max_capacity() / 2 {
-            return Err(LedgerError::Busy);
-        }
+        self.has_time()?;
         self.ask(|reply| Command::Next { chain, account, mined, reply }).await?
     }
 
-    /// Has nothing of this scope signed until [`Ledger::resume`]; what is being signed is void. False where it was
-    /// paused before.
+    /// Has nothing of this scope signed until [`Ledger::resume`]; what is being signed is void. False where it was paused before.
     pub async fn pause(&self, order: PauseOrder, by: Administration) -> Result<bool, LedgerError> {
         self.ask(|reply| Command::Pause { order, by, reply }).await?
     }

@@ -7,12 +7,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::Either;
 use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
@@ -25,11 +23,13 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::body::Body;
 use crate::config::{Limits, Network};
 use crate::identity::Person;
 use crate::listener::guard::Guarded;
 use crate::listener::household::household;
 use crate::listener::protocol::Http;
+use crate::listener::strangers::{Strangers, Turn};
 use crate::listener::wire::{Talk, Wire};
 use crate::listener::{Lapsed, Pass, Tls, Visitors, gatekeeper, proxy};
 use crate::seats::Seats;
@@ -64,6 +64,7 @@ const FIRST_REQUEST: Duration = Duration::from_secs(2);
 pub(super) struct House<F> {
     pub tls: Tls,
     pub http: Http,
+    pub strangers: Strangers,
     /// Of those who were let in.
     pub connections: Arc<Semaphore>,
     pub of_addresses: Arc<Seats<IpAddr>>,
@@ -90,7 +91,7 @@ impl<F> House<F> {
         handshake: OwnedSemaphorePermit,
         draining: CancellationToken,
     ) where
-        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
         F: Fn(&Connection) -> S,
     {
@@ -102,7 +103,7 @@ impl<F> House<F> {
             self.refused(remote, "too_many_of_address", &"this address has as many connections as it may");
             return;
         };
-        let Some(stream) = self.handshake(stream, remote).await else { return };
+        let Some((stream, turn)) = self.handshake(stream, remote, handshake).await else { return };
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let (pass, admitted) =
             match Pass::new(&self.tls, chain.iter().map(|der| der.clone().into_owned()).collect()) {
@@ -122,13 +123,13 @@ impl<F> House<F> {
             );
             return;
         };
+        drop(turn);
         // Whoever is known waits a while where all places are taken.
         let waited = timeout(self.limits.handshake_timeout, Arc::clone(&self.connections).acquire_owned());
         let Ok(Ok(_connection)) = waited.await else {
             self.refused(remote, "full", &"as many connections are open as may be");
             return;
         };
-        drop(handshake);
         self.visitors.arrived(&person, &identity, remote);
         let is_http_2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let talk = Talk::new(is_http_2, &self.limits);
@@ -218,12 +219,22 @@ impl<F> House<F> {
         }
     }
 
-    async fn handshake(&self, stream: TcpStream, remote: SocketAddr) -> Option<TlsStream<TcpStream>> {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        place: OwnedSemaphorePermit,
+    ) -> Option<(TlsStream<TcpStream>, Turn)> {
+        let Some(turn) = self.strangers.turn(household(remote.ip()), place).await else {
+            let why = "too many connections of this address have shown no certificate yet";
+            self.refused(remote, "too_many_handshakes", &why);
+            return None;
+        };
         // By what holds at this moment.
         let acceptor = TlsAcceptor::from(self.tls.trust.current().server(self.tls.entrance));
         let handshake = acceptor.accept(stream).into_fallible();
         match timeout(self.limits.handshake_timeout, handshake).await {
-            Ok(Ok(stream)) => return Some(stream),
+            Ok(Ok(stream)) => return Some((stream, turn)),
             Ok(Err((error, stream))) => {
                 self.refused(remote, reason(&error), &error);
                 farewell(stream).await;

@@ -9,10 +9,10 @@ use futures_util::FutureExt as _;
 use futures_util::future::Either;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::service::Service;
 use tokio_util::sync::CancellationToken;
 
+use crate::body::Body;
 use crate::listener::pass::{Lapsed, Pass};
 use crate::listener::wire::Talk;
 
@@ -34,9 +34,9 @@ impl<S> Guarded<S> {
     pub fn call<B>(
         &self,
         request: Request<B>,
-    ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<S, B>
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + use<S, B>
     where
-        S: Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible>,
+        S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
     {
         if !self.has_asked.swap(true, Ordering::Relaxed) {
             self.asked.cancel();
@@ -61,8 +61,8 @@ impl<S> Guarded<S> {
     }
 }
 
-fn refusal(lapsed: Lapsed, is_http_1: bool) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(format!("{lapsed}\n"))));
+fn refusal(lapsed: Lapsed, is_http_1: bool) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from(format!("{lapsed}\n"))));
     *response.status_mut() = StatusCode::FORBIDDEN;
     if is_http_1 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

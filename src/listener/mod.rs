@@ -8,10 +8,12 @@ mod household;
 mod inherited;
 mod lifetimes;
 mod pass;
+mod proofs;
 mod protocol;
 mod proxy;
 mod reload;
 mod sources;
+mod strangers;
 mod threads;
 mod tls;
 mod trust;
@@ -25,11 +27,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http::{Request, Response};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio::net::{TcpListener, TcpSocket};
@@ -39,6 +39,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::body::Body;
 use crate::clock::Clock;
 use crate::config::{Limits, Network};
 use crate::seats::Seats;
@@ -54,6 +55,7 @@ pub use visitors::{Visitors, Visits};
 
 use connection::House;
 use protocol::Http;
+use strangers::Strangers;
 
 /// A socket that is bound, and nobody let in yet.
 #[derive(Debug)]
@@ -129,16 +131,18 @@ impl Listener {
     /// Accepts until `shutdown`, then lets open requests end for at most `drain`.
     pub async fn run<S, F>(self, service_of: F, drain: Duration, shutdown: impl Future<Output = ()>)
     where
-        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
         F: Fn(&Connection) -> S + Send + Sync + 'static,
     {
-        let handshakes = Arc::new(Semaphore::new(self.limits.max_handshakes));
+        let strangers = Strangers::new(self.limits.max_handshakes, self.limits.handshake_timeout);
+        let handshakes = strangers.handshakes();
         let (tasks, draining, stop) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let house = Arc::new(House {
             http: Http::new(&self.limits),
             tls: self.tls,
+            strangers,
             connections: Arc::new(Semaphore::new(self.limits.max_connections)),
             of_addresses: Seats::new(self.limits.max_connections_per_address),
             of_people: Seats::new(self.limits.max_connections_per_client),
@@ -208,6 +212,6 @@ fn open(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
 mod tests {
     mod connections;
     mod floods;
-    mod kit;
+    pub mod kit;
     mod trust;
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
 use crate::listener::gatekeeper::{Admitted, reason};
+use crate::listener::proofs::{Shown, shown};
 use crate::listener::tls::{Entrance, unix_time};
 use crate::listener::trust::{Tls, Trust};
 
@@ -23,6 +24,7 @@ struct Held {
     trust: Trust,
     entrance: Entrance,
     chain: Vec<CertificateDer<'static>>,
+    shown: Shown,
     /// Whom the certificate named at first, as the configuration calls them.
     name: String,
     /// The generation that it was last proved under.
@@ -48,11 +50,13 @@ impl Pass {
         chain: Vec<CertificateDer<'static>>,
     ) -> Result<(Self, Admitted), Error> {
         let trust = tls.trust.clone();
-        let (generation, admitted) = prove(&trust, tls.entrance, &chain)?;
+        let shown = shown(tls.entrance, &chain);
+        let (generation, admitted) = prove(&trust, tls.entrance, (&chain, shown))?;
         let held = Held {
             trust,
             entrance: tls.entrance,
             chain,
+            shown,
             name: admitted.person.name().to_owned(),
             seen: AtomicU64::new(generation),
             until: AtomicU64::new(admitted.until.millis()),
@@ -72,7 +76,7 @@ impl Pass {
         if is_proved && held.trust.0.clock.now().millis() < held.until.load(Ordering::Acquire) {
             return Ok(());
         }
-        match prove(&held.trust, held.entrance, &held.chain) {
+        match prove(&held.trust, held.entrance, (&held.chain, held.shown)) {
             Ok((generation, admitted)) if admitted.person.name() == held.name => {
                 held.until.store(admitted.until.millis(), Ordering::Release);
                 held.seen.store(generation, Ordering::Release);
@@ -117,11 +121,12 @@ impl Pass {
 fn prove(
     trust: &Trust,
     entrance: Entrance,
-    chain: &[CertificateDer<'static>],
+    (chain, shown): (&[CertificateDer<'static>], Shown),
 ) -> Result<(u64, Admitted), Error> {
     let (leaf, intermediates) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
     let snapshot = trust.current();
-    let now = unix_time(trust.0.clock.now());
-    let admitted = snapshot.keeper.admit(entrance, leaf, intermediates, now)?;
+    let now = trust.0.clock.now();
+    let prove = || snapshot.keeper.admit(entrance, leaf, intermediates, unix_time(now));
+    let admitted = snapshot.proofs.of(shown, now, prove)?;
     Ok((snapshot.generation, admitted))
 }

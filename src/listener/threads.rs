@@ -1,7 +1,8 @@
 //! The threads that serve connections, each with a runtime of its own: a request is read, asked of a node and answered
 //! on the thread where its connection lives, and wakes no other.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
@@ -22,7 +23,7 @@ impl Threads {
             let (runtime, ended) = (Builder::new_current_thread().enable_all().build()?, end.clone());
             let handle = runtime.handle().clone();
             let thread = thread::Builder::new().name(format!("serve-{number}"));
-            thread.spawn(move || runtime.block_on(ended.cancelled_owned()))?;
+            thread.spawn(move || serve(|| runtime.block_on(ended.cancelled_owned())))?;
             Ok(handle)
         };
         let count = thread::available_parallelism().map_or(1, usize::from);
@@ -34,6 +35,19 @@ impl Threads {
     pub(in crate::listener) fn idlest(&self) -> Handle {
         let idlest = self.runtimes.iter().min_by_key(|runtime| runtime.metrics().num_alive_tasks());
         idlest.cloned().unwrap_or_else(Handle::current)
+    }
+}
+
+/// Whoever came to a thread that is gone would never be answered, and it would look the idlest of all: the process ends, and is
+/// started anew by whoever watches it.
+fn serve(until_the_end: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(until_the_end)).is_err() {
+        // Not by the log, which may be written later than never.
+        drop(
+            io::stderr()
+                .write_all(b"a thread that serves connections broke down: the gateway ends at once\n"),
+        );
+        std::process::abort();
     }
 }
 

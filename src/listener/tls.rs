@@ -23,6 +23,7 @@ use crate::identity::Directory;
 use crate::listener::crl::{self, Crl};
 use crate::listener::gatekeeper::{Gatekeeper, Named, Vetted};
 use crate::listener::lifetimes::Lifetimes;
+use crate::listener::proofs::Proofs;
 use crate::listener::sources::Sources;
 
 /// Who may come in by this door.
@@ -50,6 +51,7 @@ pub enum TlsError {
 pub(in crate::listener) struct Snapshot {
     pub generation: u64,
     pub keeper: Arc<Gatekeeper>,
+    pub proofs: Proofs,
     pub lifetimes: Lifetimes,
     /// The fingerprint of its certificate.
     pub server: String,
@@ -119,7 +121,8 @@ impl Snapshot {
         let (clients, everyone) = (server(Entrance::Clients)?, server(Entrance::Everyone)?);
         let generation = before.map_or(1, |before| before.generation.saturating_add(1));
         let own = chain.first().map(|own| fingerprint(own)).unwrap_or_default();
-        Ok(Self { generation, keeper, lifetimes, server: own, clients, everyone })
+        let proofs = Proofs::default();
+        Ok(Self { generation, keeper, proofs, lifetimes, server: own, clients, everyone })
     }
 
     pub fn server(&self, entrance: Entrance) -> Arc<ServerConfig> {

@@ -149,6 +149,7 @@ impl From<UpstreamError> for Refusal {
         let cause = match &error {
             // The node's own word on this very transaction: it would revert, or the account cannot pay.
             UpstreamError::Reverted { .. } => Cause::NodeRefused,
+            UpstreamError::NoRoom => Cause::Busy,
             _ => Cause::NodeUnavailable,
         };
         Self::new(cause, error.to_string())

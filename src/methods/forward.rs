@@ -8,10 +8,11 @@ use crate::upstream::Answer;
 
 pub(super) async fn forward(
     app: &App,
+    caller: &Caller,
     method: &'static str,
     params: Option<&RawValue>,
 ) -> Result<Answer, Refusal> {
-    Ok(app.upstream.forward(method, params).await?)
+    Ok(app.upstream.forward(caller.room(), method, params).await?)
 }
 
 /// `eth_newFilter` and its relatives: the filter is this client's alone, and stays with the node that made it.
@@ -21,7 +22,7 @@ pub(super) async fn new_filter(
     method: &'static str,
     params: Option<&RawValue>,
 ) -> Result<Answer, Refusal> {
-    Ok(app.upstream.new_filter(&caller.client().name, method, params).await?)
+    Ok(app.upstream.new_filter((&caller.client().name, caller.room()), method, params).await?)
 }
 
 /// What is asked of a filter that is there.
@@ -31,5 +32,5 @@ pub(super) async fn filter(
     method: &'static str,
     params: Option<&RawValue>,
 ) -> Result<Answer, Refusal> {
-    Ok(app.upstream.filter(&caller.client().name, method, params).await?)
+    Ok(app.upstream.filter((&caller.client().name, caller.room()), method, params).await?)
 }

@@ -30,9 +30,10 @@ mod upkeep;
 
 pub use app::App;
 pub use own::Sent;
+pub use preflight::Preflights;
 pub use refusal::{Cause, Refusal, Row, TABLE};
 pub use reload::PolicyReload;
-pub use reply::Reply;
+pub use reply::{Reply, Text};
 pub use service::{Service, TooLate};
 pub use subscribe::Outbox;
 pub use table::{Method, is_ordered};

@@ -41,7 +41,7 @@ pub(super) async fn receipt(app: &App, hash: B256, until: Instant) -> Result<Ans
         loop {
             // A node that cannot be asked right now is asked again: the transaction is out.
             if let Ok(Answer::Result(found)) =
-                app.upstream.forward("eth_getTransactionReceipt", Some(&params)).await
+                app.upstream.forward(None, "eth_getTransactionReceipt", Some(&params)).await
                 && found.bytes() != b"null"
             {
                 return Ok(Answer::Result(found));

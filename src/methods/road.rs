@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::clock::after;
 use crate::config::OWN_NAME;
-use crate::identity::{AccountCaller, RequestId};
+use crate::identity::{AccountCaller, RequestId, Ticket};
 use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
 use crate::methods::evidence::found_out;
 use crate::methods::{App, Cause, Refusal, shadow};
@@ -95,6 +95,16 @@ pub(super) async fn signed_here(
 pub(super) fn alarm(account: Address, what: &str) {
     tracing::error!(%account, "ALARM: {what} is signed by an account of ours, and not by us");
     metrics::counter!("chancery_foreign_signatures_total").increment(1);
+}
+
+/// Identity is asked once more right before a commit: what is signed waits for other payloads, and for the token.
+pub(super) fn still_good(ticket: Option<&Ticket>) -> Result<(), Stop> {
+    if ticket.is_none_or(Ticket::is_good) { Ok(()) } else { Err(Stop::Refused(lapsed())) }
+}
+
+fn lapsed() -> Refusal {
+    let why = "the client's certificate is not accepted any more; nothing was signed that leaves";
+    Refusal::new(Cause::AccountNotAvailable, why)
 }
 
 /// When the client must have its answer.
@@ -184,7 +194,13 @@ where
     for _ in 0..3 {
         let permitted = round.decide::<K>(app, caller, ask(round)?, no).await?;
         round.again = true;
-        match app.tasks.spawn(run(Arc::clone(app), permitted)).await {
+        // It counts among the client's calls to its end, whether or not anybody waits.
+        let (ticket, run) = (caller.ticket().cloned(), run(Arc::clone(app), permitted));
+        let work = async move {
+            let _ticket = ticket;
+            run.await
+        };
+        match app.tasks.spawn(work).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(Stop::Refused(refusal))) => return Err(refusal),
             // The ledger has the new one already; here it comes with the ledger's answer.
@@ -230,6 +246,8 @@ pub(super) async fn record<K: Kind>(
     answer_by: Instant,
 ) -> Result<Recorded<K>, Stop> {
     let (client, account) = (permitted.client().to_owned(), permitted.from());
+    let ticket = permitted.caller().ticket().cloned();
+    still_good(ticket.as_ref())?;
     // A claim that is given up here is dropped by the ledger, or voided if it was just granted.
     let reserved = match timeout_at(answer_by, app.ledger.reserve(permitted, purpose)).await {
         Ok(Ok(Claim::Fresh(reserved))) => reserved,
@@ -250,6 +268,8 @@ pub(super) async fn record<K: Kind>(
     };
     let id = reserved.id();
     let refusal: Refusal = match timeout_at(answer_by, app.signer.sign(&client, reserved)).await {
+        // Signed, and nobody has it: what is not recorded does not leave.
+        Ok(Ok(_)) if still_good(ticket.as_ref()).is_err() => lapsed(),
         Ok(Ok(signed)) => {
             return app.ledger.record(signed).await.map_err(|error| Stop::Refused(error.into()));
         }

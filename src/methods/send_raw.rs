@@ -25,6 +25,9 @@ pub(super) async fn send_raw(
     let is_ours = app.policy.now().has_account(signed.from());
     let may_use = caller.for_account(signed.from());
     let place = (signed.place(), signed.hash());
+    if !is_ours {
+        app.ledger.has_time()?;
+    }
     match app.ledger.presented(caller, place, !is_ours || may_use.is_ok()).await? {
         None if is_ours => return Err(unrecorded(&signed)),
         // Whose accounts there are, nobody learns from here either.
@@ -61,6 +64,8 @@ async fn record(
     permitted: Permitted<Presigned>,
     answer_by: Instant,
 ) -> Result<Recorded<Presigned>, Stop> {
+    let ticket = permitted.caller().ticket().cloned();
+    road::still_good(ticket.as_ref())?;
     let reserved = match timeout_at(answer_by, app.ledger.reserve(permitted, Purpose::Send)).await {
         Ok(Ok(Claim::Fresh(reserved))) => reserved,
         Ok(Ok(Claim::Known(recorded))) => return Ok(recorded),
@@ -74,6 +79,8 @@ async fn record(
         tracing::error!(%error, "a signature that was read is none");
         Stop::Refused(Refusal::internal())
     })?;
+    // What is reserved and not recorded the ledger voids by itself.
+    road::still_good(ticket.as_ref())?;
     app.ledger.record(signed).await.map_err(|error| Stop::Refused(error.into()))
 }
 

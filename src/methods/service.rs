@@ -138,7 +138,7 @@ impl Service {
             Method::TransactionCount => {
                 Reply::of_node(id, transaction_count::transaction_count(app, caller, params).await?)
             }
-            Method::Forward(name) => Reply::of_node(id, forward::forward(app, name, params).await?),
+            Method::Forward(name) => Reply::of_node(id, forward::forward(app, caller, name, params).await?),
             Method::NewFilter(name) => {
                 Reply::of_node(id, forward::new_filter(app, caller, name, params).await?)
             }
@@ -204,7 +204,9 @@ impl RpcServiceT for Service {
                 }
                 return replies;
             }
-            let answers = service.0.upstream.forward_batch(&reads).await;
+            let caller = calls.first().and_then(|call| call.extensions.get::<Caller>());
+            let room = caller.and_then(Caller::room);
+            let answers = service.0.upstream.forward_batch(room, &reads).await;
             for (call, answer) in calls.iter().zip(answers) {
                 replies.push(match answer {
                     Ok(answer) => Reply::of_node(&call.id, answer),

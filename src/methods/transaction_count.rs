@@ -13,7 +13,7 @@ pub(super) async fn transaction_count(
     caller: &Caller,
     params: Option<&RawValue>,
 ) -> Result<Answer, Refusal> {
-    let answer = app.upstream.forward("eth_getTransactionCount", params).await?;
+    let answer = app.upstream.forward(caller.room(), "eth_getTransactionCount", params).await?;
     let Some(account) = params.and_then(pending_of) else { return Ok(answer) };
     if caller.for_account(account).is_err() {
         return Ok(answer);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock::after;
-use crate::methods::{Cause, Refusal};
+use crate::methods::{Cause, Refusal, Reply};
 use crate::rpc::share::Place;
 
 /// Held by all calls of a body.
@@ -41,8 +41,10 @@ impl<'a> Budget<'a> {
         self.bytes.load(Ordering::Relaxed) == 0
     }
 
-    /// Where there was not that much, there is nothing left for the batch.
-    pub fn take(&self, bytes: usize) -> Result<(), Over> {
+    /// Room for an answer before it is written. Where there was not that much, there is nothing left for the batch.
+    pub fn take(&self, reply: &mut Reply) -> Result<(), Over> {
+        reply.let_go();
+        let bytes = reply.length();
         let taken = |left: usize| Some(left.saturating_sub(bytes));
         let left = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
         if left.is_ok_and(|left| left < bytes) {

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::config::Client;
-use crate::identity::{Caller, IdempotencyKey, RequestId};
-use crate::methods::{Cause, Method, Outbox, Refusal, Reply, TooLate};
+use crate::identity::{Caller, IdempotencyKey, RequestId, Ticket};
+use crate::methods::{Cause, Method, Outbox, Refusal, Reply, Text, TooLate};
 use crate::rpc::budget::{Budget, Over};
 use crate::rpc::envelope::{Body, Bounds, Entry, EntryError, Envelope};
 use crate::rpc::share::Place;
@@ -34,7 +34,7 @@ pub struct Calls<S> {
 }
 
 /// Who asks, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Asking<'a> {
     pub client: &'a Arc<Client>,
     /// The name that the client gave to the body; in a batch each call has it with its place.
@@ -43,6 +43,19 @@ pub struct Asking<'a> {
     pub outbox: Option<&'a Outbox>,
     /// What of its client's share the answer takes.
     pub place: &'a Place,
+    /// Whether the client's certificate is still accepted.
+    pub may_ask: &'a Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl Asking<'_> {
+    fn caller(&self, request: RequestId) -> Caller {
+        Caller::new(Arc::clone(self.client), request).with_room(Arc::clone(self.place.room()))
+    }
+
+    /// For what goes on where the client hangs up.
+    fn ticket(&self) -> Ticket {
+        Ticket::new(Arc::clone(self.may_ask), self.place.keep())
+    }
 }
 
 /// Calls of a batch, each with its place in it.
@@ -70,21 +83,21 @@ where
     S: RpcServiceT<MethodResponse = Reply, BatchResponse = Vec<Reply>> + Send + Sync,
 {
     /// Does what `body` asks. `None`: nothing is to be answered, for all of it were notifications.
-    pub async fn answer(&self, asking: Asking<'_>, body: &[u8]) -> Option<Bytes> {
+    pub async fn answer(&self, asking: Asking<'_>, body: &[u8]) -> Option<Text> {
         match Body::read(body, self.bounds) {
             Ok(Body::Single(entry)) => {
                 let budget = Budget::new(usize::MAX, self.begin_within, asking.place);
                 self.entry(asking, asking.key.cloned(), entry, &budget).await
             }
             // Boxed: it is much larger than a single call, which would carry its room around.
-            Ok(Body::Batch(entries)) => Box::pin(self.batch(asking, entries)).await,
+            Ok(Body::Batch(entries)) => Box::pin(self.batch(asking, entries)).await.map(Text::from),
             Err(error) => {
                 // Nobody can say what such a body asks; that it names a signature is enough to write it down.
                 let head = body.get(..NAMES_WITHIN).unwrap_or(body);
                 let mut parts = head.split(|byte| *byte == b'"').filter_map(|part| str::from_utf8(part).ok());
                 let named = parts.find(|part| (self.is_ordered)(part));
                 let client = asking.client;
-                Some(self.refuse_malformed(client, Id::Null, named, &Refusal::from(&error)).await)
+                Some(self.refuse_malformed(client, Id::Null, named, &Refusal::from(&error)).await.into())
             }
         }
     }
@@ -134,7 +147,8 @@ where
         for (place, envelope) in calls {
             let (key, id) = (asking.key.map(|key| key.at(place)), envelope.id.clone());
             let answer = self.entry(asking, key, Ok(envelope), budget).await;
-            placed.push((place, answer.map(|answer| sound(asking.client, id.as_ref(), answer))));
+            let sound = |answer: Text| sound(asking.client, id.as_ref(), answer.into_json());
+            placed.push((place, answer.map(sound)));
         }
         placed
     }
@@ -152,7 +166,7 @@ where
         let (mut batch, mut asked) = (Batch::with_capacity(calls.len()), Vec::with_capacity(calls.len()));
         for (place, envelope) in calls {
             let (Some(id), Ok(request)) = (envelope.id, RequestId::random()) else { continue };
-            let caller = Caller::new(Arc::clone(asking.client), request);
+            let caller = asking.caller(request);
             let name = Method::find(&envelope.method).map_or("other", Method::label);
             let mut call = Request::borrowed("", envelope.params, id.clone());
             call.method = envelope.method;
@@ -162,8 +176,8 @@ where
         }
         let span = tracing::debug_span!("reads", client = asking.client.name, count = asked.len());
         let replies = self.service.batch(batch).instrument(span).await;
-        let placed = asked.into_iter().zip(replies).map(|((place, id, caller, name), reply)| {
-            let room = budget.take(reply.len());
+        let placed = asked.into_iter().zip(replies).map(|((place, id, caller, name), mut reply)| {
+            let room = budget.take(&mut reply);
             let outcome = room.as_ref().map_or_else(|over| over.outcome(), |()| outcome_of(&reply));
             self.tally.count(name, false, outcome, started);
             let answer = match room {
@@ -181,24 +195,26 @@ where
         key: Option<IdempotencyKey>,
         entry: Entry<'_>,
         budget: &Budget<'_>,
-    ) -> Option<Bytes> {
+    ) -> Option<Text> {
         let client = asking.client;
         let envelope = match entry {
             Ok(envelope) => envelope,
-            Err(error) => return Some(self.refuse_entry(client, error).await),
+            Err(error) => return Some(self.refuse_entry(client, error).await.into()),
         };
         let Ok(request) = RequestId::random() else {
             let refusal = Refusal::new(Cause::Internal, "the system gives no randomness; nothing was done");
-            return envelope.id.map(|id| refuse_body(client, &id, &refusal));
+            return envelope.id.map(|id| refuse_body(client, &id, &refusal).into());
         };
+        let is_ordered = (self.is_ordered)(&envelope.method);
         // Of reads there are many, and little is said about each.
         let (client_name, method) = (&client.name, loggable(&envelope.method));
-        let span = if (self.is_ordered)(&envelope.method) {
+        let span = if is_ordered {
             tracing::info_span!("call", client = client_name, method, %request)
         } else {
             tracing::debug_span!("call", client = client_name, method, %request)
         };
-        let caller = Caller::new(Arc::clone(client), request).with_key(key);
+        let ticket = is_ordered.then(|| asking.ticket());
+        let caller = asking.caller(request).with_key(key).with_ticket(ticket);
         self.call(caller, envelope, (budget, asking.outbox)).instrument(span).await
     }
 
@@ -207,7 +223,7 @@ where
         caller: Caller,
         envelope: Envelope<'_>,
         (budget, outbox): (&Budget<'_>, Option<&Outbox>),
-    ) -> Option<Bytes> {
+    ) -> Option<Text> {
         let started = Instant::now();
         let is_ordered = (self.is_ordered)(&envelope.method);
         let method = Method::find(&envelope.method);
@@ -224,11 +240,11 @@ where
         let is_late = budget.is_late(started);
         if is_late && !is_ordered {
             count("too_late");
-            return Some(refuse(&caller, &id, &TooLate.into()));
+            return Some(refuse(&caller, &id, &TooLate.into()).into());
         }
         if !is_ordered && budget.is_spent() {
             count(Over::Batch.outcome());
-            return Some(refuse(&caller, &id, &Over::Batch.refusal()));
+            return Some(refuse(&caller, &id, &Over::Batch.refusal()).into());
         }
         let mut request = Request::borrowed("", envelope.params, id.clone());
         request.method = envelope.method;
@@ -240,15 +256,15 @@ where
             // The service refuses it: what asked for a signature is recorded there.
             request.extensions.insert(TooLate);
         }
-        let reply = self.service.call(request).await;
+        let mut reply = self.service.call(request).await;
         let outcome = if is_late { "too_late" } else { outcome_of(&reply) };
         // An answer about a signature is never dropped: whoever does not see it would ask again.
-        if let (Err(over), false) = (budget.take(reply.len()), is_ordered) {
+        if let (Err(over), false) = (budget.take(&mut reply), is_ordered) {
             count(over.outcome());
-            return Some(refuse(&caller, &id, &over.refusal()));
+            return Some(refuse(&caller, &id, &over.refusal()).into());
         }
         count(outcome);
-        Some(reply.into_json())
+        Some(reply.into_text())
     }
 
     async fn refuse_entry(&self, client: &Arc<Client>, error: EntryError<'_>) -> Bytes {
@@ -349,20 +365,24 @@ fn outcome_of(reply: &Reply) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{LazyLock, Mutex};
 
     use jsonrpsee::core::middleware::BatchEntry;
+    use serde_json::value::to_raw_value;
     use serde_json::{Value, json};
     use tokio::sync::Barrier;
 
     use super::*;
+    use crate::room::Room;
     use crate::rpc::share::Share;
+    use crate::upstream::{Answer, Json};
 
     /// Answers with the parameters it was given, and writes down what it saw.
     #[derive(Clone)]
     struct Recorder {
         seen: Arc<Mutex<Vec<String>>>,
         meeting: Arc<Barrier>,
+        large: Json,
     }
 
     impl Recorder {
@@ -392,6 +412,9 @@ mod tests {
                 let params = request.params.as_deref();
                 assert_eq!(request.extensions.get::<Caller>().unwrap().client().name, "trader");
                 this.see(&format!("begin {}", request.method), params);
+                if request.method == "large" {
+                    return Reply::of_node(&request.id, Answer::Result(this.large.clone()));
+                }
                 if request.method == "meet" {
                     this.meeting.wait().await;
                 }
@@ -423,8 +446,9 @@ mod tests {
     }
 
     fn calls(meeting: usize, max_batch_answer: usize) -> Calls<Recorder> {
+        let large = to_raw_value(&"x".repeat(100_000)).unwrap().into();
         Calls {
-            service: Recorder { seen: Arc::default(), meeting: Arc::new(Barrier::new(meeting)) },
+            service: Recorder { seen: Arc::default(), meeting: Arc::new(Barrier::new(meeting)), large },
             bounds: Bounds { max_batch: 100, max_depth: 32 },
             is_ordered: |method| method == "sign",
             max_batch_answer,
@@ -446,12 +470,18 @@ mod tests {
         })
     }
 
-    fn place() -> Place {
-        Arc::new(Share::new(1)).enter().unwrap()
+    fn share(max_calls: usize, max: usize) -> Arc<Share> {
+        Arc::new(Share::new(max_calls, Arc::new(Room::new(max, None))))
     }
 
-    const fn asking<'a>(client: &'a Arc<Client>, place: &'a Place) -> Asking<'a> {
-        Asking { client, key: None, outbox: None, place }
+    fn place() -> Place {
+        share(1, usize::MAX).enter().unwrap()
+    }
+
+    static ANYBODY: LazyLock<Arc<dyn Fn() -> bool + Send + Sync>> = LazyLock::new(|| Arc::new(|| true));
+
+    fn asking<'a>(client: &'a Arc<Client>, place: &'a Place) -> Asking<'a> {
+        Asking { client, key: None, outbox: None, place, may_ask: &ANYBODY }
     }
 
     fn call(id: u64, method: &str, params: &str) -> String {
@@ -460,7 +490,7 @@ mod tests {
 
     async fn answer(calls: &Calls<Recorder>, body: &str) -> Value {
         let answer = calls.answer(asking(&trader(), &place()), body.as_bytes()).await;
-        serde_json::from_slice(&answer.expect("an answer")).unwrap()
+        serde_json::from_slice(&answer.expect("an answer").into_json()).unwrap()
     }
 
     #[tokio::test]
@@ -649,13 +679,13 @@ mod tests {
     async fn inv_12_reads_of_a_client_that_does_not_read_are_refused_and_signatures_are_not() {
         let calls = calls(1, 10_000);
         let long = format!(r#"["{}"]"#, "a".repeat(80));
-        let share = Arc::new(Share::of(10, 150));
+        let share = share(10, 150);
         let (client, unread) = (trader(), share.enter().unwrap());
         assert!(unread.make_room(100), "an answer that is there, and is not read");
         let ask = async |call: String| {
             let place = share.enter().unwrap();
             let answer = calls.answer(asking(&client, &place), call.as_bytes()).await.unwrap();
-            serde_json::from_slice::<Value>(&answer).unwrap()
+            serde_json::from_slice::<Value>(&answer.into_json()).unwrap()
         };
         assert_eq!(ask(call(1, "echo", &long)).await["error"]["data"]["code"], "busy");
         assert_eq!(
@@ -665,6 +695,23 @@ mod tests {
         assert!(ask(call(1, "sign", &long)).await["result"].is_array());
         drop(unread);
         assert!(ask(call(1, "echo", &long)).await["result"].is_array());
+    }
+
+    #[tokio::test]
+    async fn inv_12_what_many_share_is_written_for_nobody_before_there_is_room() {
+        let calls = calls(1, usize::MAX);
+        let (client, share) = (trader(), share(100, 250_000));
+        let mut told = Vec::new();
+        for id in 0..100 {
+            let place = share.enter().unwrap();
+            let answer = calls.answer(asking(&client, &place), call(id, "large", "[]").as_bytes()).await;
+            told.push((answer.unwrap(), place));
+        }
+        let shared = calls.service.large.bytes().as_ptr();
+        let is_shared = |text: &Text| matches!(text, Text::Around { value, .. } if value.as_ptr() == shared);
+        assert_eq!(told.iter().filter(|(text, _)| is_shared(text)).count(), 2, "and these are no copies");
+        let written: usize = told.drain(..).skip(2).map(|(text, _)| text.into_json().len()).sum();
+        assert!(written < 100 * 500, "the others are told to wait");
     }
 
     #[tokio::test]

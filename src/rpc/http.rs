@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -19,13 +19,15 @@ use jsonrpsee::core::middleware::RpcServiceT;
 use jsonrpsee::types::Id;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use crate::body::Body;
 use crate::config::{Client, Limits};
-use crate::methods::{Cause, Refusal, Reply};
+use crate::methods::{Cause, Refusal, Reply, Text};
+use crate::room::Room;
 use crate::rpc::calls::{Asking, Calls, refuse_body};
 use crate::rpc::envelope::Bounds;
 use crate::rpc::head::{declared_length, is_json, is_welcome, key, only, without_port};
 use crate::rpc::rejection::{Rejection, plain};
-use crate::rpc::share::{Place, Share};
+use crate::rpc::share::{MAX_OF_A_CLIENT, MAX_OF_ALL, Place, Share};
 use crate::rpc::socket::{self, Life, Socket};
 use crate::rpc::tally::Tally;
 
@@ -55,12 +57,14 @@ pub(super) struct Inner<S> {
     /// Without the port 443.
     hosts: Vec<String>,
     pub max_body: usize,
-    body_timeout: Duration,
+    pub body_timeout: Duration,
     in_flight: Semaphore,
     in_flight_count: metrics::Gauge,
     max_in_flight_per_client: usize,
     /// By the client's name: all its connections share one. Clients come from the configuration, so it is small.
     per_client: Mutex<HashMap<String, Arc<Share>>>,
+    /// For the large answers of all of them.
+    room: Arc<Room>,
 }
 
 /// Bytes of answers to reads that one batch may gather: 100 calls for the largest answer would fill the memory.
@@ -106,6 +110,7 @@ impl<S: Answers> Rpc<S> {
             in_flight_count: metrics::gauge!("chancery_rpc_in_flight"),
             max_in_flight_per_client: limits.max_in_flight_per_client,
             per_client: Mutex::default(),
+            room: Arc::new(Room::new(MAX_OF_ALL, None)),
         }))
     }
 
@@ -114,7 +119,7 @@ impl<S: Answers> Rpc<S> {
         &self,
         client: Arc<Client>,
         life: Life,
-    ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send + 'static>
+    ) -> impl Service<Request<B>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>
     + Clone
     + Send
     + use<S, B>
@@ -137,7 +142,7 @@ impl<S: Answers> Inner<S> {
         share: &Arc<Share>,
         life: Life,
         request: Request<B>,
-    ) -> Response<Full<Bytes>>
+    ) -> Response<Body>
     where
         B: HttpBody<Data = Bytes> + Send,
     {
@@ -175,7 +180,8 @@ impl<S: Answers> Inner<S> {
             Ok(Err(rejection)) => return rejection.response(client, head.version),
             Err(_elapsed) => return Rejection::TooSlow.response(client, head.version),
         };
-        let asking = Asking { client, key: key.as_ref(), outbox: None, place: &place };
+        let asking =
+            Asking { client, key: key.as_ref(), outbox: None, place: &place, may_ask: &life.may_ask };
         answer(route.calls.answer(asking, &body).await, place)
     }
 
@@ -263,7 +269,10 @@ impl<S: Answers> Inner<S> {
 
     fn share_of(&self, client: &Client) -> Arc<Share> {
         let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(Share::new(self.max_in_flight_per_client));
+        let new = || {
+            let room = Room::new(MAX_OF_A_CLIENT, Some(Arc::clone(&self.room)));
+            Arc::new(Share::new(self.max_in_flight_per_client, Arc::new(room)))
+        };
         per_client.entry(client.name.clone()).or_insert_with(new).clone()
     }
 }
@@ -311,15 +320,15 @@ where
 }
 
 /// HTTP 200 with JSON, or 204 where nothing is to be answered.
-fn answer(answer: Option<Bytes>, place: Place) -> Response<Full<Bytes>> {
+fn answer(answer: Option<Text>, place: Place) -> Response<Body> {
     match answer {
-        Some(answer) => json(place.answer(answer)),
-        None => plain(StatusCode::NO_CONTENT, Bytes::new()),
+        Some(answer) => json(place.body(answer)),
+        None => plain(StatusCode::NO_CONTENT, Body::default()),
     }
 }
 
 /// No CORS header, whoever asks.
-fn json(json: Bytes) -> Response<Full<Bytes>> {
+fn json(json: impl Into<Body>) -> Response<Body> {
     let mut response = plain(StatusCode::OK, json);
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -352,8 +361,8 @@ impl<S> std::fmt::Debug for Rpc<S> {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
-    use http_body_util::StreamBody;
+    use futures_util::{SinkExt as _, StreamExt as _, stream};
+    use http_body_util::{Full, StreamBody};
     use hyper::body::{Frame, Incoming};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use hyper_util::server::conn::auto;
@@ -361,6 +370,11 @@ mod tests {
     use serde_json::Value;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+    use tokio_tungstenite::tungstenite::protocol::frame::Frame as Piece;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 
     use super::*;
 
@@ -431,11 +445,7 @@ mod tests {
         Request::post("/").header("host", "gateway.example:8545").header("content-type", "application/json")
     }
 
-    async fn ask(
-        rpc: &Rpc<Answering>,
-        client: Arc<Client>,
-        request: Request<Full<Bytes>>,
-    ) -> Response<Full<Bytes>> {
+    async fn ask(rpc: &Rpc<Answering>, client: Arc<Client>, request: Request<Full<Bytes>>) -> Response<Body> {
         let Ok(response) = rpc.connection(client, life()).call(request).await;
         response
     }
@@ -449,11 +459,11 @@ mod tests {
         response.status().as_u16()
     }
 
-    async fn text(response: Response<Full<Bytes>>) -> String {
+    async fn text(response: Response<Body>) -> String {
         String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
     }
 
-    async fn read(response: Response<Full<Bytes>>) -> Value {
+    async fn read(response: Response<Body>) -> Value {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/json");
         serde_json::from_str(&text(response).await).unwrap()
@@ -554,7 +564,7 @@ mod tests {
     /// What the listener asks of a service.
     fn for_the_listener<S>(service: S) -> S
     where
-        S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
         S::Future: Send + 'static,
     {
         service
@@ -702,6 +712,75 @@ mod tests {
             assert_eq!(status(named(key), &[]).await, 400, "{key}");
         }
         assert_eq!(status(named("a").header("idempotency-key", "a"), &[]).await, 400, "two of them");
+    }
+
+    /// A socket of the trader's with this share, as its client has it.
+    async fn socket(limits: &Limits, share: &Arc<Share>) -> WebSocketStream<tokio::io::DuplexStream> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (inner, client, share) = (rpc(limits).0, client("trader", &[]), Arc::clone(share));
+        let socket = Socket { inner, route: 0, client, share, life: life() };
+        tokio::spawn(async move { socket.run(far).await });
+        WebSocketStream::from_raw_socket(near, Role::Client, None).await
+    }
+
+    fn share_with(room: usize) -> Arc<Share> {
+        Arc::new(Share::new(10, Arc::new(Room::new(room, None))))
+    }
+
+    /// The first part of a message whose rest does not come.
+    fn fragment(bytes: usize) -> Message {
+        Message::Frame(Piece::message(vec![b' '; bytes], OpCode::Data(Data::Text), false))
+    }
+
+    /// Why it is closed, while its client pings.
+    async fn end_of(socket: &mut WebSocketStream<tokio::io::DuplexStream>) -> CloseCode {
+        loop {
+            let next = tokio::time::timeout(Duration::from_millis(50), socket.next()).await;
+            match next {
+                Err(_) => socket.send(Message::Ping(Bytes::from_static(b"still here"))).await.unwrap(),
+                Ok(Some(Ok(Message::Close(Some(frame))))) => return frame.code,
+                Ok(Some(Ok(_))) => {}
+                Ok(end) => panic!("{end:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_message_in_pieces_has_its_time_whatever_comes_between_them() {
+        let limits = Limits { body_timeout: Duration::from_millis(300), ..Limits::default() };
+        let mut socket = socket(&limits, &share_with(1 << 20)).await;
+        // Pings alone are no message, and have all the time that there is.
+        let idle = tokio::time::timeout(Duration::from_millis(600), end_of(&mut socket)).await;
+        assert!(idle.is_err(), "{idle:?}");
+        socket.send(Message::text(CALL)).await.unwrap();
+        while !matches!(socket.next().await, Some(Ok(Message::Text(_)))) {}
+        socket.send(fragment(10)).await.unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(3), end_of(&mut socket)).await;
+        assert_eq!(end.expect("it is closed"), CloseCode::Policy);
+    }
+
+    #[tokio::test]
+    async fn inv_12_messages_in_pieces_take_the_room_of_their_client() {
+        let (limits, share) = (Limits::default(), share_with(600_000));
+        let mut sockets = Vec::new();
+        for _ in 0..3 {
+            let mut socket = socket(&limits, &share).await;
+            socket.send(fragment(250_000)).await.unwrap();
+            sockets.push(socket);
+        }
+        let mut last = sockets.pop().unwrap();
+        let end = tokio::time::timeout(Duration::from_secs(3), end_of(&mut last)).await;
+        assert_eq!(end.expect("it is closed"), CloseCode::Again);
+        drop((last, sockets));
+        let mut socket = socket(&limits, &share).await;
+        let rest = Piece::message(vec![b' '; 250_000], OpCode::Data(Data::Continue), true);
+        socket.send(fragment(250_000)).await.unwrap();
+        socket.send(Message::Frame(rest)).await.unwrap();
+        let Some(Ok(Message::Text(answer))) = socket.next().await else { panic!("an answer") };
+        assert!(answer.contains("-32700"), "{answer}");
+        socket.send(Message::Ping(Bytes::new())).await.unwrap();
+        assert!(matches!(socket.next().await, Some(Ok(Message::Pong(_)))));
+        assert_eq!(share.enter().unwrap().room().used(), 0, "what is whole is not counted here");
     }
 
     #[tokio::test]

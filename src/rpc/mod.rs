@@ -10,6 +10,7 @@ mod scan;
 mod share;
 mod socket;
 mod tally;
+mod unfinished;
 
 pub use envelope::{Body, BodyError, Bounds, Entry, EntryError, Envelope, Fault};
 pub use http::Rpc;

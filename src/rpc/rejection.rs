@@ -1,10 +1,10 @@
 //! The plain HTTP errors, for what does not speak JSON-RPC as it must.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Response, StatusCode, Version};
 
+use crate::body::Body;
 use crate::config::Client;
 
 /// Why a request gets a plain HTTP error: it comes from a browser page, from a confused proxy, or from nobody
@@ -27,7 +27,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// The answer, which ends an HTTP/1.1 connection.
-    pub fn response(self, client: &Client, version: Version) -> Response<Full<Bytes>> {
+    pub fn response(self, client: &Client, version: Version) -> Response<Body> {
         let (status, reason, sentence) = self.row();
         metrics::counter!("chancery_rpc_rejected_total", "reason" => reason).increment(1);
         tracing::info!(client = client.name, status = status.as_u16(), reason, "rejected");
@@ -107,8 +107,8 @@ impl Rejection {
 }
 
 /// An answer with the headers that every answer has.
-pub fn plain(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+pub fn plain(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -12,11 +12,11 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, SinkExt as _, StreamExt as _};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use jsonrpsee::types::Id;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
@@ -27,6 +27,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::body::Body;
 use crate::clock::after;
 use crate::config::Client;
 use crate::methods::{Cause, Outbox, Refusal};
@@ -34,6 +35,7 @@ use crate::rpc::calls::{Asking, refuse_body};
 use crate::rpc::http::{Answers, Inner};
 use crate::rpc::rejection::{Rejection, plain};
 use crate::rpc::share::Share;
+use crate::rpc::unfinished::{Counted, Spent, Unfinished};
 
 /// What a connection's WebSocket lives by.
 #[derive(Clone)]
@@ -94,8 +96,8 @@ pub(super) fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, Rejection> 
     }
 }
 
-pub(super) fn switching(accept: HeaderValue) -> Response<http_body_util::Full<Bytes>> {
-    let mut response = plain(StatusCode::SWITCHING_PROTOCOLS, Bytes::new());
+pub(super) fn switching(accept: HeaderValue) -> Response<Body> {
+    let mut response = plain(StatusCode::SWITCHING_PROTOCOLS, Body::default());
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -173,6 +175,17 @@ fn until_of(message: &Message) -> Instant {
 /// Why a socket is closed by us.
 struct Farewell(CloseCode, &'static str);
 
+impl From<Spent> for Farewell {
+    fn from(spent: Spent) -> Self {
+        match spent {
+            Spent::Time => Self(CloseCode::Policy, "a message did not come within `limits.body_timeout`"),
+            Spent::Room => {
+                Self(CloseCode::Again, "too much of this client is under way; read, and connect again")
+            }
+        }
+    }
+}
+
 impl<S: Answers> Socket<S> {
     /// Answers until either side ends it.
     pub(super) async fn serve(self, upgrade: OnUpgrade) {
@@ -180,29 +193,35 @@ impl<S: Answers> Socket<S> {
         let open = metrics::gauge!("chancery_sockets_open");
         open.increment(1.0);
         let cut = self.life.cut.clone();
-        cut.run_until_cancelled(self.run(upgraded)).await;
+        cut.run_until_cancelled(self.run(TokioIo::new(upgraded))).await;
         open.decrement(1.0);
     }
 
-    async fn run(&self, upgraded: Upgraded) {
+    pub(super) async fn run<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) {
         let config = WebSocketConfig::default()
             .read_buffer_size(4 * 1024)
             .write_buffer_size(0)
             .max_message_size(Some(self.inner.max_body))
             .max_frame_size(Some(self.inner.max_body));
-        let stream = TokioIo::new(upgraded);
+        let unfinished = Arc::<Unfinished>::default();
+        let (room, within) = (Arc::clone(self.share.room()), self.inner.body_timeout);
+        let stream = Counted::new(io, Arc::clone(&unfinished), room, within);
         let mut stream = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-        let Some(Farewell(code, reason)) = self.converse(&mut stream).await else { return };
+        let Some(Farewell(code, reason)) = self.converse(&mut stream, &unfinished).await else { return };
         tracing::debug!(client = self.client.name, reason, "a WebSocket is closed");
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         drop(timeout(WRITTEN_WITHIN, stream.close(Some(frame))).await);
         // A socket that is closed with bytes unread is reset, which can overtake the reason.
-        let mut rest = stream.get_mut().take(LINGER_BYTES);
+        let mut rest = stream.get_mut().io().take(LINGER_BYTES);
         drop(timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await);
     }
 
     /// `None`: there is nobody any more to say farewell to.
-    async fn converse(&self, stream: &mut WebSocketStream<TokioIo<Upgraded>>) -> Option<Farewell> {
+    async fn converse<IO: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut WebSocketStream<Counted<IO>>,
+        unfinished: &Unfinished,
+    ) -> Option<Farewell> {
         let (mut sink, mut source) = stream.split();
         let (outbox, mut news, overrun) = Outbox::new();
         let mut answers = FuturesUnordered::new();
@@ -216,6 +235,9 @@ impl<S: Answers> Socket<S> {
                 return Some(Farewell(CloseCode::Away, "the gateway ends"));
             }
             let takes_more = !is_closing && answers.len().saturating_add(letters.len()) < MAX_AT_ONCE;
+            if !takes_more {
+                unfinished.is_paused();
+            }
             let (is_writing, deadline) = (!letters.are_written(), letters.deadline());
             tokio::select! {
                 // In this order: the name of a subscription goes before its news.
@@ -258,15 +280,22 @@ impl<S: Answers> Socket<S> {
                     if !(self.life.may_ask)() {
                         return None;
                     }
-                    match message {
-                        Some(Ok(Message::Text(body))) => answers.push(self.answer(&outbox, body.into())),
-                        Some(Ok(Message::Binary(body))) => answers.push(self.answer(&outbox, body)),
-                        Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                    let body = match message {
+                        Some(Ok(Message::Text(body))) => body.into(),
+                        Some(Ok(Message::Binary(body))) => body,
+                        Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
+                            unfinished.is_control(payload.len());
+                            continue;
+                        }
+                        Some(Ok(Message::Frame(_))) => continue,
+                        Some(Err(Error::Io(error))) => return Spent::of(&error).map(Farewell::from),
                         Some(Err(Error::Capacity(CapacityError::MessageTooLong { .. }))) => {
                             return Some(Farewell(CloseCode::Size, "the message is larger than `limits.max_body`"));
                         }
                         Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
-                    }
+                    };
+                    unfinished.is_whole();
+                    answers.push(self.answer(&outbox, body));
                 }
             }
         }
@@ -278,9 +307,16 @@ impl<S: Answers> Socket<S> {
             let busy = Refusal::new(Cause::Busy, "the gateway is busy; nothing was done, ask again later");
             return Some(refuse_body(&self.client, &Id::Null, &busy));
         };
-        let asking = Asking { client: &self.client, key: None, outbox: Some(outbox), place: &place };
+        let asking = Asking {
+            client: &self.client,
+            key: None,
+            outbox: Some(outbox),
+            place: &place,
+            may_ask: &self.life.may_ask,
+        };
         let answer = route.calls.answer(asking, &body).await;
-        answer.map(|answer| place.answer(answer))
+        // A message is one piece.
+        answer.map(|answer| place.answer(answer.into_json()))
     }
 }
 

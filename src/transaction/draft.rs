@@ -48,6 +48,11 @@ impl Draft {
         self.request.from
     }
 
+    /// How many signatures there are to be worked out.
+    pub fn handed_in(&self) -> usize {
+        self.handed_in.as_ref().map_or(0, Vec::len)
+    }
+
     /// Works out who signed its authorizations.
     pub fn recovered(self) -> Result<Request, RequestError> {
         let Self { mut request, handed_in } = self;

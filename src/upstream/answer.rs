@@ -1,11 +1,14 @@
 //! What a node answers, read strictly enough that nobody can be fooled by it, and copied as little as can be.
 
+use std::sync::Arc;
+
 use alloy_primitives::U256;
 use bytes::Bytes;
 use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::room::Held;
 use crate::transaction::quantity;
 use crate::upstream::UpstreamError;
 
@@ -22,6 +25,8 @@ pub struct Json {
     body: Bytes,
     start: usize,
     end: usize,
+    /// What a large one takes of its asker's room.
+    held: Option<Arc<Held>>,
 }
 
 /// A JSON-RPC error as the node wrote it.
@@ -32,6 +37,9 @@ pub struct NodeError {
     pub message: String,
     #[serde(default)]
     pub data: Option<Box<RawValue>>,
+    /// It says what it answers, and not that it could not read what it was asked.
+    #[serde(skip)]
+    pub names_its_call: bool,
 }
 
 /// An answer, before it is known to be one.
@@ -57,7 +65,7 @@ impl Answer {
     pub(super) fn read(body: Bytes, id: u64) -> Result<Self, UpstreamError> {
         if let Some((start, end)) = framed(&body, id) {
             std::str::from_utf8(&body).map_err(|_| UpstreamError::garbage("not UTF-8"))?;
-            return Ok(Self::Result(Json { body, start, end }));
+            return Ok(Self::Result(Json { body, start, end, held: None }));
         }
         Self::read_strictly(&body, id)
     }
@@ -69,10 +77,18 @@ impl Answer {
         written.answer(body, id)
     }
 
+    /// With what its body takes of its asker's room.
+    pub(super) fn holding(mut self, held: Option<&Arc<Held>>) -> Self {
+        if let Self::Result(json) = &mut self {
+            json.held = held.cloned();
+        }
+        self
+    }
+
     /// An error of a node that another may not make is a failure of this node.
     pub(super) fn or_elsewhere(self) -> Result<Self, UpstreamError> {
         match self {
-            Self::Error(NodeError { code, message, data }) => {
+            Self::Error(NodeError { code, message, data, .. }) => {
                 let error = UpstreamError::Node { code, message, data };
                 if error.may_differ_elsewhere() { Err(error) } else { Ok(Self::told(Err(error))?) }
             }
@@ -84,7 +100,7 @@ impl Answer {
     pub(super) fn told(answer: Result<Self, UpstreamError>) -> Result<Self, UpstreamError> {
         match answer {
             Err(UpstreamError::Node { code, message, data }) => {
-                Ok(Self::Error(NodeError { code, message, data }))
+                Ok(Self::Error(NodeError { code, message, data, names_its_call: true }))
             }
             other => other,
         }
@@ -94,7 +110,7 @@ impl Answer {
     pub(super) fn ok(self) -> Result<Json, UpstreamError> {
         match self {
             Self::Result(result) => Ok(result),
-            Self::Error(NodeError { code, message, data }) => {
+            Self::Error(NodeError { code, message, data, .. }) => {
                 Err(UpstreamError::Node { code, message, data })
             }
         }
@@ -124,7 +140,9 @@ impl Written<'_> {
     pub(super) fn answer(self, body: &Bytes, id: u64) -> Result<Answer, UpstreamError> {
         match (self.result, self.error) {
             // A node that cannot read the request answers with id null; it is an answer all the same.
-            (None, Some(error)) if self.id.is_none_or(|found| found == id) => Ok(Answer::Error(error)),
+            (None, Some(error)) if self.id.is_none_or(|found| found == id) => {
+                Ok(Answer::Error(NodeError { names_its_call: self.id.is_some(), ..error }))
+            }
             (Some(result), None) if self.id == Some(id) => {
                 Ok(Answer::Result(Json::of(body.slice_ref(result.get().as_bytes()))))
             }
@@ -139,17 +157,32 @@ impl Written<'_> {
 impl Json {
     /// All of these bytes, which are one value.
     fn of(body: Bytes) -> Self {
-        Self { start: 0, end: body.len(), body }
+        Self { start: 0, end: body.len(), body, held: None }
     }
 
     pub fn bytes(&self) -> &[u8] {
         self.body.get(self.start..self.end).unwrap_or_default()
     }
 
+    /// The value alone, where it is.
+    pub fn into_bytes(self) -> Bytes {
+        self.body.get(self.start..self.end).map(|value| self.body.slice_ref(value)).unwrap_or_default()
+    }
+
+    /// What it takes of its asker's room is counted elsewhere from here on.
+    pub fn let_go(&mut self) {
+        self.held = None;
+    }
+
     /// The value between `head` and `}`. Where nobody else has the body, and the node's own head was at least as long,
     /// this is written over that, and nothing is copied.
     pub fn within(self, head: &[u8]) -> Bytes {
-        let Self { body, start, end } = self;
+        self.within_in_place(head).unwrap_or_else(|json| [head, json.bytes(), b"}"].concat().into())
+    }
+
+    /// The same, if it can be done without a copy.
+    pub fn within_in_place(self, head: &[u8]) -> Result<Bytes, Self> {
+        let Self { body, start, end, held } = self;
         let body = match body.try_into_mut() {
             Ok(mut body) => {
                 if let Some(from) = start.checked_sub(head.len())
@@ -158,15 +191,14 @@ impl Json {
                     place.copy_from_slice(head);
                     if let Some(last) = body.get_mut(end) {
                         *last = b'}';
-                        return body.freeze().slice(from..=end);
+                        return Ok(body.freeze().slice(from..=end));
                     }
                 }
                 body.freeze()
             }
             Err(body) => body,
         };
-        let value = body.get(start..end).unwrap_or_default();
-        [head, value, b"}"].concat().into()
+        Err(Self { body, start, end, held })
     }
 }
 

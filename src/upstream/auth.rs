@@ -256,7 +256,7 @@ mod tests {
                 config::NodeAuth { ca: ca.clone(), certificate, ..config::NodeAuth::default() };
             // An image without authorities has none to believe either.
             let answer = match Upstream::new(&chain, &still()) {
-                Ok(upstream) => upstream.forward("eth_blockNumber", None).await,
+                Ok(upstream) => upstream.forward(None, "eth_blockNumber", None).await,
                 Err(error) => Err(error),
             };
             assert_eq!(matches!(answer, Ok(Answer::Result(_))), is_let_in, "{ca:?}: {answer:?}");

@@ -9,12 +9,14 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::clock::after;
+use crate::room::Room;
 use crate::upstream::answer::Written;
-use crate::upstream::client::Call;
+use crate::upstream::client::{Batched, Call};
 use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, Upstream, UpstreamError};
 
-/// How many reads of a batch are under way at once where they are asked one by one.
+/// How many reads of a batch are under way at once where they are asked one by one; and how many go in one body where all
+/// of them are too much for one.
 const LANES: usize = 16;
 
 /// How long a node that takes no batch is asked for what is in one: each call has its own deadline, but there may be
@@ -28,18 +30,23 @@ type Outcome = Result<Answer, UpstreamError>;
 
 impl Upstream {
     /// Asks all of these, and passes each answer on, in their order.
-    pub async fn forward_batch(&self, calls: &[(&'static str, Option<&RawValue>)]) -> Vec<Outcome> {
-        self.forward_batch_within(calls, AGAIN_WITHIN).await
+    pub async fn forward_batch(
+        &self,
+        room: Option<&Arc<Room>>,
+        calls: &[(&'static str, Option<&RawValue>)],
+    ) -> Vec<Outcome> {
+        self.forward_batch_within(room, calls, AGAIN_WITHIN).await
     }
 
     async fn forward_batch_within(
         &self,
+        room: Option<&Arc<Room>>,
         calls: &[(&'static str, Option<&RawValue>)],
         again_within: Duration,
     ) -> Vec<Outcome> {
         let calls: Vec<Call<'_>> =
             calls.iter().map(|(method, params)| Call { method, params: *params }).collect();
-        let read = async |node: Arc<Node>| node.read_batch(&calls, Whose::Clients).await;
+        let read = async |node: Arc<Node>| node.read_batch(&calls, Whose::Clients(room)).await;
         let answers = match self.0.nodes.first(read).await {
             Ok(answers) => answers,
             Err(error) => return calls.iter().map(|_| Err(error.clone())).collect(),
@@ -51,7 +58,7 @@ impl Upstream {
         for (call, answer) in calls.iter().zip(answers) {
             told.push(match answer {
                 Err(error) if again && error.may_differ_elsewhere() && Instant::now() < until => {
-                    Answer::told(self.forward(call.method, call.params).await)
+                    Answer::told(self.forward(room, call.method, call.params).await)
                 }
                 other => Answer::told(other),
             });
@@ -65,7 +72,7 @@ impl Node {
     pub(super) async fn read_batch(
         &self,
         calls: &[Call<'_>],
-        whose: Whose,
+        whose: Whose<'_>,
     ) -> Result<Vec<Outcome>, UpstreamError> {
         self.read_batch_within(calls, whose, ONE_BY_ONE_WITHIN).await
     }
@@ -73,23 +80,23 @@ impl Node {
     async fn read_batch_within(
         &self,
         calls: &[Call<'_>],
-        whose: Whose,
+        whose: Whose<'_>,
         one_by_one_within: Duration,
     ) -> Result<Vec<Outcome>, UpstreamError> {
-        let is_one = calls.len() == 1 && whose == Whose::Own;
+        let is_one = calls.len() == 1 && matches!(whose, Whose::Own);
+        // What is too much for one body may fit into several.
+        let mut in_pieces = false;
         if self.takes_batches() && !is_one {
             match (self.put_batch(calls, whose).await, whose) {
-                (Ok(Some(answers)), _) => return Ok(answers.into_iter().map(Answer::or_elsewhere).collect()),
+                (Ok(Batched::Each(answers)), _) => {
+                    return Ok(answers.into_iter().map(Answer::or_elsewhere).collect());
+                }
                 // Ours are larger than clients' are: one that is refused, or takes longer than a call may, says nothing of
                 // theirs.
-                (Ok(None) | Err(UpstreamError::Timeout), Whose::Own) => self.takes_fewer_than(calls.len()),
-                (Ok(None), Whose::Clients) => {
-                    tracing::info!(
-                        node = self.name,
-                        "the node takes no batches, or not this one: it is asked one by one"
-                    );
-                    self.takes_no_batch();
-                }
+                (Ok(_) | Err(UpstreamError::Timeout), Whose::Own) => self.takes_fewer_than(calls.len()),
+                (Ok(_), Whose::Clients(_)) if calls.len() > LANES => in_pieces = true,
+                (Ok(Batched::NotThese), Whose::Clients(_)) => {}
+                (Ok(Batched::No), Whose::Clients(_)) => self.takes_no_batch(),
                 (Err(error), _) => return Err(error),
             }
         }
@@ -99,6 +106,20 @@ impl Node {
             if Instant::now() >= until {
                 answers.extend(some.iter().map(|_| Err(UpstreamError::Timeout)));
                 continue;
+            }
+            if in_pieces && self.takes_batches() {
+                match self.put_batch(some, whose).await {
+                    Ok(Batched::Each(each)) => {
+                        answers.extend(each.into_iter().map(Answer::or_elsewhere));
+                        continue;
+                    }
+                    Ok(Batched::NotThese) => {}
+                    Ok(Batched::No) => self.takes_no_batch(),
+                    Err(error) => {
+                        answers.extend(some.iter().map(|_| Err(error.clone())));
+                        continue;
+                    }
+                }
             }
             let some = some.iter().map(|call| self.read(*call, whose));
             answers
@@ -168,7 +189,7 @@ mod tests {
             Ok(Answer::Error(error)) => Err(error.message),
             Err(error) => Err(error.label().to_owned()),
         };
-        upstream.forward_batch(&calls).await.into_iter().map(told).collect()
+        upstream.forward_batch(None, &calls).await.into_iter().map(told).collect()
     }
 
     #[tokio::test]
@@ -184,6 +205,33 @@ mod tests {
             assert_eq!(ask(&upstream).await, expected);
             // The chain, and twice what was asked; or a first batch that is refused, and not tried again.
             assert_eq!(fake.bodies(), if takes_batches { 3 } else { 8 });
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_batch_that_is_too_large_is_one_by_one_and_the_next_one_is_not() {
+        let fake = Fake::start().await;
+        fake.on("eth_getLogs", Reply::Result(json!("x".repeat(3000))));
+        fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        let upstream = fake.upstream(&still());
+        let large = upstream.forward_batch(None, &[("eth_getLogs", None); 3]).await;
+        assert!(large.iter().all(Result::is_ok), "{large:?}");
+        assert_eq!(fake.bodies(), 5, "the chain, the batch, and each of it");
+        let next = upstream.forward_batch(None, &[("eth_blockNumber", None); 3]).await;
+        assert!(next.iter().all(Result::is_ok));
+        assert_eq!(fake.bodies(), 6, "one body");
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_is_too_long_goes_in_shorter_ones() {
+        let fake = Fake::start().await;
+        fake.takes_batches_of(20);
+        fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        let upstream = fake.upstream(&still());
+        for bodies in [5, 9] {
+            let answers = upstream.forward_batch(None, &[("eth_blockNumber", None); 40]).await;
+            assert!(answers.len() == 40 && answers.iter().all(Result::is_ok));
+            assert_eq!(fake.bodies(), bodies, "the chain, the whole, and three");
         }
     }
 
@@ -225,7 +273,7 @@ mod tests {
         let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
         let calls = vec![Call { method: "eth_blockNumber", params: None }; 3];
         for (within, is_answered) in [(Duration::from_secs(20), true), (Duration::ZERO, false)] {
-            let answers = node.read_batch_within(&calls, Whose::Clients, within).await.unwrap();
+            let answers = node.read_batch_within(&calls, Whose::Clients(None), within).await.unwrap();
             assert_eq!(answers.len(), 3);
             assert!(answers.iter().all(|answer| answer.is_ok() == is_answered), "{answers:?}");
         }
@@ -239,7 +287,7 @@ mod tests {
         second.on("eth_blockNumber", Reply::Result(json!("0xb")));
         let calls = [("eth_blockNumber", None)];
         for (within, is_answered) in [(Duration::from_secs(10), true), (Duration::ZERO, false)] {
-            let answers = upstream.forward_batch_within(&calls, within).await;
+            let answers = upstream.forward_batch_within(None, &calls, within).await;
             assert_eq!(matches!(answers[..], [Ok(Answer::Result(_))]), is_answered, "{answers:?}");
         }
     }

@@ -88,6 +88,10 @@ impl Upstream {
                     Outcome::Unknown { text: "the node answered with another hash".to_owned() }
                 }
             },
+            // Which call it could not read it does not say: nothing definite.
+            Ok(Answer::Error(error)) if !error.names_its_call => {
+                Outcome::Unknown { text: shortened(&error.message) }
+            }
             Ok(Answer::Error(error)) => self.judge(&error.message, hash).await,
             Err(error) => Outcome::Unknown { text: error.to_string() },
         }

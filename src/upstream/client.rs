@@ -1,6 +1,7 @@
 //! What one node is asked, and what it answers: every call is written anew, with an id of our own.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,14 +13,19 @@ use tokio::time::Instant;
 
 use crate::clock::{Clock, later};
 use crate::config::{Chain, Node};
+use crate::room::Room;
 use crate::secret::SecretUrl;
 use crate::upstream::auth::{self, Credentials};
+use crate::upstream::exchange::Arrived;
 use crate::upstream::pool::Pool;
 use crate::upstream::{Answer, UpstreamError, batch};
 
 /// Where our ids begin: as long as the longest of most clients, so that an answer's head can be written over in place
 /// (`answer.rs`), and exact in every JSON decoder.
 const FIRST_ID: u64 = 1_000_000_000_000_000;
+
+/// How the names of methods begin that hand a transaction over.
+const SENDS: &str = "eth_send";
 
 /// Room for the head of most requests, in bytes.
 const HEAD: usize = 512;
@@ -30,6 +36,17 @@ pub(super) struct Call<'a> {
     pub method: &'static str,
     /// An array or an object; nothing is `[]`.
     pub params: Option<&'a RawValue>,
+}
+
+/// What came of several calls in one body.
+#[derive(Debug)]
+pub(super) enum Batched {
+    /// An answer to each, in their order.
+    Each(Vec<Answer>),
+    /// These together are too much for it, or went wrong: of other batches that says nothing.
+    NotThese,
+    /// One answer to all of them, as from a node that knows no batches.
+    No,
 }
 
 pub(super) struct Client {
@@ -61,16 +78,19 @@ impl Client {
         })
     }
 
-    pub(super) async fn call(&self, call: Call<'_>) -> Result<Answer, UpstreamError> {
+    /// `room`: for the answer, while it comes and until somebody else counts it.
+    pub(super) async fn call(&self, call: Call<'_>, room: &Arc<Room>) -> Result<Answer, UpstreamError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut body = Vec::with_capacity(size(&call));
         write(&mut body, id, call);
-        let (status, body) = self.timed(&body).await?;
-        read(status, body, id)
+        // A transaction that is handed over twice is another's word against the first.
+        let is_read = !call.method.starts_with(SENDS);
+        let Arrived { status, body, held } = self.timed((&body, is_read), room).await?;
+        Ok(read(status, body, id)?.holding(held.map(Arc::new).as_ref()))
     }
 
     /// All of these in one body; `None` where the node does not take that, or its answer is not one to each of them.
-    pub(super) async fn batch(&self, calls: &[Call<'_>]) -> Result<Option<Vec<Answer>>, UpstreamError> {
+    pub(super) async fn batch(&self, calls: &[Call<'_>], room: &Arc<Room>) -> Result<Batched, UpstreamError> {
         let count = u64::try_from(calls.len()).unwrap_or(u64::MAX);
         let first = self.next_id.fetch_add(count, Ordering::Relaxed);
         let mut body = Vec::with_capacity(calls.iter().map(size).sum());
@@ -79,17 +99,28 @@ impl Client {
             write(&mut body, id, *call);
         }
         body.push(b']');
-        match self.timed(&body).await {
-            Ok((status, body)) if status.is_success() => Ok(batch::read(&body, first, calls.len())),
-            Ok(_) | Err(UpstreamError::TooLarge(_)) => Ok(None),
+        match self.timed((&body, true), room).await {
+            Ok(Arrived { status, body, held }) if status.is_success() => {
+                let held = held.map(Arc::new);
+                let answers = batch::read(&body, first, calls.len());
+                Ok(answers.map_or(no_batch(status, &body), |answers| {
+                    Batched::Each(answers.into_iter().map(|answer| answer.holding(held.as_ref())).collect())
+                }))
+            }
+            Ok(Arrived { status, body, .. }) => Ok(no_batch(status, &body)),
+            Err(UpstreamError::TooLarge(_)) => Ok(Batched::NotThese),
             Err(error) => Err(error),
         }
     }
 
-    async fn timed(&self, body: &[u8]) -> Result<(StatusCode, Bytes), UpstreamError> {
+    async fn timed(
+        &self,
+        (body, is_read): (&[u8], bool),
+        room: &Arc<Room>,
+    ) -> Result<Arrived, UpstreamError> {
         let asked = Instant::now();
         let until = later(asked, self.timeout);
-        let answer = self.pool.send(&self.request(body), self.max_answer, until).await;
+        let answer = self.pool.send((&self.request(body), is_read), (self.max_answer, room), until).await;
         self.seconds.record(asked.elapsed());
         answer
     }
@@ -110,6 +141,14 @@ impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("node", &self.shown).finish_non_exhaustive()
     }
+}
+
+/// Whether a node that did not answer each call of a batch takes none at all.
+fn no_batch(status: StatusCode, body: &Bytes) -> Batched {
+    let is_about_these = matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::TOO_MANY_REQUESTS);
+    let is_one_answer = body.trim_ascii_start().starts_with(b"{");
+    let is_about_all = status.is_client_error() || status.is_success() && is_one_answer;
+    if is_about_all && !is_about_these { Batched::No } else { Batched::NotThese }
 }
 
 /// Some nodes send JSON-RPC errors with a status of failure; a body that is JSON-RPC counts, an error page does

@@ -11,6 +11,10 @@ pub enum UpstreamError {
     Timeout,
     #[error("too many calls wait for the node")]
     Busy,
+    #[error(
+        "too much of what was answered is on its way, or not read yet: there is no room for this answer; read, and ask again"
+    )]
+    NoRoom,
     #[error("the node is on chain {found}, the configuration pins chain {ours}; it is not used")]
     OtherChain { found: u64, ours: u64 },
     #[error("the node's answer makes no sense: {0}")]
@@ -56,7 +60,7 @@ impl UpstreamError {
                 let lower = message.to_ascii_lowercase();
                 ELSEWHERE.contains(code) || NOT_HERE.iter().any(|text| lower.contains(text))
             }
-            Self::Reverted { .. } => false,
+            Self::Reverted { .. } | Self::NoRoom => false,
             _ => true,
         }
     }
@@ -67,6 +71,7 @@ impl UpstreamError {
             Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::Busy => "busy",
+            Self::NoRoom => "no_room",
             Self::OtherChain { .. } => "other_chain",
             Self::Garbage(_) => "garbage",
             Self::TooLarge(_) => "too_large",

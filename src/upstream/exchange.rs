@@ -4,15 +4,18 @@
 use std::future::{Future as _, poll_fn};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::StatusCode;
 use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
 use crate::clock::Alarm;
+use crate::room::{Held, Room, SMALL};
 use crate::upstream::UpstreamError;
 
 /// A connection that is open.
@@ -29,7 +32,18 @@ pub(super) struct Channel<S> {
 pub(super) enum Failed {
     /// The connection was closed before all of the request was written: nobody has acted on it.
     Unsent,
+    /// It was closed before anything was answered: nobody knows.
+    Unanswered(UpstreamError),
     Broken(UpstreamError),
+}
+
+/// An answer that has come.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub status: StatusCode,
+    pub body: Bytes,
+    /// What it takes of its asker's room, where it is large.
+    pub held: Option<Held>,
 }
 
 /// What the head of an answer says of what follows.
@@ -56,6 +70,14 @@ pub enum Framing {
 struct Incoming<'a, S> {
     stream: &'a mut S,
     buffer: BytesMut,
+    meter: Meter<'a>,
+}
+
+/// Counts what an answer takes of memory while it comes.
+struct Meter<'a> {
+    room: &'a Arc<Room>,
+    counted: usize,
+    held: Option<Held>,
 }
 
 /// The largest head, also of the trailers behind a body, in bytes.
@@ -77,39 +99,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Channel<S> {
     /// Whether it can take a request: nothing may come before it is asked for, an end neither.
     pub(super) fn is_open(&mut self) -> bool {
         let (mut space, mut context) = ([0; 1], Context::from_waker(Waker::noop()));
-        let stream = Pin::new(&mut self.stream);
-        self.is_free && stream.poll_read(&mut context, &mut ReadBuf::new(&mut space)).is_pending()
+        let mut stream = Pin::new(&mut self.stream);
+        // A task that has used up its turn would be told that nothing is there, whatever is.
+        let look = poll_fn(|context| {
+            Poll::Ready(stream.as_mut().poll_read(context, &mut ReadBuf::new(&mut space)).is_pending())
+        });
+        self.is_free && pin!(unconstrained(look)).poll(&mut context) == Poll::Ready(true)
     }
 
-    /// Status and body of the answer to a whole request, which must come until then; of no more than `max` bytes.
+    /// The answer to a whole request, which must come until then; of no more than `max` bytes, and if there is room.
     pub(super) async fn exchange(
         &mut self,
         request: &[u8],
-        max: usize,
+        (max, room): (usize, &Arc<Room>),
         until: Instant,
-    ) -> Result<(StatusCode, Bytes), Failed> {
+    ) -> Result<Arrived, Failed> {
         self.is_free = false;
         let (stream, alarm) = (&mut self.stream, &mut self.alarm);
-        let mut answered = pin!(converse(stream, request, max));
+        let mut answered = pin!(converse(stream, request, (max, room)));
         let answered = poll_fn(|context| match answered.as_mut().poll(context) {
             Poll::Pending => alarm.poll(until, context).map(|()| Err(UpstreamError::Timeout.into())),
             answered @ Poll::Ready(_) => answered,
         });
-        let (head, body) = answered.await?;
-        self.is_free = head.is_kept;
-        Ok((head.status, body))
+        let (is_kept, arrived) = answered.await?;
+        self.is_free = is_kept;
+        Ok(arrived)
     }
 }
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     request: &[u8],
-    max: usize,
-) -> Result<(Head, Bytes), Failed> {
+    (max, room): (usize, &Arc<Room>),
+) -> Result<(bool, Arrived), Failed> {
     stream.write_all(request).await.map_err(|_| Failed::Unsent)?;
     stream.flush().await.map_err(broke_off)?;
-    let mut incoming = Incoming { stream, buffer: BytesMut::with_capacity(FIRST_PIECE) };
-    let mut head = incoming.head().await?;
+    let meter = Meter { room, counted: SMALL, held: None };
+    let mut incoming = Incoming { stream, buffer: BytesMut::with_capacity(FIRST_PIECE), meter };
+    let head = incoming.head().await?;
     let body = match head.body {
         Framing::Sized(length) if length > max => return Err(UpstreamError::TooLarge(max).into()),
         Framing::Sized(length) => incoming.sized(length).await?,
@@ -117,12 +144,16 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         Framing::Open => incoming.rest(max).await?,
     };
     // Whoever says more than it was asked is not asked again.
-    head.is_kept &= incoming.buffer.is_empty();
-    Ok((head, body))
+    let is_kept = head.is_kept && incoming.buffer.is_empty();
+    Ok((is_kept, Arrived { status: head.status, body, held: incoming.meter.held }))
 }
 
 impl<S: AsyncRead + Unpin> Incoming<'_, S> {
     async fn head(&mut self) -> Result<Head, Failed> {
+        self.more().await.map_err(|failed| match failed {
+            Failed::Broken(error) => Failed::Unanswered(error),
+            other => other,
+        })?;
         loop {
             if self.buffer.is_empty() {
                 self.more().await?;
@@ -147,6 +178,7 @@ impl<S: AsyncRead + Unpin> Incoming<'_, S> {
     async fn sized(&mut self, length: usize) -> Result<Bytes, Failed> {
         let missing = length.saturating_sub(self.buffer.len());
         self.buffer.reserve(missing.min(LARGEST_FIRST_PIECE));
+        self.meter.count(self.buffer.capacity())?;
         while self.buffer.len() < length {
             self.more().await?;
         }
@@ -175,6 +207,7 @@ impl<S: AsyncRead + Unpin> Incoming<'_, S> {
                 let piece = self.buffer.split_to(left.min(self.buffer.len()));
                 left = left.saturating_sub(piece.len());
                 whole.extend_from_slice(&piece);
+                self.meter.count(whole.capacity())?;
             }
             if !self.line().await?.is_empty() {
                 return Err(senseless("a chunk is longer than it says"));
@@ -235,8 +268,27 @@ impl<S: AsyncRead + Unpin> Incoming<'_, S> {
     async fn read(&mut self) -> Result<usize, Failed> {
         if self.buffer.capacity() == self.buffer.len() {
             self.buffer.reserve(FIRST_PIECE);
+            self.meter.count(self.buffer.capacity())?;
         }
         self.stream.read_buf(&mut self.buffer).await.map_err(broke_off)
+    }
+}
+
+impl Meter<'_> {
+    /// So much is taken by now.
+    fn count(&mut self, bytes: usize) -> Result<(), UpstreamError> {
+        let more = bytes.saturating_sub(self.counted).next_multiple_of(SMALL);
+        if more == 0 {
+            return Ok(());
+        }
+        let is_there = if let Some(held) = &mut self.held {
+            held.grow(more)
+        } else {
+            self.held = self.room.hold(more);
+            self.held.is_some()
+        };
+        self.counted = self.counted.saturating_add(more);
+        if is_there { Ok(()) } else { Err(UpstreamError::NoRoom) }
     }
 }
 
@@ -320,11 +372,16 @@ mod tests {
     use std::time::Duration;
 
     use tokio::io::duplex;
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
 
     use super::*;
     use crate::clock::after;
 
     const MAX: usize = 100;
+
+    fn room() -> Arc<Room> {
+        Arc::new(Room::new(usize::MAX, None))
+    }
 
     /// What is read of this answer, which comes in pieces of so many bytes; and whether the connection can be used again.
     async fn read(answer: &str, piece: usize) -> Result<(u16, String, bool), UpstreamError> {
@@ -339,12 +396,12 @@ mod tests {
             }
             far.shutdown().await.unwrap();
         };
-        let until = after(Duration::from_secs(5));
-        match tokio::join!(channel.exchange(b"ask!", MAX, until), says).0 {
-            Ok((status, body)) => {
+        let (room, until) = (room(), after(Duration::from_secs(5)));
+        match tokio::join!(channel.exchange(b"ask!", (MAX, &room), until), says).0 {
+            Ok(Arrived { status, body, .. }) => {
                 Ok((status.as_u16(), String::from_utf8(body.to_vec()).unwrap(), channel.is_free))
             }
-            Err(Failed::Broken(error)) => Err(error),
+            Err(Failed::Broken(error) | Failed::Unanswered(error)) => Err(error),
             Err(Failed::Unsent) => panic!("it was sent"),
         }
     }
@@ -451,9 +508,26 @@ mod tests {
     async fn inv_12_an_answer_that_does_not_come_is_not_waited_for() {
         let (near, _far) = duplex(2);
         let mut channel = Channel::new(near);
-        let asked = channel.exchange(b"more than fits", MAX, after(Duration::from_millis(20))).await;
+        let asked =
+            channel.exchange(b"more than fits", (MAX, &room()), after(Duration::from_millis(20))).await;
         assert!(matches!(asked, Err(Failed::Broken(UpstreamError::Timeout))));
         assert!(!channel.is_open(), "its answer may still come, and is nobody else's");
+    }
+
+    #[tokio::test]
+    async fn also_a_task_that_has_used_up_its_turn_sees_that_a_connection_is_closed() {
+        let (near, far) = duplex(100);
+        let mut channel = Channel::new(near);
+        drop(far);
+        poll_fn(|context| {
+            while has_budget_remaining() {
+                let mut turn = pin!(consume_budget());
+                let _ = turn.as_mut().poll(context);
+            }
+            assert!(!channel.is_open());
+            Poll::Ready(())
+        })
+        .await;
     }
 
     #[tokio::test]
@@ -467,7 +541,7 @@ mod tests {
         let mut channel = Channel::new(near);
         drop(far);
         assert!(!channel.is_open());
-        let asked = channel.exchange(b"ask!", MAX, after(Duration::from_secs(5))).await;
+        let asked = channel.exchange(b"ask!", (MAX, &room()), after(Duration::from_secs(5))).await;
         assert!(matches!(asked, Err(Failed::Unsent)));
     }
 }

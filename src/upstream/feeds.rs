@@ -11,7 +11,8 @@ use serde_json::value::RawValue;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep};
 
-use crate::seats::{Seat, Seats};
+use crate::seats::Seats;
+use crate::upstream::feed::{Feed, Left, Listener, Parting};
 use crate::upstream::node::Node;
 use crate::upstream::nodes::Nodes;
 use crate::upstream::wire::{Heard, Wire};
@@ -40,38 +41,18 @@ const SILENCE: Duration = Duration::from_secs(45);
 const FIRST_REST: Duration = Duration::from_millis(250);
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
-/// One subscription, as one client has it.
-#[derive(Debug)]
-pub struct Feed {
-    news: broadcast::Receiver<Bytes>,
-    /// Taken before the node is asked.
-    _seat: Seat<Arc<str>>,
-}
-
-/// What a feed has next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
-    /// The node's own JSON.
-    Item(Bytes),
-    /// Some of it was lost: whoever listens was too slow.
-    Lost,
-    /// There will be no more.
-    Over,
-}
-
 #[derive(Debug)]
 pub(super) struct Feeds {
     seats: Arc<Seats<Arc<str>>>,
+    left: Arc<Left>,
     /// To the hub, which begins with the first of them.
     orders: OnceLock<mpsc::Sender<Order>>,
 }
 
-type Subscribed = Result<broadcast::Receiver<Bytes>, UpstreamError>;
-
 #[derive(Debug)]
 struct Order {
     params: Box<str>,
-    reply: oneshot::Sender<Subscribed>,
+    who: Listener,
 }
 
 impl Upstream {
@@ -81,14 +62,15 @@ impl Upstream {
         let seat = feeds.seats.take(client.into()).ok_or(UpstreamError::Busy)?;
         let orders = feeds.orders.get_or_init(|| {
             let (orders, taken) = mpsc::channel(MAX_ORDERS);
-            tokio::spawn(Hub::new(Arc::clone(nodes), taken).run());
+            tokio::spawn(Hub::new(Arc::clone(nodes), taken, Arc::clone(&feeds.left)).run());
             orders
         });
         let (reply, subscribed) = oneshot::channel();
-        let order = Order { params: params.get().into(), reply };
+        let seat = Parting { seat: Some(seat), left: Arc::clone(&feeds.left) };
+        let order = Order { params: params.get().into(), who: Listener { reply, seat } };
         orders.try_send(order).map_err(|_| UpstreamError::Busy)?;
         match tokio::time::timeout(SUBSCRIBED_WITHIN, subscribed).await {
-            Ok(Ok(news)) => news.map(|news| Feed { news, _seat: seat }),
+            Ok(Ok(feed)) => feed,
             Ok(Err(_)) => Err(UpstreamError::Busy),
             Err(_) => Err(UpstreamError::Timeout),
         }
@@ -97,17 +79,7 @@ impl Upstream {
 
 impl Default for Feeds {
     fn default() -> Self {
-        Self { seats: Seats::new(MAX_OF_A_CLIENT), orders: OnceLock::new() }
-    }
-}
-
-impl Feed {
-    pub async fn next(&mut self) -> News {
-        match self.news.recv().await {
-            Ok(item) => News::Item(item),
-            Err(broadcast::error::RecvError::Lagged(_)) => News::Lost,
-            Err(broadcast::error::RecvError::Closed) => News::Over,
-        }
+        Self { seats: Seats::new(MAX_OF_A_CLIENT), left: Arc::default(), orders: OnceLock::new() }
     }
 }
 
@@ -117,8 +89,11 @@ struct Hub {
     orders: mpsc::Receiver<Order>,
     /// By their parameters.
     topics: HashMap<Box<str>, Topic>,
-    /// What was asked of the node and not answered: by our id, the parameters.
-    asked: HashMap<u64, Box<str>>,
+    /// What was asked of the node and not answered: by our id, the parameters, and since when.
+    asked: HashMap<u64, (Box<str>, Instant)>,
+    /// What it gave when nobody wanted it any more, by its names.
+    unwanted: Vec<String>,
+    left: Arc<Left>,
     next_id: u64,
 }
 
@@ -127,7 +102,7 @@ struct Topic {
     /// The node's name for it.
     id: Option<String>,
     /// Who is told when the node has it.
-    waiting: Vec<oneshot::Sender<Subscribed>>,
+    waiting: Vec<Listener>,
 }
 
 /// What a node sends.
@@ -149,8 +124,9 @@ struct Notice<'a> {
 }
 
 impl Hub {
-    fn new(nodes: Arc<Nodes>, orders: mpsc::Receiver<Order>) -> Self {
-        Self { nodes, orders, topics: HashMap::new(), asked: HashMap::new(), next_id: 1 }
+    fn new(nodes: Arc<Nodes>, orders: mpsc::Receiver<Order>, left: Arc<Left>) -> Self {
+        let (topics, asked, unwanted) = (HashMap::new(), HashMap::new(), Vec::new());
+        Self { nodes, orders, topics, asked, unwanted, left, next_id: 1 }
     }
 
     async fn run(mut self) {
@@ -173,6 +149,7 @@ impl Hub {
             let began = Instant::now();
             let served = self.serve(&node, &mut wire).await;
             self.asked.clear();
+            self.unwanted.clear();
             self.topics.values_mut().for_each(|topic| topic.id = None);
             if served.is_ok() || began.elapsed() > LONGEST_REST {
                 rest = FIRST_REST;
@@ -214,6 +191,7 @@ impl Hub {
         }
         let mut look = interval(EVERY);
         look.reset();
+        let left = Arc::clone(&self.left);
         let mut heard = Instant::now();
         while !self.topics.is_empty() {
             tokio::select! {
@@ -229,6 +207,7 @@ impl Hub {
                         self.hear(&body);
                     }
                 }
+                () = left.told.notified() => {}
                 _ = look.tick() => {
                     if heard.elapsed() > SILENCE {
                         return Err(UpstreamError::Timeout);
@@ -240,6 +219,12 @@ impl Hub {
                     self.sweep(wire).await?;
                 }
             }
+            for name in self.ended() {
+                let (id, name) = (self.call_id(), serde_json::Value::String(name));
+                let call =
+                    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"eth_unsubscribe","params":[{name}]}}"#);
+                wire.send(call).await?;
+            }
         }
         Ok(())
     }
@@ -247,29 +232,28 @@ impl Hub {
     /// Answers an order that can be answered now. Otherwise it waits; and the parameters are what the node is to be
     /// asked for, if it was not yet.
     fn take(&mut self, order: Order) -> Option<Box<str>> {
-        let Order { params, reply } = order;
+        let Order { params, who } = order;
         if let Some(topic) = self.topics.get_mut(&params) {
             if topic.id.is_some() {
-                // Whoever does not wait any more has hung up.
-                drop(reply.send(Ok(topic.feed.subscribe())));
+                who.gets(topic.feed.subscribe());
             } else {
-                topic.waiting.push(reply);
+                topic.waiting.push(who);
             }
             return None;
         }
         if self.topics.len() >= MAX_TOPICS {
-            drop(reply.send(Err(UpstreamError::Busy)));
+            who.misses(UpstreamError::Busy);
             return None;
         }
         let (feed, _) = broadcast::channel(MAX_WAITING);
-        self.topics.insert(params.clone(), Topic { feed, id: None, waiting: vec![reply] });
+        self.topics.insert(params.clone(), Topic { feed, id: None, waiting: vec![who] });
         Some(params)
     }
 
     async fn ask(&mut self, wire: &mut Wire, params: Box<str>) -> Result<(), UpstreamError> {
         let id = self.call_id();
         let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"eth_subscribe","params":{params}}}"#);
-        self.asked.insert(id, params);
+        self.asked.insert(id, (params, Instant::now()));
         wire.send(text).await
     }
 
@@ -292,22 +276,27 @@ impl Hub {
             }
             return;
         }
-        let Some(params) = message.id.and_then(|id| self.asked.remove(&id)) else { return };
-        let Some(topic) = self.topics.get_mut(&params) else { return };
         let name = message.result.and_then(|result| serde_json::from_str::<String>(result.get()).ok());
+        let asked = message.id.and_then(|id| self.asked.remove(&id));
+        let topic = asked.and_then(|(params, _)| Some((self.topics.get_mut(&params)?, params)));
+        let Some((topic, params)) = topic.filter(|(topic, _)| topic.id.is_none()) else {
+            // Too late: it was asked again, or nobody wants it.
+            self.unwanted.extend(name);
+            return;
+        };
         let refused = match (name, message.error) {
             (Some(name), None) => {
                 topic.id = Some(name);
-                for reply in topic.waiting.drain(..) {
-                    drop(reply.send(Ok(topic.feed.subscribe())));
+                for who in topic.waiting.drain(..) {
+                    who.gets(topic.feed.subscribe());
                 }
                 return;
             }
-            (_, Some(NodeError { code, message, data })) => UpstreamError::Node { code, message, data },
+            (_, Some(NodeError { code, message, data, .. })) => UpstreamError::Node { code, message, data },
             (None, None) => UpstreamError::garbage("no name for a subscription"),
         };
-        for reply in topic.waiting.drain(..) {
-            drop(reply.send(Err(refused.clone())));
+        for who in topic.waiting.drain(..) {
+            who.misses(refused.clone());
         }
         // Those that had it from another node keep it, and this one is asked again.
         if topic.feed.receiver_count() == 0 {
@@ -321,31 +310,36 @@ impl Hub {
             self.take(order);
         }
         self.topics.retain(|_, topic| {
-            for reply in topic.waiting.drain(..) {
-                drop(reply.send(Err(why.clone())));
+            for who in topic.waiting.drain(..) {
+                who.misses(why.clone());
             }
             topic.feed.receiver_count() > 0
         });
+        drop(self.left.take());
     }
 
-    /// Ends what nobody listens to, and asks again for what the node did not give.
-    async fn sweep(&mut self, wire: &mut Wire) -> Result<(), UpstreamError> {
-        let is_idle = |topic: &Topic| topic.feed.receiver_count() == 0 && topic.waiting.is_empty();
-        let idle: Vec<_> = self
-            .topics
-            .iter()
-            .filter(|(_, topic)| is_idle(topic))
-            .map(|(params, _)| params.clone())
-            .collect();
-        for params in idle {
-            if let Some(Topic { id: Some(name), .. }) = self.topics.remove(&params) {
-                let (id, name) = (self.call_id(), serde_json::Value::String(name));
-                let call =
-                    format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"eth_unsubscribe","params":[{name}]}}"#);
-                wire.send(call).await?;
-            }
+    /// Forgets what nobody listens to: the node's names for it, which are to be ended there. Then, and not before, the seats of
+    /// those who left are free.
+    fn ended(&mut self) -> Vec<String> {
+        let left = self.left.take();
+        let mut names = std::mem::take(&mut self.unwanted);
+        if left.is_empty() {
+            return names;
         }
-        let is_asked = |params| self.asked.values().any(|asked| asked == params);
+        self.topics.retain(|_, topic| {
+            let is_idle = topic.feed.receiver_count() == 0 && topic.waiting.is_empty();
+            names.extend(topic.id.take_if(|_| is_idle));
+            !is_idle
+        });
+        names
+    }
+
+    /// Forgets who has hung up, and asks again for what the node did not give.
+    async fn sweep(&mut self, wire: &mut Wire) -> Result<(), UpstreamError> {
+        self.topics.values_mut().for_each(|topic| topic.waiting.retain(|who| !who.is_gone()));
+        // Whoever waited for those has gone.
+        self.asked.retain(|_, (_, since)| since.elapsed() < SUBSCRIBED_WITHIN);
+        let is_asked = |params| self.asked.values().any(|(asked, _)| asked == params);
         let missing = self.topics.iter().filter(|(params, topic)| topic.id.is_none() && !is_asked(*params));
         let missing: Vec<_> = missing.map(|(params, _)| params.clone()).collect();
         for params in missing {
@@ -357,20 +351,12 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
+    use crate::seats::Seat;
+    use crate::upstream::feed::{News, Subscribed};
     use crate::upstream::tests::{Fake, chain_of, still};
-
-    impl Feed {
-        /// A feed without a node.
-        pub fn for_test() -> (broadcast::Sender<Bytes>, Self) {
-            let (send, feed) = broadcast::channel(MAX_WAITING);
-            (send, Self::of(feed))
-        }
-
-        fn of(news: broadcast::Receiver<Bytes>) -> Self {
-            Self { news, _seat: Seats::new(1).take("ada".into()).unwrap() }
-        }
-    }
 
     /// A hub whose node was asked for everything that was ordered.
     struct Scene(Hub);
@@ -378,14 +364,24 @@ mod tests {
     impl Scene {
         fn new() -> Self {
             let nodes = Nodes::new(&chain_of(&[("a", "http://127.0.0.1:1")]), &still()).unwrap();
-            Self(Hub::new(Arc::new(nodes), mpsc::channel(1).1))
+            Self(Hub::new(Arc::new(nodes), mpsc::channel(1).1, Arc::default()))
         }
 
         fn order(&mut self, params: &str) -> oneshot::Receiver<Subscribed> {
+            self.order_with(params, None)
+        }
+
+        fn order_with(
+            &mut self,
+            params: &str,
+            seat: Option<Seat<Arc<str>>>,
+        ) -> oneshot::Receiver<Subscribed> {
             let (reply, subscribed) = oneshot::channel();
-            if let Some(params) = self.0.take(Order { params: params.into(), reply }) {
+            let seat = Parting { seat, left: Arc::clone(&self.0.left) };
+            let order = Order { params: params.into(), who: Listener { reply, seat } };
+            if let Some(params) = self.0.take(order) {
                 let id = self.0.call_id();
-                self.0.asked.insert(id, params);
+                self.0.asked.insert(id, (params, Instant::now()));
             }
             subscribed
         }
@@ -404,7 +400,7 @@ mod tests {
         let third = scene.order(r#"["newHeads"]"#);
         let mut feeds = Vec::new();
         for subscribed in [first, second, third] {
-            feeds.push(Feed::of(subscribed.await.unwrap().unwrap()));
+            feeds.push(subscribed.await.unwrap().unwrap());
         }
         scene
             .hear(r#"{"method":"eth_subscription","params":{"subscription":"0x8","result":{"not":"ours"}}}"#);
@@ -449,15 +445,15 @@ mod tests {
         let mut scene = Scene::new();
         let had = scene.order(r#"["newHeads"]"#);
         scene.hear(r#"{"id":1,"result":"0x9"}"#);
-        let mut feed = Feed::of(had.await.unwrap().unwrap());
+        let mut feed = had.await.unwrap().unwrap();
         // As after a node is lost: the topic has no name any more, and another node is asked.
         scene.0.topics.values_mut().for_each(|topic| topic.id = None);
-        scene.0.asked.insert(7, r#"["newHeads"]"#.into());
+        scene.0.asked.insert(7, (r#"["newHeads"]"#.into(), Instant::now()));
         let joins = scene.order(r#"["newHeads"]"#);
         scene.hear(r#"{"id":7,"error":{"code":-32601,"message":"not here"}}"#);
         assert!(joins.await.unwrap().is_err(), "who came meanwhile is told");
         assert_eq!(scene.0.topics.len(), 1, "who had it still listens");
-        scene.0.asked.insert(8, r#"["newHeads"]"#.into());
+        scene.0.asked.insert(8, (r#"["newHeads"]"#.into(), Instant::now()));
         scene.hear(r#"{"id":8,"result":"0xa"}"#);
         scene.hear(r#"{"method":"eth_subscription","params":{"subscription":"0xa","result":{"a":1}}}"#);
         assert_eq!(feed.next().await, News::Item(Bytes::from_static(br#"{"a":1}"#)));
@@ -477,6 +473,42 @@ mod tests {
         drop(held);
         let again = upstream.subscribe("ada", &params).await;
         assert!(!matches!(again, Err(UpstreamError::Busy)), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn inv_12_who_subscribes_and_leaves_keeps_nobody_else_from_it() {
+        let (mut scene, seats) = (Scene::new(), Seats::new(2));
+        for n in 0..MAX_TOPICS + 8 {
+            let seat = seats.take("ada".into()).expect("free, for what was there is ended");
+            let subscribed = scene.order_with(&format!("[{n}]"), Some(seat));
+            let id = *scene.0.asked.keys().next().unwrap();
+            // Some hang up before the node has answered.
+            let feed = Some(subscribed).filter(|_| n % 2 == 0);
+            scene.hear(&format!(r#"{{"id":{id},"result":"{n}"}}"#));
+            drop(feed);
+            assert_eq!(scene.0.topics.len(), 1, "the seat is not free before it is gone");
+            let told = timeout(Duration::from_secs(1), scene.0.left.told.notified()).await;
+            assert!(told.is_ok(), "the hub is told");
+            assert_eq!(scene.0.ended(), [n.to_string()]);
+        }
+        let other = scene.order_with(r#"["newHeads"]"#, seats.take("bob".into()));
+        scene.hear(&format!(r#"{{"id":{},"result":"0x1"}}"#, scene.0.next_id - 1));
+        let _feed = other.await.unwrap().unwrap();
+        assert!(scene.0.ended().is_empty());
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_seat_is_taken_as_long_as_what_was_subscribed_to_is_there() {
+        let (mut scene, seats) = (Scene::new(), Seats::new(1));
+        let waits = scene.order_with("[1]", seats.take("ada".into()));
+        drop(waits);
+        assert!(seats.take("ada".into()).is_none(), "the node was asked, and has not answered");
+        scene.hear(r#"{"id":1,"result":"0x1"}"#);
+        assert!(seats.take("ada".into()).is_none(), "it is not ended yet");
+        assert_eq!(scene.0.ended(), ["0x1"]);
+        assert!(seats.take("ada".into()).is_some());
+        scene.hear(r#"{"id":77,"result":"0x2"}"#);
+        assert_eq!(scene.0.ended(), ["0x2"], "what came too late is ended too");
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
+use crate::room::Room;
 use crate::seats::{Seat, Seats};
 use crate::upstream::client::Call;
 use crate::upstream::node::{Node, Whose};
@@ -43,7 +44,7 @@ impl Upstream {
     /// Makes a filter for this client: `eth_newFilter` and its relatives.
     pub async fn new_filter(
         &self,
-        client: &str,
+        (client, room): (&str, Option<&Arc<Room>>),
         method: &'static str,
         params: Option<&RawValue>,
     ) -> Result<Answer, UpstreamError> {
@@ -54,7 +55,7 @@ impl Upstream {
         };
         let call = Call { method, params };
         let make = async |node: Arc<Node>| {
-            let answer = node.read(call, Whose::Clients).await.and_then(Answer::or_elsewhere)?;
+            let answer = node.read(call, Whose::Clients(room)).await.and_then(Answer::or_elsewhere)?;
             Ok((node, answer))
         };
         let (node, result) = match self.0.nodes.first(make).await {
@@ -74,7 +75,7 @@ impl Upstream {
     /// Asks the node that has a client's filter: for what is new, for all of it, or to forget it.
     pub async fn filter(
         &self,
-        client: &str,
+        (client, room): (&str, Option<&Arc<Room>>),
         method: &'static str,
         params: Option<&RawValue>,
     ) -> Result<Answer, UpstreamError> {
@@ -92,7 +93,7 @@ impl Upstream {
         }
         let Some(node) = self.0.nodes.at(node) else { return Ok(refusal(NOT_FOUND)) };
         let params = to_raw_value(&(id,)).map_err(UpstreamError::garbage)?;
-        node.read(Call { method, params: Some(&params) }, Whose::Clients).await
+        node.read(Call { method, params: Some(&params) }, Whose::Clients(room)).await
     }
 }
 
@@ -134,7 +135,7 @@ impl Filters {
 }
 
 fn refusal((code, message): (i32, &str)) -> Answer {
-    Answer::Error(NodeError { code, message: message.to_owned(), data: None })
+    Answer::Error(NodeError { code, message: message.to_owned(), data: None, names_its_call: true })
 }
 
 /// As geth writes them: hexadecimal digits of a random number.
@@ -174,14 +175,14 @@ mod tests {
             fake.on("eth_uninstallFilter", Reply::Result(json!(true)));
         }
         let asked = raw(&json!([{}]));
-        let make = || upstream.new_filter("ada", "eth_newFilter", Some(&asked));
+        let make = || upstream.new_filter(("ada", None), "eth_newFilter", Some(&asked));
         let one = text(make().await).unwrap();
         nodes[0].on("eth_newFilter", Reply::Close);
         let two = text(make().await).unwrap();
         assert_ne!(one, two);
         let params = |name: &str| raw(&json!([serde_json::from_str::<String>(name).unwrap()]));
         let ask = async |client: &str, method: &'static str, name: &str| {
-            text(upstream.filter(client, method, Some(&params(name))).await)
+            text(upstream.filter((client, None), method, Some(&params(name))).await)
         };
         assert_eq!(ask("ada", "eth_getFilterChanges", &one).await.unwrap(), "[0]");
         assert_eq!(ask("ada", "eth_getFilterChanges", &two).await.unwrap(), "[1]");
@@ -197,7 +198,7 @@ mod tests {
     async fn inv_12_a_client_has_no_more_filters_than_it_may() {
         let fake = Fake::start().await;
         let upstream = fake.upstream(&still());
-        let make = async |client| text(upstream.new_filter(client, "eth_newBlockFilter", None).await);
+        let make = async |client| text(upstream.new_filter((client, None), "eth_newBlockFilter", None).await);
         for number in 0..MAX_OF_A_CLIENT {
             fake.on("eth_newBlockFilter", Reply::Result(json!(format!("{number:#x}"))));
             make("ada").await.unwrap();
@@ -212,7 +213,7 @@ mod tests {
         let fake = Fake::start().await;
         let upstream = fake.upstream(&still());
         fake.on("eth_newBlockFilter", Reply::Hang);
-        let make = || upstream.new_filter("ada", "eth_newBlockFilter", None);
+        let make = || upstream.new_filter(("ada", None), "eth_newBlockFilter", None);
         let seats = &upstream.0.filters.seats;
         let _others: Vec<_> = (1..MAX_OF_A_CLIENT).map(|_| seats.take("ada".into()).unwrap()).collect();
         let mut under_way = Box::pin(make());
@@ -228,11 +229,11 @@ mod tests {
         let upstream = fake.upstream(&still());
         fake.on("eth_newBlockFilter", Reply::Result(json!("0x1")));
         fake.on("eth_getFilterChanges", Reply::Result(json!([])));
-        let make = async |client| text(upstream.new_filter(client, "eth_newBlockFilter", None).await);
+        let make = async |client| text(upstream.new_filter((client, None), "eth_newBlockFilter", None).await);
         let (of_ada, of_bob) = (make("ada").await.unwrap(), make("bob").await.unwrap());
         let changes = async |client, name: String| {
             let params = to_raw_value(&json!([serde_json::from_str::<String>(&name).unwrap()])).unwrap();
-            text(upstream.filter(client, "eth_getFilterChanges", Some(&params)).await)
+            text(upstream.filter((client, None), "eth_getFilterChanges", Some(&params)).await)
         };
         assert!(changes("ada", of_ada).await.unwrap_err().contains("filter not found"));
         assert_eq!(changes("bob", of_bob).await.unwrap(), "[]");

@@ -147,6 +147,10 @@ impl Lead<'_> {
     /// Hands the answer to those that wait, and back. Where nobody does it is not shared, and may be changed in place.
     fn land(self, answer: Outcome) -> Outcome {
         self.leave();
+        // Others may have room where this client has none: they ask by themselves.
+        if matches!(answer, Err(UpstreamError::NoRoom)) {
+            return answer;
+        }
         if let Some(others) = self.flight.answer.get().filter(|others| others.receiver_count() > 0) {
             others.send_replace(Some(answer.clone()));
         }
@@ -269,6 +273,21 @@ mod tests {
         assert!(futures_util::poll!(join.as_mut()).is_pending());
         drop(lead);
         assert!(join.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn inv_12_who_has_no_room_leaves_the_question_to_those_that_wait() {
+        let flights = Flights::default();
+        let all = params(&[1]);
+        let full = async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Err(UpstreamError::NoRoom)
+        };
+        let (lead, join) = tokio::join!(
+            flights.share(call(&all[0]), || full),
+            flights.share(call(&all[0]), async || answer())
+        );
+        assert!(matches!(lead, Err(UpstreamError::NoRoom)) && join.is_ok());
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod classify;
 mod client;
 mod error;
 mod exchange;
+mod feed;
 mod feeds;
 mod filters;
 mod flights;
@@ -32,11 +33,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::Chain;
+use crate::room::Room;
 
 pub use answer::{Answer, Json, NodeError};
 pub use error::UpstreamError;
 pub use exchange::{Framing, Head};
-pub use feeds::{Feed, News};
+pub use feed::{Feed, News};
 pub use follow::follow;
 pub use health::Health;
 
@@ -85,14 +87,16 @@ impl Upstream {
     }
 
     /// Asks a node and passes its answer on, a result or an error of its own. Asked once for all who want the same.
+    /// `room`: for the answer while it comes; without one it is counted with those to questions of our own.
     pub async fn forward(
         &self,
+        room: Option<&Arc<Room>>,
         method: &'static str,
         params: Option<&RawValue>,
     ) -> Result<Answer, UpstreamError> {
         let call = Call { method, params };
         let read = async |node: Arc<node::Node>| {
-            node.read(call, node::Whose::Clients).await.and_then(Answer::or_elsewhere)
+            node.read(call, node::Whose::Clients(room)).await.and_then(Answer::or_elsewhere)
         };
         self.0.flights.share(call, async || Answer::told(self.0.nodes.first(read).await)).await
     }
@@ -103,7 +107,7 @@ mod tests {
     use super::*;
     use std::collections::HashMap;
     use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
     use alloy_primitives::{Address, B256, address};
@@ -138,6 +142,8 @@ mod tests {
         Flood,
         /// A head that promises too much, and nothing after it.
         Promise,
+        /// A head that promises a million bytes, nine tenths of them, and no more.
+        Stall,
         Close,
         Hang,
     }
@@ -150,7 +156,8 @@ mod tests {
         calls: Arc<Mutex<Vec<(String, Value)>>>,
         /// Of each body, single call or batch.
         heads: Arc<Mutex<Vec<String>>>,
-        no_batches: Arc<AtomicBool>,
+        /// How large a batch is that is refused.
+        long_batches: Arc<AtomicUsize>,
         /// How large a batch is that takes longer than anybody waits.
         slow_batches: Arc<AtomicUsize>,
     }
@@ -164,7 +171,7 @@ mod tests {
                 script: Arc::default(),
                 calls: Arc::default(),
                 heads: Arc::default(),
-                no_batches: Arc::default(),
+                long_batches: Arc::new(AtomicUsize::new(usize::MAX)),
                 slow_batches: Arc::new(AtomicUsize::new(usize::MAX)),
             };
             fake.on("eth_chainId", Reply::Result(json!("0x1")));
@@ -202,7 +209,11 @@ mod tests {
         }
 
         pub(super) fn takes_batches(&self, takes: bool) {
-            self.no_batches.store(!takes, Ordering::SeqCst);
+            self.long_batches.store(if takes { usize::MAX } else { 0 }, Ordering::SeqCst);
+        }
+
+        pub(super) fn takes_batches_of(&self, most: usize) {
+            self.long_batches.store(most.saturating_add(1), Ordering::SeqCst);
         }
 
         /// A batch of so many takes longer than anybody waits.
@@ -220,7 +231,7 @@ mod tests {
             while let Some((head, body)) = read_body(&mut socket).await {
                 self.heads.lock().unwrap().push(head);
                 let answer = match &body {
-                    Value::Array(_) if self.no_batches.load(Ordering::SeqCst) => {
+                    Value::Array(calls) if calls.len() >= self.long_batches.load(Ordering::SeqCst) => {
                         let error = json!({ "code": -32600, "message": "one at a time" });
                         ok(&json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string())
                     }
@@ -290,11 +301,16 @@ mod tests {
         let length = match endless {
             Reply::Drip => "content-length: 4000\r\n",
             Reply::Promise => "content-length: 99999\r\n",
+            Reply::Stall => "content-length: 1000000\r\n",
             _ => "",
         };
         let head = format!("HTTP/1.1 200 OK\r\n{length}\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
-        if matches!(endless, Reply::Promise) {
+        if matches!(endless, Reply::Stall) {
+            drop(socket.write_all(&vec![b' '; 900_000]).await);
+            drop(socket.flush().await);
+        }
+        if matches!(endless, Reply::Promise | Reply::Stall) {
             std::future::pending::<()>().await;
         }
         while socket.write_all(b" ").await.is_ok() && socket.flush().await.is_ok() {
@@ -396,7 +412,7 @@ mod tests {
     }
 
     async fn read(upstream: &Upstream) -> Result<Answer, UpstreamError> {
-        upstream.forward("eth_blockNumber", None).await
+        upstream.forward(None, "eth_blockNumber", None).await
     }
 
     #[tokio::test]
@@ -597,6 +613,83 @@ mod tests {
         let error = upstream.quote(&asked("")).await.unwrap_err();
         assert!(matches!(error, UpstreamError::Reverted { .. }), "{error:?}");
         assert_eq!(error.to_string(), "execution reverted: paused");
+    }
+
+    #[tokio::test]
+    async fn inv_12_what_is_on_its_way_fills_no_more_than_there_is_room_for() {
+        let fake = Fake::start().await;
+        fake.on("eth_getLogs", Reply::Stall);
+        fake.on("eth_blockNumber", Reply::Result(json!("0x2")));
+        let mut chain = fake.chain();
+        chain.max_answer = 2 << 20;
+        let upstream = Upstream::new(&chain, &still()).unwrap();
+        let all = Arc::new(Room::new(2 << 20, None));
+        let [one, other] = [(); 2].map(|()| Arc::new(Room::new(8 << 20, Some(Arc::clone(&all)))));
+        let params: Vec<_> = (0..8).map(|n| RawValue::from_string(format!("[{n}]")).unwrap()).collect();
+        let reads = params.iter().map(|params| upstream.forward(Some(&one), "eth_getLogs", Some(params)));
+        let small = async {
+            tokio::time::sleep(TIMEOUT / 2).await;
+            let large = upstream.forward(Some(&other), "eth_getLogs", None).await;
+            assert!(matches!(large, Err(UpstreamError::NoRoom)), "{large:?}");
+            upstream.forward(Some(&other), "eth_blockNumber", None).await
+        };
+        let (reads, small) = tokio::join!(futures_util::future::join_all(reads), small);
+        assert!(small.is_ok(), "small answers need none");
+        let refused = reads.iter().filter(|read| matches!(read, Err(UpstreamError::NoRoom))).count();
+        let waited = reads.iter().filter(|read| matches!(read, Err(UpstreamError::Timeout))).count();
+        assert_eq!((waited, refused), (2, 6), "{reads:?}");
+        assert_eq!((one.used(), other.used(), all.used()), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_is_counted_until_somebody_else_counts_it() {
+        let fake = Fake::start().await;
+        fake.on("eth_getLogs", Reply::Result(json!("x".repeat(600_000))));
+        let mut chain = fake.chain();
+        chain.max_answer = 2 << 20;
+        let upstream = Upstream::new(&chain, &still()).unwrap();
+        let room = Arc::new(Room::new(8 << 20, None));
+        for calls in [1, 2] {
+            let answers = match calls {
+                1 => vec![upstream.forward(Some(&room), "eth_getLogs", None).await],
+                _ => upstream.forward_batch(Some(&room), &[("eth_getLogs", None); 2]).await,
+            };
+            assert!(room.used() > calls * 300_000, "{calls}");
+            for answer in answers {
+                let Ok(Answer::Result(mut json)) = answer else { panic!("{answer:?}") };
+                assert!(room.used() > 0);
+                json.let_go();
+            }
+            assert_eq!(room.used(), 0, "{calls}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_read_on_a_connection_that_the_node_has_just_closed_is_asked_again_and_a_send_is_not() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        for (method, asked) in [("eth_blockNumber", 2), ("eth_sendRawTransaction", 1)] {
+            fake.on("eth_gasPrice", Reply::Result(json!("0x1")));
+            upstream.forward(None, "eth_gasPrice", None).await.unwrap();
+            fake.on(method, Reply::Close);
+            assert!(upstream.forward(None, method, None).await.is_err());
+            assert_eq!(fake.calls(method).len(), asked, "{method}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_client_asks_for_too_much_makes_no_node_a_failing_one() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        for fault in [Reply::Promise, Reply::Hang, Reply::Raw("413 Too Large", "<html>")] {
+            fake.on("eth_blockNumber", fault);
+            read(&upstream).await.unwrap_err();
+            assert!(!upstream.0.nodes.readers()[0].condition().is_failing);
+        }
+        assert_eq!(fake.calls("eth_chainId").len(), 1, "it is on the same chain as before");
+        fake.on("eth_blockNumber", Reply::Close);
+        read(&upstream).await.unwrap_err();
+        assert!(upstream.0.nodes.readers()[0].condition().is_failing);
     }
 
     /// Two nodes of one chain; `first` is asked first.

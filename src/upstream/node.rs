@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config;
+use crate::room::Room;
 use crate::transaction::QuotedFees;
-use crate::upstream::client::{Call, Client};
+use crate::upstream::client::{Batched, Call, Client};
 use crate::upstream::together::Together;
 use crate::upstream::wire::Socket;
 use crate::upstream::{Answer, UpstreamError};
@@ -30,9 +31,12 @@ pub(super) struct Node {
     clock: Clock,
     /// Reads of clients, and what a signature needs, are bounded apart: nobody's reads keep others from signing.
     places: Places,
+    /// For the answers to questions of our own.
+    room: Arc<Room>,
     /// What many signatures need to know at once.
     counts: Mutex<HashMap<Address, Arc<Together<u64>>>>,
     fees: Together<QuotedFees>,
+    chain_says: Together<u64>,
     /// When it last said that it is on the pinned chain, in milliseconds; 0 where it did not, or failed since.
     on_chain: AtomicU64,
     is_failing: AtomicBool,
@@ -53,9 +57,10 @@ struct Places {
 }
 
 /// Whose call it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
-    Clients,
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    /// With its room for the answer; without one it is counted with ours.
+    Clients(Option<&'a Arc<Room>>),
     Own,
 }
 
@@ -78,6 +83,9 @@ const NO_BATCH_FOR: Duration = Duration::from_secs(60);
 const READS: usize = 1024;
 const OWN: usize = 256;
 
+/// What answers to questions of our own may fill while they come, in bytes.
+const OWN_ROOM: usize = 256 * 1024 * 1024;
+
 /// Questions of our own that go in one body, at most.
 const OWN_BATCH: usize = 32;
 
@@ -88,9 +96,9 @@ const MAX_COUNTS: usize = 4096;
 const PLACE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Places {
-    const fn of(&self, whose: Whose) -> &Semaphore {
+    const fn of(&self, whose: Whose<'_>) -> &Semaphore {
         match whose {
-            Whose::Clients => &self.reads,
+            Whose::Clients(_) => &self.reads,
             Whose::Own => &self.own,
         }
     }
@@ -121,8 +129,10 @@ impl Node {
             chain_id: chain.id,
             clock,
             places: Places { reads: Semaphore::new(READS), own: Semaphore::new(OWN) },
+            room: Arc::new(Room::new(OWN_ROOM, None)),
             counts: Mutex::default(),
             fees: Together::default(),
+            chain_says: Together::default(),
             on_chain: AtomicU64::new(0),
             is_failing: AtomicBool::new(false),
             no_batch_before: AtomicU64::new(0),
@@ -133,24 +143,32 @@ impl Node {
     }
 
     /// A read, passed on with the node's own word.
-    pub(super) async fn read(&self, call: Call<'_>, whose: Whose) -> Result<Answer, UpstreamError> {
+    pub(super) async fn read(&self, call: Call<'_>, whose: Whose<'_>) -> Result<Answer, UpstreamError> {
         let _place = place(self.places.of(whose)).await?;
         self.pinned().await?;
-        self.noticed(self.client.call(call).await)
+        let answer = self.client.call(call, self.room_of(whose)).await;
+        match whose {
+            Whose::Clients(_) => self.noticed_of_clients(answer),
+            Whose::Own => self.noticed(answer),
+        }
     }
 
-    /// Several reads in one body; `None` where it does not take that.
+    /// Several reads in one body.
     pub(super) async fn put_batch(
         &self,
         calls: &[Call<'_>],
-        whose: Whose,
-    ) -> Result<Option<Vec<Answer>>, UpstreamError> {
+        whose: Whose<'_>,
+    ) -> Result<Batched, UpstreamError> {
         let _place = place(self.places.of(whose)).await?;
         self.pinned().await?;
-        match (self.client.batch(calls).await, whose) {
-            // Ours are large, and are asked for in other ways then.
-            (Err(UpstreamError::Timeout), Whose::Own) => Err(UpstreamError::Timeout),
-            (answers, _) => self.noticed(answers),
+        // Ours are large, and are asked for in other ways where they take too long.
+        self.noticed_of_clients(self.client.batch(calls, self.room_of(whose)).await)
+    }
+
+    fn room_of<'a>(&'a self, whose: Whose<'a>) -> &'a Arc<Room> {
+        match whose {
+            Whose::Clients(Some(room)) => room,
+            Whose::Clients(None) | Whose::Own => &self.room,
         }
     }
 
@@ -158,8 +176,9 @@ impl Node {
         self.clock.now().millis() >= self.no_batch_before.load(Ordering::Relaxed)
     }
 
-    /// It answered one as it should not, and is asked one by one for a while.
+    /// It answered a small one as it should not, and is asked one by one for a while.
     pub(super) fn takes_no_batch(&self) {
+        tracing::info!(node = self.name, "the node takes no batches: it is asked one by one");
         let rest = u64::try_from(NO_BATCH_FOR.as_millis()).unwrap_or(u64::MAX);
         self.no_batch_before.store(self.clock.now().millis().saturating_add(rest), Ordering::Relaxed);
     }
@@ -218,7 +237,9 @@ impl Node {
             return Ok(());
         }
         self.on_chain.store(0, Ordering::Relaxed);
-        let found: u64 = self.put("eth_chainId", None).await?.number()?;
+        // Once for all who need to know: each read does when the last word gets too old.
+        let ask = || Box::pin(async { self.put("eth_chainId", None).await?.number::<u64>() });
+        let found = self.chain_says.ask(ask).await?;
         if found != self.chain_id {
             return self.noticed(Err(UpstreamError::OtherChain { found, ours: self.chain_id }));
         }
@@ -266,19 +287,30 @@ impl Node {
     async fn put(&self, method: &'static str, params: Option<Value>) -> Result<Answer, UpstreamError> {
         let params =
             params.map(|params| to_raw_value(&params)).transpose().map_err(UpstreamError::garbage)?;
-        self.noticed(self.client.call(Call { method, params: params.as_deref() }).await)
+        self.noticed(self.client.call(Call { method, params: params.as_deref() }, &self.room).await)
     }
 
     /// After a failure there may be another node behind the same URL.
     fn noticed<T>(&self, answer: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
         if let Err(error) = &answer {
             metrics::counter!("chancery_node_errors_total", "kind" => error.label()).increment(1);
-            self.on_chain.store(0, Ordering::Relaxed);
             if error.is_about_the_node() {
+                self.on_chain.store(0, Ordering::Relaxed);
                 self.is_failing.store(true, Ordering::Relaxed);
             }
         }
         answer
+    }
+
+    /// The same, where what is asked may be what takes so long: a node does not fail because somebody asks it for too much.
+    fn noticed_of_clients<T>(&self, answer: Result<T, UpstreamError>) -> Result<T, UpstreamError> {
+        match &answer {
+            Err(UpstreamError::Timeout) => {
+                metrics::counter!("chancery_node_errors_total", "kind" => "timeout").increment(1);
+                answer
+            }
+            _ => self.noticed(answer),
+        }
     }
 }
 
@@ -299,7 +331,7 @@ mod tests {
         fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
         node.pinned().await.unwrap();
         let call = Call { method: "eth_blockNumber", params: None };
-        let reads = futures_util::future::join_all((0..8).map(|_| node.read(call, Whose::Clients)));
+        let reads = futures_util::future::join_all((0..8).map(|_| node.read(call, Whose::Clients(None))));
         let own = async {
             tokio::time::sleep(chain.timeout / 2).await;
             (fake.calls("eth_blockNumber").len(), node.ask("eth_getTransactionByHash", None).await)
@@ -309,6 +341,16 @@ mod tests {
         assert!(own.is_ok(), "what a signature needs goes on");
         assert!(reads.iter().all(Result::is_err));
         assert_eq!(fake.calls("eth_blockNumber").len(), 8, "the others had their turn");
+    }
+
+    #[tokio::test]
+    async fn the_chain_is_asked_for_once_by_all_who_need_to_know() {
+        let fake = Fake::start().await;
+        let chain = fake.chain();
+        let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
+        let all = futures_util::future::join_all((0..50).map(|_| node.pinned())).await;
+        assert!(all.iter().all(Result::is_ok));
+        assert!(fake.calls("eth_chainId").len() <= 2, "{:?}", fake.calls("eth_chainId"));
     }
 
     #[tokio::test]

@@ -4,12 +4,11 @@
 //! switches between tasks and threads, dearer than all else that is done for it.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
+use http::Uri;
 use http::uri::Scheme;
-use http::{StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
@@ -19,11 +18,15 @@ use tokio::runtime::{Handle, Id};
 use tokio::time::{Instant, timeout_at};
 use tower::ServiceExt as _;
 
+use crate::room::Room;
 use crate::upstream::UpstreamError;
-use crate::upstream::exchange::{Channel, Failed};
+use crate::upstream::exchange::{Arrived, Channel, Failed};
 
 /// Idle connections that are kept; more are opened when they are needed, and closed again.
 const MAX_IDLE: usize = 256;
+
+/// How many idle connections a request is tried on before one is opened for it.
+const KEPT_TRIES: usize = 2;
 
 /// How long a connection is kept without a request. Nodes and what stands before them close theirs after a minute or
 /// more.
@@ -59,18 +62,20 @@ impl Pool {
         uri.scheme() == Some(&Scheme::HTTPS)
     }
 
-    /// Status and body of the answer to a whole request, which must come until then; of no more than `max` bytes.
-    /// Redirects are not followed.
+    /// The answer to a whole request, which must come until then; of no more than `max` bytes, and if there is room.
+    /// Redirects are not followed. `is_read`: it may be asked twice.
     pub(super) async fn send(
         &self,
-        request: &[u8],
-        max: usize,
+        (request, is_read): (&[u8], bool),
+        (max, room): (usize, &Arc<Room>),
         until: Instant,
-    ) -> Result<(StatusCode, Bytes), UpstreamError> {
+    ) -> Result<Arrived, UpstreamError> {
         let home = Handle::current().id();
+        let (mut kept_left, mut is_asked) = (KEPT_TRIES, false);
         loop {
-            let kept = self.take(home);
+            let kept = if kept_left > 0 { self.take(home) } else { None };
             let is_kept = kept.is_some();
+            kept_left = kept_left.saturating_sub(1);
             let mut idle = match kept {
                 Some(idle) => idle,
                 // Seldom, and large: it does not travel with every request.
@@ -78,18 +83,22 @@ impl Pool {
                     .await
                     .unwrap_or(Err(UpstreamError::Timeout))?,
             };
-            match idle.channel.exchange(request, max, until).await {
+            match idle.channel.exchange(request, (max, room), until).await {
                 Ok(answer) => {
                     self.put_back(idle);
                     return Ok(answer);
                 }
-                // Closed by the node while nobody looked. Each round has one idle connection fewer.
+                // Closed by the node while nobody looked.
                 Err(Failed::Unsent) if is_kept => {}
+                // Most likely the same, a moment later. One that has just been opened is asked then.
+                Err(Failed::Unanswered(_)) if is_kept && is_read && !is_asked => {
+                    (kept_left, is_asked) = (0, true);
+                }
                 Err(Failed::Unsent) => {
                     let why = "the connection was closed in the middle of the request";
                     return Err(UpstreamError::Unreachable(why.to_owned()));
                 }
-                Err(Failed::Broken(error)) => return Err(error),
+                Err(Failed::Broken(error) | Failed::Unanswered(error)) => return Err(error),
             }
         }
     }

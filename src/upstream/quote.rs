@@ -108,7 +108,7 @@ impl Node {
 }
 
 /// Why there is no estimate: because the transaction would fail, or because the node does not answer just now.
-fn not_estimated(NodeError { code, message, data }: NodeError) -> UpstreamError {
+fn not_estimated(NodeError { code, message, data, .. }: NodeError) -> UpstreamError {
     let lower = message.to_ascii_lowercase();
     if code == REVERTED || lower.contains("revert") {
         let message = match message.split_at_checked(GETHS_REVERT.len()) {
@@ -176,7 +176,8 @@ mod tests {
             (-32004, "Upfront cost exceeds account balance", "insufficient funds for gas * price + value"),
             (-32000, "invalid opcode: INVALID", "invalid opcode: INVALID"),
         ] {
-            let error = not_estimated(NodeError { code, message: said.to_owned(), data: None });
+            let error =
+                not_estimated(NodeError { code, message: said.to_owned(), data: None, names_its_call: true });
             assert!(
                 matches!(&error, UpstreamError::Reverted { message, .. } if message == words),
                 "{error:?}"
@@ -185,7 +186,8 @@ mod tests {
         for (code, said) in
             [(-32005, "daily request count exceeded"), (-32603, "internal error"), (-32601, "not found")]
         {
-            let error = not_estimated(NodeError { code, message: said.to_owned(), data: None });
+            let error =
+                not_estimated(NodeError { code, message: said.to_owned(), data: None, names_its_call: true });
             assert!(matches!(error, UpstreamError::Node { .. }), "{said}");
         }
     }

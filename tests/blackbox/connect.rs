@@ -2,7 +2,6 @@
 
 mod identities;
 mod stand_in;
-mod unit;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};

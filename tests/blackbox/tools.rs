@@ -233,6 +233,36 @@ async fn a_preflight_says_what_a_send_would_be_answered_and_counts_nothing() {
 }
 
 #[tokio::test]
+async fn inv_12_a_preflight_costs_nothing_for_an_account_that_is_not_the_clients() {
+    let gateway = Gateway::with_policy(POLICY).await;
+    let trader = gateway.client("trader");
+    let asked = |from: &str, count: usize| {
+        let nobodys = json!({
+            "chainId": "0x7a69", "address": FRIEND, "nonce": "0x1", "yParity": "0x0", "r": "0x1", "s": "0x0",
+        });
+        json!({
+            "from": from, "to": FRIEND, "gas": "0x186a0", "nonce": "0x7", "authorizationList": vec![nobodys; count],
+        })
+    };
+    let node = gateway.node();
+    let fees = || node.calls_of("eth_gasPrice").len() + node.calls_of("eth_feeHistory").len();
+    let before = fees();
+    let said =
+        trader.call("chancery_preflight", json!([[asked(FRIEND, 32), asked(FRIEND, 32)]])).await.unwrap();
+    for verdict in said["transactions"].as_array().unwrap() {
+        assert_eq!(verdict["error"]["data"]["code"], "account_not_available", "{verdict}");
+    }
+    assert_eq!(fees(), before, "the node is asked for those only who may use the account");
+
+    let treasury = gateway.treasury().to_string();
+    let one = trader.call("chancery_preflight", json!([[asked(&treasury, 1)]])).await.unwrap();
+    assert_eq!(one["transactions"][0]["error"]["data"]["code"], "invalid_params", "signed by nobody: {one}");
+    let many = json!([[asked(&treasury, 17), asked(&treasury, 16)]]);
+    let refused = trader.call("chancery_preflight", many).await.unwrap_err();
+    assert!(refused.message.contains("33 authorizations are more than 32"), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_page_or_a_neighbour_does_not_get_through_the_connector() {
     let gateway = Gateway::start().await;
     let (connector, url) = gateway.connect("trader").await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::kit::{Client, Gateway, Socket, World, eventually};
+use crate::kit::{Client, Gateway, Socket, TestToken, World, eventually};
 
 /// A world in which a certificate without a list in force is not good.
 async fn with_lists() -> World {
@@ -85,6 +85,26 @@ async fn inv_08_who_is_revoked_is_cut_on_a_websocket_that_says_nothing() {
     let cut = timeout(Duration::from_secs(1), idle.hear()).await;
     assert!(matches!(cut, Ok(Err(_))), "{cut:?}");
     assert!(good.call("eth_chainId", json!([])).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_08_nothing_is_signed_for_who_is_revoked_while_it_waits_for_the_token() {
+    let (world, token) = TestToken::before(with_lists().await);
+    let gateway = world.start().await;
+    let robber = gateway.world.authority.leaf("trader").serial(4711).issue();
+    token.faults(&["on = \"C_Sign\"; hang = \"until-lifted\""]);
+    let (visitor, payment) = (gateway.visitor(Some(&robber)), gateway.payment(666));
+    let asked = tokio::spawn(async move { visitor.send(payment).await.is_ok() });
+    eventually("it is with the token", async || (token.calls("C_Sign") > 0).then_some(())).await;
+    exchange(gateway.folder(), "ca.crl", &gateway.world.authority.crl(2, &[4711]));
+    let cut = "chancery_connections_cut_total{reason=\"revoked\"}";
+    eventually("it is cut", async || (gateway.metric(cut).await >= 1.0).then_some(())).await;
+    token.lift();
+    assert!(!asked.await.unwrap_or(false));
+    gateway.client("trader").send(gateway.payment(1)).await.unwrap();
+    let sent = gateway.node().sent_by(gateway.treasury()).await;
+    assert_eq!(sent.len(), 1, "{sent:?}");
+    assert_eq!(sent[0]["value"], "0x1", "at the nonce that is free again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

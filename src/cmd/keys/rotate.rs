@@ -180,7 +180,7 @@ async fn balance(config: &Config, account: Address) -> Result<U256, String> {
         let upstream = Upstream::new(chain, &Clock::system()).map_err(|error| error.to_string())?;
         let params = serde_json::value::to_raw_value(&json!([account, "latest"]))
             .map_err(|error| error.to_string())?;
-        let answer = upstream.forward("eth_getBalance", Some(&params)).await;
+        let answer = upstream.forward(None, "eth_getBalance", Some(&params)).await;
         match answer.map_err(|error| format!("chain {}: {error}", chain.id))? {
             Answer::Result(value) => {
                 let balance: U256 =

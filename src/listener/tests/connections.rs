@@ -1,5 +1,7 @@
 //! Who may connect, over real TLS, and how many.
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
@@ -201,6 +203,27 @@ async fn inv_12_handshakes_are_bounded_and_one_that_stalls_is_cut() {
         let read = timeout(Duration::from_secs(1), stream.read(&mut [0; 16])).await.unwrap();
         assert!(matches!(read, Ok(0) | Err(_)), "the silent connection is still open");
     }
+}
+
+#[tokio::test]
+async fn inv_12_one_address_cannot_have_all_handshakes() {
+    let door = Door::new();
+    let limits = Limits { max_handshakes: 8, ..Limits::default() };
+    let open = door.open(Entrance::Clients, &limits, Clock::system());
+    let mut mute = Vec::new();
+    for _ in 0..16 {
+        mute.push(TcpStream::connect(open.address).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let trader = async {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let stream = socket.connect(open.address).await.unwrap();
+        let mut stream = open.over(stream, door.trader()).await.unwrap();
+        ask(&mut stream, "/").await.unwrap()
+    };
+    assert!(timeout(Duration::from_secs(1), trader).await.expect("at once").contains("trader"));
+    drop(mute);
 }
 
 #[tokio::test]

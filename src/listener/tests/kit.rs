@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use hyper::service::service_fn;
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::body::Body;
 use crate::config::{
     Client, IdentityKind, Issuer as Trusted, OWN_ISSUER, Operator, OperatorRole, Revocation,
 };
@@ -88,7 +90,7 @@ pub fn client(name: &str, issuer: &str) -> Client {
     }
 }
 
-fn operator() -> Operator {
+pub fn operator() -> Operator {
     Operator {
         name: "ops".to_owned(),
         identity: "spiffe://desk/ops".to_owned(),
@@ -181,7 +183,7 @@ impl Door {
                     if request.uri().path() == "/slow" {
                         tokio::time::sleep(Duration::from_millis(600)).await;
                     }
-                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(name))))
+                    Ok::<_, Infallible>(Response::new(Body::from(Bytes::from(name))))
                 }
             })
         };
@@ -240,7 +242,14 @@ pub struct Open {
 
 impl Open {
     pub async fn connect(&self, config: ClientConfig) -> std::io::Result<TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(self.address).await?;
+        self.over(TcpStream::connect(self.address).await?, config).await
+    }
+
+    pub async fn over(
+        &self,
+        stream: TcpStream,
+        config: ClientConfig,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from("localhost").unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
@@ -108,9 +110,8 @@ async fn inv_08_a_request_of_somebody_revoked_reaches_nothing() {
     door.publish(&crl(1, &[], now() - 10, HOUR));
     let trust = door.trust(Clock::system());
     let (pass, _) = Pass::new(&trust.clone().door(Entrance::Clients), door.issue(&trader()).0).unwrap();
-    let inner = service_fn(|_: Request<Full<Bytes>>| async {
-        Ok::<_, Infallible>(Response::new(Full::<Bytes>::default()))
-    });
+    let inner =
+        service_fn(|_: Request<Full<Bytes>>| async { Ok::<_, Infallible>(Response::new(Body::default())) });
     let talk = Talk::new(false, &Limits::default());
     let guarded = Guarded::new(inner, pass, talk, CancellationToken::new());
     assert_eq!(guarded.call(Request::new(Full::default())).await.unwrap().status(), 200);

@@ -250,7 +250,7 @@ async fn a_wrong_pin_is_tried_once_by_all_processes_together() {
 }
 
 /// A token as a smart card is one: a certificate and its key, under the same number.
-pub(super) async fn plug_in(world: &World, token: &Token, id: &str, key: &KeyPair) {
+async fn plug_in(world: &World, token: &Token, id: &str, key: &KeyPair) {
     let name = format!("card-{id}");
     let (certificate, key_file) =
         world.authority.leaf("trader").issue_for(key).write(world.folder.path(), &name);
@@ -267,13 +267,10 @@ pub(super) async fn plug_in(world: &World, token: &Token, id: &str, key: &KeyPai
     run(&mut write).await.well();
 }
 
-pub(super) fn card_uri(module: &Path, more: &str) -> String {
-    format!("pkcs11:token={LABEL}{more}?module-path={}", module.display())
-}
-
 /// `chancery connect` with a certificate in this token.
 fn by_card(world: &World, token: &Token, module: &Path, more: &str) -> Command {
-    let mut command = world.bare(&[&world.url(), "--cert", &card_uri(module, more)]);
+    let uri = format!("pkcs11:token={LABEL}{more}?module-path={}", module.display());
+    let mut command = world.bare(&[&world.url(), "--cert", &uri]);
     command.env("SOFTHSM2_CONF", token.configuration()).env("CHANCERY_PASSWORD_FILE", token.pin_file());
     command
 }

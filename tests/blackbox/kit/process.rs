@@ -96,11 +96,6 @@ impl Process {
         Pid::from_raw(pid.try_into().unwrap()).unwrap()
     }
 
-    /// Whether it has ended by itself.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().is_ok_and(|status| status.is_some())
-    }
-
     /// The processes that this one started.
     pub fn children(&self) -> Vec<Pid> {
         children_of(self.pid())

@@ -1,0 +1,130 @@
+//! How much memory answers may fill, on their way and until they are read: one client's, and within that of all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Room for the answers of one client, or of a node's answers to questions of our own.
+#[derive(Debug)]
+pub struct Room {
+    max: usize,
+    used: AtomicUsize,
+    /// What is large takes of this one too.
+    all: Option<Arc<Room>>,
+}
+
+/// Room that is taken, and free again when this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+/// An answer of no more than this is never counted on its way, and not among those of all: there are only as many at once
+/// as there are calls. What is larger is counted in steps of it. In bytes.
+pub const SMALL: usize = 256 * 1024;
+
+impl Room {
+    pub const fn new(max: usize, all: Option<Arc<Self>>) -> Self {
+        Self { max, used: AtomicUsize::new(0), all }
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.used.load(Ordering::Relaxed) >= self.max
+    }
+
+    /// For what is on its way. An eighth is left for what has come, and so for calls that sign: they are let in while there
+    /// is any.
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
+        let mut held = Held { room: Arc::clone(self), bytes: 0 };
+        held.grow(bytes).then_some(held)
+    }
+
+    /// For what is there. To be given back in the same pieces.
+    pub fn take(&self, bytes: usize) -> bool {
+        self.take_below(self.max, bytes)
+    }
+
+    /// Whether there is room or not.
+    pub fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn give_back(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The same for what is large.
+    pub fn take_large(&self, bytes: usize) -> bool {
+        self.take_large_below(self.max, bytes)
+    }
+
+    pub fn give_back_large(&self, bytes: usize) {
+        self.give_back(bytes);
+        if let Some(all) = &self.all {
+            all.give_back(bytes);
+        }
+    }
+
+    fn take_large_below(&self, max: usize, bytes: usize) -> bool {
+        if !self.take_below(max, bytes) {
+            return false;
+        }
+        let is_there = self.all.as_ref().is_none_or(|all| all.take(bytes));
+        if !is_there {
+            self.give_back(bytes);
+        }
+        is_there
+    }
+
+    fn take_below(&self, max: usize, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= max);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+}
+
+impl Held {
+    /// `false`: there is no room for so much more.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let max = self.room.max.saturating_sub(self.room.max / 8);
+        let is_there = self.room.take_large_below(max, bytes);
+        if is_there {
+            self.bytes = self.bytes.saturating_add(bytes);
+        }
+        is_there
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.room.give_back_large(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Room {
+        pub fn used(&self) -> usize {
+            self.used.load(Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn inv_12_one_has_no_more_than_its_own_and_all_have_no_more_than_there_is() {
+        let all = Arc::new(Room::new(100, None));
+        let [one, two] = [(); 2].map(|()| Arc::new(Room::new(80, Some(Arc::clone(&all)))));
+        let mut held = one.hold(60).unwrap();
+        assert!(!held.grow(20), "an eighth is for what has come");
+        assert!(one.take(20) && one.is_full());
+        assert!(two.hold(41).is_none());
+        assert_eq!(two.used(), 0, "of what is refused nothing is taken");
+        let other = two.hold(40).unwrap();
+        drop(held);
+        assert!(!two.is_full() && one.take_large(60));
+        one.give_back(20);
+        one.give_back_large(60);
+        drop(other);
+        assert_eq!((one.used(), two.used(), all.used()), (0, 0, 0));
+    }
+}
