@@ -256,7 +256,12 @@ fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
         return false;
     }
     let value = if rule.deny { rule.value } else { Some(rule.value.unwrap_or((Some(0), Some(0)))) };
-    if !within(value, call.value) || !within(rule.fee, U256::from(asked.gas * asked.price)) {
+    if !within(value, call.value) || !within(rule.fee, asked.fee()) {
+        return false;
+    }
+    // An allow rule that does not speak of blobs is for transactions that have none.
+    let blobs = if rule.deny { rule.blobs } else { Some(rule.blobs.unwrap_or((Some(0), Some(0)))) };
+    if !within(blobs, U256::from(asked.blobs)) {
         return false;
     }
     // Of the times that are asked, all but the Saturday and the minute before eight.
@@ -343,7 +348,7 @@ pub fn judge(world: &World, asked: &Asked) -> (Answer, usize) {
         if budget.of == "ether" {
             let mut at = 0;
             for (scope, (along, on)) in ether(&whole, budget, &rules, &mut at, asked) {
-                let sum = along.max(on) + U256::from(asked.gas * asked.price);
+                let sum = along.max(on) + asked.fee();
                 charges.insert((budget.id.to_owned(), scope), sum);
             }
             continue;

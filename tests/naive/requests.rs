@@ -17,6 +17,8 @@ pub struct Asked {
     pub data: Vec<u8>,
     pub gas: u64,
     pub price: u64,
+    /// How many blobs come along (EIP-4844), for a wei a byte of them at most.
+    pub blobs: u64,
     /// In seconds since 1970.
     pub now: u64,
     /// What was found that the account created.
@@ -60,6 +62,9 @@ impl Tried {
 /// A Thursday at noon, a Saturday, a Monday a minute before eight, and at eight.
 const TIMES: &[u64] = &[1_769_688_000, 1_769_860_800, 1_770_019_140, 1_770_019_200];
 
+/// The hash of a blob of zeros.
+const BLOB: &str = "0x010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c444014";
+
 impl Asked {
     pub fn random(random: &mut Random) -> Self {
         let (client, _, accounts) = *random.of(CLIENTS);
@@ -81,6 +86,7 @@ impl Asked {
             data,
             gas: *random.of(&[21_000, 50_000, 50_001]),
             price: *random.of(&[1, 2, 5]),
+            blobs: if to.is_some() { *random.of(&[0, 0, 0, 0, 0, 1, 2]) } else { 0 },
             now: *random.of(TIMES),
             created: [PLAIN, ALICE, USDC, POOL, ROUTER].into_iter().filter(|_| random.one_in(3)).collect(),
             tried: Tried::random(random),
@@ -88,11 +94,25 @@ impl Asked {
     }
 
     pub fn json(&self) -> Value {
-        json!([{
-            "from": self.account, "to": self.to, "value": format!("0x{:x}", self.value),
-            "data": hex::encode_prefixed(&self.data),
-            "gas": format!("0x{:x}", self.gas), "gasPrice": format!("0x{:x}", self.price),
-        }])
+        let number = |number: u64| format!("0x{number:x}");
+        let mut asked = json!({
+            "from": self.account, "to": self.to, "value": number(self.value),
+            "data": hex::encode_prefixed(&self.data), "gas": number(self.gas),
+        });
+        if self.blobs == 0 {
+            asked["gasPrice"] = json!(number(self.price));
+        } else {
+            asked["maxFeePerGas"] = json!(number(self.price));
+            asked["maxPriorityFeePerGas"] = json!("0x1");
+            asked["maxFeePerBlobGas"] = json!("0x1");
+            asked["blobVersionedHashes"] = (0..self.blobs).map(|_| json!(BLOB)).collect();
+        }
+        json!([asked])
+    }
+
+    /// The most that its execution can cost, with its blobs.
+    pub fn fee(&self) -> U256 {
+        U256::from(self.gas * self.price + self.blobs * 131_072)
     }
 }
 

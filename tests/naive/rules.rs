@@ -241,6 +241,8 @@ pub struct Rule {
     pub fee: Option<(Option<u64>, Option<u64>)>,
     pub hours: bool,
     pub outcome: Option<Outcome>,
+    /// How many blobs come along.
+    pub blobs: Option<(Option<u64>, Option<u64>)>,
 }
 
 /// What a node must find: the most USDC and ether that leaves, and whether others may be let take something.
@@ -353,6 +355,7 @@ impl Rule {
             fee: None,
             hours: false,
             outcome: None,
+            blobs: None,
         }
     }
 
@@ -385,6 +388,8 @@ impl Rule {
         }
         let value = random.one_in(3).then(|| range(random));
         let fee = random.one_in(6).then(|| *random.of(&[(None, Some(100_000)), (Some(60_000), None)]));
+        let ranges = [(None, Some(1)), (Some(1), None), (Some(1), Some(1)), (Some(0), Some(2))];
+        let blobs = random.one_in(5).then(|| *random.of(&ranges));
         let outcome = (!deny && via.is_none() && chain == Some(1) && random.one_in(5)).then(|| Outcome {
             usdc: *random.of(&[None, Some(5), Some(1000)]),
             wei: *random.of(&[None, Some(7)]),
@@ -405,6 +410,7 @@ impl Rule {
             fee,
             hours: random.one_in(8),
             outcome,
+            blobs,
         }
     }
 
@@ -462,6 +468,11 @@ impl Rule {
             let ends = [("min", min), ("max", max)];
             let ends = ends.iter().filter_map(|(key, end)| Some(format!("{key} = \"{} wei\"", (*end)?)));
             writeln!(text, "{key} = {{ {} }}", ends.collect::<Vec<_>>().join(", ")).unwrap();
+        }
+        if let Some((min, max)) = self.blobs {
+            let ends = [("min", min), ("max", max)];
+            let ends = ends.iter().filter_map(|(key, end)| Some(format!("{key} = {}", (*end)?)));
+            writeln!(text, "blobs = {{ {} }}", ends.collect::<Vec<_>>().join(", ")).unwrap();
         }
         if let Some(Outcome { usdc, wei, approvals }) = self.outcome {
             let usdc = usdc.map(|most| format!("\"0.{most:06} USDC\""));
