@@ -153,10 +153,12 @@ async fn a_profile_says_where_the_gateway_is_and_who_we_are() {
     // One that does not reach its gateway is told, and one that was killed is none.
     let address = world.gateway.address();
     world.gateway = StandIn::start(&world.authority).await;
-    let mut command = world.bare(&["desk", "status"]);
-    command.env("CHANCERY_PROFILES", &file);
-    let asked = run(&mut command).await;
-    assert_eq!(asked.code, Some(3), "{asked:?}");
+    // It finds out a moment later that its connection is lost.
+    let told = async || {
+        let asked = run(world.bare(&["desk", "status"]).env("CHANCERY_PROFILES", &file)).await;
+        (asked.code == Some(3)).then_some(asked)
+    };
+    let asked = eventually("it is told", told).await;
     let status: Value = serde_json::from_str(&asked.stdout).unwrap();
     assert_eq!(status["trouble"]["code"], "gateway_unreachable");
     let _back = StandIn::start_at(&world.authority, address).await;
