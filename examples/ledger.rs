@@ -29,7 +29,7 @@ use chancery::identity::{AccountCaller, Caller, RequestId};
 use chancery::ledger::{self, Claim, Final, Ledger, Location, Outcome, Purpose};
 use chancery::policy::{Evidence, Policy, World};
 use chancery::secret::SecretUrl;
-use chancery::transaction::{Quote, QuotedFees, Request, Tx, address_of_point};
+use chancery::transaction::{AccountKey, Quote, QuotedFees, Request, Tx, address_of_point};
 use clap::{Parser, ValueEnum};
 use k256::ecdsa::SigningKey;
 use serde_json::json;
@@ -63,7 +63,7 @@ enum Store {
 
 struct Desk {
     policy: Arc<Policy>,
-    clients: Vec<(SigningKey, Address)>,
+    clients: Vec<(SigningKey, AccountKey)>,
     client: Arc<Client>,
 }
 
@@ -74,7 +74,7 @@ impl Desk {
             seed[..8].copy_from_slice(&(number as u64).to_be_bytes());
             let key = SigningKey::from_slice(&seed).unwrap();
             let address = address_of_point(key.verifying_key().to_encoded_point(false).as_bytes()).unwrap();
-            (key, address)
+            (key, AccountKey::new(address))
         };
         let clients: Vec<_> = (1..=tasks).map(account).collect();
         let client = Client {
@@ -83,11 +83,14 @@ impl Desk {
             issuer: config::OWN_ISSUER.to_owned(),
             role: None,
             person: None,
-            accounts: clients.iter().map(|(_, address)| *address).collect(),
+            accounts: clients.iter().map(|(_, account)| account.address()).collect(),
             origins: Vec::new(),
             repeat_window: None,
         };
-        let named = clients.iter().enumerate().map(|(number, (_, address))| (format!("a{number}"), *address));
+        let named = clients
+            .iter()
+            .enumerate()
+            .map(|(number, (_, account))| (format!("a{number}"), account.address()));
         let world = World { chains: vec![CHAIN], accounts: named.collect(), clients: vec![client.clone()] };
         let policies = folder.join("policies");
         std::fs::create_dir_all(&policies).unwrap();
@@ -104,20 +107,20 @@ impl Desk {
     }
 
     /// A transaction from its reservation to its end. How long it was kept from being sent.
-    async fn send(&self, ledger: &Ledger, (key, account): &(SigningKey, Address), mined: u64) -> Duration {
+    async fn send(&self, ledger: &Ledger, (key, known): &(SigningKey, AccountKey), mined: u64) -> Duration {
+        let account = known.address();
         let params = format!(r#"[{{"from":"{account}","to":"{account}","gas":"0x5208","value":"0x1"}}]"#);
         let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 107 };
         let quote = Quote { chain_id: CHAIN, mined, gas: None, fees: Some(fees) };
         let filled = Request::parse(Some(&params)).unwrap().fill(&quote, None).unwrap();
-        let permitted =
-            self.policy.decide::<Tx>(&self.caller(*account), filled, Evidence::default()).unwrap();
+        let permitted = self.policy.decide::<Tx>(&self.caller(account), filled, Evidence::default()).unwrap();
         let began = Instant::now();
         let Claim::Fresh(reserved) = ledger.reserve(permitted, Purpose::Send).await.unwrap() else {
             panic!("known already")
         };
         let waited = began.elapsed();
         let (signature, _) = key.sign_prehash_recoverable(reserved.digest().as_slice()).unwrap();
-        let signed = reserved.seal(&signature.to_bytes().into()).unwrap();
+        let signed = reserved.seal(&signature.to_bytes().into(), known).unwrap();
         let began = Instant::now();
         let recorded = ledger.record(signed).await.unwrap();
         let waited = waited + began.elapsed();

@@ -3,7 +3,9 @@
 use alloy_primitives::{Address, B256, Bytes};
 
 use crate::identity::RequestId;
-use crate::transaction::{Kind, NotOurs, Presigned, Sealed, SignedTransaction, recover};
+use crate::transaction::{
+    AccountKey, Kind, NotOurs, Presigned, Sealed, Signature, SignedTransaction, recover,
+};
 
 /// A row of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,19 +102,26 @@ impl<K: Kind> Reserved<K> {
         K::digest(&self.unsigned)
     }
 
-    /// Takes a token's raw `r ‖ s`: normalises it, recovers the address and compares it with `from`.
-    pub fn seal(self, raw: &[u8; 64]) -> Result<Signed<K>, NotOurs> {
-        let signature = recover(self.digest(), raw, self.from)?;
+    /// Takes a token's raw `r ‖ s`: normalises it, and proves that it is by the key of `from`.
+    pub fn seal(self, raw: &[u8; 64], key: &AccountKey) -> Result<Signed<K>, NotOurs> {
+        if key.address() != self.from {
+            return Err(NotOurs { expected: self.from });
+        }
+        let signature = key.prove(self.digest(), raw)?;
+        Ok(self.sealed(signature))
+    }
+
+    fn sealed(self, signature: Signature) -> Signed<K> {
         let sealed = K::seal(&self.unsigned, signature);
-        Ok(Signed { reserved: self, sealed })
+        Signed { reserved: self, sealed }
     }
 }
 
 impl Reserved<Presigned> {
     /// Seals it with the signature that it came with, which is proved like a token's.
     pub fn signed_already(self) -> Result<Signed<Presigned>, NotOurs> {
-        let rs = *self.unsigned.rs();
-        self.seal(&rs)
+        let signature = recover(self.digest(), self.unsigned.rs(), self.from)?;
+        Ok(self.sealed(signature))
     }
 }
 

@@ -9,10 +9,13 @@ use tokio::time::Instant;
 
 use crate::config::Order;
 use crate::signer::link::Link;
+use crate::transaction::AccountKey;
 
 /// Where one account's key is.
 #[derive(Debug)]
 pub(super) struct Group {
+    /// By which all of its tokens' signatures are proved.
+    key: AccountKey,
     /// Link and the key's number there, the primary first.
     seats: Vec<(usize, u16)>,
     order: Order,
@@ -20,8 +23,13 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) const fn new(order: Order) -> Self {
-        Self { seats: Vec::new(), order, turn: AtomicUsize::new(0) }
+    pub(super) const fn new(account: Address, order: Order) -> Self {
+        let key = AccountKey::new(account);
+        Self { key, seats: Vec::new(), order, turn: AtomicUsize::new(0) }
+    }
+
+    pub(super) const fn key(&self) -> &AccountKey {
+        &self.key
     }
 
     pub(super) fn add(&mut self, link: usize, key: u16) {

@@ -17,6 +17,7 @@ mod link;
 mod pin;
 mod protocol;
 mod queue;
+mod settings;
 mod worker;
 
 use std::collections::HashMap;
@@ -31,9 +32,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::after;
-use crate::config::{Account, Config, KeySource, Order, PinSource};
+use crate::config::{Account, Config, KeySource, Order};
 use crate::ledger::{Reserved, Signed};
-use crate::transaction::{Kind, NotOurs, recover};
+use crate::transaction::{AccountKey, Kind, NotOurs};
 
 pub use count::Count;
 pub use drill::Drilled;
@@ -52,13 +53,11 @@ pub use worker::run as run_worker;
 use group::{Group, at_one_site, share};
 use launch::{Ids, Launch};
 use link::Link;
-use protocol::{KeySetting, SandboxSetting, Settings, SourceSetting};
+use protocol::{Settings, SourceSetting};
+use settings::{settings_of, tokens_of};
 
 /// The line in which probes wait, beside the clients' own. No client's name has a space.
 const PROBE: &str = "a probe";
-
-/// The worker that holds software keys.
-const SOFTWARE: &str = "software";
 
 /// How often tokens are looked after, and after how long without a signature one is asked for a probe. Some close
 /// sessions that were idle for 30 s.
@@ -152,16 +151,17 @@ impl Signer {
 
     /// Has the account's key sign for a client, and proves that it did.
     pub async fn sign<K: Kind>(&self, client: &str, reserved: Reserved<K>) -> Result<Signed<K>, SignError> {
-        let (link, raw, life) = self.raw(client, reserved.from(), reserved.digest()).await?;
-        reserved.seal(&raw).map_err(|error| alarm(link, life, error))
+        let group = self.group(reserved.from())?;
+        let (link, raw, life) = self.raw(client, group, reserved.digest()).await?;
+        reserved.seal(&raw, group.key()).map_err(|error| alarm(link, life, error))
     }
 
     /// Signs a value that can be no transaction and no message, to see that the key is there and works.
     pub async fn probe(&self, account: Address) -> Result<(), SignError> {
-        let digest = probe_digest();
+        let (group, digest) = (self.group(account)?, probe_digest());
         self.0.probes.fetch_add(1, Ordering::Relaxed);
-        let (link, raw, life) = self.raw(PROBE, account, digest).await?;
-        recover(digest, &raw, account).map(drop).map_err(|error| alarm(link, life, error))
+        let (link, raw, life) = self.raw(PROBE, group, digest).await?;
+        group.key().prove(digest, &raw).map(drop).map_err(|error| alarm(link, life, error))
     }
 
     /// How often each token was asked and signed.
@@ -196,12 +196,12 @@ impl Signer {
             every.tick().await;
             let probes = links.iter().enumerate().filter(|(_, link)| link.wants_probe(IDLE)).filter_map(
                 |(number, link)| {
-                    let (account, key) = groups.iter().find_map(|(account, group)| {
+                    let (group, key) = groups.values().find_map(|group| {
                         let seat = group.seats().iter().find(|(link, _)| *link == number);
-                        seat.map(|(_, key)| (*account, *key))
+                        seat.map(|(_, key)| (group, *key))
                     })?;
                     asked.fetch_add(1, Ordering::Relaxed);
-                    Some(probe(link, account, key, *deadline))
+                    Some(probe(link, group.key(), key, *deadline))
                 },
             );
             futures_util::future::join_all(probes).await;
@@ -216,15 +216,18 @@ impl Signer {
         }
     }
 
+    fn group(&self, account: Address) -> Result<&Group, SignError> {
+        self.0.groups.get(&account).ok_or(SignError::NoKey(account))
+    }
+
     async fn raw(
         &self,
         client: &str,
-        account: Address,
+        group: &Group,
         digest: B256,
     ) -> Result<(&Link, [u8; 64], u64), SignError> {
-        let group = self.0.groups.get(&account).ok_or(SignError::NoKey(account))?;
         let by = after(self.0.deadline);
-        let mut error = SignError::NoKey(account);
+        let mut error = SignError::NoKey(group.key().address());
         let candidates = group.candidates(&self.0.links);
         for (rest, (link, key)) in (1..=candidates.len()).rev().zip(candidates) {
             // What a token signs after its share is thrown away, so only one signature is ever seen.
@@ -243,21 +246,13 @@ impl Signer {
 }
 
 /// A signature of one token that nobody needs but the one who watches it.
-async fn probe(link: &Link, account: Address, key: u16, deadline: Duration) {
+async fn probe(link: &Link, account: &AccountKey, key: u16, deadline: Duration) {
     let digest = probe_digest();
     metrics::counter!("chancery_token_probes_total", "token" => link.name().to_owned()).increment(1);
     if let Ok((raw, life)) = link.sign(PROBE, key, digest, deadline).await
-        && let Err(error) = recover(digest, &raw, account)
+        && let Err(error) = account.prove(digest, &raw)
     {
         alarm(link, life, error);
-    }
-}
-
-/// The tokens of an account by name, the primary first.
-fn tokens_of(account: &Account) -> Vec<String> {
-    match &account.key {
-        KeySource::Token { tokens, .. } => tokens.clone(),
-        KeySource::Keystore { .. } => vec![SOFTWARE.to_owned()],
     }
 }
 
@@ -273,7 +268,11 @@ fn groups_of(config: &Config) -> HashMap<Address, Group> {
         KeySource::Token { order, .. } => *order,
         KeySource::Keystore { .. } => Order::PrimaryBackup,
     };
-    config.accounts.iter().map(|account| (account.address, Group::new(order(account)))).collect()
+    config
+        .accounts
+        .iter()
+        .map(|account| (account.address, Group::new(account.address, order(account))))
+        .collect()
 }
 
 /// What was signed is thrown away, and so is the worker that gave it.
@@ -307,78 +306,6 @@ fn launch(
         })?;
     }
     Ok(Launch { executable: executable.to_owned(), as_user, pin: pins.of(&settings.name) })
-}
-
-/// What each worker is told: a token with its keys, or all keystore files together.
-fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {
-    let keys = |wanted: &dyn Fn(&Account) -> Option<String>| -> Vec<KeySetting> {
-        let ours = config.accounts.iter().filter_map(|account| Some((wanted(account)?, account)));
-        let setting = |((label, account), number): ((String, &Account), u16)| KeySetting {
-            number,
-            label,
-            address: account.address,
-            backup: Some(account.backup),
-        };
-        ours.zip(0..).map(setting).collect()
-    };
-    let tokens = config.tokens.iter().map(|token| Settings {
-        name: token.name.clone(),
-        keys: keys(&|account| match &account.key {
-            KeySource::Token { tokens, label, .. } if tokens.contains(&token.name) => Some(label.clone()),
-            _ => None,
-        }),
-        source: SourceSetting::Token {
-            module: token.module.clone(),
-            label: token.label.clone(),
-            serial: token.serial.clone(),
-            pin_file: match &token.pin {
-                PinSource::File(file) => Some(file.clone()),
-                PinSource::Descriptor(_) | PinSource::Credential { .. } => None,
-            },
-            pin_form: token.profile.pin_form,
-            latch: latch::path(state, &token.name),
-            sessions: token.sessions,
-        },
-        environment: token.environment.clone(),
-        sandbox: token.sandbox.as_ref().map(|sandbox| SandboxSetting {
-            network: sandbox.network,
-            read: Vec::new(),
-            write: sandbox.files.clone(),
-        }),
-        hang_limit_ms: u64::try_from(config.signer.deadline.as_millis()).unwrap_or(u64::MAX),
-        max_stuck: config.signer.max_stuck,
-    });
-    let mut all: Vec<Settings> = tokens.collect();
-    let files: Vec<_> = config
-        .accounts
-        .iter()
-        .filter_map(|account| match &account.key {
-            KeySource::Keystore { file, password_file } => Some((file.clone(), password_file.clone())),
-            KeySource::Token { .. } => None,
-        })
-        .collect();
-    if !files.is_empty() {
-        tracing::warn!(
-            accounts = files.len(),
-            "SOFTWARE KEYS: these accounts' keys are in files, not in a token; for laptops only"
-        );
-        all.push(Settings {
-            name: SOFTWARE.to_owned(),
-            keys: keys(&|account| {
-                matches!(account.key, KeySource::Keystore { .. }).then(|| account.name.clone())
-            }),
-            sandbox: Some(SandboxSetting {
-                network: false,
-                read: files.iter().flat_map(|(key, password)| [key.clone(), password.clone()]).collect(),
-                write: Vec::new(),
-            }),
-            source: SourceSetting::Keystores { files },
-            environment: std::collections::BTreeMap::new(),
-            hang_limit_ms: u64::try_from(config.signer.deadline.as_millis()).unwrap_or(u64::MAX),
-            max_stuck: config.signer.max_stuck,
-        });
-    }
-    all
 }
 
 /// No transaction (its digest is a Keccak-256 of RLP) and no message (EIP-191) hashes to this but by a collision.

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing here does I/O, reads a clock or knows who is asking.
 
+mod account_key;
 mod again;
 mod authorizations;
 mod blobs;
@@ -21,6 +22,7 @@ mod signature;
 mod simulation;
 mod typed_data;
 
+pub use account_key::AccountKey;
 pub use authorizations::{Authorizations, AuthorizationsError, Handed};
 pub use blobs::{Blobs, BlobsError};
 pub use checkpoint::{ChainHead, Checkpoint, SealedText, Statement, checkpoint_digest, is_signed_checkpoint};

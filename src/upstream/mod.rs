@@ -122,7 +122,7 @@ mod tests {
     use crate::ledger::{Claim, Ledger, Outcome, Purpose, Recorded, RefusalClass};
     use crate::policy::Permitted;
     use crate::secret::SecretUrl;
-    use crate::transaction::{Quote, QuotedFees, Request, Tx};
+    use crate::transaction::{AccountKey, Quote, QuotedFees, Request, Tx};
     use crate::upstream::node::CHAIN_ID_HOLDS;
 
     const POLICY: B256 = B256::repeat_byte(7);
@@ -408,7 +408,8 @@ mod tests {
         };
         let key = SigningKey::from_slice(&[0x46; 32]).unwrap();
         let (raw, _) = key.sign_prehash_recoverable(reserved.digest().as_slice()).unwrap();
-        ledger.record(reserved.seal(&raw.to_bytes().into()).unwrap()).await.unwrap()
+        let key = AccountKey::new(reserved.from());
+        ledger.record(reserved.seal(&raw.to_bytes().into(), &key).unwrap()).await.unwrap()
     }
 
     async fn read(upstream: &Upstream) -> Result<Answer, UpstreamError> {

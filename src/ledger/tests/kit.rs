@@ -20,7 +20,9 @@ use crate::ledger::{
     Claim, Ledger, LedgerError, Location, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
 };
 use crate::policy::{Evidence, Permitted, Policy, Replace, World};
-use crate::transaction::{Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point};
+use crate::transaction::{
+    AccountKey, Fees, Kind, Message, Quote, QuotedFees, Request, Text, Tx, address_of_point,
+};
 
 pub const CHAIN: u64 = 31337;
 pub const POLICY: B256 = B256::repeat_byte(7);
@@ -253,7 +255,8 @@ pub fn known<K: Kind>(claim: Claim<K>) -> Recorded<K> {
 pub fn sign<K: Kind>(reserved: Reserved<K>) -> Signed<K> {
     let key = (1..=u8::MAX).find(|seed| address(*seed) == reserved.from()).map(key).unwrap();
     let (signature, _) = key.sign_prehash_recoverable(reserved.digest().as_slice()).unwrap();
-    reserved.seal(&signature.to_bytes().into()).unwrap()
+    let key = AccountKey::new(reserved.from());
+    reserved.seal(&signature.to_bytes().into(), &key).unwrap()
 }
 
 pub fn address(seed: u8) -> Address {
