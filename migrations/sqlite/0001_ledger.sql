@@ -2,7 +2,7 @@
 
 -- One row for each payload that was ever let through to the token.
 CREATE TABLE reservation (
-    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    id          INTEGER PRIMARY KEY,
     kind        TEXT    NOT NULL,
     -- reserved: may be signed. recorded: signed, durable, may leave. outbid: recorded, and another payload was recorded
     -- or is being signed in its place; either may be mined. vacant: a node refused it for good, so its nonce is free for

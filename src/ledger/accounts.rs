@@ -30,6 +30,7 @@ pub(in crate::ledger) struct Accounts {
 /// What was read, and by what it was asked for.
 #[derive(Debug)]
 pub(in crate::ledger) struct Read {
+    /// From here on all rows are here.
     mined: u64,
     wanted: Option<u64>,
     /// Lowest nonce first, and at a nonce in the order in which they came.
@@ -94,6 +95,25 @@ impl Accounts {
         }
     }
 
+    /// A payload's state, and the other payloads at its nonce with theirs, as [`store::at_nonce_of`] has them; nothing where
+    /// not all of them are known.
+    pub(in crate::ledger) fn at_nonce_of(&self, id: i64) -> Option<(State, Vec<(i64, State)>)> {
+        let (account, nonce) = self.places.get(&id)?;
+        let there = self.read.get(account)?.all_at(*nonce)?;
+        let own = there.clone().find(|held| held.row.id == id)?;
+        let others = there.filter(|held| held.row.id != id).map(|held| (held.row.id, held.row.state));
+        Some((own.row.state, others.collect()))
+    }
+
+    /// Whether a payload of ours is known to be signed right below this one.
+    pub(in crate::ledger) fn is_signed_below(&self, id: i64) -> bool {
+        let below = self
+            .places
+            .get(&id)
+            .and_then(|(account, nonce)| self.read.get(account)?.all_at(nonce.checked_sub(1)?));
+        below.is_some_and(|mut there| there.any(|held| held.row.state.is_signed()))
+    }
+
     /// An operator took a mined count as true.
     pub(in crate::ledger) fn accepted(&mut self, account: Account, count: u64) {
         if let Some(read) = self.read.get_mut(&account) {
@@ -117,6 +137,7 @@ impl Read {
     fn new((mined, wanted): (u64, Option<u64>), mut rows: Vec<Held>, accepted: u64) -> Self {
         rows.sort_by_key(|held| (held.row.nonce, held.row.id));
         let settled = rows.iter().filter(|held| held.row.state.is_settled()).map(|held| held.row.nonce).max();
+        let mined = mined.max(settled.unwrap_or_default());
         Self { mined, wanted, rows, settled, accepted }
     }
 
@@ -129,6 +150,12 @@ impl Read {
     fn from(&self, nonce: u64) -> &[Held] {
         let at = self.rows.partition_point(|held| held.row.nonce < nonce);
         self.rows.get(at..).unwrap_or_default()
+    }
+
+    /// All rows at this nonce, in the order in which they came; nothing where some may be missing.
+    fn all_at(&self, nonce: u64) -> Option<impl Iterator<Item = &Held> + Clone> {
+        let there = self.from(nonce).iter().take_while(move |held| held.row.nonce == nonce);
+        (nonce >= self.mined).then_some(there)
     }
 
     fn row(&mut self, (id, nonce): (i64, u64)) -> Option<&mut Held> {
@@ -221,6 +248,13 @@ mod tests {
                 assert_eq!(read.accepted, nonce_store::accepted(db, *account).await.unwrap());
                 let placed = |held: &Held| self.places.get(&held.row.id) == Some(&(*account, held.row.nonce));
                 assert!(read.rows.iter().all(placed), "{read:?}");
+                // The lowest, which may be incomplete, and the newest, to which things happen.
+                for held in read.rows.iter().take(2).chain(read.rows.iter().rev().take(3)) {
+                    let known = self.at_nonce_of(held.row.id);
+                    assert_eq!(known.is_some(), held.row.nonce >= read.mined);
+                    let there = store::at_nonce_of(db, held.row.id).await.unwrap();
+                    assert!(known.is_none() || known == there, "{known:?} is not {there:?}");
+                }
             }
             let rows: usize = self.read.values().map(|read| read.rows.len()).sum();
             assert_eq!(self.places.len(), rows, "places of rows that are let go of");

@@ -206,7 +206,7 @@ pub(in crate::ledger) async fn void(group: &mut Group<'_>, id: i64, why: &str) -
 
 /// What a payload had outbid is live again where nothing else is at its nonce. The row of its turn says so.
 async fn restore(group: &mut Group<'_>, id: i64, turned: State) -> Sql<()> {
-    let Some((_, others)) = store::at_nonce_of(group.db, id).await? else { return Ok(()) };
+    let Some((_, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
     if let Some(heir) = heir(turned, &others) {
         charges::turn(group, heir, State::Recorded).await?;
     }
@@ -219,7 +219,7 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
         Outcome::Accepted | Outcome::Known => "",
         Outcome::Refused { text, .. } | Outcome::Unknown { text } => text.as_str(),
     };
-    let Some((state, others)) = store::at_nonce_of(group.db, id).await? else { return Ok(()) };
+    let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
     let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
     let word = Word::from(outcome);
     let to = heard(state, word, &others).unwrap_or(state);
@@ -237,7 +237,7 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
 }
 
 async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {
-    let Some((state, others)) = store::at_nonce_of(group.db, id).await? else { return Ok(()) };
+    let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
     for (settled, to) in life::settle((id, state), last, &others) {
         if to == State::Void {
             void(group, settled, "another payload at its nonce is final").await?;
@@ -261,6 +261,9 @@ async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {
 
 /// Writes down which nonces somebody else used: those right below a payload, its own, or both.
 async fn external(group: &mut Group<'_>, id: i64, below: bool, own: bool) -> Sql<()> {
+    if !own && group.accounts.is_signed_below(id) {
+        return Ok(());
+    }
     let Some((chain, account, first, nonce)) = nonce_store::missing_below(group.db, id).await? else {
         return Ok(());
     };

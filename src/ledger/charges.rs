@@ -104,10 +104,14 @@ pub(in crate::ledger) async fn turned(
 /// Moves a payload's charges from open to spent, at the time of its record.
 async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
     let rows = query(
-        "DELETE FROM charge WHERE reservation = $1 RETURNING budget, scope, amount,
-         (SELECT charged_at FROM reservation WHERE reservation.id = charge.reservation) AS at",
+        "SELECT budget, scope, amount, charged_at AS at
+         FROM charge JOIN reservation ON reservation.id = charge.reservation WHERE charge.reservation = $1",
     );
-    for row in rows.bind(id).fetch_all(&mut *group.db).await? {
+    let rows = rows.bind(id).fetch_all(&mut *group.db).await?;
+    if !rows.is_empty() {
+        query("DELETE FROM charge WHERE reservation = $1").bind(id).execute(&mut *group.db).await?;
+    }
+    for row in rows {
         let (budget, scope): (String, String) = (row.get("budget")?, row.get("scope")?);
         let window = window_of(group.db, &budget).await?;
         let at = Timestamp::from_millis(unsigned(&row, "at")?);

@@ -10,6 +10,8 @@ use crate::ledger::claims::Claimed;
 use crate::ledger::command::Reply;
 use crate::ledger::db::{self, Db, Location, Sql};
 use crate::ledger::handover::Handover;
+use crate::ledger::life::State;
+use crate::ledger::store;
 use crate::ledger::{LedgerError, ReserveError};
 
 /// How far the wall clock may be from the steady one before somebody should look.
@@ -57,6 +59,17 @@ pub(in crate::ledger) struct Group<'a> {
 }
 
 impl Group<'_> {
+    /// A payload's state, and the other payloads at its nonce with theirs; nothing where there is no such payload.
+    pub(in crate::ledger) async fn at_nonce_of(
+        &mut self,
+        id: i64,
+    ) -> Sql<Option<(State, Vec<(i64, State)>)>> {
+        match self.accounts.at_nonce_of(id) {
+            None => store::at_nonce_of(self.db, id).await,
+            known => Ok(known),
+        }
+    }
+
     /// Puts a row at the end of the audit chain, in this commit.
     pub(in crate::ledger) async fn audit(&mut self, body: &Body<'_>) -> Sql<()> {
         let entry = self.head.next(self.now, body)?;

@@ -42,6 +42,15 @@ pub(in crate::ledger) enum Inquiry {
     Open {
         reply: Reply<Result<Vec<OpenTransaction>, LedgerError>>,
     },
+    Lowest {
+        chain: u64,
+        account: Address,
+        reply: Reply<Result<Vec<OpenTransaction>, LedgerError>>,
+    },
+    Accounts {
+        chain: u64,
+        reply: Reply<Result<Vec<Address>, LedgerError>>,
+    },
     Gaps {
         chain: u64,
         account: Address,
@@ -89,6 +98,20 @@ impl Ledger {
         self.ask(|reply| Command::Nonces(Inquiry::Open { reply })).await?
     }
 
+    /// Those of an account at the lowest nonce at which one waits to be mined.
+    pub async fn lowest_open(
+        &self,
+        chain: u64,
+        account: Address,
+    ) -> Result<Vec<OpenTransaction>, LedgerError> {
+        self.ask(|reply| Command::Nonces(Inquiry::Lowest { chain, account, reply })).await?
+    }
+
+    /// The accounts with transactions that the chain has not decided of.
+    pub async fn open_accounts(&self, chain: u64) -> Result<Vec<Address>, LedgerError> {
+        self.ask(|reply| Command::Nonces(Inquiry::Accounts { chain, reply })).await?
+    }
+
     /// The nonces that are missing below recorded payloads, lowest first, no more than one over [`MAX_GAPS`].
     ///
     /// [`MAX_GAPS`]: crate::ledger::MAX_GAPS
@@ -130,6 +153,14 @@ impl Inquiry {
                 let open = open(group.db).await?;
                 group.answer(reply, Ok(open));
             }
+            Self::Lowest { chain, account, reply } => {
+                let lowest = lowest(group.db, chain, account).await?;
+                group.answer(reply, Ok(lowest));
+            }
+            Self::Accounts { chain, reply } => {
+                let accounts = accounts(group.db, chain).await?;
+                group.answer(reply, Ok(accounts));
+            }
             Self::Gaps { chain, account, mined, reply } => {
                 let read = group.accounts.read(group.db, (chain, account), (mined, None)).await?;
                 let gaps = core::gaps(&read.seen_by(("", false), (mined, None)), mined);
@@ -154,6 +185,23 @@ async fn open(db: &mut Db) -> Sql<Vec<OpenTransaction>> {
          ORDER BY account, nonce, id",
     );
     rows.fetch_all(&mut *db).await?.iter().map(open_row).collect()
+}
+
+async fn lowest(db: &mut Db, chain: u64, account: Address) -> Sql<Vec<OpenTransaction>> {
+    let rows = query(
+        "SELECT * FROM reservation
+         WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 1 AND state <> 'reserved' AND nonce =
+             (SELECT min(nonce) FROM reservation WHERE open = 1 AND state = 'recorded' AND chain = $1 AND account = $2)
+         ORDER BY id",
+    );
+    let rows = rows.bind(store::signed(chain)).bind(account.as_slice());
+    rows.fetch_all(&mut *db).await?.iter().map(open_row).collect()
+}
+
+async fn accounts(db: &mut Db, chain: u64) -> Sql<Vec<Address>> {
+    let rows =
+        query("SELECT DISTINCT account FROM reservation WHERE open = 1 AND chain = $1 ORDER BY account");
+    rows.bind(store::signed(chain)).fetch_all(&mut *db).await?.iter().map(store::address).collect()
 }
 
 fn open_row(row: &DbRow) -> Sql<OpenTransaction> {

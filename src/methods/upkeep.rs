@@ -1,6 +1,6 @@
 //! Keeps what is signed moving, without anybody's asking: fills gaps, and bumps what is not mined in time.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, after, later};
 use crate::config::{AutoBump, Config};
-use crate::ledger::{MAX_GAPS, OpenTransaction, Outcome, RefusalClass};
+use crate::ledger::{MAX_GAPS, Outcome, RefusalClass};
 use crate::methods::App;
 use crate::methods::own::{Bound, floor};
 
@@ -72,22 +72,19 @@ impl Upkeep {
             return;
         }
         // A ledger in trouble says so elsewhere.
-        let Ok(mut open) = self.app.ledger.open_transactions().await else { return };
-        open.retain(|one| one.chain == self.app.chain_id);
-        let accounts: BTreeSet<Address> = open.iter().map(|one| one.account).collect();
+        let Ok(accounts) = self.app.ledger.open_accounts(self.app.chain_id).await else { return };
         let mut standing = Vec::new();
         for account in accounts {
             if self.fill_gaps.is_some() {
                 standing.extend(self.gaps_of(account).await);
             }
             if let Some(rule) = self.auto_bump.get(&account).copied() {
-                self.bump(account, rule, &open).await;
+                self.bump(account, rule).await;
             }
         }
         self.fill(standing).await;
-        self.rests.retain(|(account, nonce), _| {
-            open.iter().any(|one| (one.account, one.nonce) == (*account, *nonce))
-        });
+        let now = Instant::now();
+        self.rests.retain(|_, until| now < *until);
     }
 
     /// The gaps of an account; the node is asked only where there can be any.
@@ -165,21 +162,18 @@ impl Upkeep {
     }
 
     /// Bumps the account's lowest transaction where it waited enough; those above it wait for it.
-    async fn bump(&mut self, account: Address, rule: AutoBump, open: &[OpenTransaction]) {
-        let lowest =
-            open.iter().filter(|one| one.account == account && one.is_live()).min_by_key(|one| one.nonce);
-        let Some(live) = lowest.filter(|one| !one.is_returned) else { return };
+    async fn bump(&mut self, account: Address, rule: AutoBump) {
+        let Ok(at) = self.app.ledger.lowest_open(self.app.chain_id, account).await else { return };
+        let live = at.iter().find(|one| one.is_live());
+        let Some(live) = live.filter(|one| !one.is_returned) else { return };
         let place = (account, live.nonce);
-        let rests = self.rests.get(&place).is_some_and(|until| Instant::now() < *until);
-        if rests || self.clock.now().since(live.at) < rule.after {
+        if self.rests.contains_key(&place) || self.clock.now().since(live.at) < rule.after {
             return;
         }
         // Mined, and only not final yet.
         if !self.app.upstream.mined_count(account).await.is_ok_and(|mined| mined <= live.nonce) {
             return;
         }
-        let at: Vec<OpenTransaction> =
-            open.iter().filter(|one| (one.account, one.nonce) == place).cloned().collect();
         let bound = (None, Bound::PerGas(rule.up_to));
         match self.app.bump_by(live, floor(&at), rule.step, bound).await {
             Ok(sent) => {

@@ -55,7 +55,7 @@ impl<'q> Query<'q> {
     pub(in crate::ledger) async fn execute(self, db: &mut Db) -> Sql<u64> {
         match db {
             Db::File(file) => in_place(|| {
-                let mut statement = file.prepare_cached(&self.sql)?;
+                let mut statement = file.prepare_cached(&self.for_file())?;
                 self.put_into(&mut statement)?;
                 let changed = statement.raw_execute()?;
                 Ok(u64::try_from(changed).unwrap_or(u64::MAX))
@@ -98,7 +98,7 @@ impl<'q> Query<'q> {
     async fn rows(self, db: &mut Db, most: usize) -> Sql<Vec<DbRow>> {
         match db {
             Db::File(file) => in_place(|| {
-                let mut statement = file.prepare_cached(&self.sql)?;
+                let mut statement = file.prepare_cached(&self.for_file())?;
                 self.put_into(&mut statement)?;
                 let columns = statement.column_count();
                 let mut names: Option<Arc<[String]>> = None;
@@ -126,13 +126,24 @@ impl<'q> Query<'q> {
         }
     }
 
-    /// SQLite numbers `$1` by where it stands first, not by its name.
+    /// SQLite numbers `$1` by where it stands first, and `?1` by its number. (A path into JSON begins with `$.`.)
+    fn for_file(&self) -> String {
+        let mut sql = String::with_capacity(self.sql.len());
+        let mut parts = self.sql.split('$');
+        sql.push_str(parts.next().unwrap_or_default());
+        for part in parts {
+            sql.push(if part.starts_with(|next: char| next.is_ascii_digit()) { '?' } else { '$' });
+            sql.push_str(part);
+        }
+        sql
+    }
+
     fn put_into(&self, statement: &mut rusqlite::Statement<'_>) -> rusqlite::Result<()> {
-        for at in 1..=statement.parameter_count() {
-            let number = statement.parameter_name(at).and_then(|name| name.get(1..)?.parse::<usize>().ok());
-            let argument = number.and_then(|number| self.arguments.get(number.checked_sub(1)?));
-            let argument =
-                argument.ok_or(rusqlite::Error::InvalidParameterCount(at, self.arguments.len()))?;
+        if statement.parameter_count() != self.arguments.len() {
+            let (wanted, given) = (statement.parameter_count(), self.arguments.len());
+            return Err(rusqlite::Error::InvalidParameterCount(given, wanted));
+        }
+        for (at, argument) in (1..).zip(&self.arguments) {
             statement.raw_bind_parameter(at, argument)?;
         }
         Ok(())
