@@ -33,4 +33,5 @@ pub mod seats;
 pub mod secret;
 pub mod signer;
 pub mod transaction;
+pub mod turns;
 pub mod upstream;

@@ -15,11 +15,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("room", &[]),
     ("seats", &[]),
     ("secret", &[]),
+    ("turns", &[]),
     ("config", &["secret", "transaction"]),
     // the path of a request: each takes what the one before it made
-    ("listener", &["body", "clock", "config", "identity", "metrics", "seats"]),
+    ("listener", &["body", "clock", "config", "identity", "metrics", "seats", "turns"]),
     ("identity", &["clock", "config", "room"]),
-    ("rpc", &["body", "clock", "config", "identity", "methods", "metrics", "room"]),
+    ("rpc", &["body", "clock", "config", "identity", "methods", "metrics", "room", "turns"]),
     (
         "methods",
         &[

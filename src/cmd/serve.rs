@@ -223,6 +223,7 @@ fn life_of(connection: &Connection) -> Life {
         sockets: connection.upgraded.clone(),
         closing: connection.closing.clone(),
         cut: connection.cut.clone(),
+        line: connection.line.clone(),
         may_ask: Arc::new({
             let pass = connection.pass.clone();
             move || pass.check().is_ok()

@@ -1,7 +1,7 @@
 //! One connection, from its first byte to its last: handshake, places, requests, and an orderly end.
 
 use std::convert::Infallible;
-use std::future::pending;
+use std::future::{Future as _, pending, poll_fn};
 use std::net::{IpAddr, SocketAddr, TcpStream as Accepted};
 use std::pin::pin;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use crate::listener::strangers::{Strangers, Turn};
 use crate::listener::wire::{Talk, Wire};
 use crate::listener::{Lapsed, Pass, Tls, Visitors, gatekeeper, proxy};
 use crate::seats::Seats;
+use crate::turns::{Line, Turns};
 
 /// One connection after its handshake.
 #[derive(Clone, Debug)]
@@ -51,6 +52,8 @@ pub struct Connection {
     pub closing: CancellationToken,
     /// The connection is over, or cut off.
     pub cut: CancellationToken,
+    /// Where its tasks wait for their turn beside other clients'.
+    pub line: Line,
 }
 
 /// For how long, and for how many bytes, a refused client is still listened to.
@@ -88,7 +91,7 @@ impl<F> House<F> {
         &self,
         stream: Accepted,
         peer: SocketAddr,
-        handshake: OwnedSemaphorePermit,
+        (handshake, turns): (OwnedSemaphorePermit, Option<Turns>),
         draining: CancellationToken,
     ) where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + Send + 'static,
@@ -134,6 +137,8 @@ impl<F> House<F> {
         let is_http_2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let talk = Talk::new(is_http_2, &self.limits);
         let stream = TokioIo::new(Wire::new(stream, talk.clone(), &self.limits));
+        let line = turns.map_or(Line::FREE, |turns| turns.of(person.name()));
+        let mut turn = line.turn();
         let (upgraded, cut) = (TaskTracker::new(), CancellationToken::new());
         let _cut_when_over = cut.clone().drop_guard();
         let connection = Connection {
@@ -144,12 +149,13 @@ impl<F> House<F> {
             upgraded: upgraded.clone(),
             closing: draining.clone(),
             cut,
+            line: line.clone(),
         };
         let asked = CancellationToken::new();
         let guarded = Guarded::new((self.service_of)(&connection), pass.clone(), talk, asked.clone());
         let service = service_fn(move |request| guarded.call(request));
         let mut serving = pin!(if is_http_2 {
-            Either::Left(self.http.two.serve_connection(stream, service))
+            Either::Left(self.http.two(line).serve_connection(stream, service))
         } else {
             Either::Right(self.http.one.serve_connection(stream, service).with_upgrades())
         });
@@ -183,7 +189,7 @@ impl<F> House<F> {
                     (Event::Stop, Either::Left(serving)) => serving.graceful_shutdown(),
                     (Event::Stop, Either::Right(serving)) => serving.graceful_shutdown(),
                 },
-                result = &mut serving => {
+                result = poll_fn(|context| turn.poll(context, |context| serving.as_mut().poll(context))) => {
                     if let Err(error) = result {
                         tracing::debug!(%remote, %error, "the connection ended with an error");
                     }

@@ -174,7 +174,9 @@ impl Listener {
                     continue;
                 }
             };
-            let home = self.threads.as_ref().map_or_else(Handle::current, |threads| threads.idlest());
+            let home = self.threads.as_ref().and_then(|threads| threads.idlest());
+            let (home, turns) =
+                home.map_or_else(|| (Handle::current(), None), |(home, turns)| (home, Some(turns)));
             let (house, draining, stop) = (Arc::clone(&house), draining.clone(), stop.clone());
             let serve = async move {
                 let open = metrics::gauge!("chancery_connections_open");
@@ -184,7 +186,7 @@ impl Listener {
                 tokio::select! {
                     biased;
                     _ = stopped.next() => {}
-                    () = house.welcome(stream, remote, permit, draining) => {}
+                    () = house.welcome(stream, remote, (permit, turns), draining) => {}
                 }
                 open.decrement(1.0);
             };

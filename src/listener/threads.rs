@@ -8,23 +8,33 @@ use std::thread;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::turns::Turns;
+
 /// They end, with whatever still runs on them, when this is dropped.
 #[derive(Debug)]
 pub struct Threads {
-    runtimes: Vec<Handle>,
+    runtimes: Vec<(Handle, Turns)>,
     _end: DropGuard,
 }
+
+/// After so many tasks a thread looks who else has something to say: from outside, and from another thread.
+const LOOK_EVERY: u32 = 16;
 
 impl Threads {
     /// One for each processor that this process may use.
     pub fn start() -> io::Result<Self> {
         let end = CancellationToken::new();
         let start = |number| {
-            let (runtime, ended) = (Builder::new_current_thread().enable_all().build()?, end.clone());
-            let handle = runtime.handle().clone();
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(LOOK_EVERY)
+                .global_queue_interval(LOOK_EVERY)
+                .build()?;
+            let (handle, ended, turns) = (runtime.handle().clone(), end.clone(), Turns::default());
+            runtime.spawn(turns.clone().run());
             let thread = thread::Builder::new().name(format!("serve-{number}"));
             thread.spawn(move || serve(|| runtime.block_on(ended.cancelled_owned())))?;
-            Ok(handle)
+            Ok((handle, turns))
         };
         let count = thread::available_parallelism().map_or(1, usize::from);
         let runtimes = (0..count).map(start).collect::<io::Result<_>>()?;
@@ -32,9 +42,8 @@ impl Threads {
     }
 
     /// The one that has least to do, by its connections, and the streams and sockets on them.
-    pub(in crate::listener) fn idlest(&self) -> Handle {
-        let idlest = self.runtimes.iter().min_by_key(|runtime| runtime.metrics().num_alive_tasks());
-        idlest.cloned().unwrap_or_else(Handle::current)
+    pub(in crate::listener) fn idlest(&self) -> Option<(Handle, Turns)> {
+        self.runtimes.iter().min_by_key(|(runtime, _)| runtime.metrics().num_alive_tasks()).cloned()
     }
 }
 
@@ -66,7 +75,7 @@ mod tests {
             threads.runtimes.iter().map(|_| oneshot::channel::<()>()).unzip();
         let mut used = Vec::new();
         for gone in gone {
-            let runtime = threads.idlest();
+            let (runtime, _) = threads.idlest().unwrap();
             runtime.spawn(async move {
                 let _gone = gone;
                 pending::<()>().await;

@@ -152,7 +152,7 @@ impl<S: Answers> Inner<S> {
                 let (inner, client, share) = (Arc::clone(&self), Arc::clone(client), Arc::clone(share));
                 let socket = Socket { inner, route, client, share, life: life.clone() };
                 if let Some(upgrade) = head.extensions.remove::<OnUpgrade>() {
-                    life.sockets.spawn(socket.serve(upgrade));
+                    life.sockets.spawn(life.line.fair(socket.serve(upgrade)));
                 }
                 socket::switching(accept)
             });
@@ -431,7 +431,13 @@ mod tests {
     /// Of a connection that nobody ends.
     fn life() -> Life {
         let (closing, cut) = Default::default();
-        Life { sockets: tokio_util::task::TaskTracker::new(), closing, cut, may_ask: Arc::new(|| true) }
+        Life {
+            sockets: tokio_util::task::TaskTracker::new(),
+            closing,
+            cut,
+            may_ask: Arc::new(|| true),
+            line: crate::turns::Line::FREE,
+        }
     }
 
     fn rpc(limits: &Limits) -> Rpc<Answering> {

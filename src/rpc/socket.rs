@@ -36,6 +36,7 @@ use crate::rpc::http::{Answers, Inner};
 use crate::rpc::rejection::{Rejection, plain};
 use crate::rpc::share::Share;
 use crate::rpc::unfinished::{Counted, Spent, Unfinished};
+use crate::turns::Line;
 
 /// What a connection's WebSocket lives by.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ pub struct Life {
     pub closing: CancellationToken,
     /// The connection is cut: nothing is sent any more.
     pub cut: CancellationToken,
+    /// Where it waits for its turn beside other clients'.
+    pub line: Line,
     /// Asked before each message: whether its client's certificate is still accepted.
     pub may_ask: Arc<dyn Fn() -> bool + Send + Sync>,
 }
