@@ -1,5 +1,6 @@
 //! How much memory answers may fill, on their way and until they are read: one client's, and within that of all.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,6 +18,15 @@ pub struct Room {
 pub struct Held {
     room: Arc<Room>,
     bytes: usize,
+}
+
+/// What is on its way and grows: nothing is taken of the room before the first step is full, and then whole steps.
+#[derive(Debug)]
+pub struct Meter<R> {
+    room: R,
+    step: usize,
+    counted: usize,
+    held: Option<Held>,
 }
 
 /// An answer of no more than this is never counted on its way, and not among those of all: there are only as many at once
@@ -94,6 +104,36 @@ impl Held {
     }
 }
 
+impl<R: Borrow<Arc<Room>>> Meter<R> {
+    pub const fn new(room: R, step: usize) -> Self {
+        Self { room, step, counted: step, held: None }
+    }
+
+    /// So much is there by now. `false`: there is no room for it.
+    pub fn count(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.counted).next_multiple_of(self.step);
+        if more == 0 {
+            return true;
+        }
+        self.counted = self.counted.saturating_add(more);
+        if let Some(held) = &mut self.held {
+            return held.grow(more);
+        }
+        self.held = self.room.borrow().hold(more);
+        self.held.is_some()
+    }
+
+    /// What was there is gone, and its room is free.
+    pub fn begin_again(&mut self) {
+        (self.held, self.counted) = (None, self.step);
+    }
+
+    /// What it has taken.
+    pub fn into_held(self) -> Option<Held> {
+        self.held
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.room.give_back_large(self.bytes);
@@ -126,5 +166,21 @@ mod tests {
         one.give_back_large(60);
         drop(other);
         assert_eq!((one.used(), two.used(), all.used()), (0, 0, 0));
+    }
+
+    #[test]
+    fn inv_12_what_grows_is_counted_in_steps_from_the_second_on() {
+        let room = Arc::new(Room::new(80, None));
+        let mut meter = Meter::new(&room, 10);
+        for (bytes, used) in [(10, 0), (11, 10), (20, 10), (21, 20), (55, 50), (30, 50)] {
+            assert!(meter.count(bytes));
+            assert_eq!(room.used(), used, "with {bytes}");
+        }
+        assert!(!meter.count(90), "an eighth is for what has come");
+        meter.begin_again();
+        assert_eq!(room.used(), 0);
+        assert!(meter.count(11));
+        drop(meter.into_held());
+        assert_eq!(room.used(), 0);
     }
 }

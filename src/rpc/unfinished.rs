@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::clock::{Alarm, later};
-use crate::room::{Held, Room};
+use crate::room::{Meter, Room};
 
 /// What a socket reads from and writes to.
 #[derive(Debug)]
@@ -24,9 +24,7 @@ pub(super) struct Counted<IO> {
     began: Instant,
     within: Duration,
     alarm: Alarm,
-    room: Arc<Room>,
-    measured: usize,
-    held: Option<Held>,
+    meter: Meter<Arc<Room>>,
 }
 
 /// How much has come since the last whole message. Shared with who takes the messages.
@@ -79,27 +77,12 @@ impl Spent {
 impl<IO> Counted<IO> {
     pub(super) fn new(io: IO, unfinished: Arc<Unfinished>, room: Arc<Room>, within: Duration) -> Self {
         let (began, alarm) = (Instant::now(), Alarm::default());
-        Self { io, unfinished, began, within, alarm, room, measured: STEP, held: None }
+        Self { io, unfinished, began, within, alarm, meter: Meter::new(room, STEP) }
     }
 
     /// Without counting.
     pub(super) const fn io(&mut self) -> &mut IO {
         &mut self.io
-    }
-
-    fn count(&mut self, bytes: usize) -> Result<(), Spent> {
-        let more = bytes.saturating_sub(self.measured).next_multiple_of(STEP);
-        if more == 0 {
-            return Ok(());
-        }
-        self.measured = self.measured.saturating_add(more);
-        let is_there = if let Some(held) = &mut self.held {
-            held.grow(more)
-        } else {
-            self.held = self.room.hold(more);
-            self.held.is_some()
-        };
-        if is_there { Ok(()) } else { Err(Spent::Room) }
     }
 }
 
@@ -112,7 +95,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {
             this.began = Instant::now();
         }
         if before == 0 {
-            (this.held, this.measured) = (None, STEP);
+            this.meter.begin_again();
         }
         let filled = buf.filled().len();
         let until = later(this.began, this.within);
@@ -121,7 +104,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Counted<IO> {
                 let came = buf.filled().len().saturating_sub(filled);
                 let bytes = before.saturating_add(came);
                 this.unfinished.bytes.store(bytes, Ordering::Relaxed);
-                this.count(bytes).map_err(io::Error::other)?;
+                if !this.meter.count(bytes) {
+                    return Poll::Ready(Err(io::Error::other(Spent::Room)));
+                }
                 if before > 0 && Instant::now() >= until {
                     return Poll::Ready(Err(io::Error::other(Spent::Time)));
                 }

@@ -15,7 +15,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
 use crate::clock::Alarm;
-use crate::room::{Held, Room, SMALL};
+use crate::room::{Held, Meter, Room, SMALL};
 use crate::upstream::UpstreamError;
 
 /// A connection that is open.
@@ -70,14 +70,8 @@ pub enum Framing {
 struct Incoming<'a, S> {
     stream: &'a mut S,
     buffer: BytesMut,
-    meter: Meter<'a>,
-}
-
-/// Counts what an answer takes of memory while it comes.
-struct Meter<'a> {
-    room: &'a Arc<Room>,
-    counted: usize,
-    held: Option<Held>,
+    /// What the answer takes of memory while it comes.
+    meter: Meter<&'a Arc<Room>>,
 }
 
 /// The largest head, also of the trailers behind a body, in bytes.
@@ -134,7 +128,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(bool, Arrived), Failed> {
     stream.write_all(request).await.map_err(|_| Failed::Unsent)?;
     stream.flush().await.map_err(broke_off)?;
-    let meter = Meter { room, counted: SMALL, held: None };
+    let meter = Meter::new(room, SMALL);
     let mut incoming = Incoming { stream, buffer: BytesMut::with_capacity(FIRST_PIECE), meter };
     let head = incoming.head().await?;
     let body = match head.body {
@@ -145,7 +139,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     };
     // Whoever says more than it was asked is not asked again.
     let is_kept = head.is_kept && incoming.buffer.is_empty();
-    Ok((is_kept, Arrived { status: head.status, body, held: incoming.meter.held }))
+    Ok((is_kept, Arrived { status: head.status, body, held: incoming.meter.into_held() }))
 }
 
 impl<S: AsyncRead + Unpin> Incoming<'_, S> {
@@ -178,7 +172,7 @@ impl<S: AsyncRead + Unpin> Incoming<'_, S> {
     async fn sized(&mut self, length: usize) -> Result<Bytes, Failed> {
         let missing = length.saturating_sub(self.buffer.len());
         self.buffer.reserve(missing.min(LARGEST_FIRST_PIECE));
-        self.meter.count(self.buffer.capacity())?;
+        self.count(self.buffer.capacity())?;
         while self.buffer.len() < length {
             self.more().await?;
         }
@@ -207,7 +201,7 @@ impl<S: AsyncRead + Unpin> Incoming<'_, S> {
                 let piece = self.buffer.split_to(left.min(self.buffer.len()));
                 left = left.saturating_sub(piece.len());
                 whole.extend_from_slice(&piece);
-                self.meter.count(whole.capacity())?;
+                self.count(whole.capacity())?;
             }
             if !self.line().await?.is_empty() {
                 return Err(senseless("a chunk is longer than it says"));
@@ -265,30 +259,17 @@ impl<S: AsyncRead + Unpin> Incoming<'_, S> {
         }
     }
 
+    /// So much of memory is taken by now.
+    fn count(&mut self, bytes: usize) -> Result<(), UpstreamError> {
+        if self.meter.count(bytes) { Ok(()) } else { Err(UpstreamError::NoRoom) }
+    }
+
     async fn read(&mut self) -> Result<usize, Failed> {
         if self.buffer.capacity() == self.buffer.len() {
             self.buffer.reserve(FIRST_PIECE);
-            self.meter.count(self.buffer.capacity())?;
+            self.count(self.buffer.capacity())?;
         }
         self.stream.read_buf(&mut self.buffer).await.map_err(broke_off)
-    }
-}
-
-impl Meter<'_> {
-    /// So much is taken by now.
-    fn count(&mut self, bytes: usize) -> Result<(), UpstreamError> {
-        let more = bytes.saturating_sub(self.counted).next_multiple_of(SMALL);
-        if more == 0 {
-            return Ok(());
-        }
-        let is_there = if let Some(held) = &mut self.held {
-            held.grow(more)
-        } else {
-            self.held = self.room.hold(more);
-            self.held.is_some()
-        };
-        self.counted = self.counted.saturating_add(more);
-        if is_there { Ok(()) } else { Err(UpstreamError::NoRoom) }
     }
 }
 
