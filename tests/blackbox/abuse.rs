@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::kit::{Gateway, World};
+use crate::kit::{Fault, Gateway, World, eventually};
 
 const CHAIN_ID: &str = r#"{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}"#;
 
@@ -131,4 +131,25 @@ fn hand_over(socket: &std::net::TcpListener) -> String {
     // Not every `sh` knows descriptors above 9.
     let set_up = format!("exec 3<&{}; export LISTEN_FDS=1 LISTEN_PID=$$", socket.as_raw_fd());
     format!("exec bash -c '{set_up}; exec \"$@\"' bash \"$@\"")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_12_a_send_counts_to_its_end_although_its_client_hung_up() {
+    let world = World::new().await.append("\n[limits]\nmax_in_flight_per_client = 2\n");
+    let gateway = world.start().await;
+    gateway.node().fail("eth_sendRawTransaction", Fault::Delay(Duration::from_secs(5)));
+    for count in 1..=2_usize {
+        let (trader, payment) =
+            (gateway.client("trader").http1(), gateway.payment(u64::try_from(count).unwrap()));
+        let asked = tokio::spawn(async move { trader.send(payment).await });
+        let sent = async || (gateway.node().calls_of("eth_sendRawTransaction").len() >= count).then_some(());
+        eventually("it is at the node", sent).await;
+        asked.abort();
+        drop(asked.await);
+    }
+    let trader = gateway.client("trader");
+    let works = async || trader.call("eth_chainId", json!([])).await.ok();
+    sleep(Duration::from_millis(300)).await;
+    assert!(works().await.is_none(), "both still count");
+    eventually("they are done", works).await;
 }
