@@ -222,6 +222,16 @@ impl Writer {
             if received == 0 {
                 break;
             }
+            if !self.is_shared {
+                // Whoever is ready to ask does so first, where the processors are busy: a commit costs the same for one
+                // and for many. Where they are idle this takes no time.
+                std::thread::yield_now();
+                while batch.len() < GROUP
+                    && let Ok(command) = commands.try_recv()
+                {
+                    batch.push(command);
+                }
+            }
             let mut work = Vec::with_capacity(batch.len());
             for command in batch.drain(..) {
                 match command {
