@@ -210,7 +210,7 @@ mod tests {
             Poll::Pending
         });
         let most = tokio::spawn(turns.of("quiet").fair(quiet)).await.unwrap();
-        assert!(most <= 2 * EACH, "{most} were polled in between");
+        assert!(most <= 8, "{most} were polled in between");
         for task in tasks {
             timeout(Duration::from_secs(10), task).await.expect("nobody is forgotten").unwrap();
         }
