@@ -115,12 +115,16 @@ impl<R: Borrow<Arc<Room>>> Meter<R> {
         if more == 0 {
             return true;
         }
-        self.counted = self.counted.saturating_add(more);
-        if let Some(held) = &mut self.held {
-            return held.grow(more);
+        let is_there = if let Some(held) = &mut self.held {
+            held.grow(more)
+        } else {
+            self.held = self.room.borrow().hold(more);
+            self.held.is_some()
+        };
+        if is_there {
+            self.counted = self.counted.saturating_add(more);
         }
-        self.held = self.room.borrow().hold(more);
-        self.held.is_some()
+        is_there
     }
 
     /// What was there is gone, and its room is free.

@@ -22,7 +22,7 @@ pub struct Turns {
 #[derive(Clone, Debug)]
 pub struct Line(Option<Arc<Queue>>);
 
-/// One task's.
+/// One task's: all that it is asked for must be polled by that one task.
 #[derive(Debug)]
 pub struct Turn {
     line: Line,

@@ -98,7 +98,8 @@ impl Ledger {
         self.ask(|reply| Command::Nonces(Inquiry::Open { reply })).await?
     }
 
-    /// Those of an account at the lowest nonce at which one waits to be mined.
+    /// Those of an account at the lowest nonce at which one waits to be mined; of what is below one that was mined the chain
+    /// has decided, whether we have seen it or not.
     pub async fn lowest_open(
         &self,
         chain: u64,
@@ -191,7 +192,12 @@ async fn lowest(db: &mut Db, chain: u64, account: Address) -> Sql<Vec<OpenTransa
     let rows = query(
         "SELECT * FROM reservation
          WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 1 AND state <> 'reserved' AND nonce =
-             (SELECT min(nonce) FROM reservation WHERE open = 1 AND state = 'recorded' AND chain = $1 AND account = $2)
+             (SELECT nonce FROM reservation
+              WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 1 AND state = 'recorded' AND nonce >= coalesce(
+                  (SELECT nonce FROM reservation
+                   WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 0
+                   ORDER BY nonce DESC LIMIT 1), 0)
+              ORDER BY nonce LIMIT 1)
          ORDER BY id",
     );
     let rows = rows.bind(store::signed(chain)).bind(account.as_slice());

@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 
 use crate::identity::{AccountCaller, Caller};
 use crate::ledger::{Pause, Paused};
-use crate::methods::road::{answer_by, in_time, signed_here};
+use crate::methods::road::{self, answer_by, in_time, signed_here};
 use crate::methods::{App, Cause, Refusal};
 use crate::policy::{Charge, Evidence, Policy, Simulated, Taken, Takings};
 use crate::seats::Seats;
@@ -63,7 +63,7 @@ impl Default for Preflights {
 /// Judges each as a send of it would be judged now; with what is to be recorded if any would be refused: whoever asks
 /// for what is forbidden is seen, also where he only asks.
 pub(super) async fn preflight(
-    app: &App,
+    app: &Arc<App>,
     caller: &Caller,
     params: Option<&str>,
 ) -> Result<(Preflight, Option<Refusal>), Refusal> {
@@ -76,7 +76,7 @@ pub(super) async fn preflight(
 }
 
 async fn judged(
-    app: &App,
+    app: &Arc<App>,
     caller: &Caller,
     params: Option<&str>,
 ) -> Result<(Preflight, Option<Refusal>), Refusal> {
@@ -163,12 +163,12 @@ fn with_gas(request: Request) -> Result<Request, Refusal> {
 }
 
 /// One for all of them: fees are the only thing in it that they need. None where nothing is to be judged.
-async fn quote(app: &App, requests: &[Asked]) -> Result<Option<Quote>, Refusal> {
+async fn quote(app: &Arc<App>, requests: &[Asked]) -> Result<Option<Quote>, Refusal> {
     let read = || requests.iter().flatten().map(|(request, _)| request);
     let Some(one) = read().find(|request| request.needs_fees()).or_else(|| read().next()) else {
         return Ok(None);
     };
-    in_time(answer_by(), app.upstream.quote(one), Cause::NodeUnavailable).await.map(Some)
+    road::quote(app, one, answer_by()).await.map(Some)
 }
 
 /// What a rule says to it, what it takes, and who creates which contract by it. `created` is what those before it create; what it would

@@ -15,7 +15,7 @@ use crate::methods::evidence::found_out;
 use crate::methods::{App, Cause, Refusal, shadow};
 use crate::policy::Judged;
 use crate::policy::Permitted;
-use crate::transaction::{Authorizations, Fees, Handed, Kind};
+use crate::transaction::{Authorizations, Fees, Handed, Kind, Quote, Request};
 
 /// How long a client may wait for its answer in all: viem gives up after 10 s, and its user sends again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(8);
@@ -122,6 +122,15 @@ pub(super) async fn in_time<T, E: Into<Refusal>>(
         Ok(done) => done.map_err(Into::into),
         Err(_) => Err(Refusal::new(late, "no answer in time; nothing was signed")),
     }
+}
+
+/// What the node says that a transaction needs; asked in a task of its own, for the answer may be waited for by other clients
+/// too, and would come when it is this one's turn.
+pub(super) async fn quote(app: &Arc<App>, request: &Request, answer_by: Instant) -> Result<Quote, Refusal> {
+    let (asked, request) = (Arc::clone(app), request.clone());
+    let quote = app.tasks.spawn(async move { asked.upstream.quote(&request).await });
+    let quote = async { quote.await.map_err(|_| Refusal::internal())?.map_err(Refusal::from) };
+    in_time(answer_by, quote, Cause::NodeUnavailable).await
 }
 
 /// Answers with what was recorded for the very same request before, where it has a key or its client a window; else

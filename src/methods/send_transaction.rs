@@ -30,7 +30,7 @@ pub(super) async fn send_transaction(
     let request = request.recognising(&known)?;
     let fresh = Box::pin(async {
         // Mined count, gas and fees: asked of the node, not trusted; the policy's caps stand above them.
-        let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
+        let quote = road::quote(app, &request, answer_by).await?;
         // Pure, and never a field that the caller set.
         let fill = |round: Round| Ok(request.clone().fill(&quote, round.floor.as_ref())?);
         // Permitted, or the rule that said no; then everything else.

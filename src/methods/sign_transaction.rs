@@ -26,7 +26,7 @@ pub(super) async fn sign_transaction(
     let known = road::signed_here(app, request.authorizations()).await?;
     let request = request.recognising(&known)?;
     let fresh = Box::pin(async {
-        let quote = road::in_time(answer_by, app.upstream.quote(&request), Cause::NodeUnavailable).await?;
+        let quote = road::quote(app, &request, answer_by).await?;
         let fill = |round: Round| Ok(request.clone().fill(&quote, round.floor.as_ref())?);
         let by = (&caller, Cause::TransactionDenied);
         road::travel(app, by, fill, |app, permitted| sign(app, permitted, answer_by)).await

@@ -167,7 +167,8 @@ impl Upkeep {
         let live = at.iter().find(|one| one.is_live());
         let Some(live) = live.filter(|one| !one.is_returned) else { return };
         let place = (account, live.nonce);
-        if self.rests.contains_key(&place) || self.clock.now().since(live.at) < rule.after {
+        let rests = self.rests.get(&place).is_some_and(|until| Instant::now() < *until);
+        if rests || self.clock.now().since(live.at) < rule.after {
             return;
         }
         // Mined, and only not final yet.

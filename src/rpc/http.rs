@@ -152,7 +152,7 @@ impl<S: Answers> Inner<S> {
                 let (inner, client, share) = (Arc::clone(&self), Arc::clone(client), Arc::clone(share));
                 let socket = Socket { inner, route, client, share, life: life.clone() };
                 if let Some(upgrade) = head.extensions.remove::<OnUpgrade>() {
-                    life.sockets.spawn(life.line.fair(socket.serve(upgrade)));
+                    life.sockets.spawn(socket.serve(upgrade));
                 }
                 socket::switching(accept)
             });

@@ -195,8 +195,13 @@ impl<S: Answers> Socket<S> {
         let Ok(upgraded) = upgrade.await else { return };
         let open = metrics::gauge!("chancery_sockets_open");
         open.increment(1.0);
-        let cut = self.life.cut.clone();
-        cut.run_until_cancelled(self.run(TokioIo::new(upgraded))).await;
+        let run = self.life.line.fair(self.run(TokioIo::new(upgraded)));
+        // Who is cut is so at once, and not when it is its turn.
+        tokio::select! {
+            biased;
+            () = self.life.cut.cancelled() => {}
+            () = run => {}
+        }
         open.decrement(1.0);
     }
 

@@ -148,7 +148,8 @@ async fn inv_12_a_send_counts_to_its_end_although_its_client_hung_up() {
         drop(asked.await);
     }
     let trader = gateway.client("trader");
-    let works = async || trader.call("eth_chainId", json!([])).await.ok();
+    // Who is refused before the body is read gets no id.
+    let works = async || trader.post(CHAIN_ID.to_owned()).await.json()["result"].as_str().map(str::to_owned);
     sleep(Duration::from_millis(300)).await;
     assert!(works().await.is_none(), "both still count");
     eventually("they are done", works).await;
