@@ -3,9 +3,9 @@
 //! It shares no code with the program: it knows rules as they were made up (`rules.rs`), not as they are read, reads
 //! calldata with another decoder, has no index, and opens calls by recursion (`interpreter.rs`). Both must agree on
 //! random policies and requests of every kind (transactions, also such as come signed, hand in authorizations or have
-//! blobs; messages and sign-ins; typed data, also what a Safe is to do; authorizations): whether it is allowed, by which rule, and what it takes from budgets; and why not, where
-//! there is one call only. `CHANCERY_POLICY_PAIRS=1000000` tries more than the 20,000 of every run, and
-//! `CHANCERY_POLICY_SEED` another world; a pair that differs is printed whole.
+//! blobs; messages and sign-ins; typed data, also what a Safe is to do; authorizations): whether it is allowed, by which
+//! rule, and what it takes from budgets; and why not, where there is one call only. `CHANCERY_POLICY_PAIRS=1000000` tries
+//! more than the 20,000 of every run, and `CHANCERY_POLICY_SEED` another world; a pair that differs is printed whole.
 
 #![allow(
     clippy::arithmetic_side_effects,
