@@ -195,6 +195,9 @@ args    = { owner = "alice", registry = ["$created", "bob"] }
         // What is not to be one has to be looked up as well: what nobody found out would pass.
         let asked = policy_of(&text).inquire::<Tx>(&caller("ann"), &transaction(&own)).created;
         assert_eq!(asked, [VAULT.parse::<Address>().unwrap()]);
+        // So has the target, where it is all that the rule speaks of.
+        let alone = policy_of(deny).inquire::<Tx>(&caller("ann"), &transaction(&own)).created;
+        assert_eq!(alone, [BOB.parse::<Address>().unwrap()]);
         let both = policy_of(&format!("{text}{deny}"));
         assert_eq!(failed(&both, &[], &own), None);
         assert!(judge(&both, &[BOB], &own).unwrap_err().rule.as_deref() == Some("no"));
