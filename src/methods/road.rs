@@ -58,14 +58,15 @@ impl Round {
         let policy = app.policy.now();
         let evidence = found_out::<K>(app, &policy, caller, &asked).await?;
         // Compared once for a request, however often it is judged.
-        let tried = app.policy.tried().filter(|_| !self.again).map(|tried| (tried, asked.clone()));
+        let compared = if self.again { None } else { shadow::begin(app) };
+        let compared = compared.map(|with| (with, asked.clone()));
         let decided = if self.again {
             policy.decide_again(caller, asked, evidence)
         } else {
             policy.decide(caller, asked, evidence)
         };
-        if let Some((tried, asked)) = tried {
-            shadow::compare::<K>(app, (caller, asked), decided.as_ref(), tried);
+        if let Some((with, asked)) = compared {
+            shadow::compare::<K>(app, (caller, asked), decided.as_ref(), with);
         }
         decided.map_err(|denied| Refusal::denied(denied, no))
     }

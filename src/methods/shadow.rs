@@ -5,20 +5,26 @@ use std::sync::Arc;
 use crate::identity::AccountCaller;
 use crate::ledger::{Note, Tried};
 use crate::methods::App;
-use crate::policy::{Denied, Difference, Evidence, Judged, Permitted, Policy};
+use crate::policy::{AllCompare, Comparison, Denied, Difference, Evidence, Judged, Permitted, Policy};
 
-/// Compares one decision with what the policy that is tried says, in a task of its own. Where as many comparisons are under way as
-/// there may be, it is left out.
+/// What a decision is to be compared with, if anything. Where as many comparisons are under way as there may be, this one is
+/// left out.
+pub(super) fn begin(app: &App) -> Option<Comparison> {
+    let begun = app.policy.to_compare()?;
+    begun
+        .inspect_err(|AllCompare| {
+            metrics::counter!("chancery_policy_shadow_total", "verdict" => "left_out").increment(1);
+        })
+        .ok()
+}
+
+/// Compares one decision with what the policy that is tried says, in a task of its own.
 pub(super) fn compare<K: Judged>(
     app: &Arc<App>,
     (caller, asked): (&AccountCaller, K::Asked),
     decided: Result<&Permitted<K>, &Denied>,
-    tried: Arc<Policy>,
+    with: Comparison,
 ) {
-    let Some(place) = app.policy.place_to_compare() else {
-        metrics::counter!("chancery_policy_shadow_total", "verdict" => "left_out").increment(1);
-        return;
-    };
     let (comparing, caller) = (Arc::clone(app), caller.clone());
     let decided = match decided {
         Ok(permitted) => Ok(permitted.rule().to_owned()),
@@ -26,8 +32,9 @@ pub(super) fn compare<K: Judged>(
     };
     app.tasks.spawn(async move {
         let decided = decided.as_ref().map(String::as_str).map_err(String::as_str);
-        compared::<K>(&comparing, (&caller, &asked), decided, &tried).await;
-        drop(place);
+        compared::<K>(&comparing, (&caller, &asked), decided, with.policy()).await;
+        // Until here it holds its place.
+        drop(with);
     });
 }
 

@@ -36,6 +36,24 @@ const MINUTE: u64 = 60_000;
 /// How many decisions are compared at once with what the policy that is tried says.
 const COMPARED: usize = 64;
 
+/// The policy that is tried, and a place among those who compare with it: nothing is compared without one.
+#[derive(Debug)]
+pub struct Comparison {
+    policy: Arc<Policy>,
+    /// Given back on drop, when the comparison is over.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Comparison {
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+/// As many comparisons are under way as there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllCompare;
+
 /// The files of a policy at one look: when each was changed last, and which file it is. Equal where nothing happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stamp(Vec<(PathBuf, Option<[i128; 4]>)>);
@@ -62,9 +80,11 @@ impl ActivePolicy {
         Self { tried: directory.map(Tried::new), ..self }
     }
 
-    /// The policy that is tried, where there is one that could be read.
-    pub fn tried(&self) -> Option<Arc<Policy>> {
-        self.tried.as_ref()?.now()
+    /// What one more decision is to be compared with, if a policy is tried that could be read.
+    pub fn to_compare(&self) -> Option<Result<Comparison, AllCompare>> {
+        let policy = self.tried.as_ref()?.now()?;
+        let place = Arc::clone(&self.comparing).try_acquire_owned();
+        Some(place.map(|place| Comparison { policy, _place: place }).map_err(|_| AllCompare))
     }
 
     /// Reads the policy that is tried again.
@@ -82,11 +102,6 @@ impl ActivePolicy {
         let has_room = telling.1 > 0;
         telling.1 = telling.1.saturating_sub(1);
         has_room
-    }
-
-    /// A place for one more comparison, if there is one.
-    pub fn place_to_compare(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.comparing).try_acquire_owned().ok()
     }
 
     pub fn now(&self) -> Arc<Policy> {
@@ -174,6 +189,23 @@ mod tests {
         let later = Timestamp::from_millis(1_060_000);
         let active = ActivePolicy { clock: Clock::set_to(later), ..active };
         assert_eq!(told(&active), 60);
+    }
+
+    #[test]
+    fn inv_12_few_decisions_are_compared_at_once() {
+        let (folder, next) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(folder.path().join("pay.toml"), format!("{CONTRACTS}{PAY}")).unwrap();
+        let active = || ActivePolicy::load(folder.path(), world(), Officers::default()).unwrap();
+        assert!(active().to_compare().is_none(), "no policy is tried");
+        let active = active().trying(Some(next.path()));
+        assert!(active.to_compare().is_none(), "it was not read yet");
+        active.read_tried().unwrap();
+        let mut under_way: Vec<_> = (0..COMPARED).map(|_| active.to_compare().unwrap().unwrap()).collect();
+        assert_ne!(under_way[0].policy().hash(), active.now().hash());
+        assert_eq!(active.to_compare().unwrap().unwrap_err(), AllCompare);
+        under_way.pop();
+        under_way.push(active.to_compare().unwrap().unwrap());
+        assert!(active.to_compare().unwrap().is_err());
     }
 
     /// Files beside the policy are looked at too, and a file that another one takes the place of is another.

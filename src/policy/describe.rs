@@ -369,10 +369,72 @@ mod tests {
         assert!(described(&rule("\"any\"")).0.contains("the code of (any) may act"));
     }
 
+    /// What an officer signs by: every condition is in its rule's sentence, and nothing else is.
+    #[test]
+    fn a_sentence_says_every_condition() {
+        let rule = |id: &str, effect: &str, more: &str| {
+            format!("[[rule]]\nid = \"{id}\"\neffect = \"{effect}\"\n{more}\n")
+        };
+        let who = "chain = 1\nclients = [\"trader\"]\nfrom = [\"treasury\"]\n";
+        let rules = [
+            rule(
+                "a",
+                "allow",
+                &format!(
+                    "kind = \"transaction\"\n{who}to = [\"alice\"]\ncall = \"note(bytes tag)\"\nargs = {{ tag = \"0x0102\" }}\n\
+                via = [\"bob\"]\nvalue = {{ max = \"5 wei\" }}\nblobs = {{ max = 2 }}\nblob_fee = {{ max = \"7 wei\" }}\ndelegates = [\"bob\"]"
+                ),
+            ),
+            rule(
+                "b",
+                "allow",
+                &format!(
+                    "kind = \"transaction\"\n{who}to = [\"alice\"]\ncall = \"empty\"\nblobs = {{ max = 0 }}"
+                ),
+            ),
+            rule(
+                "c",
+                "allow",
+                &format!(
+                    "kind = \"message\"\n{}text = {{ prefix = \"health \" }}",
+                    who.replace("chain = 1\n", "")
+                ),
+            ),
+            rule("d", "deny", "kind = \"transaction\"\ndelegates = [\"alice\"]"),
+            "[caps]\nmax_gas = 5\n".to_owned(),
+        ];
+        let told = policy(&format!("{CONTRACTS}{}", rules.concat()))
+            .unwrap_or_else(|e| panic!("{e}"))
+            .describe(&world());
+        let texts: Vec<_> = told.rules.iter().map(|rule| rule.text.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "trader may call note(bytes tag) at alice on chain 1 from treasury, if `tag` is 0x0102, and bob makes the call, and the \
+                 ether sent along is at most 5 wei, and the number of blobs is at most 2, and the most that blobs can cost is at most \
+                 7 wei, and every account whose code it sets gets that of bob",
+                "trader may send ether to alice on chain 1 from treasury, if no ether goes along",
+                "trader may have messages signed from treasury, if the text begins with \"health \"",
+                "any client may not call anything from any account, if some account whose code it sets gets that of alice",
+            ]
+        );
+        assert_eq!(
+            told.limits,
+            ["every transaction on chain 1: at most an execution fee of 1 ether, a gas limit of 5"]
+        );
+        let cells: Vec<_> =
+            told.matrix.iter().map(|cell| (cell.client.as_str(), cell.contract.as_str())).collect();
+        assert_eq!(cells, [("ann", "-"), ("ann", "alice")]);
+    }
+
     /// Nobody may take the widest rule for the strictest.
     #[test]
     fn what_an_allow_rule_leaves_open_is_said() {
         let (bound, _) = described(PAY);
+        // Nor is anything said of what a plain rule has none of.
+        for none in ["makes the call", "blobs", "code", "delegatecall", "node"] {
+            assert!(!bound.contains(none), "{none}: {bound}");
+        }
         for (more, says) in [
             ("via = [\"any\"]", "; whatever contract makes the call"),
             ("value = \"any\"", "; any ether goes along"),

@@ -192,6 +192,12 @@ args    = { owner = "alice", registry = ["$created", "bob"] }
         let policy_of = |text: &str| policy(&format!("{CONTRACTS}{text}")).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(failed(&policy_of(&text), &[], &own), None);
         assert_eq!(failed(&policy_of(&text), &[VAULT], &own).as_deref(), Some("args.registry"));
+        // What is not to be one has to be looked up as well: what nobody found out would pass.
+        let asked = policy_of(&text).inquire::<Tx>(&caller("ann"), &transaction(&own)).created;
+        assert_eq!(asked, [VAULT.parse::<Address>().unwrap()]);
+        // So has the target, where it is all that the rule speaks of.
+        let alone = policy_of(deny).inquire::<Tx>(&caller("ann"), &transaction(&own)).created;
+        assert_eq!(alone, [BOB.parse::<Address>().unwrap()]);
         let both = policy_of(&format!("{text}{deny}"));
         assert_eq!(failed(&both, &[], &own), None);
         assert!(judge(&both, &[BOB], &own).unwrap_err().rule.as_deref() == Some("no"));
@@ -250,6 +256,9 @@ args    = { owner = "alice", registry = ["$created", "bob"] }
             let error = policy(&format!("{CONTRACTS}{text}")).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
+        let permit = "[[rule]]\nid = \"p\"\neffect = \"deny\"\nkind = \"typed_data\"\nprimary_type = \"Permit\"\nfields = { spender = \"$created\" }\n";
+        let error = policy(&format!("{CONTRACTS}{permit}")).unwrap_err().to_string();
+        assert!(error.contains("`$created` goes with kind = \"transaction\" only"), "{error}");
         let budget = "[[budget]]\nid = \"b\"\nsum = \"count\"\nmax = 1\nwindow = \"1h\"\nmatch = { kind = \"transaction\", to = [\"$created\"] }\n";
         let error = policy(&format!("{CONTRACTS}{budget}")).unwrap_err().to_string();
         assert!(error.contains("`$created` goes with rules only"), "{error}");

@@ -174,3 +174,24 @@ fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
         Err(_) => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::Address;
+
+    use crate::policy::tests::{ALICE, CONTRACTS, USDC, policy};
+
+    #[test]
+    fn a_tokens_unit_is_known_where_it_is_the_same_on_each_chain() {
+        let usdc: Address = USDC.parse().unwrap();
+        let one = policy(CONTRACTS).unwrap();
+        assert_eq!(one.unit_at(&[1], usdc), Some(("USDC", 6)));
+        assert_eq!((one.unit_at(&[10], usdc), one.unit_at(&[1], ALICE.parse().unwrap())), (None, None));
+        let there = format!(
+            "there = {{ chain = 10, address = \"{USDC}\", abi = \"erc20\", decimals = 18, symbol = \"USDC\" }}\n"
+        );
+        let two = policy(&format!("{CONTRACTS}{there}")).unwrap();
+        assert_eq!((two.unit_at(&[10], usdc), two.unit_at(&[1, 10], usdc)), (Some(("USDC", 18)), None));
+        assert_eq!((two.address_of("usdc"), two.address_of("nobody")), (Some(usdc), None));
+    }
+}

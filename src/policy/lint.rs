@@ -531,6 +531,12 @@ mod tests {
                 Some("`args.amount` has no max, and that much is moved"),
             ),
             (call("pool", supply, "asset = \"usdc\", amount = { max = \"5 USDC\" }"), None),
+            // What comes back to the account does not leave.
+            (call("pool", "withdrawTo", "to = \"$from\", asset = \"usdc\""), None),
+            (
+                call("pool", "withdrawTo", "to = \"bob\", asset = \"usdc\""),
+                Some("`args.amount` has no max, and that much is moved"),
+            ),
         ] {
             let pool = "pool = { chain = 1, address = \"0xc3d688B66703497DAA19211EEdff47f25384cdc3\", abi = \"compound-v3-comet\" }\n";
             let found = warnings(&format!("{pool}{CAPS}{rule}"));
@@ -570,6 +576,26 @@ mod tests {
             let found = warnings(&format!("{PAY}{CAPS}{}", budget(what)));
             assert!(found.len() == 1 && found[0].starts_with(warning), "{found:?}");
         }
+    }
+
+    /// A client of the name that is the role of others gets what is theirs; one whose role has its own name is nobody else.
+    #[test]
+    fn a_name_that_is_a_client_and_the_role_of_another_is_said() {
+        let policy = policy(&format!("{CONTRACTS}{PAY}{CAPS}")).unwrap();
+        let said = |name: &str, role: Option<&str>| {
+            let mut world = world();
+            (world.clients[1].name, world.clients[1].role) = (name.to_owned(), role.map(str::to_owned));
+            policy
+                .warnings(&world)
+                .iter()
+                .any(|said| said.what.contains("is both a client and the role of another"))
+        };
+        assert!(said("trader", None));
+        assert!(!said("ben", None) && !said("ben", Some("trader")));
+        let mut alone = world();
+        alone.clients.truncate(1);
+        "trader".clone_into(&mut alone.clients[0].name);
+        assert!(!policy.warnings(&alone).iter().any(|said| said.what.contains("is both a client")));
     }
 
     #[test]

@@ -59,7 +59,7 @@ mod world;
 mod wrapper;
 mod written;
 
-pub use active::{ActivePolicy, Stamp};
+pub use active::{ActivePolicy, AllCompare, Comparison, Stamp};
 pub use budget::{Charge, Limit};
 pub use decide::Policy;
 pub use denied::{DenialCause, Denied};

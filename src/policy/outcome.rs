@@ -503,6 +503,22 @@ mod tests {
         }
     }
 
+    /// Of before ERC-721, as the first of such tokens have it: from whom, to whom, and which one, none of them indexed.
+    #[test]
+    fn inv_04_a_thing_of_before_erc_721_leaves_as_others_do() {
+        let kitty = |from: &str, to: &str| {
+            let word = |at: &str| at.parse::<Address>().unwrap().into_word();
+            let data = [word(from), word(to), U256::from(7).into()].concat();
+            Event { data: data.into(), ..event(BOB, MOVED, &[], &[]) }
+        };
+        let policy = with("max_out = [\"1 USDC\"]");
+        let judged = |from, to| judge(&policy, Simulated::Seen(seen(vec![kitty(from, to)])));
+        assert!(judged(TREASURY, ALICE).unwrap_err().sentence.contains("that is no amount"));
+        for (from, to) in [(ALICE, TREASURY), (TREASURY, TREASURY), (ALICE, BOB)] {
+            assert!(judged(from, to).is_ok(), "{from} {to}");
+        }
+    }
+
     /// ERC-6909, ERC-777, and names that are known in layouts that are not.
     #[test]
     fn inv_04_what_newer_and_stranger_tokens_say_is_heard() {

@@ -365,8 +365,10 @@ mod tests {
         let elsewhere = fill(parse(&json!([authorization()])).unwrap(), 10);
         assert_eq!(elsewhere, Err(FillError::OtherAuthorization { asked: 1, ours: 10 }));
         assert!(parse(&json!([])).unwrap_err().to_string().contains("has no authorization"));
-        let many: Vec<_> = (0..=MAX).map(|_| authorization()).collect();
-        assert!(parse(&many.into()).unwrap_err().to_string().contains("more than 32"));
+        for count in [MAX + 1, MAX + 2] {
+            let many: Vec<_> = (0..count).map(|_| authorization()).collect();
+            assert!(parse(&many.into()).unwrap_err().to_string().contains("more than 32"), "{count}");
+        }
         let mut create = json!({ "from": FROM, "data": "0x00", "authorizationList": [authorization()] });
         create["to"] = Value::Null;
         assert_eq!(Request::parse(Some(&json!([create]).to_string())), Err(RequestError::NoTarget("0x4")));

@@ -359,6 +359,26 @@ mod tests {
             SignedTransaction::decode(other.into()),
             Err(PresignedError::Blobs(BlobsError::OtherHashes))
         );
+        // More commitments or more proofs than blobs.
+        let with = |change: fn(&mut Vec<Bytes48>, &mut Vec<Bytes48>)| {
+            use alloy_consensus::TxEnvelope;
+            use alloy_eips::eip2718::{Decodable2718 as _, Encodable2718 as _};
+            let TxEnvelope::Eip4844(signed) = TxEnvelope::decode_2718_exact(&network.raw).unwrap() else {
+                panic!()
+            };
+            let (variant, signature, hash) = signed.into_parts();
+            let TxEip4844Variant::TxEip4844WithSidecar(mut whole) = variant else { panic!() };
+            let BlobTransactionSidecarVariant::Eip7594(sidecar) = &mut whole.sidecar else { panic!() };
+            change(&mut sidecar.commitments, &mut sidecar.cell_proofs);
+            let signed = alloy_consensus::Signed::new_unchecked(whole.into(), signature, hash);
+            SignedTransaction::decode(TxEnvelope::Eip4844(signed).encoded_2718().into()).map(drop)
+        };
+        let counts = |blobs, commitments, proofs| {
+            Err(PresignedError::Blobs(BlobsError::Counts { blobs, commitments, proofs }))
+        };
+        assert_eq!(with(|_, _| {}), Ok(()));
+        assert_eq!(with(|commitments, _| commitments.push([0xc0; 48].into())), counts(1, 2, 128));
+        assert_eq!(with(|_, proofs| proofs.truncate(127)), counts(1, 1, 127));
         let longer = [network.raw.as_ref(), &[0]].concat();
         assert_eq!(SignedTransaction::decode(longer.into()), Err(PresignedError::Undecodable));
         assert!(SignedTransaction::decode(Bytes::copy_from_slice(&network.raw[..500])).is_err());

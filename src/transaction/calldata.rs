@@ -382,6 +382,43 @@ mod tests {
         }
     }
 
+    /// What the Solidity compiler wrote, of ethers' vectors (`@ethersproject/testcases`), of which these are a part.
+    #[test]
+    fn what_solidity_encodes_is_read() {
+        fn leaves(value: &DynSolValue, found: &mut Vec<String>) {
+            match value {
+                DynSolValue::Tuple(items) | DynSolValue::Array(items) | DynSolValue::FixedArray(items) => {
+                    for item in items {
+                        leaves(item, found);
+                    }
+                }
+                DynSolValue::Uint(number, _) => found.push(number.to_string()),
+                DynSolValue::Int(number, _) => found.push(number.to_string()),
+                DynSolValue::Address(at) => found.push(at.to_string()),
+                DynSolValue::Bool(is) => found.push(is.to_string()),
+                DynSolValue::String(text) => found.push(text.clone()),
+                DynSolValue::Bytes(bytes) => found.push(hex::encode_prefixed(bytes)),
+                DynSolValue::FixedBytes(word, size) => found.push(hex::encode_prefixed(&word[..*size])),
+                other => panic!("there is no {other:?} among them"),
+            }
+        }
+        let vectors: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../tests/vectors/abi.json")).unwrap();
+        for vector in &vectors {
+            let (of, data) = (vector["types"].as_str().unwrap(), vector["data"].as_str().unwrap());
+            let data = hex::decode(data).unwrap();
+            let values = decode(&types(of), &data).unwrap_or_else(|e| panic!("{of}: {e}"));
+            let mut found = Vec::new();
+            for value in &values {
+                leaves(value, &mut found);
+            }
+            assert_eq!(serde_json::json!(found), vector["values"], "{of}");
+            assert!(decode(&types(of), &[&data[..], &[0]].concat()).is_err(), "{of}: a byte more");
+            assert!(decode(&types(of), &data[..data.len() - 1]).is_err(), "{of}: a byte less");
+        }
+        assert!(vectors.len() > 100);
+    }
+
     proptest! {
         #[test]
         fn inv_04_what_an_encoder_writes_is_read_and_nothing_else(

@@ -263,6 +263,8 @@ mod tests {
             let signature = recover(Presigned::digest(&read), read.rs(), from).unwrap();
             let sealed = Presigned::seal(&read, signature);
             assert_eq!((sealed.raw, sealed.hash), (raw.clone(), alloy_primitives::keccak256(&raw)));
+            let nonce = TxEnvelope::decode_2718_exact(&raw).unwrap().nonce();
+            assert_eq!(read.place(), (5, from, nonce));
             assert!(read.clone().for_chain(5).is_ok());
             assert_eq!(read.for_chain(1), Err(FillError::OtherChain { asked: 5, ours: 1 }));
             let params = serde_json::json!([raw, 5]).to_string();

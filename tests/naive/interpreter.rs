@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256};
 
-use crate::requests::{Asked, EXEC, Tried, decode, selector};
+use crate::keys::authorizations;
+use crate::others::{SAFE_TX, SAFE_TX_OF_OLD, Typed, delegates, is_for, is_in_hours};
+use crate::requests::{Asked, EXEC, Tried, What, decode, selector};
 use crate::rules::{
-    ACCOUNTS, Budget, CLIENTS, CONTRACTS, Called, Eyes, FUNCTIONS, MULTICALL, MULTISEND, Outcome, ROUTER,
-    Rule, SAFE, USDC, World, path,
+    Budget, CONTRACTS, Called, Eyes, FUNCTIONS, MULTICALL, MULTISEND, Of, Outcome, ROUTER, Rule, SAFE,
+    SIGNERS, USDC, World, path,
 };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ fn types(canonical: &str) -> &str {
     &canonical[canonical.find('(').unwrap()..]
 }
 
-fn label(at: Address) -> Option<&'static str> {
+pub fn label(at: Address) -> Option<&'static str> {
     CONTRACTS.iter().find(|(_, known, _)| *known == at).map(|(label, ..)| *label)
 }
 
@@ -223,15 +225,15 @@ fn holds_out(most: &Outcome, tried: Tried) -> bool {
 
 /// Whether a rule matches. A deny rule matches what it cannot read.
 fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
-    let role = CLIENTS.iter().find(|(name, ..)| *name == asked.client).and_then(|(_, role, _)| *role);
-    let is_named = |name: &&str| *name == "any" || *name == asked.client || Some(*name) == role;
-    if rule.clients.as_ref().is_some_and(|names| !names.iter().any(is_named)) {
+    let is_signer = |at: &usize| SIGNERS.get(*at).is_none_or(|signer| *signer == asked.account);
+    let (of, from) = match rule.of {
+        Of::Presigned => (true, rule.from.as_ref().is_none_or(|list| list.iter().any(is_signer))),
+        Of::Transaction | Of::All => (false, is_for(None, rule.from.as_deref(), asked)),
+    };
+    if rule.of != Of::All && of != matches!(asked.what, What::Presigned) {
         return false;
     }
-    let is_from = |at: &usize| ACCOUNTS.get(*at).is_none_or(|(_, account)| *account == asked.account);
-    if rule.from.as_ref().is_some_and(|list| !list.iter().any(is_from))
-        || rule.chain.is_some_and(|is| is != 1)
-    {
+    if !from || !is_for(rule.clients.as_deref(), None, asked) || rule.chain.is_some_and(|is| is != 1) {
         return false;
     }
     if let Some(list) = &rule.to {
@@ -261,11 +263,10 @@ fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
     }
     // An allow rule that does not speak of blobs is for transactions that have none.
     let blobs = if rule.deny { rule.blobs } else { Some(rule.blobs.unwrap_or((Some(0), Some(0)))) };
-    if !within(blobs, U256::from(asked.blobs)) {
+    if !within(blobs, U256::from(if asked.is_sent() { asked.blobs } else { 0 })) {
         return false;
     }
-    // Of the times that are asked, all but the Saturday and the minute before eight.
-    if rule.hours && !matches!(asked.now, 1_769_688_000 | 1_770_019_200) {
+    if !sets(rule, asked) || (rule.hours && !is_in_hours(asked)) {
         return false;
     }
     if rule.outcome.is_some_and(|outcome| !holds_out(&outcome, asked.tried)) {
@@ -280,11 +281,27 @@ fn matches(rule: &Rule, call: &Call, asked: &Asked) -> bool {
             if call.to.is_none() || call.data.get(..4) != Some(&selector(&signature)[..]) {
                 return false;
             }
-            let eyes =
-                Eyes { account: asked.account, sender: call.sender, client: asked.client, deny: rule.deny };
+            let eyes = Eyes {
+                account: asked.account,
+                sender: call.sender,
+                client: asked.client,
+                now: asked.now,
+                deny: rule.deny,
+            };
             read(at, &call.data)
                 .map_or(rule.deny, |values| rule.args.iter().all(|(_, test)| test(&values, &eyes)))
         }
+    }
+}
+
+/// Whether a rule lets the codes be set that a transaction sets; one that allows must name all, and one that denies any.
+fn sets(rule: &Rule, asked: &Asked) -> bool {
+    let handed = if asked.is_sent() { &asked.handed[..] } else { &[] };
+    let mut codes = handed.iter().map(|at| authorizations()[*at].delegate);
+    match &rule.delegates {
+        None => rule.deny || handed.is_empty(),
+        Some(list) if rule.deny => codes.any(|delegate| delegates(list, delegate)),
+        Some(list) => codes.all(|delegate| delegates(list, delegate)),
     }
 }
 
@@ -307,66 +324,186 @@ fn one<'w>(world: &'w World, call: &Call, asked: &Asked) -> Result<&'w str, &'st
     let Some(rule) = named.map(|rule| rule.id.as_str()).min() else {
         return Err(if allowing.is_empty() { "no_rule" } else { "wrapper" });
     };
-    let over = world.max_gas.is_some_and(|max| asked.gas > max)
-        || world.max_calldata.is_some_and(|max| asked.data.len() as u64 > max);
+    // Of a Safe's transaction, whoever hands it in pays.
+    let over = asked.is_sent() && over(world, asked);
     if over { Err("cap") } else { Ok(rule) }
 }
 
-/// What is decided, and how many calls there are.
+fn over(world: &World, asked: &Asked) -> bool {
+    world.max_gas.is_some_and(|max| asked.gas > max)
+        || world.max_calldata.is_some_and(|max| asked.data.len() as u64 > max)
+}
+
+/// What is decided, and how many there are that it is decided about: the payload, and the calls in it.
 pub fn judge(world: &World, asked: &Asked) -> (Answer, usize) {
-    let mut whole = Call {
-        sender: asked.account,
-        to: asked.to,
-        value: U256::from(asked.value),
-        data: asked.data.clone(),
-        inside: false,
-        delegated: false,
-        sends: true,
-        keeps: true,
-        carries: Vec::new(),
-        broken: false,
-    };
-    if asked.to.is_some() {
-        whole.open(0, &mut 0);
+    let Roots { payload, calls: mut roots, broken } = roots(asked);
+    let mut count = usize::from(payload && !roots.is_empty());
+    for call in &mut roots {
+        call.open(count, &mut count);
     }
     let mut calls = Vec::new();
-    whole.all(&mut calls);
-    let denied = |cause: &str| (Answer::Denied { cause: cause.to_owned() }, calls.len());
+    roots.iter().for_each(|call| call.all(&mut calls));
+    let all = calls.len() + usize::from(payload);
+    let denied = |cause: &str| (Answer::Denied { cause: cause.to_owned() }, all);
+    if asked.is_sent() && asked.handed.iter().any(|at| authorizations()[*at].is_foreign) {
+        return denied("foreign_signature");
+    }
     let mut rules = Vec::new();
+    if payload {
+        match other(world, asked) {
+            Ok(rule) => rules.push(rule),
+            Err(cause) => return denied(cause),
+        }
+    }
+    let first = rules.len();
     for call in &calls {
         match one(world, call, asked) {
             Ok(rule) => rules.push(rule),
             Err(cause) => return denied(cause),
         }
     }
-    if calls.iter().any(|call| call.broken) {
+    if broken || calls.iter().any(|call| call.broken) {
         return denied("wrapper");
     }
     let mut charges = BTreeMap::new();
     for budget in &world.budgets {
-        let covers = |call: &Call| budget.to.is_none_or(|to| call.to.and_then(label) == Some(to));
+        let is_covered = |to: Option<Address>| budget.to.is_none_or(|is| to.and_then(label) == Some(is));
+        // Those with a `to` are for transactions.
+        let covers = |call: &Call| {
+            is_covered(call.to) && (budget.to.is_none() || !matches!(asked.what, What::Presigned))
+        };
+        if payload && budget.to.is_none() {
+            let (to, amount) = match (&asked.what, budget.of) {
+                (What::Authorization(delegate), of) => {
+                    if of != "count" && !delegate.is_zero() {
+                        return denied("undecodable");
+                    }
+                    (Some(*delegate), Some(U256::from(of == "count")))
+                }
+                (What::Typed(typed), "usdc") => (typed.to, typed.moves()),
+                (What::Typed(typed), of) => (typed.to, Some(U256::from(of == "count"))),
+                (_, of) => (None, Some(U256::from(of == "count"))),
+            };
+            let Some(amount) = amount else { return denied("undecodable") };
+            if !amount.is_zero() {
+                charges.insert((budget.id.to_owned(), scope(budget, to, rules[0], asked)), amount);
+            }
+        }
         if budget.of == "ether" {
-            let mut at = 0;
-            for (scope, (along, on)) in ether(&whole, budget, &rules, &mut at, asked) {
-                let sum = along.max(on) + asked.fee();
-                charges.insert((budget.id.to_owned(), scope), sum);
+            for (scope, sum) in sent(&roots, (budget, covers), &rules[first..], asked) {
+                if !sum.is_zero() {
+                    charges.insert((budget.id.to_owned(), scope), sum);
+                }
             }
             continue;
         }
-        for (call, rule) in calls.iter().zip(&rules).filter(|(call, _)| covers(call)) {
+        for (call, rule) in calls.iter().zip(&rules[first..]).filter(|(call, _)| covers(call)) {
             let amount = if budget.of == "count" { Some(U256::ONE) } else { tokens(call, asked.account) };
             let Some(amount) = amount else { return denied("undecodable") };
             if !amount.is_zero() {
-                let key = (budget.id.to_owned(), scope(budget, call, rule, asked));
-                *charges.entry(key).or_default() += amount;
+                let sum: &mut U256 =
+                    charges.entry((budget.id.to_owned(), scope(budget, call.to, rule, asked))).or_default();
+                *sum = sum.saturating_add(amount);
             }
         }
     }
-    (Answer::Allowed { rule: rules[0].to_owned(), charges }, calls.len())
+    (Answer::Allowed { rule: rules[0].to_owned(), charges }, all)
 }
 
-fn scope(budget: &Budget, call: &Call, rule: &str, asked: &Asked) -> String {
-    let text = match (budget.per, call.to) {
+/// What is judged at first.
+struct Roots {
+    /// Whether it is no transaction itself.
+    payload: bool,
+    /// The transaction, or what a Safe is to do.
+    calls: Vec<Call>,
+    /// Whether nobody can tell what a Safe is to do.
+    broken: bool,
+}
+
+fn roots(asked: &Asked) -> Roots {
+    match &asked.what {
+        What::Transaction | What::Presigned => {
+            let whole = Call {
+                sender: asked.account,
+                to: asked.to,
+                value: U256::from(asked.value),
+                data: asked.data.clone(),
+                inside: false,
+                delegated: false,
+                sends: true,
+                keeps: true,
+                carries: Vec::new(),
+                broken: false,
+            };
+            Roots { payload: false, calls: vec![whole], broken: false }
+        }
+        What::Typed(typed) if typed.ty.encoded.starts_with("SafeTx(") => {
+            let call = of_a_safe(typed);
+            Roots { payload: true, broken: call.is_none(), calls: call.into_iter().collect() }
+        }
+        What::Typed(_) | What::Message(_) | What::Authorization(_) => {
+            Roots { payload: true, calls: Vec::new(), broken: false }
+        }
+    }
+}
+
+/// The call that a Safe makes once its owners have signed; nothing where that cannot be told.
+fn of_a_safe(typed: &Typed) -> Option<Call> {
+    if ![SAFE_TX, SAFE_TX_OF_OLD].contains(&typed.ty.encoded) {
+        return None;
+    }
+    let (_, safe) = typed.chain.zip(typed.to)?;
+    let number = |at: usize| typed.values[at].as_uint().unwrap().0;
+    let (value, operation) = (number(1), number(3));
+    let delegated = operation == U256::ONE;
+    if operation > U256::ONE || (delegated && !value.is_zero()) || !number(6).is_zero() {
+        return None;
+    }
+    Some(Call {
+        sender: safe,
+        to: typed.values[0].as_address(),
+        value,
+        data: typed.values[2].as_bytes().unwrap().to_vec(),
+        inside: true,
+        delegated,
+        sends: !delegated,
+        keeps: true,
+        carries: Vec::new(),
+        broken: false,
+    })
+}
+
+/// The rule that allows what is no transaction, or the cause that forbids it.
+fn other<'w>(world: &'w World, asked: &Asked) -> Result<&'w str, &'static str> {
+    let all =
+        |rule: &Rule| rule.of == Of::All && is_for(rule.clients.as_deref(), rule.from.as_deref(), asked);
+    let forbids = |rule: &Rule| all(rule) && (!rule.hours || is_in_hours(asked));
+    let matching = |deny| world.others.iter().filter(move |rule| rule.deny == deny && rule.matches(asked));
+    if world.rules.iter().any(forbids) || matching(true).next().is_some() {
+        return Err("rule");
+    }
+    matching(false).map(|rule| rule.id.as_str()).min().ok_or("no_rule")
+}
+
+/// The ether that leaves, by scope, with what its execution can cost.
+fn sent(
+    roots: &[Call],
+    (budget, covers): (&Budget, impl Fn(&Call) -> bool),
+    rules: &[&str],
+    asked: &Asked,
+) -> BTreeMap<String, U256> {
+    let mut sums = BTreeMap::new();
+    let mut at = 0;
+    for call in roots {
+        for (scope, (along, on)) in ether(call, (budget, &covers), rules, &mut at, asked) {
+            sums.insert(scope, along.max(on) + asked.fee());
+        }
+    }
+    sums
+}
+
+fn scope(budget: &Budget, to: Option<Address>, rule: &str, asked: &Asked) -> String {
+    let text = match (budget.per, to) {
         ("from", _) => format!("from={}", asked.account),
         ("client", _) => format!("client={}", asked.client),
         ("rule", _) => format!("rule={rule}"),
@@ -383,7 +520,7 @@ fn scope(budget: &Budget, call: &Call, rule: &str, asked: &Asked) -> String {
 /// What is sent by scope: what comes along with a call and with all that runs as it, and what is sent on from there.
 fn ether(
     call: &Call,
-    budget: &Budget,
+    (budget, covers): (&Budget, &impl Fn(&Call) -> bool),
     rules: &[&str],
     at: &mut usize,
     asked: &Asked,
@@ -392,7 +529,7 @@ fn ether(
     *at += 1;
     let mut sums = BTreeMap::<String, (U256, U256)>::new();
     for inner in &call.carries {
-        for (scope, (along, on)) in ether(inner, budget, rules, at, asked) {
+        for (scope, (along, on)) in ether(inner, (budget, covers), rules, at, asked) {
             let sum = sums.entry(scope).or_default();
             if inner.sends {
                 sum.1 += along.max(on);
@@ -401,8 +538,8 @@ fn ether(
             }
         }
     }
-    if budget.to.is_none_or(|to| call.to.and_then(label) == Some(to)) {
-        let sum = sums.entry(scope(budget, call, rule, asked)).or_default();
+    if covers(call) {
+        let sum = sums.entry(scope(budget, call.to, rule, asked)).or_default();
         sum.0 = sum.0.max(call.value);
     }
     sums

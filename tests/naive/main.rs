@@ -2,9 +2,10 @@
 //!
 //! It shares no code with the program: it knows rules as they were made up (`rules.rs`), not as they are read, reads
 //! calldata with another decoder, has no index, and opens calls by recursion (`interpreter.rs`). Both must agree on
-//! random policies and requests: whether it is allowed, by which rule, and what it takes from budgets; and why not, where
-//! there is one call only. `CHANCERY_POLICY_PAIRS=1000000` tries more than the 20,000 of every run, and
-//! `CHANCERY_POLICY_SEED` another world; a pair that differs is printed whole.
+//! random policies and requests of every kind (transactions, also such as come signed, hand in authorizations or have
+//! blobs; messages and sign-ins; typed data, also what a Safe is to do; authorizations): whether it is allowed, by which
+//! rule, and what it takes from budgets; and why not, where there is one call only. `CHANCERY_POLICY_PAIRS=1000000` tries
+//! more than the 20,000 of every run, and `CHANCERY_POLICY_SEED` another world; a pair that differs is printed whole.
 
 #![allow(
     clippy::arithmetic_side_effects,
@@ -25,6 +26,8 @@
 )]
 
 mod interpreter;
+mod keys;
+mod others;
 mod requests;
 mod rules;
 
@@ -36,10 +39,14 @@ use chancery::clock::Timestamp;
 use chancery::config::Client;
 use chancery::identity::{Caller, RequestId};
 use chancery::policy::{DenialCause, Evidence, Moment, Policy, Simulated, World};
-use chancery::transaction::{Event, Quote, Request, Simulation, Tx};
+use chancery::transaction::{
+    Authorization, DelegationRequest, Event, Message, Presigned, Quote, Request, Simulation, Structured,
+    Text, Tx, TypedData,
+};
+use serde_json::json;
 
 use interpreter::Answer;
-use requests::{Asked, Tried};
+use requests::{Asked, Tried, What};
 use rules::{ACCOUNTS, BOB, CLIENTS, USDC, World as Written};
 
 /// How many requests are asked of one policy.
@@ -119,14 +126,35 @@ fn seen(asked: &Asked) -> Simulated {
 /// What the program says.
 fn decide(policy: &Policy, world: &World, asked: &Asked) -> Answer {
     let client = world.clients.iter().find(|client| client.name == asked.client).unwrap();
-    let caller = Caller::new(Arc::new(client.clone()), RequestId::from_number(1));
-    let caller = caller.for_account(asked.account).unwrap();
-    let request = Request::parse(Some(&asked.json().to_string())).unwrap();
-    let quote = Quote { chain_id: 1, mined: 0, gas: None, fees: None };
-    let filled = request.fill(&quote, None).unwrap();
+    let caller = || Caller::new(Arc::new(client.clone()), RequestId::from_number(1));
+    let own = || caller().for_account(asked.account).unwrap();
+    let filled = || {
+        let request = Request::parse(Some(&asked.json().to_string())).unwrap();
+        request.fill(&Quote { chain_id: 1, mined: 0, gas: None, fees: None }, None).unwrap()
+    };
     let evidence = Evidence { created: asked.created.clone(), outcome: seen(asked) };
     let moment = Moment { now: Timestamp::from_millis(asked.now * 1000), evidence };
-    match policy.assess::<Tx>(&caller, &filled, moment) {
+    let assessed = match &asked.what {
+        What::Transaction => policy.assess::<Tx>(&own(), &filled(), moment),
+        What::Presigned => {
+            let signed = keys::presigned(filled());
+            policy.assess::<Presigned>(&caller().presenting(asked.account), &signed, moment)
+        }
+        What::Message(said) => {
+            let text = Text::new(asked.account, said.bytes.clone().into());
+            policy.assess::<Message>(&own(), &text, moment)
+        }
+        What::Typed(typed) => {
+            let read = Structured::read_text(asked.account, &typed.json().to_string());
+            policy.assess::<TypedData>(&own(), &read.unwrap_or_else(|e| panic!("{e}: {asked:?}")), moment)
+        }
+        What::Authorization(delegate) => {
+            let asked = json!([{ "from": asked.account, "address": delegate, "chainId": "0x1" }]);
+            let request = DelegationRequest::parse(Some(&asked.to_string())).unwrap();
+            policy.assess::<Authorization>(&own(), &request.fill(1, 0).unwrap(), moment)
+        }
+    };
+    match assessed {
         Ok((rule, charges)) => {
             let mut sums = BTreeMap::<_, U256>::new();
             for charge in charges {
@@ -148,6 +176,7 @@ fn inv_04_a_naive_interpreter_agrees_with_the_compiled_policy() {
     let folder = tempfile::tempdir().unwrap();
     let world = world();
     let (mut allowed, mut carried, mut causes) = (0, 0, BTreeMap::<String, u64>::new());
+    let mut kinds = BTreeMap::<&str, u64>::new();
     for round in 0..pairs.div_ceil(REQUESTS as u64) {
         let written = Written::random(&mut random);
         std::fs::write(folder.path().join("policy.toml"), written.text()).unwrap();
@@ -170,16 +199,22 @@ fn inv_04_a_naive_interpreter_agrees_with_the_compiled_policy() {
             match expected {
                 Answer::Allowed { .. } => {
                     allowed += 1;
+                    *kinds.entry(asked.kind(calls)).or_default() += 1;
                     carried += u64::from(calls > 1);
                 }
                 Answer::Denied { cause } => *causes.entry(cause).or_default() += 1,
             }
         }
     }
-    println!("{allowed} allowed, {carried} of them with calls inside; denied: {causes:?}");
+    println!("{allowed} allowed, {carried} of them with calls inside: {kinds:?}; denied: {causes:?}");
     // That they agree says little if everything is denied.
     assert!(allowed * 20 > pairs && carried * 200 > pairs, "{allowed} {carried} of {pairs}");
-    for cause in ["rule", "no_rule", "cap", "undecodable", "wrapper"] {
+    for kind in
+        ["transaction", "with codes", "presigned", "message", "typed data", "of a safe", "authorization"]
+    {
+        assert!(kinds.get(kind).is_some_and(|times| times * 2000 > pairs), "{kind}: {kinds:?}");
+    }
+    for cause in ["foreign_signature", "rule", "no_rule", "cap", "undecodable", "wrapper"] {
         assert!(causes.get(cause).is_some_and(|times| times * 400 > pairs), "{cause}: {causes:?}");
     }
 }

@@ -5,11 +5,15 @@ use alloy_primitives::{Address, U256, hex, keccak256};
 use serde_json::{Value, json};
 
 use crate::Random;
+use crate::keys::{AUTHORIZATIONS, authorizations};
+use crate::others::{Said, Typed};
 use crate::rules::{
-    ACCOUNTS, ALICE, BOB, CLIENTS, MULTICALL, MULTISEND, PLAIN, POOL, ROUTER, SAFE, TREASURY, USDC, VAULT,
+    ACCOUNTS, ALICE, BOB, CLIENTS, HOT, MULTICALL, MULTISEND, PLAIN, POOL, ROUTER, SAFE, TREASURY, USDC,
+    VAULT,
 };
 
 pub struct Asked {
+    pub what: What,
     pub client: &'static str,
     pub account: Address,
     pub to: Option<Address>,
@@ -19,11 +23,24 @@ pub struct Asked {
     pub price: u64,
     /// How many blobs come along (EIP-4844), for a wei a byte of them at most.
     pub blobs: u64,
+    /// The authorizations that it hands in, by their numbers.
+    pub handed: Vec<usize>,
     /// In seconds since 1970.
     pub now: u64,
     /// What was found that the account created.
     pub created: Vec<Address>,
     pub tried: Tried,
+}
+
+/// What is asked. Of a transaction the rest stands in [`Asked`].
+pub enum What {
+    Transaction,
+    /// A transaction that came signed.
+    Presigned,
+    Message(Said),
+    Typed(Typed),
+    /// That this contract's code may act as the account.
+    Authorization(Address),
 }
 
 /// What a node found.
@@ -68,7 +85,18 @@ const BLOB: &str = "0x010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c
 impl Asked {
     pub fn random(random: &mut Random) -> Self {
         let (client, _, accounts) = *random.of(CLIENTS);
-        let account = ACCOUNTS[*random.of(accounts)].1;
+        let mut account = ACCOUNTS[*random.of(accounts)].1;
+        let now = *random.of(TIMES);
+        let what = match random.below(20) {
+            0 | 1 => What::Presigned,
+            2 => What::Message(Said::random(random, account, now)),
+            3..=5 => What::Typed(Typed::random(random, account, now)),
+            6 => What::Authorization(*random.of(&[ALICE, BOB, Address::ZERO])),
+            _ => What::Transaction,
+        };
+        if matches!(what, What::Presigned) {
+            account = HOT;
+        }
         let (mut to, _, mut data) = call(random, 0);
         if random.one_in(12) {
             to = *random.of(&[ALICE, BOB, PLAIN, USDC, SAFE]);
@@ -78,7 +106,18 @@ impl Asked {
         if to.is_none() && data.is_empty() {
             data.push(0);
         }
+        // Blobs and authorizations go to somebody, and not together.
+        let (mut blobs, mut handed) = (0, Vec::new());
+        match random.below(8) {
+            0 if to.is_some() => blobs = 1 + random.below(2) as u64,
+            1 if to.is_some() => {
+                handed = (0..=random.below(2)).map(|_| random.below(AUTHORIZATIONS)).collect();
+            }
+            _ => {}
+        }
+        handed.dedup();
         Self {
+            what,
             client,
             account,
             to,
@@ -86,8 +125,9 @@ impl Asked {
             data,
             gas: *random.of(&[21_000, 50_000, 50_001]),
             price: *random.of(&[1, 2, 5]),
-            blobs: if to.is_some() { *random.of(&[0, 0, 0, 0, 0, 1, 2]) } else { 0 },
-            now: *random.of(TIMES),
+            blobs,
+            handed,
+            now,
             created: [PLAIN, ALICE, USDC, POOL, ROUTER].into_iter().filter(|_| random.one_in(3)).collect(),
             tried: Tried::random(random),
         }
@@ -99,27 +139,61 @@ impl Asked {
             "from": self.account, "to": self.to, "value": number(self.value),
             "data": hex::encode_prefixed(&self.data), "gas": number(self.gas),
         });
-        if self.blobs == 0 {
+        if self.blobs == 0 && self.handed.is_empty() {
             asked["gasPrice"] = json!(number(self.price));
         } else {
             asked["maxFeePerGas"] = json!(number(self.price));
             asked["maxPriorityFeePerGas"] = json!("0x1");
+        }
+        if !self.handed.is_empty() {
+            asked["authorizationList"] =
+                self.handed.iter().map(|at| authorizations()[*at].json.clone()).collect();
+        }
+        if self.blobs > 0 {
             asked["maxFeePerBlobGas"] = json!("0x1");
             asked["blobVersionedHashes"] = (0..self.blobs).map(|_| json!(BLOB)).collect();
         }
         json!([asked])
     }
 
+    /// For a count: what it is, with so many calls inside.
+    pub fn kind(&self, calls: usize) -> &'static str {
+        match &self.what {
+            What::Transaction if !self.handed.is_empty() => "with codes",
+            What::Transaction => "transaction",
+            What::Presigned => "presigned",
+            What::Message(_) => "message",
+            What::Typed(_) if calls > 1 => "of a safe",
+            What::Typed(_) => "typed data",
+            What::Authorization(_) => "authorization",
+        }
+    }
+
+    /// Whether it is a transaction, whoever signs it.
+    pub const fn is_sent(&self) -> bool {
+        matches!(self.what, What::Transaction | What::Presigned)
+    }
+
     /// The most that its execution can cost, with its blobs.
     pub fn fee(&self) -> U256 {
+        if !self.is_sent() {
+            return U256::ZERO;
+        }
         U256::from(self.gas * self.price + self.blobs * 131_072)
     }
 }
 
 impl std::fmt::Debug for Asked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { client, now, created, tried, .. } = self;
-        write!(f, "{client} asks at {now}, {created:?} are its own, {tried:?}: {}", self.json())
+        let Self { client, account, now, created, tried, .. } = self;
+        write!(f, "{client} asks at {now}, {created:?} are its own, {tried:?}: ")?;
+        match &self.what {
+            What::Transaction => write!(f, "{}", self.json()),
+            What::Presigned => write!(f, "signed, {}", self.json()),
+            What::Message(said) => write!(f, "by {account}, {:?}", String::from_utf8_lossy(&said.bytes)),
+            What::Typed(typed) => write!(f, "by {account}, {}", typed.json()),
+            What::Authorization(delegate) => write!(f, "code of {delegate} for {account}"),
+        }
     }
 }
 
@@ -147,12 +221,12 @@ fn encode(signature: &str, values: Vec<DynSolValue>) -> Vec<u8> {
     [&selector(signature)[..], &values].concat()
 }
 
-fn number(number: u64) -> DynSolValue {
+pub fn number(number: u64) -> DynSolValue {
     DynSolValue::Uint(U256::from(number), 256)
 }
 
 /// Target, value and calldata.
-fn call(random: &mut Random, depth: usize) -> (Address, u64, Vec<u8>) {
+pub fn call(random: &mut Random, depth: usize) -> (Address, u64, Vec<u8>) {
     let amount = number(*random.of(&[0, 5, 10, 100, 500, 5000]));
     let who = *random.of(&[ALICE, BOB, TREASURY, VAULT, SAFE, ROUTER]);
     let one = DynSolValue::Address(who);

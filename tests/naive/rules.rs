@@ -6,6 +6,7 @@ use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256, address};
 
 use crate::Random;
+use crate::others::Other;
 
 pub const ALICE: Address = address!("0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
 pub const BOB: Address = address!("0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC");
@@ -20,7 +21,15 @@ pub const MULTISEND: Address = address!("0x40A2aCCbd92BCA938b02010E17A5b8929b491
 
 pub const POOL: Address = address!("0x87870Bca3F3fD6335C3F4ce8392D69350B4fA4E2");
 
-pub const ACCOUNTS: &[(&str, Address)] = &[("treasury", TREASURY), ("vault", VAULT)];
+/// Those of [`signer`](crate::keys::address) for the keys with these numbers: an account of ours that no client may use; a
+/// wallet that signs elsewhere; and one that lets the code of others act as itself.
+pub const DESK: Address = address!("0xb595B18c88b1f651cA387489067f855b5C8E6720");
+pub const HOT: Address = address!("0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F");
+pub const WARM: Address = address!("0x1999BEC693CfC3FFa9727070f9e2B8091EC563Bf");
+
+pub const ACCOUNTS: &[(&str, Address)] = &[("treasury", TREASURY), ("vault", VAULT), ("desk", DESK)];
+/// Who may have signed what comes signed.
+pub const SIGNERS: &[Address] = &[HOT, BOB];
 /// Name, role, accounts by number.
 pub const CLIENTS: &[(&str, Option<&str>, &[usize])] =
     &[("ann", Some("trader"), &[0, 1]), ("ben", None, &[0]), ("cid", Some("trader"), &[1])];
@@ -43,6 +52,8 @@ pub struct Eyes {
     pub account: Address,
     pub sender: Address,
     pub client: &'static str,
+    /// In seconds since 1970.
+    pub now: u64,
     /// Of what cannot be told, a deny rule says that it is so.
     pub deny: bool,
 }
@@ -55,7 +66,7 @@ pub fn path(value: &DynSolValue) -> Option<Vec<Address>> {
     is_path.then(|| (0..=(bytes.len() - 20) / 23).map(|hop| token(hop * 23)).collect())
 }
 
-type Test = fn(&[DynSolValue], &Eyes) -> bool;
+pub type Test = fn(&[DynSolValue], &Eyes) -> bool;
 
 /// A function, the contracts whose ABI has it, and what can be said of its arguments. One of the first list must be in
 /// an allow rule; of the second any.
@@ -66,19 +77,19 @@ pub struct Function {
     pub others: &'static [(&'static str, Test)],
 }
 
-fn number(value: &DynSolValue) -> U256 {
+pub fn number(value: &DynSolValue) -> U256 {
     value.as_uint().unwrap().0
 }
 
-fn who(value: &DynSolValue) -> Address {
+pub fn who(value: &DynSolValue) -> Address {
     value.as_address().unwrap()
 }
 
-fn items(value: &DynSolValue) -> &[DynSolValue] {
+pub fn items(value: &DynSolValue) -> &[DynSolValue] {
     value.as_array().or_else(|| value.as_tuple()).unwrap()
 }
 
-const ANYONE: Test = |_, _| true;
+pub const ANYONE: Test = |_, _| true;
 
 pub const FUNCTIONS: &[Function] = &[
     Function {
@@ -224,9 +235,19 @@ pub enum Called {
     Function(usize),
 }
 
+/// Of what a rule for calls is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    Transaction,
+    Presigned,
+    /// Of whatever there is: a deny rule that does not say.
+    All,
+}
+
 /// A rule as it is meant; `None` is not stated.
 pub struct Rule {
     pub id: String,
+    pub of: Of,
     pub deny: bool,
     pub chain: Option<u64>,
     pub clients: Option<Vec<&'static str>>,
@@ -243,6 +264,8 @@ pub struct Rule {
     pub outcome: Option<Outcome>,
     /// How many blobs come along.
     pub blobs: Option<(Option<u64>, Option<u64>)>,
+    /// To whose code accounts are set: labels, `none`, `any`.
+    pub delegates: Option<Vec<&'static str>>,
 }
 
 /// What a node must find: the most USDC and ether that leaves, and whether others may be let take something.
@@ -263,13 +286,29 @@ pub struct Budget {
 
 pub struct World {
     pub rules: Vec<Rule>,
+    /// Those for what is no transaction.
+    pub others: Vec<Other>,
     pub budgets: Vec<Budget>,
     pub max_gas: Option<u64>,
     pub max_calldata: Option<u64>,
 }
 
-fn some<T: Copy>(random: &mut Random, list: &[T]) -> Vec<T> {
+pub fn some<T: Copy>(random: &mut Random, list: &[T]) -> Vec<T> {
     (0..=random.below(2)).map(|_| *random.of(list)).collect()
+}
+
+/// As a list is written.
+pub fn quoted(list: &[&str]) -> String {
+    list.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// The accounts with these numbers, or whoever signed; 9 is any.
+pub fn names(of: Of, list: &[usize]) -> String {
+    let name = |at: &usize| match of {
+        Of::Presigned => SIGNERS.get(*at).map_or("any".to_owned(), ToString::to_string),
+        Of::Transaction | Of::All => ACCOUNTS.get(*at).map_or("any", |(name, _)| *name).to_owned(),
+    };
+    quoted(&list.iter().map(name).collect::<Vec<_>>().iter().map(String::as_str).collect::<Vec<_>>())
 }
 
 fn range(random: &mut Random) -> (Option<u64>, Option<u64>) {
@@ -288,7 +327,10 @@ impl World {
         if random.one_in(2) {
             // Else hardly anything with calls inside is allowed.
             rules.extend(["create", "multisend"].map(|label| Rule::wide(random, label)));
+            let signed = Rule::wide(random, "signed");
+            rules.push(Rule { of: Of::Presigned, ..signed });
         }
+        let others = Other::several(random);
         let mut budgets = Vec::new();
         for (id, of) in [("tokens", "usdc"), ("coins", "ether"), ("calls", "count")] {
             if random.one_in(2) {
@@ -303,7 +345,7 @@ impl World {
         }
         let max_gas = random.one_in(8).then_some(50_000);
         let max_calldata = random.one_in(8).then_some(40);
-        Self { rules, budgets, max_gas, max_calldata }
+        Self { rules, others, budgets, max_gas, max_calldata }
     }
 
     pub fn text(&self) -> String {
@@ -316,6 +358,9 @@ impl World {
         self.max_gas.iter().for_each(|max| writeln!(text, "max_gas = {max}").unwrap());
         self.max_calldata.iter().for_each(|max| writeln!(text, "max_calldata = {max}").unwrap());
         for rule in &self.rules {
+            rule.write(&mut text);
+        }
+        for rule in &self.others {
             rule.write(&mut text);
         }
         for Budget { id, of, per, to } in &self.budgets {
@@ -342,6 +387,7 @@ impl Rule {
         let is_batch = of == "multisend";
         Self {
             id: format!("wide-{of}"),
+            of: Of::Transaction,
             deny: false,
             chain: Some(1),
             clients: Some(vec!["any"]),
@@ -356,10 +402,39 @@ impl Rule {
             hours: false,
             outcome: None,
             blobs: None,
+            delegates: random.one_in(2).then(|| vec!["none", *random.of(&["alice", "any"])]),
+        }
+    }
+
+    /// Forbids whatever it is, by who asks only.
+    fn of_all(random: &mut Random, id: String) -> Self {
+        let clients = [&["ben"][..], &["cid"], &["trader"]];
+        Self {
+            id,
+            of: Of::All,
+            deny: true,
+            chain: None,
+            clients: Some(random.of(&clients).to_vec()),
+            from: random.one_in(2).then(|| vec![random.below(2)]),
+            to: None,
+            via: None,
+            delegatecall: None,
+            called: None,
+            args: Vec::new(),
+            value: None,
+            fee: None,
+            hours: random.one_in(2),
+            outcome: None,
+            blobs: None,
+            delegates: None,
         }
     }
 
     fn random(random: &mut Random, n: usize) -> Self {
+        if random.one_in(30) {
+            return Self::of_all(random, format!("all{n}"));
+        }
+        let of = if random.one_in(5) { Of::Presigned } else { Of::Transaction };
         let deny = random.one_in(5);
         let left_out = |random: &mut Random| deny && random.one_in(4);
         // Ids sort otherwise than they are written.
@@ -375,7 +450,16 @@ impl Rule {
             _ => None,
         };
         let delegatecall = if random.one_in(4) { Some(random.one_in(2)) } else { None };
-        let (to, called) = Self::target(random, deny, chain == Some(1));
+        let (mut to, called) = Self::target(random, deny, chain == Some(1));
+        if of == Of::Presigned {
+            // What others created is nobody's knowledge here.
+            to.iter_mut().flatten().filter(|to| **to == "$created").for_each(|to| *to = "any");
+        }
+        let delegates = random.one_in(5).then(|| {
+            let names =
+                if chain == Some(1) { &["alice", "bob", "none", "any"][..] } else { &["none", "any"] };
+            some(random, names)
+        });
         let mut args = Vec::new();
         if let Some(Called::Function(at)) = called {
             let function = &FUNCTIONS[at];
@@ -390,13 +474,15 @@ impl Rule {
         let fee = random.one_in(6).then(|| *random.of(&[(None, Some(100_000)), (Some(60_000), None)]));
         let ranges = [(None, Some(1)), (Some(1), None), (Some(1), Some(1)), (Some(0), Some(2))];
         let blobs = random.one_in(5).then(|| *random.of(&ranges));
-        let outcome = (!deny && via.is_none() && chain == Some(1) && random.one_in(5)).then(|| Outcome {
+        let can_ask = of == Of::Transaction && !deny && via.is_none() && chain == Some(1);
+        let outcome = (can_ask && random.one_in(5)).then(|| Outcome {
             usdc: *random.of(&[None, Some(5), Some(1000)]),
             wei: *random.of(&[None, Some(7)]),
             approvals: random.one_in(2),
         });
         Self {
             id,
+            of,
             deny,
             chain,
             clients,
@@ -411,6 +497,7 @@ impl Rule {
             hours: random.one_in(8),
             outcome,
             blobs,
+            delegates,
         }
     }
 
@@ -440,19 +527,20 @@ impl Rule {
     }
 
     fn write(&self, text: &mut String) {
-        let quoted =
-            |list: &[&str]| list.iter().map(|one| format!("\"{one}\"")).collect::<Vec<_>>().join(", ");
         let effect = if self.deny { "deny" } else { "allow" };
-        writeln!(text, "[[rule]]\nid = \"{}\"\neffect = \"{effect}\"\nkind = \"transaction\"", self.id)
-            .unwrap();
+        writeln!(text, "[[rule]]\nid = \"{}\"\neffect = \"{effect}\"", self.id).unwrap();
+        match self.of {
+            Of::Transaction => text.push_str("kind = \"transaction\"\n"),
+            Of::Presigned => text.push_str("kind = \"presigned\"\n"),
+            Of::All => {}
+        }
         self.chain.iter().for_each(|chain| writeln!(text, "chain = {chain}").unwrap());
         self.clients.iter().for_each(|list| writeln!(text, "clients = [{}]", quoted(list)).unwrap());
-        let name = |at: &usize| ACCOUNTS.get(*at).map_or("any", |(name, _)| *name);
-        let from = self.from.as_ref().map(|list| list.iter().map(name).collect::<Vec<_>>());
-        from.iter().for_each(|list| writeln!(text, "from = [{}]", quoted(list)).unwrap());
+        self.from.iter().for_each(|list| writeln!(text, "from = [{}]", names(self.of, list)).unwrap());
         self.to.iter().for_each(|list| writeln!(text, "to = [{}]", quoted(list)).unwrap());
         self.via.iter().for_each(|list| writeln!(text, "via = [{}]", quoted(list)).unwrap());
         self.delegatecall.iter().for_each(|is| writeln!(text, "delegatecall = {is}").unwrap());
+        self.delegates.iter().for_each(|list| writeln!(text, "delegates = [{}]", quoted(list)).unwrap());
         match self.called {
             Some(Called::Any) => text.push_str("call = \"any\"\n"),
             Some(Called::Empty) => text.push_str("call = \"empty\"\n"),

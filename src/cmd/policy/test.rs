@@ -459,7 +459,7 @@ exchange  = { chain = 1, address = "0x9965507D1a55bcC2695C58ba16FB37d819B0A4dc" 
                 assert_eq!(run(&[folder.path().to_str().unwrap()]).unwrap(), Success::Done, "{block}");
             }
         }
-        assert!(policies >= 9 && cases >= 20, "{policies} {cases}");
+        assert!(policies >= 22 && cases >= 57, "{policies} {cases}");
     }
 
     #[test]

@@ -480,6 +480,17 @@ mod tests {
     }
 
     #[test]
+    fn the_intent_is_all_that_is_signed() {
+        let one = read(&mail()).unwrap();
+        let mut other = mail();
+        other["domain"]["name"] = json!("another");
+        let other = read(&other).unwrap();
+        assert_eq!(TypedData::intent(&one), TypedData::intent(&read(&mail()).unwrap()));
+        assert_ne!(TypedData::intent(&one), TypedData::intent(&other));
+        assert_ne!(TypedData::digest(&one), TypedData::digest(&other));
+    }
+
+    #[test]
     fn typed_data_of_another_chain_is_not_for_this_one() {
         assert!(read(&mail()).unwrap().for_chain(1).is_ok());
         let other = read(&mail()).unwrap().for_chain(5);
