@@ -18,7 +18,7 @@ pub struct Threads {
 }
 
 /// After so many tasks a thread looks who else has something to say: from outside, and from another thread.
-const LOOK_EVERY: u32 = 16;
+const LOOK_EVERY: u32 = 8;
 
 impl Threads {
     /// One for each processor that this process may use.
