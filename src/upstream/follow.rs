@@ -48,9 +48,6 @@ struct Block {
     number: Option<String>,
 }
 
-/// Of how many of these it is written at once what became of them; some of them need further questions.
-const SETTLED_AT_ONCE: usize = 8;
-
 /// How many accounts are followed side by side.
 const AT_ONCE: usize = 8;
 
@@ -142,8 +139,10 @@ impl View<'_> {
         let (mined, waiting): (Vec<_>, Vec<_>) = open.iter().partition(is_mined);
         let mut rest = mined.as_slice();
         while !rest.is_empty() {
-            let (some, others) = rest.split_at(self.node.own_batch().min(rest.len()));
-            self.settle_all(some).await?;
+            // While the node is asked of some, what it said of others is written.
+            let (one, others) = rest.split_at(self.node.own_batch().min(rest.len()));
+            let (two, others) = others.split_at(self.node.own_batch().min(others.len()));
+            tokio::try_join!(self.settle_all(one), self.settle_all(two))?;
             rest = others;
         }
         for recorded in waiting {
@@ -157,6 +156,9 @@ impl View<'_> {
 
     /// Asks for what became of all of these at once, and has it written in few commits.
     async fn settle_all(&self, mined: &[&Recorded<Tx>]) -> Result<(), UpstreamError> {
+        if mined.is_empty() {
+            return Ok(());
+        }
         let hashes = mined.iter().map(|recorded| to_raw_value(&[recorded.hash()]));
         let hashes: Vec<_> = hashes.collect::<Result<_, _>>().map_err(UpstreamError::garbage)?;
         let method = "eth_getTransactionReceipt";
@@ -165,18 +167,14 @@ impl View<'_> {
             Err(error) if !error.is_about_the_node() => mined.iter().map(|_| Err(error.clone())).collect(),
             receipts => receipts?,
         };
-        let mut receipts = receipts.into_iter();
-        for some in mined.chunks(SETTLED_AT_ONCE) {
-            let settled = some.iter().zip(receipts.by_ref());
-            let settled = settled.map(|(recorded, receipt)| self.settle(recorded, receipt));
-            for (done, recorded) in join_all(settled).await.into_iter().zip(some) {
-                match done {
-                    Err(error) if error.is_about_the_node() => return Err(error),
-                    Err(error) => {
-                        tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
-                    }
-                    Ok(()) => {}
+        let settled = mined.iter().zip(receipts).map(|(recorded, receipt)| self.settle(recorded, receipt));
+        for (done, recorded) in join_all(settled).await.into_iter().zip(mined) {
+            match done {
+                Err(error) if error.is_about_the_node() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, hash = %recorded.hash(), "what became of it is asked in the next round");
                 }
+                Ok(()) => {}
             }
         }
         Ok(())
