@@ -376,6 +376,21 @@ mod tests {
     }
 
     #[test]
+    fn what_has_a_length_is_counted_in_items_or_bytes() {
+        let text = |text: &str| DynSolValue::String(text.to_owned());
+        for (value, expected) in [
+            (text("h\u{e9}"), Some(3)),
+            (DynSolValue::Bytes(vec![0; 5]), Some(5)),
+            (DynSolValue::Array(vec![text(""), text("")]), Some(2)),
+            (DynSolValue::FixedArray(vec![text("")]), Some(1)),
+            (DynSolValue::Bool(true), None),
+        ] {
+            assert_eq!(length(&value), expected.map(U256::from), "{value:?}");
+        }
+        assert!(type_at("00").is_err(), "a number is written one way");
+    }
+
+    #[test]
     fn a_path_leads_to_a_type() {
         for (text, ty) in [
             ("a", "address"),

@@ -228,6 +228,8 @@ Resources:
             ("terms.\n\nURI", "terms.\nand more\n\nURI"),
             ("terms.\n\nURI", "terms.\nURI"),
             ("terms.", "terms.\r"),
+            ("URI: https://", "URI: https://<"),
+            ("URI: https://", "URI: https://\u{e9}"),
             ("Version: 1", "Version: 2"),
             ("Version: 1\n", ""),
             ("Chain ID: 1", "Chain ID: +1"),

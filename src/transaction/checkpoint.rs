@@ -118,6 +118,7 @@ mod tests {
         let digest = Checkpoint::digest(&sealed);
         assert_ne!(digest, eip191_hash_message(sealed.text()));
         assert_ne!(digest, keccak256(sealed.text()));
+        assert_eq!(Checkpoint::intent(&sealed), sealed.text().as_bytes());
         // Neither a list of RLP (legacy) nor a type that is in use begins so.
         assert_eq!(DOMAIN[0], 0x19);
         assert!(!matches!(DOMAIN[1], 0x00 | 0x01 | 0x45), "the versions that EIP-191 has");

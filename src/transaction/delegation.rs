@@ -246,6 +246,9 @@ mod tests {
     fn inv_05_an_authorization_is_signed_bit_exactly() {
         let key = SigningKey::from_slice(&[0x47; 32]).unwrap();
         let filled = parse(&asked(&json!({ "chainId": "0x1", "nonce": "0x3" }))).unwrap().fill(1, 0).unwrap();
+        let other = asked(&json!({ "address": FROM, "chainId": "0x1", "nonce": "0x3" }));
+        let other = parse(&other).unwrap().fill(1, 0).unwrap();
+        assert_ne!(Authorization::intent(&filled), Authorization::intent(&other), "another delegate");
         let unsigned = Authorization::assign(filled.clone(), Some(3));
         let digest = Authorization::digest(&unsigned);
         assert_eq!(keccak256(Authorization::unsigned_bytes(&unsigned)), digest);

@@ -134,6 +134,7 @@ mod tests {
     fn eth_sign_has_the_account_first() {
         let text = Text::parse_sign(Some(&format!(r#"["{WHO}","0x68656c6c6f"]"#))).unwrap();
         assert_eq!((text.as_str(), text.from()), (Some("hello"), WHO.parse().unwrap()));
+        assert_eq!(Message::intent(&text), b"hello", "what is asked is what tells two askings apart");
         let turned = Text::parse_sign(Some(&format!(r#"["0x68656c6c6f","{WHO}"]"#)));
         assert_eq!(turned, Err(MessageError::Account(MalformedValue::NotAnAddress)));
         for params in [None, Some("null"), Some("[]"), Some(r#"["0x00",1]"#), Some(r#"["0x00","0x","0x"]"#)] {

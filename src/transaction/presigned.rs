@@ -241,6 +241,7 @@ mod tests {
         let one = |fields: String| {
             let asked = format!(r#"[{{"from":"{from}","nonce":"0x7",{fields}}}]"#);
             let filled = Request::parse(Some(&asked)).unwrap().fill(&quote, None).unwrap();
+            assert_eq!(Tx::creates(&filled), !fields.contains(to));
             let unsigned = Tx::assign(filled, Some(7));
             let (raw, _) = key.sign_prehash_recoverable(Tx::digest(&unsigned).as_slice()).unwrap();
             let signature = recover(Tx::digest(&unsigned), &raw.to_bytes().into(), from).unwrap();
@@ -260,6 +261,7 @@ mod tests {
         for (raw, from) in signed() {
             let read = SignedTransaction::decode(raw.clone()).unwrap();
             assert_eq!((read.from(), read.raw()), (from, &raw));
+            assert_eq!(Presigned::intent(&read), alloy_primitives::keccak256(&raw).to_vec());
             let signature = recover(Presigned::digest(&read), read.rs(), from).unwrap();
             let sealed = Presigned::seal(&read, signature);
             assert_eq!((sealed.raw, sealed.hash), (raw.clone(), alloy_primitives::keccak256(&raw)));
