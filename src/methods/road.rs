@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, Bytes};
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::after;
 use crate::config::OWN_NAME;
@@ -126,10 +127,11 @@ pub(super) async fn in_time<T, E: Into<Refusal>>(
 }
 
 /// What the node says that a transaction needs; asked in a task of its own, for the answer may be waited for by other clients
-/// too, and would come when it is this one's turn.
+/// too, and would come when it is this one's turn. Whoever hangs up takes the task along: else nothing would bound them.
 pub(super) async fn quote(app: &Arc<App>, request: &Request, answer_by: Instant) -> Result<Quote, Refusal> {
     let (asked, request) = (Arc::clone(app), request.clone());
     let quote = app.tasks.spawn(async move { asked.upstream.quote(&request).await });
+    let quote = AbortOnDropHandle::new(quote);
     let quote = async { quote.await.map_err(|_| Refusal::internal())?.map_err(Refusal::from) };
     in_time(answer_by, quote, Cause::NodeUnavailable).await
 }
