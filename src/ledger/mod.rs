@@ -31,6 +31,7 @@ mod headroom;
 mod key_rows;
 mod key_store;
 mod keys;
+mod lag;
 mod life;
 mod lines;
 mod lock;
