@@ -227,4 +227,27 @@ mod tests {
         std::fs::remove_file(folder.path().join("contracts.toml")).unwrap();
         assert_ne!(active.stamp(), exchanged);
     }
+
+    /// What comes into the folder is looked at where it is a policy file.
+    #[test]
+    fn a_file_that_comes_is_seen_and_a_note_is_not() {
+        let (folder, tried) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |at: &Path, name: &str, text: &str| std::fs::write(at.join(name), text).unwrap();
+        write(folder.path(), "pay.toml", &format!("{CONTRACTS}{PAY}"));
+        let active = ActivePolicy::load(folder.path(), world(), Officers::default())
+            .unwrap()
+            .trying(Some(tried.path()));
+        let mut before = active.stamp();
+        for (at, name, is_seen) in [
+            (folder.path(), "notes.md", false),
+            (folder.path(), "more.toml", true),
+            (tried.path(), "notes.md", false),
+            (tried.path(), "next.toml", true),
+        ] {
+            write(at, name, "");
+            let after = active.stamp();
+            assert_eq!(after != before, is_seen, "{name}");
+            before = after;
+        }
+    }
 }

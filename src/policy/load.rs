@@ -245,4 +245,64 @@ mod tests {
         std::fs::write(&file, "#".repeat(most.saturating_add(1))).unwrap();
         assert!(Policy::load(folder.path(), &world()).unwrap_err().to_string().contains("larger than"));
     }
+
+    #[test]
+    fn inv_12_a_folder_has_so_many_files_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        for at in 0..MAX_FILES {
+            write(&format!("{at:03}.toml"), "");
+        }
+        assert!(Policy::load(folder.path(), &world()).is_ok());
+        // One more that is included is one more.
+        let more = folder
+            .path()
+            .parent()
+            .unwrap()
+            .join(format!("{}.toml", folder.path().file_name().unwrap().to_string_lossy()));
+        std::fs::write(&more, "").unwrap();
+        write("000.toml", &format!("include = [\"../{}\"]\n", more.file_name().unwrap().to_string_lossy()));
+        let error = Policy::load(folder.path(), &world()).unwrap_err().to_string();
+        std::fs::remove_file(&more).unwrap();
+        assert!(error.ends_with(": more than 256 policy files"), "{error}");
+        write("000.toml", "");
+        write("more.toml", "");
+        let error = Policy::load(folder.path(), &world()).unwrap_err().to_string();
+        assert!(error.ends_with(": more than 256 policy files"), "{error}");
+    }
+
+    /// What the archive holds tells the files apart, whatever stands in them.
+    #[test]
+    fn the_archive_says_how_long_each_part_is() {
+        let source = |name: &str, text: &str| Source {
+            name: name.to_owned(),
+            path: name.into(),
+            text: text.to_owned(),
+        };
+        let policy = Policy::of_sources(
+            &[source("a.toml", CONTRACTS), source("b.toml", "# b\n")],
+            &world(),
+            built_in_only,
+        )
+        .unwrap();
+        let abi = Policy::of_sources(&[source("a.toml", CONTRACTS)], &world(), built_in_only).unwrap();
+        let begins = format!(
+            "chancery policy 1\nchain 1\naccount treasury {}\nfile {} a.toml\n{CONTRACTS}\nfile 4 b.toml\n# b\n\nabi ",
+            crate::policy::tests::TREASURY,
+            CONTRACTS.len()
+        );
+        assert!(policy.text().starts_with(&begins), "{}", policy.text());
+        assert_ne!(policy.hash(), abi.hash());
+        assert_eq!(policy.files, [PathBuf::from("a.toml"), "b.toml".into(), "erc20".into()]);
+    }
+
+    #[test]
+    fn rules_can_be_tried_beside_those_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("c.toml"), CONTRACTS).unwrap();
+        assert_eq!(Policy::load(folder.path(), &world()).unwrap().size(), (0, 0, 0));
+        assert_eq!(Policy::load_with(folder.path(), &world(), PAY).unwrap().size(), (1, 0, 0));
+        let error = Policy::load_with(folder.path(), &world(), "[[rule").unwrap_err().to_string();
+        assert!(error.contains("suggested:1:"), "{error}");
+    }
 }

@@ -349,6 +349,7 @@ mod tests {
         let canonical = sign(fill(parse(&stated).unwrap(), 5), 3);
         let short = SignedTransaction::decode(canonical.raw.clone()).unwrap();
         assert_eq!((short.hash(), short.brings_blobs()), (network.hash, false));
+        assert_eq!((read.with_blobs(), short.with_blobs()), (Ok(()), Err(BlobsError::NotAlong.into())));
         assert_eq!(short.filled(), read.filled());
 
         // Another commitment than the one that was signed for; and something after the whole.
