@@ -13,6 +13,7 @@ use crate::policy::amount::{Unit, show_unit, show_wei, show_window};
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Book, Contract, Facts, Subject};
 use crate::policy::path::Path;
+use crate::policy::rule::Place;
 use crate::policy::scope::Reach;
 use crate::policy::spend::{moved, number};
 use crate::policy::typed::TypedFacts;
@@ -52,6 +53,7 @@ pub(in crate::policy) struct Budget {
     pub limit: Arc<Limit>,
     pub sum: Sum,
     pub reach: Reach,
+    pub place: Place,
 }
 
 /// What is added up.
@@ -662,6 +664,16 @@ text = "any"
         };
         assert_eq!(declared("amount"), declared("amount"));
         assert_ne!(declared("amount"), declared("none"));
+        // How often something is done does not depend on it.
+        let counted = |spends: &str| {
+            let alice = format!("address = \"{ALICE}\"");
+            let contracts = CONTRACTS.replace(&alice, &format!("{alice}, abi = \"erc20\"{spends}"));
+            let policy =
+                policy(&format!("{contracts}{ALL}{}", budget("b", "sum = \"count\"\nmax = 1", ""))).unwrap();
+            policy.limits().next().unwrap().definition
+        };
+        let spends = ", spends = [{ call = \"transfer\", asset = \"to\", amount = \"amount\" }]";
+        assert_eq!(counted(""), counted(spends));
     }
 
     #[test]

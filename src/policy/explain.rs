@@ -269,4 +269,16 @@ mod tests {
         assert_eq!(told.asked, format!("sign this message of 5 bytes with `treasury` ({TREASURY})"));
         assert_eq!((told.arguments, told.others), (vec![], 0));
     }
+
+    /// What is for another kind of payload, for other clients or other accounts is counted, and not shown.
+    #[test]
+    fn rules_for_others_are_counted_only() {
+        let rules = "[[rule]]\nid = \"talk\"\neffect = \"deny\"\nkind = \"message\"\n\
+                     [[rule]]\nid = \"bens\"\neffect = \"deny\"\nclients = [\"ben\"]\n\
+                     [[rule]]\nid = \"anns\"\neffect = \"deny\"\nclients = [\"ann\"]\nkind = \"typed_data\"\n";
+        let policy = policy(&format!("{CONTRACTS}{PAY}{rules}")).unwrap();
+        let told = explained(&policy, &json!({ "data": transfer(ALICE, 1) }));
+        let shown: Vec<_> = told.rules.iter().map(|rule| rule.rule.as_str()).collect();
+        assert_eq!((shown, told.others), (vec!["pay"], 3));
+    }
 }

@@ -11,6 +11,7 @@ use crate::policy::Evidence;
 use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
 use crate::policy::call::TransactionFacts;
+use crate::policy::rule::Place;
 use crate::policy::siwe::{Siwe, SiweError};
 use crate::policy::spend::{Asset, Spend};
 use crate::policy::typed::TypedFacts;
@@ -53,6 +54,7 @@ pub(in crate::policy) struct Contract {
     pub unit: Option<Unit>,
     /// What its calls move.
     pub spends: Vec<Spend>,
+    pub place: Place,
 }
 
 impl Contract {
@@ -180,6 +182,7 @@ mod tests {
             abi: None,
             unit: None,
             spends: Vec::new(),
+            place: Place { file: "p.toml".into(), line: 1 },
         })
     }
 

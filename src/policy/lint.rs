@@ -18,7 +18,7 @@ use crate::policy::facts::Contract;
 use crate::policy::messages::TextTest;
 use crate::policy::packed;
 use crate::policy::public_keys;
-use crate::policy::rule::{Effect, Rule, RuleKind};
+use crate::policy::rule::{Effect, Place, Rule, RuleKind};
 use crate::policy::shadowed::ByTarget;
 use crate::policy::spend::Asset;
 use crate::policy::world::World;
@@ -45,14 +45,12 @@ impl Policy {
     /// What `chancery policy check` warns of.
     pub fn warnings(&self, world: &World) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        let mut about = |rule: Option<&Rule>, what: String| {
-            let place = rule.map(|rule| rule.place.clone());
-            let (file, line) = place.map(|place| (place.file, place.line)).unzip();
-            let what = rule.map_or(what.clone(), |rule| format!("rule `{}`: {what}", rule.id));
+        let mut at = |place: Option<&Place>, what: String| {
+            let (file, line) = place.map(|place| (place.file.clone(), place.line)).unzip();
             warnings.push(Warning { file, line, what });
         };
         if !self.rules.iter().any(|rule| rule.effect == Effect::Allow) {
-            about(None, "no rule allows anything: every signature is denied".to_owned());
+            at(None, "no rule allows anything: every signature is denied".to_owned());
         }
         let has_transactions = self.rules.iter().any(|rule| rule.kind == Some(RuleKind::Transaction));
         for chain in world.chains.iter().filter(|chain| self.caps.of(**chain).execution_fee.is_none()) {
@@ -64,47 +62,45 @@ impl Policy {
                 } else {
                     "[caps]".to_owned()
                 };
-                about(None, format!("{place} {what}"));
+                at(None, format!("{place} {what}"));
             }
         }
         for chain in self.caps.of_chain.keys().filter(|chain| !world.chains.contains(chain)) {
-            about(None, format!("[caps.chain.{chain}]: this gateway is for chain {}", ours(world)));
+            at(None, format!("[caps.chain.{chain}]: this gateway is for chain {}", ours(world)));
         }
         let (allowing, denying) =
             (ByTarget::new(&self.rules, Effect::Allow), ByTarget::new(&self.rules, Effect::Deny));
         for rule in &self.rules {
+            let mut about = |what: String| at(Some(&rule.place), format!("rule `{}`: {what}", rule.id));
             for what in self.never(rule, world) {
-                about(Some(rule), what);
+                about(what);
             }
             if let Some(other) = denying.covering(rule) {
                 let what = if rule.effect == Effect::Allow { "allows, so it never does" } else { "denies" };
-                about(Some(rule), format!("rule `{}` denies all that it {what}", other.id));
+                about(format!("rule `{}` denies all that it {what}", other.id));
             } else if let Some(other) = allowing.covering(rule).filter(|_| rule.effect == Effect::Allow)
                 && (other.replaces_own || !rule.replaces_own)
             {
-                about(
-                    Some(rule),
-                    format!("rule `{}` allows all that it allows, so it changes nothing", other.id),
-                );
+                about(format!("rule `{}` allows all that it allows, so it changes nothing", other.id));
             }
             if rule.effect == Effect::Allow {
                 for what in self.wide(rule).into_iter().chain(public_keys::named(rule)) {
-                    about(Some(rule), what);
+                    about(what);
                 }
             }
         }
-        self.lookalikes().into_iter().for_each(|what| about(None, what));
-        self.unknown_underlyings().into_iter().for_each(|what| about(None, what));
+        self.lookalikes().into_iter().for_each(|(place, what)| at(place, what));
+        self.unknown_underlyings().into_iter().for_each(|(place, what)| at(Some(place), what));
         for budget in &self.budgets {
             for what in idle(budget, world) {
-                about(None, format!("budget `{}`: {what}", budget.limit.id));
+                at(Some(&budget.place), format!("budget `{}`: {what}", budget.limit.id));
             }
         }
         warnings
     }
 
     /// Contracts that give out a token of which nobody has said which it is, where budgets of tokens would count it.
-    fn unknown_underlyings(&self) -> Vec<String> {
+    fn unknown_underlyings(&self) -> Vec<(&Place, String)> {
         let is_counted = |chain: u64| {
             self.budgets
                 .iter()
@@ -116,14 +112,15 @@ impl Policy {
         };
         let contracts =
             self.book.contracts.values().filter(|contract| is_counted(contract.chain)).filter(is_unknown);
-        let mut labels: Vec<_> = contracts.map(|contract| contract.label.as_str()).collect();
-        labels.sort_unstable();
-        let say = |label: &str| {
+        let mut contracts: Vec<_> = contracts.collect();
+        contracts.sort_unstable_by_key(|contract| &contract.label);
+        let say = |contract: &Arc<Contract>| {
             format!(
-                "`{label}` has no `underlying`: what it gives to others cannot be counted, and is denied where a budget of a token asks"
+                "`{}` has no `underlying`: what it gives to others cannot be counted, and is denied where a budget of a token asks",
+                contract.label
             )
         };
-        labels.into_iter().map(say).collect()
+        contracts.into_iter().map(|contract| (&contract.place, say(contract))).collect()
     }
 
     /// Why the rule can never match.
@@ -559,6 +556,9 @@ mod tests {
         let found = warnings(&format!("{}{PAY}{CAPS}", checked(&twin)));
         assert!(found.len() == 1 && found[0].contains("look alike"), "{found:?}");
         assert!(found[0].contains("`alice`") && found[0].contains("`twin`"), "{found:?}");
+        // It is said where the later of them is written.
+        assert!(found[0].starts_with("policies/policy.toml:6: `"), "{found:?}");
+        assert!(found[0].ends_with(" look alike: compare each with its source"), "{found:?}");
     }
 
     #[test]
@@ -574,7 +574,7 @@ mod tests {
             ),
         ] {
             let found = warnings(&format!("{PAY}{CAPS}{}", budget(what)));
-            assert!(found.len() == 1 && found[0].starts_with(warning), "{found:?}");
+            assert!(found.len() == 1 && found[0].contains(&format!(":21: {warning}")), "{found:?}");
         }
     }
 
@@ -824,13 +824,15 @@ mod tests {
         let budget = "[[budget]]\nid = \"b\"\nwindow = \"24h\"\nasset = \"far\"\nmax = \"1 FAR\"\n";
         assert_eq!(
             warnings(&format!("{far}{PAY}{CAPS}{budget}")),
-            ["budget `b`: it is for chain 5, and this gateway is for chain 1: it counts nothing"]
+            [
+                "policies/policy.toml:22: budget `b`: it is for chain 5, and this gateway is for chain 1: it counts nothing"
+            ]
         );
         let none = budget.replace("far", "usdc").replace("\"1 FAR\"", "0");
         assert_eq!(
             warnings(&format!("{PAY}{CAPS}{none}")),
             [
-                "budget `b`: `max` is 0, so all that takes from it is refused; a deny rule says so more plainly"
+                "policies/policy.toml:21: budget `b`: `max` is 0, so all that takes from it is refused; a deny rule says so more plainly"
             ]
         );
     }
@@ -898,5 +900,22 @@ mod tests {
         assert_eq!(withdraw(treasury, "\"$created\""), [moved]);
         assert!(withdraw("\"any\"", "\"treasury\"").iter().any(|said| said == moved));
         assert_eq!(withdraw(treasury, "{ not = \"bob\" }"), [moved]);
+    }
+
+    /// An account has no place in a policy, so what looks like one is said where it is written; two accounts nowhere.
+    #[test]
+    fn what_looks_like_an_account_is_said_where_it_is_written() {
+        let twin: alloy_primitives::Address = "0xd8da000000000000000000000000000000006045".parse().unwrap();
+        let found = warnings(&format!("twin = {{ chain = 1, address = \"{twin}\" }}\n{PAY}{CAPS}"));
+        let treasury = crate::policy::tests::TREASURY;
+        let alike = |name: &str| {
+            format!("`{name}` ({twin}) and `treasury` ({treasury}) look alike: compare each with its source")
+        };
+        assert_eq!(found, [format!("policies/policy.toml:6: {}", alike("twin"))]);
+        let mut world = world();
+        world.accounts.insert("second".to_owned(), twin);
+        let policy = crate::policy::Policy::of_text(&format!("{CONTRACTS}{PAY}{CAPS}"), &world);
+        let said = policy.warnings(&world).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(said.contains(&alike("second")), "{said:?}");
     }
 }

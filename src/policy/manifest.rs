@@ -54,7 +54,8 @@ impl Manifest {
         let path = directory.join(MANIFEST);
         let wrong = |path: &Path, why: String| PolicyError::from(ConfigError::new(path, why));
         let sign = "`chancery policy sign` writes it, and says how it is signed";
-        let text = read_bounded(&path, MAX_FILE).map_err(|why| wrong(&path, format!("{why}; {sign}")))?;
+        let text = read_bounded((&path, MAX_FILE), "it is no manifest")
+            .map_err(|why| wrong(&path, format!("{why}; {sign}")))?;
         let serial = Self::serial_of(&text).ok_or_else(|| {
             wrong(&path, format!("its third line must be `serial` and a number from 1; {sign}"))
         })?;
@@ -75,8 +76,8 @@ impl Manifest {
             return Err(wrong(&path, format!("{what}; {sign}")));
         }
         let path = directory.join(SIGNATURES);
-        let signatures =
-            read_bounded(&path, MAX_FILE).map_err(|why| wrong(&path, format!("{why}; {sign}")))?;
+        let signatures = read_bounded((&path, MAX_FILE), "it holds more than signatures")
+            .map_err(|why| wrong(&path, format!("{why}; {sign}")))?;
         let signed = manifest.signers(&signatures).map_err(|why| wrong(&path, why))?;
         let signed = signed.iter().filter(|signer| officers.signers.contains(signer)).count();
         if signed < officers.required {

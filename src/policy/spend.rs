@@ -548,4 +548,19 @@ window = "24h"
             assert_eq!((spend.gives_out(), spend.takes_in()), (gives_out, takes_in), "{spend:?}");
         }
     }
+
+    #[test]
+    fn a_vault_whose_token_nobody_named_is_warned_of_where_it_is_written() {
+        let all = with("").warnings(&world());
+        let said: Vec<_> =
+            all.iter().map(ToString::to_string).filter(|said| said.contains("`underlying`")).collect();
+        let what = "has no `underlying`: what it gives to others cannot be counted, and is denied where a budget of a token asks";
+        assert_eq!(
+            said,
+            [
+                format!("policies/policy.toml:8: `comet` {what}"),
+                format!("policies/policy.toml:9: `vault` {what}"),
+            ]
+        );
+    }
 }

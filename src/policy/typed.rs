@@ -564,4 +564,32 @@ fields = { "permitted.token" = "any", spender = "any" }
             assert_eq!(found.to_string(), hash, "{name}");
         }
     }
+
+    /// A permit of one token is none of another; and a contract of another chain is not the one at its address here.
+    #[test]
+    fn inv_03_a_permit_counts_for_its_own_token_on_its_own_chain() {
+        const VAULT: &str = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+        let rule = |ty: &str, owner: &str| {
+            format!(
+                "[[rule]]\nid = \"{ty}\"\neffect = \"allow\"\nkind = \"typed_data\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                 to = [\"any\"]\nprimary_type = \"{ty}\"\nfields = {{ {owner} = \"$from\", spender = \"any\" }}\n"
+            )
+        };
+        let vault = format!("vault = {{ chain = 10, address = \"{VAULT}\", abi = \"erc4626\" }}\n");
+        let policy = with(&format!("{vault}{}{}{DAY}", rule("Permit", "owner"), rule("DaiPermit", "holder")));
+        let dai = |to: &str| {
+            let message =
+                json!({ "holder": TREASURY, "spender": ALICE, "nonce": 0, "expiry": 0, "allowed": true });
+            template("DaiPermit", to, message)
+        };
+        for (data, is_counted) in [
+            (permit(USDC, ALICE, 5), true),
+            (permit(BOB, ALICE, 5), false),
+            (permit(VAULT, ALICE, 5), false),
+            (dai(USDC), true),
+            (dai(BOB), false),
+        ] {
+            assert_eq!(assess(&policy, &data).unwrap().len(), usize::from(is_counted), "{data}");
+        }
+    }
 }

@@ -683,13 +683,16 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "policies/b.toml:2: the label `usdc` stands there twice",
+                "policies/b.toml:2: the label `usdc` stands there twice: give one of them another",
                 "policies/b.toml:2: `alice` is this address already; one address has one label",
             ]
         );
         let rate = "\n[[rate]]\nid = \"pay\"\nmax = 1\nwindow = \"1s\"\n";
         let error =
             policy_of(&[("a.toml", &format!("{CONTRACTS}{PAY}")), ("b.toml", rate)]).unwrap_err().to_string();
-        assert_eq!(error.trim_end(), "policies/b.toml:3: the id `pay` stands there twice");
+        assert_eq!(
+            error.trim_end(),
+            "policies/b.toml:3: the id `pay` stands there twice: give one of them another"
+        );
     }
 }
