@@ -57,7 +57,9 @@ impl Describe {
             .hint("the ledger cannot be read", "it is there once `chancery serve` has run")?;
         let was = was.ok_or_else(|| {
             Failure::new(format_args!("the audit has no policy of {then} or before"))
-                .with_hint("`chancery audit show --kind policy` lists when each came into force")
+                .with_hint(
+                "`chancery audit show --kind policy` lists when each came into force; rows that were archived are in their files",
+            )
         })?;
         let (policy, world) = Policy::archived(&was.text, &config.clients)
             .hint("the policy of then cannot be read", "the version of Chancery that ran then can read it")?;
