@@ -28,6 +28,7 @@ mod group;
 mod handle;
 mod handover;
 mod headroom;
+mod in_force;
 mod key_rows;
 mod key_store;
 mod keys;
@@ -67,6 +68,7 @@ pub use deeds::{Deed, deeds};
 pub use doubts::Doubt;
 pub use error::{LedgerError, OverBudget, RecordError, ReserveError};
 pub use handle::{Earlier, Ledger};
+pub use in_force::{InForce, in_force};
 pub use key_rows::{KeyRow, key_rows, open_of};
 pub use lock::in_use;
 pub use note::{

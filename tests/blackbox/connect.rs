@@ -2,6 +2,7 @@
 
 mod identities;
 mod stand_in;
+mod units;
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -11,9 +12,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
@@ -282,6 +283,34 @@ async fn the_port_serves_who_knows_its_url_and_no_web_page() {
 }
 
 #[tokio::test]
+async fn inv_12_connections_have_a_bound_on_the_port_and_on_the_socket() {
+    let world = World::new().await;
+    let connector = world.connect(&["--http"]).await;
+    let address =
+        connector.http.as_ref().unwrap().strip_prefix("http://").unwrap().split('/').next().unwrap();
+    let mut held: Vec<Box<dyn AsyncRead + Unpin>> = Vec::new();
+    for _ in 0..256 {
+        held.push(Box::new(TcpStream::connect(address).await.unwrap()));
+        held.push(Box::new(UnixStream::connect(&connector.socket).await.unwrap()));
+    }
+    let over: [Box<dyn AsyncRead + Unpin>; 2] = [
+        Box::new(TcpStream::connect(address).await.unwrap()),
+        Box::new(UnixStream::connect(&connector.socket).await.unwrap()),
+    ];
+    for mut one in over {
+        let read = timeout(PATIENCE, one.read(&mut [0])).await.expect("it is closed at once");
+        assert!(!matches!(read, Ok(1..)));
+    }
+    drop(held);
+    let served = async || {
+        let mut tool = connector.ipc().await;
+        tool.writer.write_all(call(1, "x", json!([1])).to_string().as_bytes()).await.ok()?;
+        (!tool.line().await.is_empty()).then_some(())
+    };
+    eventually("there is room again", served).await;
+}
+
+#[tokio::test]
 async fn a_kept_token_gives_the_same_url_again() {
     let world = World::new().await;
     let token = world.file("token");
@@ -360,6 +389,34 @@ async fn without_a_gateway_each_call_gets_an_error_with_its_own_id() {
         }
     });
     recovered.await.expect("it reconnects by itself");
+}
+
+/// Tools ask on and on: a gateway that is being started again is not to be busy with them.
+#[tokio::test]
+async fn a_gateway_that_does_not_answer_is_asked_less_and_less_often() {
+    let mut world = World::new().await;
+    let address = world.gateway.address();
+    let connector = world.connect(&[]).await;
+    assert_eq!(connector.call(call(1, "x", json!([1]))).await["result"], json!([1]));
+    world.gateway = StandIn::start(&world.authority).await;
+    let silent = eventually("its port is free", async || TcpListener::bind(address).await.ok()).await;
+    let visits = tokio::spawn(async move {
+        let mut visits = 0;
+        while timeout(Duration::from_secs(4), silent.accept()).await.is_ok() {
+            visits += 1;
+        }
+        visits
+    });
+    let began = tokio::time::Instant::now();
+    let mut asked = 0;
+    while began.elapsed() < Duration::from_secs(3) {
+        let answer = connector.call(call(2, "x", json!([]))).await;
+        assert_eq!(answer["error"]["code"], -32603, "{answer}");
+        asked += 1;
+    }
+    // After 0.1, 0.2, 0.4 and 0.8 s; and once before.
+    let visits = visits.await.unwrap();
+    assert!((2..=7).contains(&visits) && asked > 20, "{visits} of {asked}");
 }
 
 #[tokio::test]

@@ -105,10 +105,18 @@ async fn three_transactions(by: By) {
 }
 
 #[tokio::test]
-async fn a_refused_transaction_in_the_middle_of_a_burst_leaves_no_gap() {
-    // The first and the third of them: the call without value is not in here.
-    let policy = DEVELOPER.replace("to            = [\"create\", \"any\"]", "to            = [\"create\"]");
-    let gateway = Gateway::with_policy(&format!("{policy}{}", POLICY.split("[caps]").next().unwrap())).await;
+async fn a_refused_transaction_in_the_middle_of_a_burst_leaves_no_gap_and_costs_nothing() {
+    // The first and the third of them may be sent: the call without value is not in here.
+    let create = DEVELOPER.replace("to            = [\"create\", \"any\"]", "to            = [\"create\"]");
+    let pay = DEVELOPER
+        .replace("\"deploy\"", "\"pay\"")
+        .replace("[\"create\", \"any\"]", "[\"any\"]")
+        .replace("call          = \"any\"", "call          = \"empty\"");
+    let budget = "[[budget]]\nid = \"two\"\nsum = \"count\"\nmax = 2\nwindow = \"1h\"\nmatch = { kind = \"transaction\" }\n";
+    // The contract, the third of them as often as forge asks, and the payment; the second as often would be too many.
+    let rate =
+        "[[rate]]\nid = \"seven-an-hour\"\nmax = 7\nwindow = \"1h\"\nmatch = { kind = \"transaction\" }\n";
+    let gateway = Gateway::with_policy(&format!("{create}{pay}{budget}{rate}")).await;
     let project = project();
     let mut forge = Command::new(tool(Tool::Forge));
     forge.args(["script", "script/Three.s.sol", "--broadcast", "--unlocked", "--sender"]);
@@ -124,8 +132,16 @@ async fn a_refused_transaction_in_the_middle_of_a_burst_leaves_no_gap() {
         1,
         "the contract, and nothing behind the gap"
     );
+    // It asks five times for what is refused, which takes nothing of a budget or a rate, and is no alarm.
+    let denied = |row: &&serde_json::Value| row.to_string().contains("transaction_denied");
+    assert_eq!(gateway.audit().await.iter().filter(denied).count(), 5);
+    let log = gateway.log();
+    assert!(!log.contains("ALARM") && !log.contains("ALERT"), "{log}");
     gateway.client("trader").send(gateway.payment(1)).await.unwrap();
     gateway.node().mines(gateway.treasury(), 2).await;
+    let limits = gateway.chancery(&["limits", "--json"]).await.well();
+    let rows: Vec<serde_json::Value> = limits.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert_eq!((rows.len(), &rows[0]["used"], &rows[0]["left"]), (1, &json!("2"), &json!("0")), "{limits}");
 }
 
 #[tokio::test]
@@ -317,8 +333,10 @@ async fn a_websocket_goes_through_the_connector_both_ways() {
     });
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert!(!open.is_finished());
+    let told = tokio::time::Instant::now();
     connector.signal(Signal::TERM);
     assert_eq!(connector.ends().await.code, Some(0));
+    assert!(told.elapsed() < std::time::Duration::from_secs(8), "it is not waited for, as a request is");
     let tool = open.await.unwrap();
     assert!(tool.starts_with("HTTP/1.1 101") && tool.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{tool}");
 }

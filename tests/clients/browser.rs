@@ -69,6 +69,17 @@ primary_type = "Mail(Person from,Person to,string contents)Person(string name,ad
 fields       = { "from.wallet" = "any", "to.wallet" = "any" }
 
 [[rule]]
+id           = "permit"
+effect       = "allow"
+kind         = "typed_data"
+chain        = 31337
+clients      = ["trader"]
+from         = ["treasury", "other"]
+to           = ["0xCcCCccccCCCCcCCCCCCcCcCccCcCCCcCcccccccC"]
+primary_type = "Permit"
+fields       = { owner = "$from", spender = "0x5B38Da6a701c568545dCfcB03FcB875f56beddC4", value = { max = 3000 } }
+
+[[rule]]
 id      = "own-wallet"
 effect  = "allow"
 kind    = "presigned"

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::kit::{self, FRIEND, Output, Tool, repository, run, tool};
+use crate::kit::{self, FRIEND, Output, Process, Tool, repository, run, tool};
 use crate::trial::{Trial, certify};
-use crate::{BY_URL, report, script};
+use crate::{BY_SOCKET, BY_URL, report, script};
 
 /// As in `scenario.cjs`: logs an empty line, hands what it is given to ecrecover, and answers what that says.
 pub const RECOVERS: &str = "0x60168060093d393df33d3da0363d3d3760203d363d60015afa5060206000f3";
@@ -77,6 +77,17 @@ async fn cast() {
     let digest = serde_json::from_value::<TypedData>(order).unwrap().eip712_signing_hash().unwrap();
     cast.recovers(&contract, &digest.to_string(), &signature).await;
 
+    let url = trial.url.replacen("http", "ws", 1);
+    let mut listen = Command::new(tool(Tool::Cast));
+    listen.args(["logs", "--subscribe", "--rpc-url", &url, "--address", &contract]);
+    let listening = Process::start(&mut listen);
+    // It does not say when it listens.
+    kit::eventually("a log is heard", async || {
+        cast.send(&[&contract]).await;
+        listening.stdout().to_lowercase().contains(&contract.to_lowercase()).then_some(())
+    })
+    .await;
+
     trial
         .meets_trouble("cast", false, async |from, to| {
             let refused = cast.run(&["send", "--unlocked", "--from", from, to, "--value", "1"]).await;
@@ -84,8 +95,8 @@ async fn cast() {
             refused.stderr
         })
         .await;
-    let done = ["accounts", "transfer", "deploy", "call", "parallel", "message", "typed data"];
-    certify(&report("cast", &version(Tool::Cast).await, &done), BY_URL);
+    let done = ["accounts", "transfer", "deploy", "call", "parallel", "message", "typed data", "events"];
+    certify(&report("cast", &version(Tool::Cast).await, &done), BY_SOCKET);
 }
 
 #[tokio::test]

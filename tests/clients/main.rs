@@ -33,8 +33,10 @@ use crate::trial::{Report, Trial, certify};
 
 const BY_URL: &str = "`connect`, http";
 const BY_SOCKET: &str = "`connect`, http and WebSocket";
+const BY_SOCKET_ALONE: &str = "`connect`, WebSocket";
 const ALSO_TLS: &str = "`connect`, http; subscriptions by its certificate";
 const BY_TLS: &str = "its certificate";
+const TLS_AND_SOCKET: &str = "its certificate; subscriptions by `connect`";
 
 fn tools() -> PathBuf {
     repository().join(".tools")
@@ -79,7 +81,12 @@ async fn viem() {
 
 #[tokio::test]
 async fn viem_in_batches() {
-    node(BY_SOCKET, "viem.cjs", &[("BATCH", "yes")]).await;
+    node(BY_SOCKET, "viem.cjs", &[("BY", "batches")]).await;
+}
+
+#[tokio::test]
+async fn viem_over_a_websocket() {
+    node(BY_SOCKET_ALONE, "viem.cjs", &[("BY", "WebSocket")]).await;
 }
 
 #[tokio::test]
@@ -137,7 +144,7 @@ async fn alloy() {
     let built = build.arg("--target-dir").arg(&target).status().await.unwrap();
     assert!(built.success(), "it does not build");
     let program = target.join("debug/alloy-client");
-    Trial::begin().await.passes(BY_TLS, || Command::new(&program)).await;
+    Trial::begin().await.passes(TLS_AND_SOCKET, || Command::new(&program)).await;
 }
 
 /// With Ignition and hardhat-viem, on a Node of its own.

@@ -226,7 +226,7 @@ impl Trial {
 
     /// Without what is another in each run.
     fn masked(&self, text: &str) -> String {
-        let mut text = text.replace(&self.url, "<url>");
+        let mut text = text.replace(&self.url, "<url>").replace(&self.url.replacen("http", "ws", 1), "<url>");
         for (account, name) in [(&self.from, "<treasury>"), (&self.other, "<other>")] {
             text = text.replace(account.as_str(), name).replace(&account.to_lowercase(), name);
         }
@@ -268,17 +268,22 @@ pub fn certify(report: &Report, by: &str) {
     let _one_at_a_time = FILE.lock();
     let file: PathBuf = repository().join("docs/clients.md");
     let text = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) =
+        text.split_once("<!-- the table, by tests/clients -->\n").expect("the table's start");
+    let (table, behind) = rest.split_once("<!-- the end of the table -->\n").expect("the table's end");
+    let mut rows: Vec<_> = table.lines().collect();
     if blessing() {
-        let mut lines: Vec<_> =
-            text.lines().filter(|line| !line.starts_with(&start)).map(str::to_owned).collect();
-        let end =
-            lines.iter().position(|line| line == "<!-- the end of the table -->").expect("the table's end");
-        let head = lines[..end].iter().rposition(|line| line.starts_with("|---")).expect("the table's head");
-        let place = lines[head + 1..end].iter().position(|line| *line > row).unwrap_or(end - head - 1);
-        lines.insert(head + 1 + place, row.clone());
-        std::fs::write(&file, lines.join("\n") + "\n").unwrap();
+        rows.retain(|row| !row.starts_with(&start));
+        let head = rows.iter().position(|row| row.starts_with("|---")).expect("the table's head") + 1;
+        let place = rows[head..].iter().position(|other| *other > row.as_str()).unwrap_or(rows.len() - head);
+        rows.insert(head + place, &row);
+        let table = rows.join("\n");
+        let text = format!(
+            "{before}<!-- the table, by tests/clients -->\n{table}\n<!-- the end of the table -->\n{behind}"
+        );
+        std::fs::write(&file, text).unwrap();
     } else {
-        let found = text.lines().find(|line| line.starts_with(&start));
+        let found = rows.into_iter().find(|row| row.starts_with(&start));
         assert_eq!(
             found,
             Some(row.as_str()),

@@ -7,15 +7,16 @@ const { version } = require('viem/package.json');
 const scenario = require('./scenario.cjs');
 
 (async () => {
-  // As it comes, or batched, as desks run it.
-  const batch = process.env.BATCH === 'yes';
-  const transport = http(process.env.URL, { batch });
+  // As it comes; batched, as desks run it; or all of it over a WebSocket.
+  const { URL: url, BY } = process.env;
+  const socketUrl = url.replace('http', 'ws');
+  const transport = BY === 'WebSocket' ? webSocket(socketUrl) : http(url, { batch: BY === 'batches' });
   const reader = createPublicClient({ chain: anvil, transport, pollingInterval: 200 });
   const wallet = createWalletClient({ chain: anvil, transport, account: process.env.FROM });
   const pay = (to, value, data) => wallet.sendTransaction({ to, value: BigInt(value), data });
   const mined = (hash) => reader.waitForTransactionReceipt({ hash });
   await scenario({
-    name: batch ? 'viem, batches' : 'viem',
+    name: BY ? `viem, ${BY}` : 'viem',
     version,
     accounts: () => wallet.getAddresses(),
     pay: async (to, wei, data) => ((await mined(await pay(to, wei, data))).status === 'success' ? 1 : 0),
@@ -28,7 +29,7 @@ const scenario = require('./scenario.cjs');
     typed: (data) => wallet.signTypedData(data),
     typedSigner: (data, signature) => recoverTypedDataAddress({ ...data, signature }),
     hears: async (contract, act) => {
-      const socket = createPublicClient({ chain: anvil, transport: webSocket(process.env.URL.replace('http', 'ws')) });
+      const socket = createPublicClient({ chain: anvil, transport: webSocket(socketUrl) });
       let stop;
       const heard = new Promise((resolve, reject) => {
         stop = socket.watchEvent({ address: contract, onLogs: ([log]) => resolve(log.address), onError: reject });

@@ -285,11 +285,16 @@ fn shown(
             .with_hint("is this machine's clock right?")
             .into());
     }
-    let days = to.timestamp().saturating_sub(now) / 86_400;
-    if days < 3 {
+    if ends_soon((from.timestamp(), to.timestamp()), now) {
         context.say(format_args!("warning: {source} expires on {to}"));
     }
     Ok(Shown { subject: leaf.subject().to_string(), source: source.to_string(), not_after: to.to_string() })
+}
+
+/// Within three days, and the last quarter of its life: one that was made for a quarter of an hour always ends soon.
+const fn ends_soon((from, to): (i64, i64), now: i64) -> bool {
+    let left = to.saturating_sub(now);
+    left < 3 * 86_400 && left < to.saturating_sub(from) / 4
 }
 
 /// What nobody else may write to, and better not read.
@@ -342,6 +347,20 @@ mod tests {
         ] {
             let refused = settle(given).unwrap_err().to_string();
             assert!(refused.contains(what), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_one_whose_renewal_is_late() {
+        const DAY: i64 = 86_400;
+        for (life, left, soon) in [
+            (90 * DAY, 3 * DAY, false),
+            (90 * DAY, 3 * DAY - 1, true),
+            (DAY, DAY / 2, false),
+            (900, 225, false),
+            (900, 224, true),
+        ] {
+            assert_eq!(ends_soon((0, life), life - left), soon, "{left} of {life} s");
         }
     }
 

@@ -28,7 +28,7 @@ impl World {
     }
 
     /// The trader's certificate and key in one file.
-    async fn container(&self, more: &[&str]) {
+    pub async fn container(&self, more: &[&str]) {
         fs::write(self.file("password"), PASSWORD).unwrap();
         let mut openssl = Command::new("openssl");
         openssl.args(["pkcs12", "-export", "-passout"]).arg(format!("pass:{PASSWORD}"));
@@ -252,7 +252,7 @@ async fn a_wrong_pin_is_tried_once_by_all_processes_together() {
 }
 
 /// A token as a smart card is one: a certificate and its key, under the same number.
-async fn plug_in(world: &World, token: &Token, id: &str, key: &KeyPair) {
+pub async fn plug_in(world: &World, token: &Token, id: &str, key: &KeyPair) {
     let name = format!("card-{id}");
     let (certificate, key_file) =
         world.authority.leaf("trader").issue_for(key).write(world.folder.path(), &name);
@@ -269,10 +269,14 @@ async fn plug_in(world: &World, token: &Token, id: &str, key: &KeyPair) {
     run(&mut write).await.well();
 }
 
+/// Of a certificate in a token.
+pub fn card_uri(module: &Path, more: &str) -> String {
+    format!("pkcs11:token={LABEL}{more}?module-path={}", module.display())
+}
+
 /// `chancery connect` with a certificate in this token.
 fn by_card(world: &World, token: &Token, module: &Path, more: &str) -> Command {
-    let uri = format!("pkcs11:token={LABEL}{more}?module-path={}", module.display());
-    let mut command = world.bare(&[&world.url(), "--cert", &uri]);
+    let mut command = world.bare(&[&world.url(), "--cert", &card_uri(module, more)]);
     command.env("SOFTHSM2_CONF", token.configuration()).env("CHANCERY_PASSWORD_FILE", token.pin_file());
     command
 }

@@ -375,6 +375,15 @@ async function dapp(browser) {
   await says('signTypedDataV3Result', '^0x[0-9a-f]{130}$');
   await press('signTypedDataV3Verify');
   await says('signTypedDataV3VerifyResult', FROM.toLowerCase());
+  await press('signPermit');
+  assert.match(await decide(browser, true), /typed data, Permit\nContract\s+0xCcCC[^]*spender[^]*0x5B38Da6a/);
+  await says('signPermitResult', '^0x[0-9a-f]{130}$');
+  await press('signPermitVerify');
+  await says('signPermitVerifyResult', FROM.toLowerCase());
+  // It names a type that nothing uses, of which libraries make different things; the page is told.
+  await press('signTypedDataV4');
+  assert.match(await decide(browser, true), /typed data, Mail\nContract\s+0xCcCC/);
+  await says('signTypedDataV4Result', '^Error: .*`Group` is not used by `Mail`');
   await page.close();
 }
 

@@ -5,10 +5,11 @@ use std::error::Error;
 
 use alloy::network::TransactionBuilder as _;
 use alloy::primitives::{Address, B256, Bytes, Signature, U256, eip191_hash_message};
-use alloy::providers::{Provider, ProviderBuilder};
-use alloy::rpc::types::TransactionRequest;
+use alloy::providers::{Provider, ProviderBuilder, WsConnect};
+use alloy::rpc::types::{Filter, TransactionRequest};
 use alloy::sol;
 use alloy::sol_types::{SolStruct as _, eip712_domain};
+use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 
 const RECOVERS: &str = "0x60168060093d393df33d3da0363d3d3760203d363d60015afa5060206000f3";
@@ -46,6 +47,16 @@ impl<P: Provider> Client<P> {
         let call = TransactionRequest::default().with_to(contract).with_input(data);
         let said = self.provider.call(call).await?;
         assert_eq!(Address::from_slice(&said[12..]), self.from);
+        Ok(())
+    }
+
+    /// Its WebSockets present no certificate, and so go through the connector.
+    async fn hears(&self, contract: Address) -> Answer<()> {
+        let url = env::var("URL")?.replacen("http", "ws", 1);
+        let socket = ProviderBuilder::new().connect_ws(WsConnect::new(url)).await?;
+        let mut logs = socket.subscribe_logs(&Filter::new().address(contract)).await?.into_stream();
+        self.mined(TransactionRequest::default().with_to(contract)).await?;
+        assert_eq!(logs.next().await.ok_or("the subscription has ended")?.address(), contract);
         Ok(())
     }
 
@@ -99,7 +110,16 @@ async fn main() -> Answer<()> {
     let signature = client.ask("eth_signTypedData_v4", json!([from, typed])).await?;
     client.verify(contract, order.eip712_signing_hash(&domain), &signature).await?;
 
-    let done = ["accounts", "transfer", "deploy", "call", "parallel", "message", "typed data"];
-    println!("{}", json!({ "name": "alloy", "version": "2.5", "done": done }));
+    client.hears(contract).await?;
+
+    let done = ["accounts", "transfer", "deploy", "call", "parallel", "message", "typed data", "events"];
+    println!("{}", json!({ "name": "alloy", "version": version()?, "done": done }));
     Ok(())
+}
+
+/// As it was locked.
+fn version() -> Answer<&'static str> {
+    let lock = include_str!("../Cargo.lock");
+    let (_, ours) = lock.split_once("name = \"alloy\"\nversion = \"").ok_or("alloy is not in the lock")?;
+    Ok(ours.split_once('"').ok_or("its version has no end")?.0)
 }
