@@ -95,8 +95,12 @@ pub(in crate::ledger) async fn apply(
             pauses::show(&pauses);
             group.answer(reply, Ok(pauses));
         }
-        Command::Unsettled { kind, chain, after, reply } => {
-            let unsettled = store::unsettled(group.db, (kind, chain), after).await?;
+        Command::Newest { reply } => {
+            let newest = store::newest(group.db).await?;
+            group.answer(reply, Ok(newest));
+        }
+        Command::Unsettled { kind, chain, after, upto, reply } => {
+            let unsettled = store::unsettled(group.db, (kind, chain), (after, upto)).await?;
             group.answer(reply, Ok(unsettled));
         }
         Command::Next { chain, account, mined, reply } => {

@@ -85,9 +85,14 @@ pub(in crate::ledger) enum Command {
     Unsettled {
         kind: &'static str,
         chain: u64,
-        /// The rows after this one.
+        /// The rows after this one, up to that one.
         after: i64,
+        upto: i64,
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
+    },
+    /// The last reservation.
+    Newest {
+        reply: Reply<Result<i64, LedgerError>>,
     },
     Next {
         chain: u64,

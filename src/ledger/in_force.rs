@@ -30,12 +30,12 @@ pub async fn in_force(at: impl Into<Location>, then: Timestamp) -> Result<Option
     let failed = |error| not_opened(&at, &error);
     let mut db = at.read().await.map_err(failed)?;
     db::snapshot(&mut db).await.map_err(failed)?;
-    let rows = query("SELECT * FROM audit WHERE kind = 'policy' AND at <= $1 ORDER BY seq DESC LIMIT 1");
+    let rows = query("SELECT * FROM audit WHERE kind = 'policy' AND at <= ?1 ORDER BY seq DESC LIMIT 1");
     let then = i64::try_from(then.millis()).unwrap_or(i64::MAX);
     let row = rows.bind(then).fetch_optional(&mut db).await.map_err(failed)?;
     let Some(row) = row.map(|row| entry(&row)).transpose().map_err(failed)? else { return Ok(None) };
     let Row { policy: hash } = serde_json::from_str(&row.body).map_err(malformed).map_err(failed)?;
-    let text = query("SELECT text FROM policy WHERE hash = $1").bind(hash.as_slice());
+    let text = query("SELECT text FROM policy WHERE hash = ?1").bind(hash.as_slice());
     let text = text.fetch_optional(&mut db).await.map_err(failed)?;
     let text = text.map(|text| text.get::<String>("text")).transpose().map_err(failed)?;
     // The text is in no row of the chain: its hash is.

@@ -2,6 +2,8 @@
 //! meanwhile bears a time that is too early, and would leave its window too early once the clock is right. It is
 //! remembered from when on that was so, and when the clock has caught up those charges are stamped again.
 
+use std::time::Duration;
+
 use crate::clock::Timestamp;
 use crate::ledger::budget::bucket;
 use crate::ledger::charges;
@@ -9,12 +11,15 @@ use crate::ledger::db::{Db, DbRow, Sql, query};
 use crate::ledger::store::{millis, unsigned};
 use crate::ledger::writer::Group;
 
+/// What a charge's time may be off by: less than any bucket is wide that anybody would want.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// From when on clocks were behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) struct Lag {
     /// Where the ledger's time stood still.
     since: Timestamp,
-    /// No payload with a lower number was reserved or recorded meanwhile.
+    /// No payload with a lower number was reserved meanwhile, or recorded, or recorded again.
     from: i64,
 }
 
@@ -44,7 +49,7 @@ async fn begin(group: &mut Group<'_>) -> Sql<()> {
         "the clock is behind what the ledger has seen: what is signed now counts from when it is right"
     );
     let from = query(
-        "SELECT coalesce((SELECT min(id) FROM reservation WHERE open = 1 AND state = 'reserved'),
+        "SELECT coalesce((SELECT min(id) FROM reservation WHERE open = 1 AND state <> 'recorded'),
             (SELECT max(id) + 1 FROM reservation), 0) AS lag_from",
     );
     let from = from.number(&mut *group.db).await?;
@@ -58,11 +63,19 @@ async fn begin(group: &mut Group<'_>) -> Sql<()> {
 /// A charge that was made in that time was made now at the latest.
 async fn end(group: &mut Group<'_>, lag: Lag) -> Sql<()> {
     let now = group.stamp_time;
+    if now.since(lag.since) < MOMENT {
+        // It was the ledger's time that was ahead, and has been waited for.
+        return clear(group).await;
+    }
     let again = query(
         "UPDATE reservation SET charged_at = ?1 WHERE id >= ?2 AND charged_at >= ?3 AND charged_at < ?1",
     );
     again.bind(millis(now)).bind(lag.from).bind(millis(lag.since)).execute(&mut *group.db).await?;
     charges::move_spent(group, |window| bucket(lag.since, window)..bucket(now, window)).await?;
+    clear(group).await
+}
+
+async fn clear(group: &mut Group<'_>) -> Sql<()> {
     query("UPDATE agreed SET lag_since = NULL, lag_from = NULL").execute(&mut *group.db).await?;
     group.lag = None;
     Ok(())

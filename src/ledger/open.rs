@@ -86,10 +86,17 @@ impl Ledger {
         &self,
         chain: u64,
         after: Option<ReservationId>,
+        upto: Option<ReservationId>,
     ) -> Result<Vec<Recorded<K>>, LedgerError> {
-        let after = after.map_or(0, |id| id.0);
-        let page = self.ask(|reply| Command::Unsettled { kind: K::NAME, chain, after, reply }).await??;
+        let (kind, after) = (K::NAME, after.map_or(0, |id| id.0));
+        let upto = upto.map_or(i64::MAX, |id| id.0);
+        let page = self.ask(|reply| Command::Unsettled { kind, chain, after, upto, reply }).await??;
         Ok(page.into_iter().map(recorded).collect())
+    }
+
+    /// The last reservation: whoever reads pages up to it comes to an end, however many are made meanwhile.
+    pub async fn newest(&self) -> Result<ReservationId, LedgerError> {
+        self.ask(|reply| Command::Newest { reply }).await?.map(ReservationId)
     }
 
     /// Every signed transaction that the chain has not decided of, by account and nonce.
@@ -225,4 +232,24 @@ fn open_row(row: &DbRow) -> Sql<OpenTransaction> {
         word: row.get("outcome")?,
         is_returned: row.is_set("returned")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT};
+    use crate::transaction::Tx;
+
+    /// Whoever reads page by page comes to an end, however much is recorded meanwhile.
+    #[tokio::test]
+    async fn pages_of_what_is_open_end_where_they_were_to() {
+        let desk = Desk::open(PATIENT).await;
+        let first = desk.send(ASK).await.unwrap();
+        let newest = desk.ledger.newest().await.unwrap();
+        desk.send(Ask { value: 2, ..ASK }).await.unwrap();
+        let page = desk.ledger.unsettled::<Tx>(CHAIN, None, Some(newest)).await.unwrap();
+        assert_eq!(page.iter().map(Recorded::id).collect::<Vec<_>>(), [first.id()]);
+        assert!(desk.ledger.unsettled::<Tx>(CHAIN, Some(newest), Some(newest)).await.unwrap().is_empty());
+        assert_eq!(desk.ledger.unsettled::<Tx>(CHAIN, Some(newest), None).await.unwrap().len(), 1);
+    }
 }

@@ -259,15 +259,20 @@ pub(in crate::ledger) async fn reserved(db: &mut Db) -> Sql<Vec<Unrecorded>> {
 pub(in crate::ledger) async fn unsettled(
     db: &mut Db,
     (kind, chain): (&str, u64),
-    after: i64,
+    (after, upto): (i64, i64),
 ) -> Sql<Vec<Stored>> {
     let rows = query(
         "SELECT * FROM reservation
-         WHERE open = 1 AND id > ?1 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = ?2 AND chain = ?3
+         WHERE open = 1 AND id > ?1 AND id <= ?5 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = ?2 AND chain = ?3
          ORDER BY id LIMIT ?4",
     );
-    let rows = rows.bind(after).bind(kind).bind(signed(chain)).bind(PAGE);
+    let rows = rows.bind(after).bind(kind).bind(signed(chain)).bind(PAGE).bind(upto);
     rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
+}
+
+/// The last reservation.
+pub(in crate::ledger) async fn newest(db: &mut Db) -> Sql<i64> {
+    query("SELECT coalesce(max(id), 0) AS id FROM reservation").number(db).await
 }
 
 /// Makes a payload that was returned to its client ours to send.

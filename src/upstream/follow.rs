@@ -13,7 +13,7 @@ use serde_json::json;
 use serde_json::value::to_raw_value;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{Final, Ledger, LedgerError, Recorded, Standing};
+use crate::ledger::{Final, Ledger, LedgerError, Recorded, ReservationId, Standing};
 use crate::transaction::{Authorization, Delegation, Kind, Tx};
 use crate::upstream::answer::read_number;
 use crate::upstream::client::Call;
@@ -84,18 +84,13 @@ async fn gap_is_noticed(upstream: &Upstream, wait: Duration) {
 /// only a node that is not there ends the round.
 async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError> {
     let chain = upstream.0.chain_id;
-    let first = async { Ok((ledger.unsettled(chain, None).await?, all(ledger, chain).await?)) };
-    let (open, authorizations) = match first.await {
-        Ok(first) => first,
-        Err(error) => {
-            cannot_be_read(&error);
-            return Ok(());
-        }
-    };
-    if open.is_empty() && authorizations.is_empty() {
+    let Some(first) = readable(ledger.unsettled::<Tx>(chain, None, None).await) else { return Ok(()) };
+    let Some(authorizations) = readable(all::<Authorization>(ledger, chain).await) else { return Ok(()) };
+    if first.is_empty() && authorizations.is_empty() {
         return Ok(());
     }
-    // One node's word for the whole of it, so that its parts go together.
+    // One node's word for the whole of it, so that its parts go together. What is final by it was recorded before, and is
+    // read after it.
     let finality = upstream.0.finality;
     let found = upstream.0.nodes.first(async |node: Arc<Node>| {
         let finalized = node.finalized(finality).await?;
@@ -103,7 +98,8 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError
         Ok(View { upstream, ledger, node, finalized })
     });
     let view = found.await?;
-    let waiting = view.settle_transactions(open, &authorizations).await?;
+    let Some(newest) = readable(ledger.newest().await) else { return Ok(()) };
+    let waiting = view.settle_up_to(newest, &authorizations).await?;
     stream::iter(waiting)
         .for_each_concurrent(AT_ONCE, async |(_, transactions)| view.send_again(transactions).await)
         .await;
@@ -112,8 +108,9 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError
 
 async fn all<K: Kind>(ledger: &Ledger, chain: u64) -> Result<Vec<Recorded<K>>, LedgerError> {
     let mut all: Vec<Recorded<K>> = Vec::new();
+    let newest = ledger.newest().await?;
     loop {
-        let page = ledger.unsettled(chain, all.last().map(Recorded::id)).await?;
+        let page = ledger.unsettled(chain, all.last().map(Recorded::id), Some(newest)).await?;
         if page.is_empty() {
             return Ok(all);
         }
@@ -121,8 +118,8 @@ async fn all<K: Kind>(ledger: &Ledger, chain: u64) -> Result<Vec<Recorded<K>>, L
     }
 }
 
-fn cannot_be_read(error: &LedgerError) {
-    tracing::error!(%error, "the ledger cannot be read");
+fn readable<T>(read: Result<T, LedgerError>) -> Option<T> {
+    read.inspect_err(|error| tracing::error!(%error, "the ledger cannot be read")).ok()
 }
 
 /// What one round goes by.
@@ -138,22 +135,31 @@ struct View<'a> {
 type Waiting = HashMap<Address, Vec<Recorded<Tx>>>;
 
 impl View<'_> {
-    /// Settles what is mined, page by page, however much that is, and hands back what is not: an account has no more of
-    /// those than `max_open`.
-    async fn settle_transactions(
+    /// Settles what is mined, page by page, however much that is, and hands back what is not.
+    async fn settle_up_to(
         &self,
-        mut open: Vec<Recorded<Tx>>,
+        newest: ReservationId,
         authorizations: &[Recorded<Authorization>],
     ) -> Result<Waiting, UpstreamError> {
+        let page = async |after| {
+            readable(self.ledger.unsettled::<Tx>(self.upstream.0.chain_id, after, Some(newest)).await)
+        };
         let (mut waiting, mut counts) = (Waiting::new(), HashMap::new());
         let mut undecided: Vec<_> = authorizations.iter().collect();
-        while !open.is_empty() {
+        let mut next = page(None).await;
+        loop {
+            // Of authorizations nothing is known where not all transactions were seen.
+            let Some(open) = next else { return Ok(waiting) };
+            if open.is_empty() {
+                break;
+            }
             // A transaction of ours that may have used an authorization's nonce tells what became of it.
             undecided.retain(|one| !open.iter().any(|other| is_at_nonce_of(one, other)));
             let accounts: HashSet<_> =
                 open.iter().map(Recorded::from).filter(|account| !counts.contains_key(account)).collect();
             let asked = accounts.into_iter().map(async |account| (account, self.mined(account).await));
-            for (account, mined) in join_all(asked).await {
+            let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
+            while let Some((account, mined)) = asked.next().await {
                 counts.insert(account, mined?);
             }
             let last = open.last().map(Recorded::id);
@@ -167,9 +173,9 @@ impl View<'_> {
                     _ => {}
                 }
             }
-            let next = async { Ok(self.ledger.unsettled(self.upstream.0.chain_id, last).await) };
-            let ((), next) = tokio::try_join!(self.settle_each(&mined), next)?;
-            open = next.inspect_err(cannot_be_read).unwrap_or_default();
+            let settled;
+            (settled, next) = tokio::join!(self.settle_each(&mined), page(last));
+            settled?;
         }
         self.settle_authorizations(&undecided).await?;
         Ok(waiting)
@@ -393,7 +399,7 @@ mod tests {
         /// The nonces that are still open after a round.
         async fn open_after_a_round(&self) -> Vec<u64> {
             round(&self.upstream, &self.ledger).await.unwrap();
-            let unsettled = self.ledger.unsettled::<Tx>(1, None).await.unwrap();
+            let unsettled = self.ledger.unsettled::<Tx>(1, None, None).await.unwrap();
             let open = unsettled.iter().filter(|recorded| recorded.standing() == Standing::Live);
             open.filter_map(Recorded::nonce).collect()
         }
@@ -472,11 +478,13 @@ mod tests {
         let scene = Scene::set("0x0", "0x9").await;
         scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
         assert!(scene.open_after_a_round().await.is_empty());
-        assert_eq!(scene.ledger.unsettled::<Tx>(1, None).await.unwrap().len(), 2);
+        assert_eq!(scene.ledger.unsettled::<Tx>(1, None, None).await.unwrap().len(), 2);
         scene.fake.on("eth_getTransactionCount", Reply::Result(json!("0x1")));
         scene.receipt(0, "0x9");
         scene.open_after_a_round().await;
-        let [left] = &scene.ledger.unsettled::<Tx>(1, None).await.unwrap()[..] else { panic!("one is left") };
+        let [left] = &scene.ledger.unsettled::<Tx>(1, None, None).await.unwrap()[..] else {
+            panic!("one is left")
+        };
         assert_eq!(left.nonce(), Some(1));
         // What the chain decided is the ledger's: a node that lags does not bring the nonce back.
         assert_eq!(scene.ledger.next_nonce(1, ACCOUNT, 0).await.unwrap(), 1);

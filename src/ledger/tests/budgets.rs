@@ -120,6 +120,27 @@ async fn inv_03_what_is_charged_while_the_clock_is_behind_counts_from_when_it_is
     bank.send(Ask { mined: 2, ..TEN }).await.unwrap();
 }
 
+/// A payload that a node refused, and takes after all; the machine starts twice before its clock is set.
+#[tokio::test]
+async fn inv_03_what_is_taken_after_all_while_the_clock_is_behind_counts_from_when_it_is_right() {
+    let later = |hours: u64| Clock::set_to(Timestamp::from_millis(START.millis() + hours * 3_600_000));
+    let bank = Bank::at(tempfile::tempdir().unwrap(), &ether(2), later(1)).await;
+    let sent = bank.send(TEN).await.unwrap();
+    let no = Outcome::Refused { class: RefusalClass::InsufficientFunds, text: String::new() };
+    bank.ledger.outcome(sent.id(), no).await.unwrap();
+    let bank = Bank { clock: later(0), ..bank }.reopen(&ether(2)).await;
+    bank.ledger.outcome(sent.id(), Outcome::Accepted).await.unwrap();
+    let bank = Bank { clock: later(0), ..bank }.reopen(&ether(2)).await;
+    bank.send(Ask { mined: 1, ..TEN }).await.unwrap();
+
+    let bank = Bank { clock: later(2), ..bank }.reopen(&ether(2)).await;
+    bank.settle(&sent, MINED).await;
+    bank.clock.advance(Duration::from_secs(60));
+    bank.send(Ask { mined: 2, ..TEN }).await.unwrap_err();
+    bank.clock.advance(Duration::from_secs(1));
+    bank.send(Ask { mined: 2, ..TEN }).await.unwrap();
+}
+
 #[tokio::test]
 async fn inv_03_senders_at_once_get_exactly_what_fits() {
     let bank = Arc::new(Bank::open(&ether(3)).await);
