@@ -32,6 +32,7 @@ mod in_force;
 mod key_rows;
 mod key_store;
 mod keys;
+mod lag;
 mod life;
 mod lines;
 mod lock;
