@@ -110,7 +110,12 @@ CREATE TABLE agreed (
     policy       BYTEA,
     -- Which writer looks after what was sent, and until when, in ms since 1970.
     leader       TEXT,
-    leader_until BIGINT NOT NULL
+    leader_until BIGINT NOT NULL,
+    -- While clocks are behind what the ledger has seen: where its time stands still, in ms since 1970, and the lowest payload
+    -- that may have been stamped then.
+    lag_since    BIGINT,
+    lag_from     BIGINT,
+    CHECK ((lag_since IS NULL) = (lag_from IS NULL))
 );
 INSERT INTO agreed (one, leader_until) VALUES (1, 0);
 

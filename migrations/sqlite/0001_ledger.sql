@@ -98,7 +98,12 @@ CREATE TABLE agreed (
     policy       BLOB,
     -- Which writer looks after what was sent, and until when, in ms since 1970.
     leader       TEXT,
-    leader_until INTEGER NOT NULL
+    leader_until INTEGER NOT NULL,
+    -- While clocks are behind what the ledger has seen: where its time stands still, in ms since 1970, and the lowest payload
+    -- that may have been stamped then.
+    lag_since    INTEGER,
+    lag_from     INTEGER,
+    CHECK ((lag_since IS NULL) = (lag_from IS NULL))
 ) STRICT;
 INSERT INTO agreed (one, leader_until) VALUES (1, 0);
 

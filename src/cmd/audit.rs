@@ -4,6 +4,8 @@ mod archive;
 mod export;
 mod verify;
 
+pub(in crate::cmd) use export::time;
+
 use std::path::PathBuf;
 
 use alloy_primitives::Address;

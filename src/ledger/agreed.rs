@@ -42,8 +42,8 @@ impl Lead {
         }
         let until = now.millis().saturating_add(u64::try_from(LEASE.as_millis()).unwrap_or(u64::MAX));
         let done = query(
-            "UPDATE agreed SET leader = $1, leader_until = $2
-             WHERE leader IS NULL OR leader = $1 OR leader_until <= $3",
+            "UPDATE agreed SET leader = ?1, leader_until = ?2
+             WHERE leader IS NULL OR leader = ?1 OR leader_until <= ?3",
         );
         let done = done.bind(writer).bind(signed(until)).bind(signed(now.millis())).execute(&mut *db).await?;
         Ok(began.checked_add(LEASE).filter(|_| done == 1))
@@ -57,7 +57,7 @@ impl Lead {
 
 /// Lets another lead at once.
 pub(in crate::ledger) async fn give_up_lead(db: &mut Db, writer: &str) -> Sql<()> {
-    let done = query("UPDATE agreed SET leader = NULL, leader_until = 0 WHERE leader = $1");
+    let done = query("UPDATE agreed SET leader = NULL, leader_until = 0 WHERE leader = ?1");
     done.bind(writer).execute(&mut *db).await.map(drop)
 }
 
@@ -70,7 +70,7 @@ pub(in crate::ledger) async fn in_force(db: &mut Db) -> Sql<(Option<B256>, i64)>
 }
 
 pub(in crate::ledger) async fn put_in_force(db: &mut Db, policy: B256) -> Sql<()> {
-    let done = query("UPDATE agreed SET policy = $1");
+    let done = query("UPDATE agreed SET policy = ?1");
     done.bind(policy.as_slice()).execute(&mut *db).await.map(drop)
 }
 

@@ -95,8 +95,8 @@ pub(in crate::ledger) async fn apply(
             pauses::show(&pauses);
             group.answer(reply, Ok(pauses));
         }
-        Command::Unsettled { kind, reply } => {
-            let unsettled = store::unsettled(group.db, kind).await?;
+        Command::Unsettled { kind, chain, after, reply } => {
+            let unsettled = store::unsettled(group.db, (kind, chain), after).await?;
             group.answer(reply, Ok(unsettled));
         }
         Command::Next { chain, account, mined, reply } => {

@@ -162,7 +162,7 @@ async fn mark(group: &mut Group<'_>, archived: &Archived, by: &Administration) -
         }
     }
     query(
-        "INSERT INTO archive (one, upto, hash, at) VALUES (1, $1, $2, $3)
+        "INSERT INTO archive (one, upto, hash, at) VALUES (1, ?1, ?2, ?3)
          ON CONFLICT (one) DO UPDATE SET upto = excluded.upto, hash = excluded.hash, at = excluded.at",
     )
     .bind(*upto)
@@ -180,7 +180,7 @@ async fn remove(db: &mut Db) -> Sql<u64> {
     let some = query(
         "DELETE FROM audit WHERE seq IN (
              SELECT seq FROM audit WHERE seq <= (SELECT max(upto) FROM archive) AND kind NOT IN ('checkpoint', 'key')
-             ORDER BY seq LIMIT $1)",
+             ORDER BY seq LIMIT ?1)",
     );
     some.bind(AT_ONCE).execute(&mut *db).await
 }

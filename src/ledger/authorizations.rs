@@ -1,11 +1,10 @@
-//! Authorizations (EIP-7702) that were signed here: whether one that is handed in is one of them, and which the chain has
-//! not decided of.
+//! Authorizations (EIP-7702) that were signed here: whether one that is handed in is one of them.
 
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::Sql;
 use crate::ledger::store;
 use crate::ledger::writer::Group;
-use crate::ledger::{Ledger, LedgerError, Recorded};
+use crate::ledger::{Ledger, LedgerError};
 use crate::transaction::{Authorization, Handed, Kind as _};
 
 /// Which of these are in the ledger.
@@ -22,11 +21,6 @@ impl Ledger {
             return Ok(handed);
         }
         self.ask(|reply| Command::Handed(HandedIn { handed, reply })).await?
-    }
-
-    /// The authorizations for this chain of which it has not decided: any of them may be handed in.
-    pub async fn open_authorizations(&self, chain: u64) -> Result<Vec<Recorded<Authorization>>, LedgerError> {
-        self.unsettled_of(chain).await
     }
 }
 

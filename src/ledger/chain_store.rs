@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use crate::clock::Timestamp;
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::db::{Db, Sql, query};
+use crate::ledger::lag::Lag;
 use crate::ledger::store::{entry, millis, unsigned, word};
 
 /// The statements that put rows into the audit chain, and how many each: to a server every statement is a journey. A few
@@ -12,7 +13,7 @@ use crate::ledger::store::{entry, millis, unsigned, word};
 static INSERTS: LazyLock<[(usize, String); 4]> = LazyLock::new(|| {
     [64_usize, 16, 4, 1].map(|count| {
         let row = |row: usize| {
-            let place = |place: usize| format!("${}", row.saturating_mul(6).saturating_add(place));
+            let place = |place: usize| format!("?{}", row.saturating_mul(6).saturating_add(place));
             format!("({})", (1..=6).map(place).collect::<Vec<_>>().join(", "))
         };
         let rows = (0..count).map(row).collect::<Vec<_>>().join(", ");
@@ -33,15 +34,22 @@ pub(in crate::ledger) async fn head(db: &mut Db) -> Sql<(Head, Option<Entry>)> {
     Ok((head, last))
 }
 
+/// Where a commit begins.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ledger) struct End {
+    pub head: Head,
+    pub lag: Option<Lag>,
+}
+
 /// Where the chain ends, and what time it is there: on a server, in one journey.
-pub(in crate::ledger) async fn end(db: &mut Db) -> Sql<(Head, Option<Timestamp>)> {
+pub(in crate::ledger) async fn end(db: &mut Db) -> Sql<(End, Option<Timestamp>)> {
     if matches!(db, Db::File(_)) {
-        return Ok((head(db).await?.0, None));
+        return Ok((End { head: head(db).await?.0, lag: Lag::read(db).await? }, None));
     }
     let row = query(
         "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, head.seq, head.hash,
-            (SELECT at FROM audit ORDER BY audit.seq DESC LIMIT 1) AS at
-         FROM (SELECT 1) AS one LEFT JOIN head ON true",
+            (SELECT at FROM audit ORDER BY audit.seq DESC LIMIT 1) AS at, agreed.lag_since, agreed.lag_from
+         FROM agreed LEFT JOIN head ON true",
     );
     let row = row.fetch_one(&mut *db).await?;
     let head = match (row.get::<Option<i64>>("seq")?, row.get::<Option<i64>>("at")?) {
@@ -51,7 +59,7 @@ pub(in crate::ledger) async fn end(db: &mut Db) -> Sql<(Head, Option<Timestamp>)
         (Some(seq), None) => Head { seq, hash: word(&row, "hash")?, at: Head::START.at },
         (None, _) => Head::START,
     };
-    Ok((head, Some(Timestamp::from_millis(unsigned(&row, "now")?))))
+    Ok((End { head, lag: Lag::of(&row)? }, Some(Timestamp::from_millis(unsigned(&row, "now")?))))
 }
 
 /// Puts rows at the end of the chain, and says that it ends there.
@@ -69,7 +77,7 @@ pub(in crate::ledger) async fn append(db: &mut Db, entries: &[Entry]) -> Sql<()>
         rows.execute(&mut *db).await?;
         left = others;
     }
-    query("INSERT INTO head (one, seq, hash) VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
+    query("INSERT INTO head (one, seq, hash) VALUES (1, ?1, ?2) ON CONFLICT (one) DO UPDATE SET seq = excluded.seq, hash = excluded.hash")
         .bind(last.seq)
         .bind(last.hash.as_slice())
         .execute(&mut *db)

@@ -1,6 +1,7 @@
 //! The charges of payloads in their tables, and what a budget has left by them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -50,7 +51,7 @@ pub(in crate::ledger) async fn admit(
 
 /// Puts charges on the very counts that another payload's are on.
 pub(in crate::ledger) async fn on_counts_of(db: &mut Db, other: i64, charges: &mut [Charge]) -> Sql<()> {
-    let rows = query("SELECT budget, scope FROM charge WHERE reservation = $1").bind(other);
+    let rows = query("SELECT budget, scope FROM charge WHERE reservation = ?1").bind(other);
     for row in rows.fetch_all(&mut *db).await? {
         let budget: String = row.get("budget")?;
         if let Some(charge) = charges.iter_mut().find(|charge| charge.limit.id == budget) {
@@ -69,7 +70,7 @@ pub(in crate::ledger) async fn charge(db: &mut Db, id: i64, charges: &[Charge]) 
 }
 
 async fn insert(db: &mut Db, id: i64, charge: &Charge) -> Sql<()> {
-    let row = query("INSERT INTO charge (reservation, budget, scope, amount) VALUES ($1, $2, $3, $4)");
+    let row = query("INSERT INTO charge (reservation, budget, scope, amount) VALUES (?1, ?2, ?3, ?4)");
     let row = row.bind(id).bind(&charge.limit.id).bind(&charge.scope);
     row.bind(charge.amount.to_be_bytes_vec()).execute(&mut *db).await.map(drop)
 }
@@ -94,7 +95,7 @@ pub(in crate::ledger) async fn turned(
     match fate(to, has_nonce) {
         Fate::Open => Ok(()),
         Fate::Released => {
-            let charges = query("DELETE FROM charge WHERE reservation = $1").bind(id);
+            let charges = query("DELETE FROM charge WHERE reservation = ?1").bind(id);
             charges.execute(&mut *group.db).await.map(drop)
         }
         Fate::Spent => spend(group, id).await,
@@ -105,18 +106,18 @@ pub(in crate::ledger) async fn turned(
 async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
     let rows = query(
         "SELECT budget, scope, amount, charged_at AS at
-         FROM charge JOIN reservation ON reservation.id = charge.reservation WHERE charge.reservation = $1",
+         FROM charge JOIN reservation ON reservation.id = charge.reservation WHERE charge.reservation = ?1",
     );
     let rows = rows.bind(id).fetch_all(&mut *group.db).await?;
     if !rows.is_empty() {
-        query("DELETE FROM charge WHERE reservation = $1").bind(id).execute(&mut *group.db).await?;
+        query("DELETE FROM charge WHERE reservation = ?1").bind(id).execute(&mut *group.db).await?;
     }
     for row in rows {
         let (budget, scope): (String, String) = (row.get("budget")?, row.get("scope")?);
         let window = window_of(group.db, &budget).await?;
         let at = Timestamp::from_millis(unsigned(&row, "at")?);
         add(group, (&budget, &scope), bucket(at, window), amount(&row)?).await?;
-        let stale = query("DELETE FROM spent WHERE budget = $1 AND scope = $2 AND bucket < $3");
+        let stale = query("DELETE FROM spent WHERE budget = ?1 AND scope = ?2 AND bucket < ?3");
         let stale = stale.bind(&budget).bind(&scope).bind(signed(oldest(group.window_time, window)));
         stale.execute(&mut *group.db).await?;
     }
@@ -125,16 +126,16 @@ async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
 
 /// The window of a budget that is counted.
 async fn window_of(db: &mut Db, budget: &str) -> Sql<Duration> {
-    let row = query("SELECT window_ms FROM budget WHERE id = $1").bind(budget).fetch_one(&mut *db).await?;
+    let row = query("SELECT window_ms FROM budget WHERE id = ?1").bind(budget).fetch_one(&mut *db).await?;
     Ok(Duration::from_millis(unsigned(&row, "window_ms")?))
 }
 
 async fn add(group: &mut Group<'_>, (budget, scope): (&str, &str), bucket: u64, more: U256) -> Sql<()> {
-    let there = query("SELECT amount FROM spent WHERE budget = $1 AND scope = $2 AND bucket = $3");
+    let there = query("SELECT amount FROM spent WHERE budget = ?1 AND scope = ?2 AND bucket = ?3");
     let there = there.bind(budget).bind(scope).bind(signed(bucket)).fetch_optional(&mut *group.db).await?;
     let sum = there.as_ref().map(amount).transpose()?.unwrap_or_default().saturating_add(more);
     query(
-        "INSERT INTO spent (budget, scope, bucket, amount) VALUES ($1, $2, $3, $4)
+        "INSERT INTO spent (budget, scope, bucket, amount) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (budget, scope, bucket) DO UPDATE SET amount = excluded.amount",
     )
     .bind(budget)
@@ -146,17 +147,38 @@ async fn add(group: &mut Group<'_>, (budget, scope): (&str, &str), bucket: u64, 
     .map(drop)
 }
 
+/// Has what is spent in some buckets count in the one of now, for every budget that is counted.
+pub(in crate::ledger) async fn move_spent(
+    group: &mut Group<'_>,
+    buckets: impl Fn(Duration) -> Range<u64>,
+) -> Sql<()> {
+    for row in query("SELECT id, window_ms FROM budget").fetch_all(&mut *group.db).await? {
+        let (budget, window) = (row.get::<&str>("id")?, Duration::from_millis(unsigned(&row, "window_ms")?));
+        let Range { start, end } = buckets(window);
+        let moved =
+            query("SELECT scope, amount FROM spent WHERE budget = ?1 AND bucket >= ?2 AND bucket < ?3");
+        let moved =
+            moved.bind(budget).bind(signed(start)).bind(signed(end)).fetch_all(&mut *group.db).await?;
+        let gone = query("DELETE FROM spent WHERE budget = ?1 AND bucket >= ?2 AND bucket < ?3");
+        gone.bind(budget).bind(signed(start)).bind(signed(end)).execute(&mut *group.db).await?;
+        for row in &moved {
+            add(group, (budget, row.get("scope")?), end, amount(row)?).await?;
+        }
+    }
+    Ok(())
+}
+
 /// What one scope has used of one budget.
 pub(in crate::ledger) async fn used(db: &mut Db, budget: &str, scope: &str) -> Sql<Used<Place>> {
     let mut used = Used::default();
-    let spent = query("SELECT bucket, amount FROM spent WHERE budget = $1 AND scope = $2");
+    let spent = query("SELECT bucket, amount FROM spent WHERE budget = ?1 AND scope = ?2");
     for row in spent.bind(budget).bind(scope).fetch_all(&mut *db).await? {
         used.spent.insert(unsigned(&row, "bucket")?, amount(&row)?);
     }
     let open = query(
         "SELECT charge.amount, reservation.id, reservation.chain, reservation.account, reservation.nonce
          FROM charge JOIN reservation ON reservation.id = charge.reservation
-         WHERE charge.budget = $1 AND charge.scope = $2",
+         WHERE charge.budget = ?1 AND charge.scope = ?2",
     );
     for row in open.bind(budget).bind(scope).fetch_all(&mut *db).await? {
         used.open(place(&row)?, amount(&row)?);
@@ -167,7 +189,7 @@ pub(in crate::ledger) async fn used(db: &mut Db, budget: &str, scope: &str) -> S
 /// Every scope that a budget counts.
 pub(in crate::ledger) async fn scopes(db: &mut Db, budget: &str) -> Sql<Vec<String>> {
     let rows = query(
-        "SELECT scope FROM spent WHERE budget = $1 UNION SELECT scope FROM charge WHERE budget = $1 ORDER BY scope",
+        "SELECT scope FROM spent WHERE budget = ?1 UNION SELECT scope FROM charge WHERE budget = ?1 ORDER BY scope",
     );
     rows.bind(budget).fetch_all(&mut *db).await?.iter().map(|row| row.get("scope")).collect()
 }
@@ -193,9 +215,9 @@ pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) 
     for (id, definition) in &counted {
         if limits.get(id.as_str()).is_none_or(|limit| limit.definition != *definition) {
             for table in [
-                "DELETE FROM budget WHERE id = $1",
-                "DELETE FROM charge WHERE budget = $1",
-                "DELETE FROM spent WHERE budget = $1",
+                "DELETE FROM budget WHERE id = ?1",
+                "DELETE FROM charge WHERE budget = ?1",
+                "DELETE FROM spent WHERE budget = ?1",
             ] {
                 query(table).bind(id).execute(&mut *group.db).await?;
             }
@@ -205,7 +227,7 @@ pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) 
     let anew: Vec<_> = anew.map(|limit| (limit.id.as_str(), limit.window)).collect();
     recount(group, policy, &anew).await?;
     for (id, window) in &anew {
-        let row = query("INSERT INTO budget (id, definition, window_ms) VALUES ($1, $2, $3)").bind(*id);
+        let row = query("INSERT INTO budget (id, definition, window_ms) VALUES (?1, ?2, ?3)").bind(*id);
         let definition = limits.get(id).map(|limit| limit.definition).unwrap_or_default();
         let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
         row.bind(definition.as_slice()).bind(window).execute(&mut *group.db).await?;
@@ -228,8 +250,8 @@ async fn recount(
     loop {
         let rows = query(
             "SELECT id, kind, client, account, state, raw, nonce, rule, charged_at AS at
-             FROM reservation WHERE id > $1 AND raw IS NOT NULL
-               AND (charged_at >= $2 OR (nonce IS NOT NULL AND open = 1)) ORDER BY id LIMIT $3",
+             FROM reservation WHERE id > ?1 AND raw IS NOT NULL
+               AND (charged_at >= ?2 OR (nonce IS NOT NULL AND open = 1)) ORDER BY id LIMIT ?3",
         );
         let rows = rows.bind(after).bind(signed(since)).bind(PAGE).fetch_all(&mut *group.db).await?;
         let Some(last) = rows.last() else { return Ok(()) };

@@ -84,6 +84,9 @@ pub(in crate::ledger) enum Command {
     },
     Unsettled {
         kind: &'static str,
+        chain: u64,
+        /// The rows after this one.
+        after: i64,
         reply: Reply<Result<Vec<Stored>, LedgerError>>,
     },
     Next {

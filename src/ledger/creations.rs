@@ -52,14 +52,14 @@ impl Created {
 
 /// A reservation will create a contract.
 pub(in crate::ledger) async fn insert(db: &mut Db, id: i64, (account, nonce): (Address, u64)) -> Sql<()> {
-    let row = query("INSERT INTO creation (reservation, address) VALUES ($1, $2)").bind(id);
+    let row = query("INSERT INTO creation (reservation, address) VALUES (?1, ?2)").bind(id);
     row.bind(account.create(nonce).as_slice()).execute(db).await.map(drop)
 }
 
 async fn is_created(db: &mut Db, (chain, account): (u64, Address), address: Address) -> Sql<bool> {
     let rows = query(
         "SELECT reservation.* FROM creation JOIN reservation ON reservation.id = creation.reservation
-         WHERE creation.address = $1 AND state IN ('recorded', 'final')",
+         WHERE creation.address = ?1 AND state IN ('recorded', 'final')",
     );
     for row in rows.bind(address.as_slice()).fetch_all(&mut *db).await? {
         let stored = store::stored_row(&row)?;

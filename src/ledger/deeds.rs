@@ -40,7 +40,7 @@ pub async fn deeds(at: &Location, since: Timestamp, mut each: impl FnMut(&Deed))
 async fn page(db: &mut Db, after: i64, since: Timestamp) -> Sql<Vec<Deed>> {
     let rows = query(
         "SELECT id, kind, client, account, rule, charged_at, raw FROM reservation
-         WHERE id > $1 AND raw IS NOT NULL AND charged_at >= $2 ORDER BY id LIMIT $3",
+         WHERE id > ?1 AND raw IS NOT NULL AND charged_at >= ?2 ORDER BY id LIMIT ?3",
     );
     let since = i64::try_from(since.millis()).unwrap_or(i64::MAX);
     let rows = rows.bind(after).bind(since).bind(PAGE).fetch_all(&mut *db).await?;

@@ -5,11 +5,12 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::accounts::Accounts;
 use crate::ledger::audit::{Body, Entry, Head};
-use crate::ledger::chain_store;
+use crate::ledger::chain_store::{self, End};
 use crate::ledger::claims::Claimed;
 use crate::ledger::command::Reply;
 use crate::ledger::db::{self, Db, Location, Sql};
 use crate::ledger::handover::Handover;
+use crate::ledger::lag::{self, Lag};
 use crate::ledger::life::State;
 use crate::ledger::store;
 use crate::ledger::{LedgerError, ReserveError};
@@ -47,6 +48,8 @@ pub(in crate::ledger) struct Group<'a> {
     pub window_time: Timestamp,
     /// Where the chain ends with what is not written yet.
     pub head: Head,
+    /// Whether clocks are behind what the ledger has seen, and since when.
+    pub lag: Option<Lag>,
     /// Rows of the audit chain that are not written yet.
     rows: Vec<Entry>,
     bytes: usize,
@@ -88,10 +91,10 @@ impl Group<'_> {
     }
 
     /// Makes all of it last, and says where the chain ends now.
-    pub(in crate::ledger) async fn commit(&mut self) -> Sql<Head> {
+    pub(in crate::ledger) async fn commit(&mut self) -> Sql<End> {
         self.write_rows().await?;
         db::commit(self.db).await?;
-        Ok(self.head)
+        Ok(End { head: self.head, lag: self.lag })
     }
 
     /// Answers after the commit; where it fails, with its failure.
@@ -145,21 +148,21 @@ pub(in crate::ledger) async fn begin<'a>(
     at: &Location,
     time: &mut Time,
     writer: &'a str,
-    head: Option<Head>,
+    end: Option<End>,
 ) -> Sql<Group<'a>> {
     let is_new = db::begin(db).await.is_err();
     if is_new {
         *db = at.connect().await?;
         db::begin(db).await?;
     }
-    let (head, server) = match head {
-        Some(head) => (head, None),
+    let (End { head, lag }, server) = match end {
+        Some(end) => (end, None),
         None => chain_store::end(db).await?,
     };
     // Time never runs backwards in the ledger.
     let (wall, steady) = time.tell(server);
     watch(wall, steady);
-    Ok(Group {
+    let mut group = Group {
         db,
         is_new,
         writer,
@@ -167,13 +170,16 @@ pub(in crate::ledger) async fn begin<'a>(
         stamp_time: wall.max(head.at).max(steady),
         window_time: wall.min(steady),
         head,
+        lag,
         rows: Vec::new(),
         bytes: 0,
         accounts: Accounts::default(),
         answers: Vec::new(),
         opened: Vec::new(),
         closed: Vec::new(),
-    })
+    };
+    lag::watch(&mut group, wall.max(steady) < head.at).await?;
+    Ok(group)
 }
 
 /// A wall clock that somebody set: budgets go on by the steady one, so that nothing leaves a window before its time.

@@ -35,7 +35,7 @@ pub async fn key_rows(ledger: &config::Ledger, after: i64) -> Result<Vec<KeyRow>
         return Ok(Vec::new());
     }
     let mut db = at.read().await.map_err(unavailable)?;
-    let rows = query("SELECT * FROM audit WHERE kind = 'key' AND seq > $1 ORDER BY seq").bind(after);
+    let rows = query("SELECT * FROM audit WHERE kind = 'key' AND seq > ?1 ORDER BY seq").bind(after);
     let rows = rows.fetch_all(&mut db).await.map_err(unavailable)?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -57,7 +57,7 @@ pub async fn open_of(ledger: &config::Ledger, account: Address) -> Result<u64, L
     let mut db = at.read().await.map_err(unavailable)?;
     let row = query(
         "SELECT COUNT(*) AS many FROM reservation
-         WHERE open = 1 AND account = $1 AND nonce IS NOT NULL AND state <> 'reserved'",
+         WHERE open = 1 AND account = ?1 AND nonce IS NOT NULL AND state <> 'reserved'",
     );
     let row = row.bind(account.as_slice()).fetch_one(&mut db).await.map_err(unavailable)?;
     let open: i64 = row.get("many").map_err(unavailable)?;

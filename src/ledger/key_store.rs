@@ -18,7 +18,7 @@ pub(in crate::ledger) async fn named(db: &mut Db, client: &str, name: &str) -> S
     let row = query(
         "SELECT k.reservation, k.intent, k.at, k.refusal, r.nonce
          FROM idempotency AS k JOIN reservation AS r ON r.id = k.reservation
-         WHERE k.client = $1 AND k.name = $2",
+         WHERE k.client = ?1 AND k.name = ?2",
     );
     let Some(row) = row.bind(client).bind(name).fetch_optional(&mut *db).await? else { return Ok(None) };
     let id: i64 = row.get("reservation")?;
@@ -44,10 +44,10 @@ pub(in crate::ledger) async fn put(
     at: Timestamp,
 ) -> Sql<()> {
     let done = query(
-        "INSERT INTO idempotency (client, name, reservation, intent, at) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO idempotency (client, name, reservation, intent, at) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (client, name) DO UPDATE
          SET reservation = excluded.reservation, intent = excluded.intent, at = excluded.at, refusal = NULL
-         WHERE idempotency.reservation = $6",
+         WHERE idempotency.reservation = ?6",
     )
     .bind(client)
     .bind(name)
@@ -62,7 +62,7 @@ pub(in crate::ledger) async fn put(
 
 /// Keeps a node's definite refusal for whoever asks again under the same name.
 pub(in crate::ledger) async fn refused(db: &mut Db, id: i64, text: &str) -> Sql<()> {
-    let done = query("UPDATE idempotency SET refusal = $1 WHERE reservation = $2");
+    let done = query("UPDATE idempotency SET refusal = ?1 WHERE reservation = ?2");
     done.bind(cut(text)).bind(id).execute(&mut *db).await.map(drop)
 }
 
@@ -73,9 +73,9 @@ pub(in crate::ledger) async fn prune(db: &mut Db, kept: Duration, now: Timestamp
     let done = query(
         "DELETE FROM idempotency WHERE (client, name) IN (
          SELECT k.client, k.name FROM idempotency AS k JOIN reservation AS r ON r.id = k.reservation
-         WHERE k.at <= $1 AND r.state <> 'reserved'
+         WHERE k.at <= ?1 AND r.state <> 'reserved'
            AND (r.nonce IS NULL OR r.state IN ('void', 'final', 'replaced'))
-         ORDER BY k.at LIMIT $2)",
+         ORDER BY k.at LIMIT ?2)",
     );
     done.bind(i64::try_from(until).unwrap_or(i64::MAX)).bind(PRUNED).execute(&mut *db).await.map(drop)
 }

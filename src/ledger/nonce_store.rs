@@ -10,7 +10,7 @@ use crate::ledger::writer::Group;
 
 /// The mined count that an operator took as true; 0 where none did.
 pub(in crate::ledger) async fn accepted(db: &mut Db, (chain, account): (u64, Address)) -> Sql<u64> {
-    let row = query("SELECT count FROM accepted_count WHERE chain = $1 AND account = $2")
+    let row = query("SELECT count FROM accepted_count WHERE chain = ?1 AND account = ?2")
         .bind(signed(chain))
         .bind(account.as_slice())
         .fetch_optional(&mut *db)
@@ -27,7 +27,7 @@ pub(in crate::ledger) async fn accept(
     by: &Administration,
 ) -> Sql<()> {
     query(
-        "INSERT INTO accepted_count (chain, account, count) VALUES ($1, $2, $3)
+        "INSERT INTO accepted_count (chain, account, count) VALUES (?1, ?2, ?3)
          ON CONFLICT (chain, account) DO UPDATE SET count = excluded.count",
     )
     .bind(signed(chain))
@@ -49,7 +49,7 @@ pub(in crate::ledger) async fn missing_below(db: &mut Db, id: i64) -> Sql<Option
              WHERE other.chain = this.chain AND other.account = this.account AND other.nonce < this.nonce
                AND other.live IS NOT NULL AND other.state <> 'reserved'
              ORDER BY other.nonce DESC LIMIT 1) AS below
-         FROM reservation AS this WHERE this.id = $1 AND this.nonce IS NOT NULL",
+         FROM reservation AS this WHERE this.id = ?1 AND this.nonce IS NOT NULL",
     )
     .bind(id)
     .fetch_optional(&mut *db)

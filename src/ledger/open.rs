@@ -10,8 +10,8 @@ use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::{Db, DbRow, Sql, query};
 use crate::ledger::handle::recorded;
 use crate::ledger::writer::Group;
-use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, core, nonce_store, store};
-use crate::transaction::{Fees, Kind, Tx};
+use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, ReservationId, core, nonce_store, store};
+use crate::transaction::{Fees, Kind};
 
 /// A signed transaction, or an authorization, that the chain has not decided of.
 #[derive(Clone, Debug)]
@@ -80,17 +80,16 @@ impl OpenTransaction {
 }
 
 impl Ledger {
-    /// Whatever is signed for this chain, and it has not decided of: any of it may be mined.
-    pub async fn unsettled(&self, chain: u64) -> Result<Vec<Recorded<Tx>>, LedgerError> {
-        self.unsettled_of(chain).await
-    }
-
-    pub(in crate::ledger) async fn unsettled_of<K: Kind>(
+    /// Whatever is signed for this chain, and it has not decided of: any of it may be mined. A page of it, as it was reserved;
+    /// the next one begins after the last of this. Nobody waits for the writer longer than for one page.
+    pub async fn unsettled<K: Kind>(
         &self,
         chain: u64,
+        after: Option<ReservationId>,
     ) -> Result<Vec<Recorded<K>>, LedgerError> {
-        let unsettled = self.ask(|reply| Command::Unsettled { kind: K::NAME, reply }).await??;
-        Ok(unsettled.into_iter().filter(|stored| stored.chain == Some(chain)).map(recorded).collect())
+        let after = after.map_or(0, |id| id.0);
+        let page = self.ask(|reply| Command::Unsettled { kind: K::NAME, chain, after, reply }).await??;
+        Ok(page.into_iter().map(recorded).collect())
     }
 
     /// Every signed transaction that the chain has not decided of, by account and nonce.
@@ -191,11 +190,11 @@ async fn open(db: &mut Db) -> Sql<Vec<OpenTransaction>> {
 async fn lowest(db: &mut Db, chain: u64, account: Address) -> Sql<Vec<OpenTransaction>> {
     let rows = query(
         "SELECT * FROM reservation
-         WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 1 AND state <> 'reserved' AND nonce =
+         WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 1 AND state <> 'reserved' AND nonce =
              (SELECT nonce FROM reservation
-              WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 1 AND state = 'recorded' AND nonce >= coalesce(
+              WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 1 AND state = 'recorded' AND nonce >= coalesce(
                   (SELECT nonce FROM reservation
-                   WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 0
+                   WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 0
                    ORDER BY nonce DESC LIMIT 1), 0)
               ORDER BY nonce LIMIT 1)
          ORDER BY id",
@@ -206,7 +205,7 @@ async fn lowest(db: &mut Db, chain: u64, account: Address) -> Sql<Vec<OpenTransa
 
 async fn accounts(db: &mut Db, chain: u64) -> Sql<Vec<Address>> {
     let rows =
-        query("SELECT DISTINCT account FROM reservation WHERE open = 1 AND chain = $1 ORDER BY account");
+        query("SELECT DISTINCT account FROM reservation WHERE open = 1 AND chain = ?1 ORDER BY account");
     rows.bind(store::signed(chain)).fetch_all(&mut *db).await?.iter().map(store::address).collect()
 }
 

@@ -20,7 +20,7 @@ pub(in crate::ledger) async fn begin(
 ) -> Sql<bool> {
     let PauseOrder { scope, reason } = order;
     let done = query(
-        "INSERT INTO pause (scope, name, reason, operator, person, since) VALUES ($1, $2, $3, $4, $5, $6)
+        "INSERT INTO pause (scope, name, reason, operator, person, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
          ON CONFLICT (scope, name) DO NOTHING",
     )
     .bind(scope.kind())
@@ -50,7 +50,7 @@ pub(in crate::ledger) async fn end(
     order: &PauseOrder,
     by: &Administration,
 ) -> Sql<bool> {
-    let done = query("DELETE FROM pause WHERE scope = $1 AND name = $2");
+    let done = query("DELETE FROM pause WHERE scope = ?1 AND name = ?2");
     let done = done.bind(order.scope.kind()).bind(order.scope.name()).execute(&mut *group.db).await?;
     if done == 0 {
         return Ok(false);
@@ -70,7 +70,7 @@ pub(in crate::ledger) async fn all(db: &mut Db) -> Sql<Vec<Pause>> {
 
 /// Who asked for a reservation, and of which account.
 pub(in crate::ledger) async fn asked_by(db: &mut Db, id: i64) -> Sql<Option<(String, Address)>> {
-    let row = query("SELECT client, account FROM reservation WHERE id = $1").bind(id);
+    let row = query("SELECT client, account FROM reservation WHERE id = ?1").bind(id);
     let row = row.fetch_optional(&mut *db).await?;
     row.map(|row| Ok((row.get("client")?, store::address(&row)?))).transpose()
 }

@@ -27,7 +27,7 @@ pub(in crate::ledger) struct Reservation {
 
 /// A page of the chain, in order.
 pub(in crate::ledger) async fn entries(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Entry>> {
-    let rows = query("SELECT * FROM audit WHERE seq > $1 ORDER BY seq LIMIT $2").bind(after).bind(count);
+    let rows = query("SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2").bind(after).bind(count);
     rows.fetch_all(&mut *db).await?.iter().map(entry).collect()
 }
 
@@ -46,7 +46,7 @@ pub(in crate::ledger) async fn count_after(db: &mut Db, seq: i64, writer: &str) 
         #[serde(borrow)]
         writer: Cow<'a, str>,
     }
-    let rows = query("SELECT seq, kind, body FROM audit WHERE seq > $1 ORDER BY seq").bind(seq);
+    let rows = query("SELECT seq, kind, body FROM audit WHERE seq > ?1 ORDER BY seq").bind(seq);
     let (mut last, mut intents, mut signatures) = (seq, 0_u64, 0_u64);
     for row in rows.fetch_all(&mut *db).await? {
         last = row.get("seq")?;
@@ -63,7 +63,7 @@ pub(in crate::ledger) async fn count_after(db: &mut Db, seq: i64, writer: &str) 
 
 /// The hash of a row; nothing where there is no such row.
 pub(in crate::ledger) async fn hash_at(db: &mut Db, seq: i64) -> Sql<Option<B256>> {
-    let row = query("SELECT hash FROM audit WHERE seq = $1").bind(seq).fetch_optional(&mut *db).await?;
+    let row = query("SELECT hash FROM audit WHERE seq = ?1").bind(seq).fetch_optional(&mut *db).await?;
     row.map(|row| word(&row, "hash")).transpose()
 }
 
@@ -83,7 +83,7 @@ pub(in crate::ledger) async fn all_of_kind(db: &mut Db, kind: &'static str) -> S
 
 /// A page of all reservations, by id, as `verify` holds them against the chain.
 pub(in crate::ledger) async fn reservations(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Reservation>> {
-    let rows = query("SELECT * FROM reservation WHERE id > $1 ORDER BY id LIMIT $2").bind(after).bind(count);
+    let rows = query("SELECT * FROM reservation WHERE id > ?1 ORDER BY id LIMIT ?2").bind(after).bind(count);
     rows.fetch_all(&mut *db).await?.iter().map(reservation).collect()
 }
 

@@ -12,6 +12,9 @@ use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
 use crate::transaction::{Authorization, Fees, Kind as _};
 
+/// How many payloads are read at once; one with blobs is a megabyte.
+pub(in crate::ledger) const PAGE: i64 = 128;
+
 /// What a new row holds.
 #[derive(Debug)]
 pub(in crate::ledger) struct NewRow<'a> {
@@ -62,20 +65,20 @@ pub(in crate::ledger) async fn rows_of(
 ) -> Sql<Vec<Held>> {
     let rows = query(
         "SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND nonce >= $3 AND nonce >= coalesce(
+         WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND nonce >= ?3 AND nonce >= coalesce(
              (SELECT nonce FROM reservation
-              WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 0
+              WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 0
               ORDER BY nonce DESC LIMIT 1), 0)
          UNION
          SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND nonce = $4
+         WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND nonce = ?4
          UNION
          SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = $1 AND account = $2 AND live IS NOT NULL AND open = 0
+         WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 0
          ORDER BY nonce DESC LIMIT 1) AS settled
          UNION
          SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
-         WHERE chain = $1 AND account = $2 AND live IS NOT NULL
+         WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL
          ORDER BY nonce DESC LIMIT 1) AS highest",
     )
     .bind(signed(chain))
@@ -93,7 +96,7 @@ pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(
         "SELECT this.state AS own, other.id, other.state FROM reservation AS this LEFT JOIN reservation AS other
          ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
             AND other.id <> this.id AND other.live IS NOT NULL
-         WHERE this.id = $1 ORDER BY other.id",
+         WHERE this.id = ?1 ORDER BY other.id",
     );
     let rows = rows.bind(id).fetch_all(&mut *db).await?;
     let Some(first) = rows.first() else { return Ok(None) };
@@ -110,7 +113,7 @@ pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(
 pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64> {
     query(
         "INSERT INTO reservation (kind, state, live, open, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at, void_at, rule, charged_at)
-         VALUES ($1, 'reserved', 1, 1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         VALUES (?1, 'reserved', 1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     )
     .bind(new.kind)
     .bind(new.client)
@@ -161,17 +164,17 @@ static TURNS: LazyLock<[(State, Vec<String>); State::ALL.len()]> = LazyLock::new
             // Budgets count it from its record on.
             let again = if to == State::Recorded { RECORDED_AT } else { "" };
             let before = before.iter().map(|from| from.name()).collect::<Vec<_>>().join("', '");
-            format!("UPDATE reservation SET state = '{}'{live}{open}{again} WHERE id = $1 AND state IN ('{before}')", to.name())
+            format!("UPDATE reservation SET state = '{}'{live}{open}{again} WHERE id = ?1 AND state IN ('{before}')", to.name())
         };
         (to, before.chunk_by(|one, other| changes(one) == changes(other)).map(statement).collect())
     })
 });
 
 /// A charge never moves back in time.
-const RECORDED_AT: &str = ", charged_at = CASE WHEN charged_at < $2 THEN $2 ELSE charged_at END";
+const RECORDED_AT: &str = ", charged_at = CASE WHEN charged_at < ?2 THEN ?2 ELSE charged_at END";
 
 pub(in crate::ledger) async fn state_of(db: &mut Db, id: i64) -> Sql<Option<State>> {
-    let row = query("SELECT state FROM reservation WHERE id = $1").bind(id).fetch_optional(&mut *db).await?;
+    let row = query("SELECT state FROM reservation WHERE id = ?1").bind(id).fetch_optional(&mut *db).await?;
     row.as_ref().map(state_in).transpose()
 }
 
@@ -191,12 +194,12 @@ pub(in crate::ledger) async fn record(
 /// With a nonce, of which the chain decides, and without.
 static RECORD: LazyLock<[String; 2]> = LazyLock::new(|| {
     [("", "NOT NULL"), (", open = 0", "NULL")].map(|(open, nonce)| {
-        format!("UPDATE reservation SET state = 'recorded'{open}, raw = $3, hash = $4{RECORDED_AT} WHERE id = $1 AND state = 'reserved' AND nonce IS {nonce}")
+        format!("UPDATE reservation SET state = 'recorded'{open}, raw = ?3, hash = ?4{RECORDED_AT} WHERE id = ?1 AND state = 'reserved' AND nonce IS {nonce}")
     })
 });
 
 pub(in crate::ledger) async fn stored(db: &mut Db, id: i64) -> Sql<Option<Stored>> {
-    let row = query("SELECT * FROM reservation WHERE id = $1 AND raw IS NOT NULL").bind(id);
+    let row = query("SELECT * FROM reservation WHERE id = ?1 AND raw IS NOT NULL").bind(id);
     row.fetch_optional(&mut *db).await?.map(|row| stored_row(&row)).transpose()
 }
 
@@ -207,14 +210,14 @@ pub(in crate::ledger) async fn signed_as(
     (ours, handed_in): (&str, &str),
 ) -> Sql<Option<(String, Stored)>> {
     let at_nonce = query(
-        "SELECT * FROM reservation WHERE chain = $1 AND account = $2 AND nonce = $3 AND live IS NOT NULL
-           AND hash = $4 AND kind = $5 ORDER BY id DESC LIMIT 1",
+        "SELECT * FROM reservation WHERE chain = ?1 AND account = ?2 AND nonce = ?3 AND live IS NOT NULL
+           AND hash = ?4 AND kind = ?5 ORDER BY id DESC LIMIT 1",
     );
     let at_nonce = at_nonce.bind(signed(chain)).bind(account.as_slice()).bind(signed(nonce));
     let mut row = at_nonce.bind(hash.as_slice()).bind(ours).fetch_optional(&mut *db).await?;
     if row.is_none() {
         let by_hash = query(
-            "SELECT * FROM reservation WHERE hash = $1 AND nonce IS NULL AND account = $2 AND kind = $3
+            "SELECT * FROM reservation WHERE hash = ?1 AND nonce IS NULL AND account = ?2 AND kind = ?3
              ORDER BY id DESC LIMIT 1",
         );
         let by_hash = by_hash.bind(hash.as_slice()).bind(account.as_slice()).bind(handed_in);
@@ -252,25 +255,31 @@ pub(in crate::ledger) async fn reserved(db: &mut Db) -> Sql<Vec<Unrecorded>> {
     rows.fetch_all(db).await?.iter().map(unrecorded).collect()
 }
 
-/// The signed payloads of a kind of which the chain has not decided, lowest nonce first.
-pub(in crate::ledger) async fn unsettled(db: &mut Db, kind: &str) -> Sql<Vec<Stored>> {
+/// A page of the signed payloads of a kind of which the chain has not decided.
+pub(in crate::ledger) async fn unsettled(
+    db: &mut Db,
+    (kind, chain): (&str, u64),
+    after: i64,
+) -> Sql<Vec<Stored>> {
     let rows = query(
-        "SELECT * FROM reservation WHERE open = 1 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = $1
-         ORDER BY account, nonce, id",
+        "SELECT * FROM reservation
+         WHERE open = 1 AND id > ?1 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = ?2 AND chain = ?3
+         ORDER BY id LIMIT ?4",
     );
-    rows.bind(kind).fetch_all(&mut *db).await?.iter().map(stored_row).collect()
+    let rows = rows.bind(after).bind(kind).bind(signed(chain)).bind(PAGE);
+    rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
 }
 
 /// Makes a payload that was returned to its client ours to send.
 pub(in crate::ledger) async fn adopt(db: &mut Db, id: i64) -> Sql<()> {
-    let done = query("UPDATE reservation SET returned = 0 WHERE id = $1").bind(id);
+    let done = query("UPDATE reservation SET returned = 0 WHERE id = ?1").bind(id);
     done.execute(&mut *db).await.map(drop)
 }
 
 /// Notes what a node said last; false where that is what it said before.
 pub(in crate::ledger) async fn note(db: &mut Db, id: i64, outcome: &str) -> Sql<bool> {
     let done = query(
-        "UPDATE reservation SET outcome = $1 WHERE id = $2 AND raw IS NOT NULL AND outcome IS DISTINCT FROM $1",
+        "UPDATE reservation SET outcome = ?1 WHERE id = ?2 AND raw IS NOT NULL AND outcome IS DISTINCT FROM ?1",
     );
     Ok(done.bind(outcome).bind(id).execute(&mut *db).await? == 1)
 }
@@ -278,7 +287,7 @@ pub(in crate::ledger) async fn note(db: &mut Db, id: i64, outcome: &str) -> Sql<
 /// Writes a page to the disk. What it holds must change, or SQLite would leave the page as it is.
 pub(in crate::ledger) async fn probe(db: &mut Db, at: Timestamp) -> Sql<()> {
     query(
-        "INSERT INTO probe (one, at) VALUES (1, $1) ON CONFLICT (one) DO UPDATE SET at = CASE WHEN probe.at >= $1 THEN probe.at + 1 ELSE $1 END",
+        "INSERT INTO probe (one, at) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET at = CASE WHEN probe.at >= ?1 THEN probe.at + 1 ELSE ?1 END",
     )
     .bind(millis(at))
     .execute(&mut *db)
@@ -288,7 +297,7 @@ pub(in crate::ledger) async fn probe(db: &mut Db, at: Timestamp) -> Sql<()> {
 
 /// Whether another policy has this serial, or a higher one.
 pub(in crate::ledger) async fn has_later_policy(db: &mut Db, hash: B256, serial: u64) -> Sql<bool> {
-    let row = query("SELECT hash FROM policy WHERE serial >= $1 AND hash <> $2 LIMIT 1");
+    let row = query("SELECT hash FROM policy WHERE serial >= ?1 AND hash <> ?2 LIMIT 1");
     Ok(row.bind(signed(serial)).bind(hash.as_slice()).fetch_optional(&mut *db).await?.is_some())
 }
 
@@ -297,7 +306,7 @@ pub(in crate::ledger) async fn archive_policy(
     (hash, text, serial): (B256, &str, Option<u64>),
     at: Timestamp,
 ) -> Sql<()> {
-    query("INSERT INTO policy (hash, text, first_at, serial) VALUES ($1, $2, $3, $4) ON CONFLICT (hash) DO NOTHING")
+    query("INSERT INTO policy (hash, text, first_at, serial) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (hash) DO NOTHING")
         .bind(hash.as_slice())
         .bind(text)
         .bind(millis(at))

@@ -16,7 +16,7 @@ use crate::ledger::accounts::Accounts;
 use crate::ledger::agreed::{self, Lead};
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
-use crate::ledger::chain_store;
+use crate::ledger::chain_store::{self, End};
 use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::db::{self, Db, Location, Sql, SqlError};
@@ -61,7 +61,7 @@ pub(in crate::ledger) struct Writer {
     name: Arc<str>,
     time: Time,
     /// `None` after a failed commit, and where others write too: read again before anything is written.
-    head: Option<Head>,
+    end: Option<End>,
     watermark: Watermark,
     /// What is known of accounts' nonces from the last commit, where nobody else writes.
     accounts: Accounts,
@@ -118,7 +118,7 @@ impl Writer {
             is_lost: false,
             name: format!("{:08x}", getrandom::u32().map_err(unnamed)?).into(),
             time: Time::new(clock),
-            head: Some(head).filter(|_| !is_shared),
+            end: None,
             watermark: Watermark::beside(&config.path, is_shared),
             accounts: Accounts::default(),
             lead: Lead::default(),
@@ -147,7 +147,7 @@ impl Writer {
     /// Nothing that this file had reserved before a restart can be signed any more: its task is gone. What another
     /// process has reserved has its time.
     async fn restart(&mut self) -> Sql<()> {
-        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.head).await?;
+        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.end).await?;
         self.watermark.compare(&mut group).await?;
         pauses::show(&pauses::all(group.db).await?);
         let orphans = if self.is_shared { Vec::new() } else { store::unrecorded(group.db).await? };
@@ -157,15 +157,15 @@ impl Writer {
         let version = env!("CARGO_PKG_VERSION");
         let shared = self.is_shared;
         group.audit(&Body::Started { version, writer: group.writer, voided: orphans.len(), shared }).await?;
-        let head = group.commit().await?;
-        self.committed(head, true).await;
+        let end = group.commit().await?;
+        self.committed(end, true).await;
         Ok(())
     }
 
     /// What is true from a commit on.
-    async fn committed(&mut self, head: Head, now: bool) {
-        self.head = Some(head).filter(|_| !self.is_shared);
-        self.watermark.keep(head, now || self.is_shared).await;
+    async fn committed(&mut self, end: End, now: bool) {
+        self.end = Some(end).filter(|_| !self.is_shared);
+        self.watermark.keep(end.head, now || self.is_shared).await;
     }
 
     pub(in crate::ledger) fn name(&self) -> Arc<str> {
@@ -292,7 +292,7 @@ impl Writer {
 
     /// After a failure nothing of what was known of the ledger is sure.
     async fn give_up(&mut self) {
-        self.head = None;
+        self.end = None;
         self.accounts = Accounts::default();
         self.lead.hold(None);
         self.watermark.doubt();
@@ -316,7 +316,7 @@ impl Writer {
             self.db = self.at.connect().await?;
             self.is_lost = false;
         }
-        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.head).await?;
+        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.end).await?;
         if !group.is_new {
             group.accounts = std::mem::take(&mut self.accounts);
         }
@@ -330,7 +330,7 @@ impl Writer {
             let others = others.map(|row| (row.id, row.span));
             // By the time after the lock: what is there was made before it.
             due.extend(self.others.see(others, Instant::now()));
-        } else if self.head.is_none() {
+        } else if self.end.is_none() {
             // A reservation whose commit seemed to fail and did not: nobody was told of it, so nobody signs it.
             for id in store::unrecorded(group.db).await? {
                 self.live.entry(id).or_insert(now);
@@ -347,7 +347,7 @@ impl Writer {
         } else if is_shared {
             leads = self.lead.ask(group.db, (group.writer, now, group.now)).await?;
         }
-        let head = group.commit().await?;
+        let end = group.commit().await?;
         if !is_shared {
             self.accounts = std::mem::take(&mut group.accounts);
         }
@@ -359,7 +359,7 @@ impl Writer {
         }
         self.lead.hold(leads);
         self.looked = now;
-        self.committed(head, closing).await;
+        self.committed(end, closing).await;
         Ok(())
     }
 }
@@ -390,11 +390,17 @@ fn alarm() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Timestamp;
 
     impl Writer {
         /// Holds what is known of accounts against the tables.
         pub(in crate::ledger) async fn compare(&mut self) {
             self.accounts.compare(&mut self.db).await;
+        }
+
+        /// The ledger's time.
+        pub(in crate::ledger) fn seen(&self) -> Timestamp {
+            self.end.map_or(Head::START.at, |end| end.head.at)
         }
 
         /// Has the time of every signature that is waited for be over.

@@ -351,4 +351,83 @@ mod tests {
             assert_eq!(holds_address(&DynSolType::parse(text).unwrap()), holds, "{text}");
         }
     }
+
+    #[test]
+    fn a_signature_is_bounded_in_length_and_depth() {
+        // What the canonical form leaves out, such as the name of a parameter, counts as well.
+        let named = |length: usize| format!("f(uint8 {})", "a".repeat(length.saturating_sub(9)));
+        assert_eq!(named(4096).len(), 4096);
+        assert_eq!(Function::parse(&named(4096)).unwrap().signature, "f(uint8)");
+        assert!(matches!(Function::parse(&named(4097)), Err(AbiError::Type(shown)) if shown.len() == 80));
+        let open = |depth: usize| Function::parse(&format!("f{}", "(".repeat(depth)));
+        assert!(matches!(open(256), Err(AbiError::Signature(_))), "it is looked at");
+        assert!(matches!(open(257), Err(AbiError::Type(_))), "it is not");
+        let listed = |times: usize| Function::parse(&format!("f(uint8{})", "[]".repeat(times)));
+        assert!(listed(8).is_ok() && matches!(listed(300), Err(AbiError::Type(_))));
+        let of_json = |length: usize| {
+            let name = "f".repeat(length.saturating_sub(2));
+            Abi::parse(&format!(
+                r#"[{{"type":"function","name":"{name}","inputs":[],"outputs":[],"stateMutability":"view"}}]"#
+            ))
+        };
+        assert!(of_json(4096).is_ok());
+        assert!(matches!(of_json(4097), Err(AbiError::Type(_))));
+    }
+
+    #[test]
+    fn a_function_is_named_where_any_part_of_it_has_a_name() {
+        for (text, is_named) in [
+            ("f()", false),
+            ("f(address,uint256)", false),
+            ("f((address,(bool,uint8)[]))", false),
+            ("f(address to,uint256)", true),
+            ("f((address to,uint256))", true),
+            ("f((address,(bool,uint8 v)[]))", true),
+        ] {
+            assert_eq!(Function::parse(text).unwrap().is_named(), is_named, "{text}");
+        }
+        let function = Function::parse("f((address to,uint256),bool yes)").unwrap();
+        assert_eq!([function.part_label(0, 0), function.part_label(0, 1)], ["to", "1"]);
+        assert_eq!([function.part_label(0, 7), function.part_label(1, 0)], ["7", "0"]);
+        assert_eq!([function.label(0), function.label(1), function.label(2)], ["0", "yes", "2"]);
+        assert_eq!(function.describe(), "f((address,uint256), bool yes)");
+    }
+
+    #[test]
+    fn only_a_universal_routers_functions_are_commands() {
+        let of = |name: &str| Abi::parse(registry::built_in(name).unwrap()).unwrap();
+        let (router, token) = (of("universal-router"), of("erc20"));
+        assert!(router.has_commands() && !token.has_commands());
+        let wrap = router.command(0x0b).unwrap();
+        assert_eq!((wrap.name.as_str(), router.is_command(wrap.selector)), ("WRAP_ETH", true));
+        let execute = router.find("execute(bytes,bytes[])").unwrap();
+        assert!(!router.is_command(execute.selector) && !token.is_command(wrap.selector));
+        assert_eq!((router.command(0x7f), token.command(0)), (None, None));
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        let overloaded = r#"[
+            {"type":"function","name":"f","inputs":[{"name":"a","type":"address"}],"outputs":[],"stateMutability":"view"},
+            {"type":"function","name":"f","inputs":[],"outputs":[],"stateMutability":"view"}]"#;
+        let abi = Abi::parse(overloaded).unwrap();
+        for (call, why) in [
+            ("g", "it has no function `g`; it has `f()`, `f(address)`"),
+            ("f", "it has several functions named `f`; write one of `f()`, `f(address)`"),
+            ("f(", "`f(` is no function signature; write for example \"transfer(address,uint256)\""),
+            ("f(uint7)", "`f(uint7)` has a type that is not known, nested too deeply, or without size"),
+            ("f(bool)", "it has no function `f(bool)`; it has `f()`, `f(address)`"),
+        ] {
+            assert_eq!(abi.find(call).unwrap_err().to_string(), why);
+        }
+        // `transfer(address,uint256)` and this have one selector.
+        let twins = r#"[
+            {"type":"function","name":"transfer","inputs":[{"name":"a","type":"address"},{"name":"b","type":"uint256"}],"outputs":[],"stateMutability":"view"},
+            {"type":"function","name":"many_msg_babbage","inputs":[{"name":"c","type":"bytes1"}],"outputs":[],"stateMutability":"view"}]"#;
+        let error = Abi::parse(twins).unwrap_err().to_string();
+        assert!(
+            error.ends_with("have the same selector") && error.contains("`many_msg_babbage(bytes1)`"),
+            "{error}"
+        );
+    }
 }

@@ -227,4 +227,105 @@ mod tests {
         std::fs::remove_file(folder.path().join("contracts.toml")).unwrap();
         assert_ne!(active.stamp(), exchanged);
     }
+
+    /// What comes into the folder is looked at where it is a policy file.
+    #[test]
+    fn a_file_that_comes_is_seen_and_a_note_is_not() {
+        let (folder, tried) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let write = |at: &Path, name: &str, text: &str| std::fs::write(at.join(name), text).unwrap();
+        write(folder.path(), "pay.toml", &format!("{CONTRACTS}{PAY}"));
+        let active = ActivePolicy::load(folder.path(), world(), Officers::default())
+            .unwrap()
+            .trying(Some(tried.path()));
+        let mut before = active.stamp();
+        for (at, name, is_seen) in [
+            (folder.path(), "notes.md", false),
+            (folder.path(), "more.toml", true),
+            (tried.path(), "notes.md", false),
+            (tried.path(), "next.toml", true),
+        ] {
+            write(at, name, "");
+            let after = active.stamp();
+            assert_eq!(after != before, is_seen, "{name}");
+            before = after;
+        }
+    }
+
+    /// Whatever is wrong with the next policy, it is said in which file and line, what, and what to write; and the old one stays.
+    #[test]
+    fn inv_09_no_bad_input_takes_the_place_of_a_good_policy() {
+        let overloaded = r#"[{"type":"function","name":"f","inputs":[],"outputs":[],"stateMutability":"view"},
+            {"type":"function","name":"f","inputs":[{"name":"a","type":"uint8"}],"outputs":[],"stateMutability":"view"}]"#;
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("a.toml", &format!("{CONTRACTS}{PAY}"));
+        write("f.json", overloaded);
+        let active = ActivePolicy::load(folder.path(), world(), Officers::default()).unwrap();
+        let good = active.now().hash();
+        let again = |right: &str, wrong: &str| {
+            assert!(PAY.contains(right), "{right}");
+            PAY.replace("\"pay\"", "\"again\"").replacen(right, wrong, 1)
+        };
+        let thing = "[contracts]\nthing = { chain = 1, address = \"0x90F79bf6EB2c4f870365E785982E1f101E93b906\", abi = \"f.json\" }\n";
+        let of_thing = |call: &str| {
+            let rule = "[[rule]]\nid = \"f\"\neffect = \"deny\"\nkind = \"transaction\"\nto = [\"thing\"]";
+            format!("{thing}{rule}\ncall = \"{call}\"\n")
+        };
+        let huge = "9".repeat(78);
+        for (text, says) in [
+            (
+                "#".repeat(10 * 1024 * 1024),
+                " the file is larger than 1048576 bytes: write it as several files, and addresses by the hundred as a list ([lists])",
+            ),
+            (
+                "include = [\n  \"b.toml\",\n]\n".to_owned(),
+                "2: a cycle of includes: `b.toml` includes `b.toml`",
+            ),
+            (PAY.to_owned(), "3: the id `pay` stands there twice: give one of them another"),
+            (
+                again("1_000 USDC", &format!("{huge} USDC")),
+                &format!("11: `{huge}` does not fit into 256 bits"),
+            ),
+            (again("0.05 ether", "0.05 eth"), "12: `eth` is not a unit here; expected wei, gwei or ether"),
+            (
+                again("1_000 USDC", "1_000 USD"),
+                "11: an amount in USD needs its token pinned by the same rule, in `to` or as an address argument, with `symbol` and \
+                 `decimals` in [contracts]; pinned here: USDC",
+            ),
+            (of_thing("g"), "8: the ABI of `thing`: it has no function `g`; it has `f()`, `f(uint8)`"),
+            (
+                of_thing("f"),
+                "8: the ABI of `thing`: it has several functions named `f`; write one of `f()`, `f(uint8)`",
+            ),
+            (again("[\"trader\"]", "[\"trader\"]\nclient = 5"), "8: unknown field `client`, expected one of"),
+        ] {
+            write("b.toml", &text);
+            let said = active.read_again().unwrap_err().to_string();
+            let place = format!("{}:", folder.path().join("b.toml").display());
+            let what = said.strip_prefix(&place).unwrap_or_else(|| panic!("{said}"));
+            assert!(what.starts_with(says), "{what}\n{says}");
+            assert_eq!(active.now().hash(), good);
+        }
+    }
+
+    /// What is no mistake and yet wrong, `policy check` says of the file and line.
+    #[test]
+    fn what_cannot_match_and_what_looks_alike_is_said_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("a.toml", &format!("{CONTRACTS}{PAY}"));
+        let twin: alloy_primitives::Address = "0x7099000000000000000000000000000000dc79c8".parse().unwrap();
+        let never = "[[rule]]\nid = \"never\"\neffect = \"deny\"\nkind = \"transaction\"\nchain = 5\n";
+        write("b.toml", &format!("[contracts]\ntwin = {{ chain = 1, address = \"{twin}\" }}\n{never}"));
+        let policy = Policy::load(folder.path(), &world()).unwrap();
+        let said: Vec<_> = policy.warnings(&world()).iter().map(ToString::to_string).collect();
+        for (line, what) in [
+            (2, "look alike: compare each with its source"),
+            (4, "rule `never`: it is for chain 5, and this gateway is for chain 1"),
+        ] {
+            let place = format!("{}:{line}: ", folder.path().join("b.toml").display());
+            let is_it = |said: &String| said.starts_with(&place) && said.ends_with(what);
+            assert!(said.iter().any(is_it), "{place}{what}: {said:?}");
+        }
+    }
 }

@@ -23,8 +23,8 @@ pub(in crate::policy) enum ArgumentTest {
     NoneOf(Vec<Operand>, Option<Unit>),
     Min(Operand, Option<Unit>),
     Max(Operand, Option<Unit>),
-    /// How the bytes or the text must begin.
-    Prefix(Vec<u8>),
+    /// How the bytes or the text must begin: itself bytes or text.
+    Prefix(DynSolValue),
 }
 
 /// What a value is compared with.
@@ -123,15 +123,12 @@ impl ArgumentTest {
             Self::Max(most, unit) => compared(value, most, facts, Ordering::is_le, |most| {
                 format!("it is {}, and may be at most {}", show(value, unit), show(most, unit))
             }),
-            Self::Prefix(prefix) => {
-                let bytes = match value {
-                    DynSolValue::Bytes(bytes) => bytes.as_slice(),
-                    DynSolValue::String(text) => text.as_bytes(),
-                    DynSolValue::FixedBytes(word, size) => word.get(..*size).unwrap_or_default(),
-                    _ => return Holds::Unclear("it has no beginning".to_owned()),
-                };
-                when(bytes.starts_with(prefix), || "it does not begin as the rule demands".to_owned())
-            }
+            Self::Prefix(prefix) => match bytes_of(value).zip(bytes_of(prefix)) {
+                Some((bytes, prefix)) => {
+                    when(bytes.starts_with(prefix), || "it does not begin as the rule demands".to_owned())
+                }
+                None => Holds::Unclear("it has no beginning".to_owned()),
+            },
         }
     }
 }
@@ -156,6 +153,16 @@ impl Operand {
             }
             (Self::Created | Self::Now(_), _) => None,
         }
+    }
+}
+
+/// What a value is made of that has a beginning.
+fn bytes_of(value: &DynSolValue) -> Option<&[u8]> {
+    match value {
+        DynSolValue::Bytes(bytes) => Some(bytes),
+        DynSolValue::String(text) => Some(text.as_bytes()),
+        DynSolValue::FixedBytes(word, size) => word.get(..*size),
+        _ => None,
     }
 }
 
@@ -203,5 +210,138 @@ pub(in crate::policy) fn show_value(
             alloy_primitives::hex::encode_prefixed(word.get(..*size).unwrap_or_default())
         }
         _ => "another value".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_dyn_abi::DynSolValue;
+    use serde_json::json;
+
+    use super::*;
+    use crate::policy::tests::{
+        ALICE, BOB, CONTRACTS, NOW, TREASURY, address, call, caller, policy, transaction,
+    };
+    use crate::transaction::Tx;
+
+    /// Why a value of this type is not what the rule demands; empty where it is.
+    fn why(ty: &str, value: DynSolValue, condition: &str) -> String {
+        let rule = format!(
+            "[[rule]]\nid = \"a\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"trader\"]\nfrom = [\"treasury\"]\n\
+             to = [\"bob\"]\ncall = \"f({ty} it)\"\nargs = {{ it = {condition} }}\n"
+        );
+        let policy = policy(&format!("{CONTRACTS}{rule}")).unwrap_or_else(|e| panic!("{e}"));
+        let asked = transaction(&json!({ "to": BOB, "data": call(&format!("f({ty})"), &[value]) }));
+        match policy.judge::<Tx>(&caller("ann"), &asked, Timestamp::from_millis(NOW * 1000)) {
+            Ok(_) => String::new(),
+            Err(denied) => {
+                let (_, why) =
+                    denied.sentence.split_once("`args.it`: ").unwrap_or_else(|| panic!("{denied}"));
+                why.to_owned()
+            }
+        }
+    }
+
+    const OTHER: &str = "which is not what the rule names";
+    const BEGINS: &str = "it does not begin as the rule demands";
+
+    #[test]
+    fn a_number_or_an_address_says_what_it_is_and_what_it_may_be() {
+        let uint = |number: u64| DynSolValue::Uint(U256::from(number), 256);
+        let int = |number: i32| DynSolValue::Int(number.try_into().unwrap(), 24);
+        let (alice, bob) = (format!("`alice` ({ALICE})"), format!("`bob` ({BOB})"));
+        let (late, soon) = (NOW + 61, NOW - 61);
+        for (ty, value, condition, says) in [
+            ("address", address(ALICE), "\"alice\"", ""),
+            ("address", address(BOB), "\"alice\"", &format!("it is {bob}, {OTHER}")),
+            (
+                "address",
+                address(ALICE),
+                "{ not = [\"alice\", \"bob\"] }",
+                &format!("it is {alice}, which the rule excludes"),
+            ),
+            ("address", address(TREASURY), "\"$sender\"", ""),
+            ("address", address(ALICE), "\"$sender\"", &format!("it is {alice}, {OTHER}")),
+            ("bool", DynSolValue::Bool(true), "false", &format!("it is true, {OTHER}")),
+            ("uint256", uint(5), "{ min = 5 }", ""),
+            ("uint256", uint(5), "{ min = 6 }", "it is 5, and must be at least 6"),
+            ("uint256", uint(5), "{ max = 5 }", ""),
+            ("uint256", uint(5), "{ max = 4 }", "it is 5, and may be at most 4"),
+            ("int24", int(-5), "{ min = \"-5\" }", ""),
+            ("int24", int(-6), "{ min = \"-5\" }", "it is -6, and must be at least -5"),
+            ("int24", int(7), "{ max = -5 }", "it is 7, and may be at most -5"),
+            ("uint256", uint(NOW), "{ min = \"$now\", max = \"$now\" }", ""),
+            (
+                "uint256",
+                uint(soon),
+                "{ min = \"$now\" }",
+                &format!("it is {soon}, and must be at least {NOW}"),
+            ),
+            (
+                "uint256",
+                uint(soon),
+                "{ min = \"$now - 1m\" }",
+                &format!("it is {soon}, and must be at least {}", NOW - 60),
+            ),
+            (
+                "uint256",
+                uint(late),
+                "{ within = \"1m\" }",
+                &format!("it is {late}, and may be at most {}", NOW + 60),
+            ),
+        ] {
+            assert_eq!(why(ty, value.clone(), condition), says, "{ty} {value:?} {condition}");
+        }
+    }
+
+    /// What a client can fill with any text is named, and not quoted.
+    #[test]
+    fn a_text_or_bytes_are_compared_whole_or_by_how_they_begin() {
+        let text = |text: &str| DynSolValue::String(text.to_owned());
+        let bytes = |bytes: &[u8]| DynSolValue::Bytes(bytes.to_vec());
+        let four =
+            |bytes: [u8; 4]| DynSolValue::FixedBytes(alloy_primitives::B256::right_padding_from(&bytes), 4);
+        let another = format!("it is another value, {OTHER}");
+        for (ty, value, condition, says) in [
+            ("string", text("ann"), "\"$client\"", ""),
+            ("string", text("ben"), "\"$client\"", another.as_str()),
+            ("string", text("$client"), "\"$client\"", &another),
+            ("string", text("desk-1"), "{ prefix = \"desk-\" }", ""),
+            ("string", text("desk"), "{ prefix = \"desk-\" }", BEGINS),
+            ("bytes", bytes(&[1, 2, 3]), "{ prefix = \"0x0102\" }", ""),
+            ("bytes", bytes(&[1]), "{ prefix = \"0x0102\" }", BEGINS),
+            ("bytes", bytes(&[1]), "\"0x02\"", &another),
+            ("bytes4", four([1, 2, 3, 4]), "{ prefix = \"0x0102\" }", ""),
+            ("bytes4", four([1, 2, 3, 4]), "{ prefix = \"0x01020304\" }", ""),
+            ("bytes4", four([1, 3, 0, 0]), "{ prefix = \"0x0102\" }", BEGINS),
+            ("bytes4", four([1, 3, 0, 0]), "\"0x01020304\"", &format!("it is 0x01030000, {OTHER}")),
+        ] {
+            assert_eq!(why(ty, value.clone(), condition), says, "{ty} {value:?} {condition}");
+        }
+    }
+
+    /// Two functions of one selector are read apart, whichever was read before.
+    #[test]
+    fn inv_04_calldata_is_read_by_the_function_that_a_rule_names() {
+        // `transfer(address,uint256)` and `many_msg_babbage(bytes1)` have one selector.
+        let deny = |id: &str, call: &str, args: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\neffect = \"deny\"\nkind = \"transaction\"\ncall = \"{call}\"\nargs = {{ {args} }}\n"
+            )
+        };
+        let all = "[[rule]]\nid = \"all\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\nto = [\"any\"]\ncall = \"any\"\n";
+        let first = deny("a", "transfer(address to,uint256 amount)", "to = \"alice\"");
+        let twin = deny("b", "many_msg_babbage(bytes1 tag)", "tag = \"0x01\"");
+        let asked = transaction(&json!({ "to": ALICE, "data": crate::policy::tests::transfer(BOB, 1) }));
+        let judge = |rules: &str| {
+            let policy = policy(&format!("{CONTRACTS}{all}{rules}")).unwrap();
+            policy
+                .judge::<Tx>(&caller("ann"), &asked, Timestamp::from_millis(0))
+                .map_err(|denied| denied.rule)
+        };
+        assert!(judge(&first).is_ok());
+        // Of the other it is no exact encoding, so in doubt it is denied.
+        assert_eq!(judge(&twin), Err(Some("b".to_owned())));
+        assert_eq!(judge(&format!("{first}{twin}")), Err(Some("b".to_owned())));
     }
 }

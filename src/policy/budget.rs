@@ -13,6 +13,7 @@ use crate::policy::amount::{Unit, show_unit, show_wei, show_window};
 use crate::policy::denied::{DenialCause, Denied};
 use crate::policy::facts::{Book, Contract, Facts, Subject};
 use crate::policy::path::Path;
+use crate::policy::rule::Place;
 use crate::policy::scope::Reach;
 use crate::policy::spend::{moved, number};
 use crate::policy::typed::TypedFacts;
@@ -52,6 +53,7 @@ pub(in crate::policy) struct Budget {
     pub limit: Arc<Limit>,
     pub sum: Sum,
     pub reach: Reach,
+    pub place: Place,
 }
 
 /// What is added up.
@@ -571,5 +573,200 @@ text = "any"
         let asked = transaction(&json!({ "to": ALICE, "data": exact_in(DynSolValue::Bytes(vec![1])) }));
         let denied = policy.assess::<Tx>(&caller("ann"), &asked, now).unwrap_err();
         assert_eq!(denied.cause, DenialCause::Undecodable, "{denied}");
+    }
+
+    #[test]
+    fn an_amount_carries_its_unit() {
+        let usdc = Measure::Token(Unit { symbol: "USDC".to_owned(), decimals: 6 });
+        let text = |text: &str| toml::Value::String(text.to_owned());
+        for (measure, written, read) in [
+            (&Measure::Wei, toml::Value::Integer(0), Ok(0)),
+            (&Measure::Wei, text("2 gwei"), Ok(2_000_000_000)),
+            (
+                &Measure::Wei,
+                toml::Value::Integer(5),
+                Err("5 has no unit; write for example \"10 ether\" or \"1_000 USDC\""),
+            ),
+            (&Measure::Wei, text("5 USDC"), Err("`USDC` is not a unit")),
+            (&usdc, toml::Value::Integer(0), Ok(0)),
+            (&usdc, text(" 1_000 USDC "), Ok(1_000_000_000)),
+            (&usdc, text("0.000001 USDC"), Ok(1)),
+            (&usdc, text("5 DAI"), Err("`5 DAI` is not in USDC; write \"1_000 USDC\"")),
+            (&usdc, text("5"), Err("`5` is not in USDC; write \"1_000 USDC\"")),
+            (
+                &usdc,
+                toml::Value::Boolean(true),
+                Err("true has no unit; write for example \"10 ether\" or \"1_000 USDC\""),
+            ),
+            (&Measure::Plain, toml::Value::Integer(7), Ok(7)),
+            (&Measure::Plain, text("1_000"), Ok(1000)),
+            (
+                &Measure::Plain,
+                toml::Value::Integer(-7),
+                Err("-7 has no unit; write for example \"10 ether\" or \"1_000 USDC\""),
+            ),
+            (&Measure::Plain, text("5 ether"), Err("`5 ether` is not a number")),
+        ] {
+            match (measure.read(&written), read) {
+                (Ok(amount), Ok(read)) => assert_eq!(amount, U256::from(read), "{written}"),
+                (Err(why), Err(says)) => assert!(why.starts_with(says), "{why}"),
+                (found, _) => panic!("{written}: {found:?}"),
+            }
+        }
+        let amount = U256::from(1_500_000);
+        assert_eq!(
+            [Measure::Wei.show(amount), usdc.show(amount), Measure::Plain.show(amount)],
+            ["0.0015 gwei", "1.5 USDC", "1500000"]
+        );
+        let limit = Limit {
+            id: "b".to_owned(),
+            max: amount,
+            window: Duration::from_secs(86_400),
+            definition: B256::ZERO,
+            unit: usdc,
+        };
+        assert_eq!((limit.show(amount), limit.show_window()), ("1.5 USDC".to_owned(), "24h".to_owned()));
+        assert_eq!(limit.read(&text("2 USDC")), Ok(U256::from(2_000_000)));
+    }
+
+    /// What is taken on a chain is that chain's; and of a call that is not covered nothing is.
+    #[test]
+    fn inv_03_a_charge_is_of_its_scope() {
+        let policy = with(&budget(
+            "b",
+            "asset = \"ether\"\nmax = \"1 ether\"",
+            "per = [\"to\"]\nmatch = { kind = \"transaction\", to = [\"bob\"] }",
+        ));
+        let taken =
+            charges(&policy, &json!({ "to": BOB, "value": "0x5", "gas": "0x5208", "gasPrice": "0x1" }))
+                .unwrap();
+        let [charge] = taken.as_slice() else { panic!("{taken:?}") };
+        assert_eq!(
+            (charge.scope.as_str(), charge.amount),
+            (format!("chain=1 to={BOB}").as_str(), U256::from(21_005))
+        );
+        assert_eq!(taken_by(&policy, ALICE), 0);
+    }
+
+    fn taken_by(policy: &Policy, to: &str) -> usize {
+        charges(policy, &json!({ "to": to, "value": "0x5" })).unwrap().len()
+    }
+
+    #[test]
+    fn inv_03_a_definition_changes_with_what_calls_are_declared_to_move() {
+        let declared = |amount: &str| {
+            let contracts = CONTRACTS.replace(
+                &format!("address = \"{ALICE}\" }}"),
+                &format!("address = \"{ALICE}\", abi = \"erc20\", spends = [{{ call = \"transfer\", asset = \"to\", amount = \"{amount}\" }}] }}"),
+            );
+            let budget = budget("b", "asset = \"usdc\"\nmax = \"1 USDC\"", "");
+            policy(&format!("{contracts}{ALL}{budget}")).unwrap().limits().next().unwrap().definition
+        };
+        assert_eq!(declared("amount"), declared("amount"));
+        assert_ne!(declared("amount"), declared("none"));
+        // How often something is done does not depend on it.
+        let counted = |spends: &str| {
+            let alice = format!("address = \"{ALICE}\"");
+            let contracts = CONTRACTS.replace(&alice, &format!("{alice}, abi = \"erc20\"{spends}"));
+            let policy =
+                policy(&format!("{contracts}{ALL}{}", budget("b", "sum = \"count\"\nmax = 1", ""))).unwrap();
+            policy.limits().next().unwrap().definition
+        };
+        let spends = ", spends = [{ call = \"transfer\", asset = \"to\", amount = \"amount\" }]";
+        assert_eq!(counted(""), counted(spends));
+    }
+
+    #[test]
+    fn a_budget_of_a_token_counts_typed_data_too() {
+        let of = |what: &str, kind: &str| {
+            let text = budget("b", what, &format!("match = {{ kind = \"{kind}\" }}"));
+            policy(&format!("{CONTRACTS}{ALL}{text}")).map(drop).map_err(|e| e.to_string())
+        };
+        let (ether, token, count) = (
+            "asset = \"ether\"\nmax = \"1 ether\"",
+            "asset = \"usdc\"\nmax = \"1 USDC\"",
+            "sum = \"count\"\nmax = 1",
+        );
+        for (what, kind, is) in [
+            (ether, "transaction", true),
+            (ether, "presigned", true),
+            (ether, "authorization", true),
+            (ether, "typed_data", false),
+            (ether, "message", false),
+            (token, "transaction", true),
+            (token, "typed_data", true),
+            (token, "message", false),
+            (count, "typed_data", true),
+            (count, "message", true),
+        ] {
+            assert_eq!(of(what, kind).is_ok(), is, "{what} {kind}");
+        }
+        let error = of(ether, "typed_data").unwrap_err();
+        assert!(error.ends_with(": typed data moves no ether: write a token, or sum = \"count\""), "{error}");
+        let error = of(token, "message").unwrap_err();
+        assert!(
+            error.ends_with(": a message moves nothing: only sum = \"count\" goes with kind = \"message\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_a_contract_is_said_to_move_must_be_there() {
+        let of = |spends: &str| {
+            let alice = format!("alice = {{ chain = 1, address = \"{ALICE}\"{spends} }}\n");
+            policy(&format!("[contracts]\n{alice}")).map(drop).map_err(|e| e.to_string())
+        };
+        let spend =
+            |more: &str| of(&format!(", abi = \"erc20\", spends = [{{ call = \"transfer\", {more} }}]"));
+        let describe = "transfer(address to, uint256 amount)";
+        assert_eq!(spend("asset = \"self\", amount = \"amount\""), Ok(()));
+        assert_eq!(spend("asset = \"any\", amount = \"unknown\", to = \"to\""), Ok(()));
+        for (more, why) in [
+            ("asset = \"amount\", amount = \"amount\"", format!("{describe} has no address `amount`")),
+            ("asset = \"self\", amount = \"to\"", format!("{describe} has no amount `to`")),
+            (
+                "asset = \"self\", amount = \"much\"",
+                format!("{describe} has no amount `much`: {describe} has no parameter `much`"),
+            ),
+            (
+                "asset = \"self\", amount = \"amount\", to = \"amount\"",
+                format!("{describe} has no address `amount`"),
+            ),
+            (
+                "asset = \"0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48\", amount = \"amount\"",
+                "`0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48` has no EIP-55 checksum".to_owned(),
+            ),
+        ] {
+            let error = spend(more).unwrap_err();
+            assert!(error.starts_with(&format!("policies/policy.toml:2: {why}")), "{error}");
+        }
+        let error = of(", spends = [{ call = \"f\", asset = \"self\", amount = \"none\" }]").unwrap_err();
+        assert!(error.ends_with(":2: `spends` needs `abi`, where its functions stand"), "{error}");
+    }
+
+    /// A parameter may be called as a word that else means something.
+    #[test]
+    fn a_parameter_named_underlying_is_that_parameter() {
+        let abi = r#"[{"type":"function","name":"f","inputs":[{"name":"underlying","type":"address"},{"name":"amount","type":"uint256"}],"outputs":[],"stateMutability":"view"}]"#;
+        let text = format!(
+            "{}{ALL}{}",
+            CONTRACTS.replace("alice = {", "alice = { abi = \"f.json\", spends = [{ call = \"f\", asset = \"underlying\", amount = \"amount\" }],"),
+            budget("b", "asset = \"usdc\"\nmax = \"1 USDC\"", "")
+        );
+        let source = crate::policy::load::Source { name: "p.toml".to_owned(), path: "p.toml".into(), text };
+        let policy = Policy::of_sources(&[source], &crate::policy::tests::world(), |beside| match beside {
+            crate::policy::load::Beside::Abi("f.json") => Ok(abi.to_owned()),
+            other => crate::policy::tests::built_in_only(other),
+        })
+        .unwrap_or_else(|e| panic!("{e}"));
+        for (token, taken) in [(USDC, Some(7)), (BOB, None)] {
+            let data = call("f(address,uint256)", &[address(token), number(7)]);
+            let amounts: Vec<_> = charges(&policy, &json!({ "to": ALICE, "data": data }))
+                .unwrap()
+                .iter()
+                .map(|charge| charge.amount)
+                .collect();
+            assert_eq!(amounts, taken.map(U256::from).into_iter().collect::<Vec<_>>(), "{token}");
+        }
     }
 }

@@ -201,7 +201,7 @@ impl Condition {
             }
             (Self::Delegates(delegates), Subject::Authorization(asked)) => {
                 when(delegates.has(&asked.delegate()), || {
-                    let delegate = facts.name(asked.chain_id(), asked.delegate());
+                    let delegate = facts.delegate(asked.chain_id(), asked.delegate());
                     format!("the delegate is {delegate}, which the rule does not name")
                 })
             }
@@ -240,8 +240,8 @@ impl Delegates {
         match delegates.find(|(_, delegate)| !self.has(delegate)) {
             None => Holds::Yes,
             Some((authority, delegate)) => Holds::No(format!(
-                "it lets {authority} act by the code of {}, which the rule does not name",
-                facts.name(transaction.chain, delegate)
+                "it sets the code of {authority} to that of {}, which the rule does not name",
+                facts.delegate(transaction.chain, delegate)
             )),
         }
     }
@@ -331,4 +331,195 @@ fn amount(what: &str, is: U256, range: &Range) -> Holds {
 
 pub(in crate::policy) fn when(holds: bool, why: impl FnOnce() -> String) -> Holds {
     if holds { Holds::Yes } else { Holds::No(why()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::policy::tests::{
+        ALICE, BOB, CONTRACTS, NOW, PAY, TREASURY, USDC, caller, policy, structured, transaction, transfer,
+        typed,
+    };
+    use crate::transaction::{Authorization, DelegationRequest, Tx, TypedData};
+
+    /// What keeps the one rule from matching a payment of alice, at 12:00 on a Saturday.
+    fn failures(changes: &[(&str, &str)], fields: &serde_json::Value) -> Vec<String> {
+        let mut rule = PAY.replace("\"transfer\"", "\"transfer(address to, uint256 amount)\"");
+        rule = rule.replace("[\"usdc\"]", &format!("[\"{USDC}\"]"));
+        for (right, other) in changes {
+            assert!(rule.contains(right), "{right}");
+            rule = rule.replacen(right, other, 1);
+        }
+        let policy = policy(&format!("{CONTRACTS}{rule}")).unwrap_or_else(|e| panic!("{e}"));
+        let mut asked = json!({ "data": transfer(ALICE, 1), "gas": "0x186a0", "gasPrice": "0x1" });
+        asked.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let told =
+            policy.explain::<Tx>(&caller("ann"), &transaction(&asked), Timestamp::from_millis(NOW * 1000));
+        let [rule] = told.rules.as_slice() else { panic!("{told:?}") };
+        rule.failures.iter().map(|(key, why)| format!("{key}: {why}")).collect()
+    }
+
+    #[test]
+    fn each_condition_says_why_it_does_not_hold() {
+        let none = json!({});
+        let more = |line: &'static str| vec![("execution_fee = { max = \"0.05 ether\" }", line)];
+        let data = "call    = \"transfer(address to, uint256 amount)\"\nargs";
+        for (changes, fields, why) in [
+            (vec![], none.clone(), String::new()),
+            (
+                vec![("chain   = 1", "chain   = 10"), ("[\"alice\", \"bob\"], amount = { max = \"1_000 USDC\" }", "\"any\"")],
+                none.clone(),
+                "chain: the chain is 1, the rule is for chain 10".to_owned(),
+            ),
+            (vec![(USDC, BOB), (", amount = { max = \"1_000 USDC\" }", "")], none.clone(), format!("to: the target is `usdc` ({USDC}), which is not among those of the rule")),
+            (
+                more("via = [\"bob\"]"),
+                none.clone(),
+                "via: the account makes the call itself, and the rule is for calls through contracts".to_owned(),
+            ),
+            (more("delegatecall = true\nvia = [\"any\"]"), none.clone(), "delegatecall: it is no delegatecall".to_owned()),
+            (
+                vec![(data, "call = \"approve(address spender, uint256 amount)\"\nargs"), ("to = [\"alice\", \"bob\"]", "spender = \"any\"")],
+                none.clone(),
+                "call: it is no call of approve(address,uint256)".to_owned(),
+            ),
+            (vec![(data, "call = \"empty\"\n# args")], none.clone(), "call: there is calldata".to_owned()),
+            (vec![], json!({ "value": "0x1" }), "value: value is 1 wei, and must be exactly 0 ether".to_owned()),
+            (
+                more("value = { min = \"2 wei\", max = \"3 wei\" }"),
+                json!({ "value": "0x1" }),
+                "value: value is 1 wei, and must be from 2 wei to 3 wei".to_owned(),
+            ),
+            (
+                more("execution_fee = { max = \"99_999 wei\" }"),
+                none.clone(),
+                "execution_fee: the most it can cost to execute (gas limit times fee, and blobs) is 100000 wei, and must be at most 99999 wei"
+                    .to_owned(),
+            ),
+            (more("execution_fee = { max = \"100_000 wei\" }"), none.clone(), String::new()),
+            (more("blobs = { min = 1 }"), none.clone(), "blobs: it has 0 blobs, and must have at least 1".to_owned()),
+            (
+                more("blob_fee = { min = \"1 wei\" }"),
+                none.clone(),
+                "blob_fee: the most that its blobs can cost is 0 ether, and must be at least 1 wei".to_owned(),
+            ),
+            (
+                more("hours = [\"Mon-Fri 08:00-20:00 UTC\", \"Sat 13:00-14:00 UTC\"]"),
+                none.clone(),
+                "hours: it is 2026-01-31T12:00:00.000Z, and the rule is for Mon-Fri 08:00-20:00 UTC, Sat 13:00-14:00 UTC".to_owned(),
+            ),
+            (more("hours = [\"Mon-Fri 08:00-20:00 UTC\", \"Sat 12:00-13:00 UTC\"]"), none.clone(), String::new()),
+            (more("outcome = {}"), none.clone(), "outcome: no node was asked what it would do".to_owned()),
+            (
+                vec![],
+                json!({ "data": transfer(TREASURY, 1) }),
+                format!("args.to: it is `treasury` ({TREASURY}), which is not what the rule names"),
+            ),
+            (
+                vec![("[\"0x", "[\"create\"] # [\"0x"), (data, "call = \"any\"\n# args")],
+                none.clone(),
+                format!("to: the target is `usdc` ({USDC}), which is not among those of the rule"),
+            ),
+        ] {
+            let expected: Vec<_> = Some(why).filter(|why| !why.is_empty()).into_iter().collect();
+            assert_eq!(failures(&changes, &fields), expected, "{changes:?} {fields}");
+        }
+        // Of what is inside nothing is said where it is another call.
+        let other = failures(&[], &json!({ "data": "0x095ea7b3", "value": "0x1" }));
+        assert_eq!(
+            other,
+            [
+                "call: it is no call of transfer(address,uint256)",
+                "value: value is 1 wei, and must be exactly 0 ether"
+            ]
+        );
+        let create = failures(&[], &json!({ "to": null, "data": "0x6000" }));
+        assert_eq!(create[0], "to: it creates a contract, which the rule does not name");
+    }
+
+    #[test]
+    fn a_domain_is_compared_where_a_rule_names_it() {
+        let rule = |domain: &str| {
+            format!(
+                "[[rule]]\nid = \"a\"\neffect = \"allow\"\nkind = \"typed_data\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                 to = [\"usdc\"]\nprimary_type = \"Vote(uint256 id)\"\n{domain}\n"
+            )
+        };
+        let data = typed("Vote(uint256 id)", USDC, json!({ "id": 1 }));
+        for (domain, failure) in [
+            ("", None),
+            ("domain = { name = \"USD Coin\" }", None),
+            ("domain = { name = \"usd coin\" }", Some("the domain has another name than the rule's")),
+            ("domain = { version = \"2\" }", Some("the domain has another version than the rule's")),
+            (
+                "domain = { name = \"USD Coin\", version = \"2\" }",
+                Some("the domain has another version than the rule's"),
+            ),
+        ] {
+            let policy = policy(&format!("{CONTRACTS}{}", rule(domain))).unwrap();
+            let judged =
+                policy.judge::<TypedData>(&caller("ann"), &structured(&data), Timestamp::from_millis(0));
+            let why = judged.err().map(|denied| denied.sentence);
+            match (&why, failure) {
+                (None, None) => {}
+                (Some(why), Some(failure)) => {
+                    assert!(why.ends_with(&format!("`domain`: {failure}")), "{why}");
+                }
+                _ => panic!("{domain}: {why:?}"),
+            }
+        }
+        let policy = policy(&format!("{CONTRACTS}{}", rule(""))).unwrap();
+        let why = |data: &serde_json::Value| {
+            let denied = policy
+                .judge::<TypedData>(&caller("ann"), &structured(data), Timestamp::from_millis(0))
+                .unwrap_err();
+            denied.sentence.split_once("comes nearest, but ").map(|(_, why)| why.to_owned())
+        };
+        let other = typed("Vote(uint8 id)", USDC, json!({ "id": 1 }));
+        assert_eq!(
+            why(&other).as_deref(),
+            Some("`primary_type`: its members are not those of Vote(uint256 id)")
+        );
+        let another = typed("Ballot(uint256 id)", USDC, json!({ "id": 1 }));
+        assert_eq!(why(&another).as_deref(), Some("`primary_type`: it is no Vote"));
+        let mut elsewhere = data.clone();
+        elsewhere["domain"]["chainId"] = json!(5);
+        assert_eq!(
+            why(&elsewhere).as_deref(),
+            Some("`chain`: the domain is of chain 5, the rule is for chain 1")
+        );
+    }
+
+    #[test]
+    fn whose_code_is_not_named_is_said() {
+        let rule = |delegates: &str| {
+            let rule = format!(
+                "[[rule]]\nid = \"a\"\neffect = \"allow\"\nkind = \"authorization\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                 delegates = [{delegates}]\n"
+            );
+            policy(&format!("{CONTRACTS}{rule}")).unwrap()
+        };
+        let judge = |delegates: &str, delegate: &str| {
+            let asked = json!([{ "from": TREASURY, "address": delegate }]).to_string();
+            let asked = DelegationRequest::parse(Some(&asked)).unwrap().fill(1, 0).unwrap();
+            let judged =
+                rule(delegates).judge::<Authorization>(&caller("ann"), &asked, Timestamp::from_millis(0));
+            judged.err().map(|denied| denied.sentence.split_once("`delegates`: ").unwrap().1.to_owned())
+        };
+        let nobody = Address::ZERO.to_string();
+        let not_named = |who: &str| Some(format!("the delegate is {who}, which the rule does not name"));
+        for (delegates, delegate, why) in [
+            ("\"bob\"", BOB, None),
+            ("\"any\"", ALICE, None),
+            ("\"none\"", &nobody, None),
+            ("\"bob\"", ALICE, not_named(&format!("`alice` ({ALICE})"))),
+            ("\"bob\"", &nobody, not_named("\"none\" (the zero address)")),
+            ("\"none\"", BOB, not_named(&format!("`bob` ({BOB})"))),
+        ] {
+            assert_eq!(judge(delegates, delegate), why, "{delegates} {delegate}");
+        }
+    }
 }

@@ -537,4 +537,59 @@ mod tests {
             prop_assert!(before.is_ok() || judge(&load(&lower), &request).is_err());
         }
     }
+
+    /// Another clock is all that changes.
+    #[test]
+    fn a_policy_goes_by_the_clock_that_it_is_given() {
+        let rule = "[[rule]]\nid = \"r\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                    to = [\"alice\"]\ncall = \"empty\"\nvalue = \"any\"\nhours = \"Sat 12:00-13:00 UTC\"\n";
+        let at = |seconds: u64| {
+            let clock = Clock::set_to(Timestamp::from_millis(seconds * 1000));
+            let policy = policy_of(&[("a.toml", CONTRACTS), ("b.toml", rule)]).unwrap().with_clock(clock);
+            let asked = transaction(&json!({ "to": ALICE, "value": "0x1" }));
+            let now = policy.assess_now::<Tx>(&caller("ann"), &asked, Evidence::default()).is_ok();
+            assert_eq!(policy.decide::<Tx>(&caller("ann"), asked, Evidence::default()).is_ok(), now);
+            now
+        };
+        let noon = crate::policy::tests::NOW;
+        assert_eq!([at(noon - 1), at(noon), at(noon + 3599), at(noon + 3600)], [false, true, true, false]);
+    }
+
+    /// Of the rules that come near, one for this very call is nearer than one that lacks less.
+    #[test]
+    fn the_nearest_rule_is_one_for_the_same_call() {
+        let rule = |id: &str, clients: &str, call: &str, more: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"{clients}\"]\nfrom = [\"treasury\"]\n\
+                 to = [\"usdc\"]\ncall = \"{call}\"\n{more}\n"
+            )
+        };
+        let rules = [
+            rule("a-send", "ann", "empty", ""),
+            rule("b-bens", "ben", "transfer", "args = { to = \"any\" }"),
+            rule("c-two", "ann", "transfer", "args = { to = \"bob\", amount = { max = 0 } }"),
+            rule("d-one", "ann", "transfer", "args = { to = \"alice\", amount = { max = 0 } }"),
+        ];
+        let policy = policy_of(&[("a.toml", CONTRACTS), ("b.toml", &rules.concat())]).unwrap();
+        let asked = (("ann"), json!({ "data": transfer(ALICE, 1) }));
+        let denied = judge(&policy, &asked).unwrap_err();
+        assert_eq!(
+            (denied.rule.as_deref(), denied.condition.as_deref()),
+            (Some("d-one"), Some("args.amount"))
+        );
+        let two = judge(
+            &policy,
+            &("ann", json!({ "data": transfer(crate::policy::tests::TREASURY, 1), "value": "0x1" })),
+        )
+        .unwrap_err();
+        assert!(two.sentence.contains("`value`: ") && two.sentence.contains("; `"), "{two}");
+        let other = Policy::default();
+        assert!(judge(&other, &asked).unwrap_err().sentence.ends_with(": no rule allows it"));
+        assert!(policy.has_account(crate::policy::tests::TREASURY.parse().unwrap()));
+        assert!(!policy.has_account(ALICE.parse().unwrap()));
+        assert_eq!(
+            (policy.serial(), policy.hash() == alloy_primitives::keccak256(policy.text())),
+            (None, true)
+        );
+    }
 }

@@ -203,7 +203,8 @@ impl Policy {
                 .into_iter()
                 .flatten()
                 .filter(|part| !part.is_empty());
-            text = format!(", of {}", said.chain(parts.rest).collect::<Vec<_>>().join(" "));
+            let of = if reach.kind.is_some() { "of " } else { "" };
+            text = format!(", {of}{}", said.chain(parts.rest).collect::<Vec<_>>().join(" "));
         }
         let per = reach.per.iter().map(|per| match per {
             Per::Client => "client",
@@ -473,6 +474,183 @@ mod tests {
         assert!(
             calls.ends_with(", of kind transaction, calls of transfer(address to, uint256 amount) at usdc"),
             "{calls}"
+        );
+    }
+
+    #[test]
+    fn each_effect_and_kind_has_its_verb() {
+        let rule = |kind: &str, more: &str| {
+            let kind = if kind.is_empty() { String::new() } else { format!("kind = \"{kind}\"\n") };
+            format!("[[rule]]\nid = \"a\"\neffect = \"deny\"\n{kind}{more}\n")
+        };
+        for (kind, more, text) in [
+            ("", "", "any client may not have anything signed from any account"),
+            ("", "clients = [\"ann\", \"ben\"]", "ann or ben may not have anything signed from any account"),
+            ("transaction", "", "any client may not call anything from any account"),
+            ("transaction", "chain = 1", "any client may not call anything on chain 1 from any account"),
+            (
+                "transaction",
+                "to = [\"alice\", \"usdc\"]",
+                "any client may not call anything at alice or usdc from any account",
+            ),
+            ("transaction", "call = \"empty\"", "any client may not send ether from any account"),
+            (
+                "transaction",
+                "to = [\"bob\"]\ncall = \"empty\"",
+                "any client may not send ether to bob from any account",
+            ),
+            (
+                "transaction",
+                "to = [\"create\", \"$created\"]",
+                "any client may not call anything at (what the account created) or (none: creation, or no contract) from any account",
+            ),
+            (
+                "presigned",
+                "",
+                "any client may not pass on signed transactions that call anything from any account",
+            ),
+            (
+                "presigned",
+                "call = \"empty\"",
+                "any client may not pass on signed transactions that send ether from any account",
+            ),
+            ("message", "", "any client may not have messages signed from any account"),
+            ("typed_data", "", "any client may not have typed data signed from any account"),
+            (
+                "typed_data",
+                "primary_type = \"Permit\"",
+                "any client may not have Permit signed from any account",
+            ),
+            (
+                "authorization",
+                "from = [\"treasury\"]",
+                "any client may not have it signed that the code of (any) may act as the account from treasury",
+            ),
+        ] {
+            let (told, _) = described(&rule(kind, more));
+            assert_eq!(told, text, "{kind} {more}");
+        }
+        let (own, _) = described(&format!("{PAY}replace = \"own\"\n"));
+        assert!(own.ends_with("; it may take the place of what the same client sent at its nonce"), "{own}");
+        let policy = policy(&format!("{CONTRACTS}{PAY}")).unwrap();
+        let sentence = policy.describe(&world()).rules.remove(0);
+        assert_eq!((sentence.rule.as_str(), sentence.effect, sentence.line), ("pay", "allow", 8));
+        assert_eq!(sentence.file, "policies/policy.toml");
+    }
+
+    #[test]
+    fn each_limit_says_what_it_counts_and_how_long() {
+        let budget = |what: &str| format!("[[budget]]\nid = \"b\"\n{what}\n");
+        for (limit, text) in [
+            (budget("asset = \"ether\"\nmax = \"1 ether\"\nwindow = \"24h\""), "budget `b`: at most 1 ether in any 24h"),
+            (budget("asset = \"usdc\"\nmax = \"5 USDC\"\nwindow = \"7d\""), "budget `b`: at most 5 USDC in any 7d"),
+            (
+                budget("sum = \"count\"\nmax = 3\nwindow = \"90s\"\nper = [\"client\", \"from\", \"to\", \"rule\"]"),
+                "budget `b`: at most 3 requests in any 90s, counted for each client and account and contract and rule apart",
+            ),
+            (
+                budget(
+                    "sum = \"args.n\"\nmax = 3\nwindow = \"1h\"\nmatch = { kind = \"transaction\", chain = 1, call = \"f(uint8 n)\" }",
+                ),
+                "budget `b`: at most 3 of `n` of f(uint8) in any 60m, of kind transaction, calls of f(uint8 n) on chain 1",
+            ),
+            (
+                budget("sum = \"count\"\nmax = 3\nwindow = \"1h\"\nmatch = { kind = \"transaction\" }"),
+                "budget `b`: at most 3 requests in any 60m, of kind transaction",
+            ),
+            (
+                budget(
+                    "sum = \"count\"\nmax = 3\nwindow = \"1h\"\nmatch = { clients = [\"ann\"], from = [\"treasury\"] }",
+                ),
+                "budget `b`: at most 3 requests in any 60m, by ann from treasury",
+            ),
+            (
+                "[[rate]]\nid = \"r\"\nmax = 2\nwindow = \"60s\"\nper = [\"client\"]\nmatch = { kind = \"transaction\", to = [\"usdc\"] }\n"
+                    .to_owned(),
+                "rate `r`: at most 2 requests in 60s, of kind transaction at usdc, counted for each client apart",
+            ),
+            ("[[rate]]\nid = \"r\"\nmax = 2\nwindow = \"2h\"\n".to_owned(), "rate `r`: at most 2 requests in 2h"),
+        ] {
+            let (_, limits) = described(&limit);
+            assert_eq!(limits.last().unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn each_cap_is_said() {
+        let told = |caps: &str| described(&format!("[caps]\n{caps}\n")).1.remove(0);
+        for (caps, text) in [
+            ("", "at most an execution fee of 1 ether"),
+            ("max_execution_fee = \"any\"", "no cap"),
+            ("max_execution_fee = \"any\"\nmax_gas = 5", "at most a gas limit of 5"),
+            ("max_execution_fee = \"any\"\nmax_calldata = 7", "at most 7 bytes of calldata"),
+            (
+                "max_execution_fee = \"2 gwei\"\nmax_fee_per_gas = \"3 gwei\"",
+                "at most a fee per gas of 3 gwei, an execution fee of 2 gwei",
+            ),
+            (
+                "max_execution_fee = \"any\"\nmax_fee_per_blob_gas = \"4 gwei\"",
+                "at most a fee per blob gas of 4 gwei",
+            ),
+        ] {
+            assert_eq!(told(caps), format!("every transaction on chain 1: {text}"));
+        }
+    }
+
+    /// Who is not meant, and what is not allowed, has no cell.
+    #[test]
+    fn the_table_has_a_cell_for_each_client_account_and_contract() {
+        let second = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+        let mut world = world();
+        world.accounts.insert("second".to_owned(), second.parse().unwrap());
+        world.clients[0].accounts.push(second.parse().unwrap());
+        let rule = |id: &str, clients: &str, from: &str, more: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\neffect = \"allow\"\nclients = [\"{clients}\"]\nfrom = [\"{from}\"]\n{more}\n"
+            )
+        };
+        let send = "kind = \"transaction\"\nchain = 1\nto = [\"alice\"]\ncall = \"empty\"";
+        let rules = [
+            rule("a-one", "trader", "treasury", send),
+            rule("b-two", "any", "second", send),
+            rule("c-again", "ann", "treasury", &send.replace("\"empty\"", "\"ping()\"")),
+            rule(
+                "d-any",
+                "ben",
+                "any",
+                &send.replace("[\"alice\"]", "[\"any\"]").replace("\"empty\"", "\"any\""),
+            ),
+            rule("e-talk", "ben", "any", "kind = \"message\"\ntext = \"any\""),
+            rule("f-pass", "ben", "any", &send.replace("transaction", "presigned")),
+            "[[rule]]\nid = \"g-no\"\neffect = \"deny\"\nkind = \"transaction\"\nto = [\"bob\"]\n".to_owned(),
+        ];
+        let policy = crate::policy::Policy::of_text(&format!("{CONTRACTS}{}", rules.concat()), &world);
+        let told = policy.describe(&world).matrix;
+        let cells: Vec<_> = told
+            .iter()
+            .map(|cell| {
+                let join = |all: &std::collections::BTreeSet<String>| {
+                    all.iter().cloned().collect::<Vec<_>>().join(" + ")
+                };
+                format!(
+                    "{} {} {}: {} by {}",
+                    cell.client,
+                    cell.account,
+                    cell.contract,
+                    join(&cell.what),
+                    join(&cell.rules)
+                )
+            })
+            .collect();
+        assert_eq!(
+            cells,
+            [
+                "ann second alice: send ether by b-two",
+                "ann treasury alice: call ping() + send ether by a-one + c-again",
+                "ben (signed elsewhere) alice: send ether by f-pass",
+                "ben treasury (any): anything by d-any",
+                "ben treasury -: messages by e-talk",
+            ]
         );
     }
 }

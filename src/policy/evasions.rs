@@ -9,8 +9,8 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::policy::Evidence;
     use crate::policy::tests::{
-        ALICE, BOB, CONTRACTS, PAY, TREASURY, USDC, address, call, caller, decide, policy, transaction,
-        transfer,
+        ALICE, BOB, CONTRACTS, NOW, PAY, TREASURY, USDC, address, call, caller, decide, failed, policy,
+        template, transaction, transfer, typed,
     };
     use crate::policy::{DenialCause, Policy, Replace};
     use crate::transaction::Tx;
@@ -240,5 +240,45 @@ safe      = { chain = 1, address = "0x90F79bf6EB2c4f870365E785982E1f101E93b906",
         ] {
             assert_eq!(at(other).unwrap_err().cause, DenialCause::NoRule);
         }
+    }
+
+    /// A signature over typed data needs no transaction to approve somebody.
+    #[test]
+    fn inv_04_a_permit_off_the_chain_is_no_way_around_a_rule_for_approvals() {
+        let approve = rule(
+            "approve",
+            "to = [\"usdc\"]\ncall = \"approve\"\nargs = { spender = \"bob\", amount = { max = \"1 USDC\" } }",
+        );
+        let anything = rule("anything", "to = [\"any\"]\ncall = \"any\"\nvalue = \"any\"");
+        let permit = json!({ "owner": TREASURY, "spender": BOB, "value": "1", "nonce": "0", "deadline": (NOW + 60).to_string() });
+        let details = json!({ "token": USDC, "amount": 1, "expiration": 9, "nonce": 0 });
+        let single = json!({ "details": details, "spender": BOB, "sigDeadline": "9" });
+        for data in [
+            template("Permit", USDC, permit),
+            template("PermitSingle", "0x000000000022D473030F116dDEE9F6B43aC78BA3", single),
+        ] {
+            for rules in [&approve, &anything] {
+                assert_eq!(failed(&desk(rules), &data).as_deref(), Some("no_rule"), "{data}");
+            }
+        }
+    }
+
+    /// What a domain calls itself is its own word: the contract that verifies the signature, and its chain, are what bind.
+    #[test]
+    fn inv_04_a_domain_that_lies_gets_nothing_signed() {
+        let ty = "Vote(uint256 id)";
+        let vote = format!(
+            "[[rule]]\nid = \"vote\"\neffect = \"allow\"\nkind = \"typed_data\"\nchain = 1\nclients = [\"trader\"]\nfrom = [\"treasury\"]\n\
+             to = [\"usdc\"]\nprimary_type = \"{ty}\"\ndomain = {{ name = \"USD Coin\" }}\n"
+        );
+        let desk = desk(&vote);
+        let data = |to: &str, chain: u64| {
+            let mut data = typed(ty, to, json!({ "id": 1 }));
+            data["domain"]["chainId"] = json!(chain);
+            data
+        };
+        assert_eq!(failed(&desk, &data(USDC, 1)), None);
+        assert_eq!(failed(&desk, &data(BOB, 1)).as_deref(), Some("no_rule"), "another contract by that name");
+        assert_eq!(failed(&desk, &data(USDC, 10)).as_deref(), Some("chain"), "that contract, elsewhere");
     }
 }

@@ -158,7 +158,7 @@ fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
         Subject::Transaction(transaction) => transaction,
         Subject::TypedData(typed) => return members(typed, facts),
         Subject::Authorization(asked) => {
-            let delegate = facts.name(asked.chain_id(), asked.delegate());
+            let delegate = facts.delegate(asked.chain_id(), asked.delegate());
             return vec![("delegate".to_owned(), delegate)];
         }
         Subject::Message(_) => return Vec::new(),
@@ -177,9 +177,14 @@ fn arguments(facts: &Facts<'_>) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::Address;
+    use serde_json::json;
 
-    use crate::policy::tests::{ALICE, CONTRACTS, USDC, policy};
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::policy::tests::{
+        ALICE, CONTRACTS, PAY, TREASURY, USDC, caller, policy, structured, template, transaction, transfer,
+    };
+    use crate::transaction::{Authorization, DelegationRequest, Message, Text, Tx, TypedData};
 
     #[test]
     fn a_tokens_unit_is_known_where_it_is_the_same_on_each_chain() {
@@ -193,5 +198,87 @@ mod tests {
         let two = policy(&format!("{CONTRACTS}{there}")).unwrap();
         assert_eq!((two.unit_at(&[10], usdc), two.unit_at(&[1, 10], usdc)), (Some(("USDC", 18)), None));
         assert_eq!((two.address_of("usdc"), two.address_of("nobody")), (Some(usdc), None));
+    }
+
+    fn explained(policy: &Policy, fields: &serde_json::Value) -> Explanation {
+        policy.explain::<Tx>(&caller("ann"), &transaction(fields), Timestamp::from_millis(0))
+    }
+
+    #[test]
+    fn a_decision_is_taken_apart_to_the_last_word() {
+        let more = "[[rule]]\nid = \"a-deny\"\neffect = \"deny\"\nkind = \"transaction\"\nto = [\"bob\"]\n\
+                    [[budget]]\nid = \"day\"\nasset = \"usdc\"\nmax = \"9 USDC\"\nwindow = \"24h\"\nper = [\"client\"]\n";
+        let policy = policy(&format!("{CONTRACTS}{PAY}{more}")).unwrap();
+        let told = explained(&policy, &json!({ "data": transfer(ALICE, 5_000_000) }));
+        assert_eq!(
+            told.asked,
+            format!("call transfer(address,uint256) of `usdc` ({USDC}) from `treasury` ({TREASURY})")
+        );
+        assert_eq!((told.allowed, told.rule.as_deref(), told.sentence.as_deref()), (true, Some("pay"), None));
+        let argument = |name: &str, value: String| (name.to_owned(), value);
+        assert_eq!(
+            told.arguments,
+            [argument("to", format!("`alice` ({ALICE})")), argument("amount", "5000000".to_owned())]
+        );
+        let charge = ChargeReport {
+            budget: "day".to_owned(),
+            scope: "client=ann".to_owned(),
+            amount: "5 USDC".to_owned(),
+            max: "9 USDC".to_owned(),
+            window: "24h".to_owned(),
+        };
+        assert_eq!((told.charges, told.others, told.inside), (vec![charge], 0, vec![]));
+        let [pay, deny] = told.rules.as_slice() else { panic!("{:?}", told.rules) };
+        assert_eq!((pay.rule.as_str(), pay.effect, pay.matches, pay.line), ("pay", "allow", true, 8));
+        assert_eq!((deny.rule.as_str(), deny.effect, deny.matches), ("a-deny", "deny", false));
+        let why = format!("the target is `usdc` ({USDC}), which is not among those of the rule");
+        assert_eq!(deny.failures, [("to".to_owned(), why)]);
+        assert_eq!(policy.size(), (2, 0, 1));
+    }
+
+    #[test]
+    fn the_members_of_typed_data_and_the_delegate_are_shown() {
+        let policy = policy(CONTRACTS).unwrap();
+        let message =
+            json!({ "owner": TREASURY, "spender": ALICE, "value": "7", "nonce": "0", "deadline": "9" });
+        let asked = structured(&template("Permit", USDC, message));
+        let told = policy.explain::<TypedData>(&caller("ann"), &asked, Timestamp::from_millis(0));
+        let shown: Vec<_> = told.arguments.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let (owner, spender) =
+            (format!("owner `treasury` ({TREASURY})"), format!("spender `alice` ({ALICE})"));
+        assert_eq!(shown, [&owner, &spender, "value 7", "nonce 0", "deadline 9"]);
+        for (delegate, is, asks) in [
+            (
+                ALICE,
+                format!("`alice` ({ALICE})"),
+                format!("sign that the code of `alice` ({ALICE}) may act as `treasury` ({TREASURY})"),
+            ),
+            (
+                "0x0000000000000000000000000000000000000000",
+                "\"none\" (the zero address)".to_owned(),
+                format!("sign that no contract's code acts as `treasury` ({TREASURY}) any more"),
+            ),
+        ] {
+            let asked = json!([{ "from": TREASURY, "address": delegate }]).to_string();
+            let asked = DelegationRequest::parse(Some(&asked)).unwrap().fill(1, 0).unwrap();
+            let told = policy.explain::<Authorization>(&caller("ann"), &asked, Timestamp::from_millis(0));
+            assert_eq!((told.asked, told.arguments), (asks, vec![("delegate".to_owned(), is)]));
+        }
+        let text = Text::new(TREASURY.parse().unwrap(), alloy_primitives::Bytes::from_static(b"hello"));
+        let told = policy.explain::<Message>(&caller("ann"), &text, Timestamp::from_millis(0));
+        assert_eq!(told.asked, format!("sign this message of 5 bytes with `treasury` ({TREASURY})"));
+        assert_eq!((told.arguments, told.others), (vec![], 0));
+    }
+
+    /// What is for another kind of payload, for other clients or other accounts is counted, and not shown.
+    #[test]
+    fn rules_for_others_are_counted_only() {
+        let rules = "[[rule]]\nid = \"talk\"\neffect = \"deny\"\nkind = \"message\"\n\
+                     [[rule]]\nid = \"bens\"\neffect = \"deny\"\nclients = [\"ben\"]\n\
+                     [[rule]]\nid = \"anns\"\neffect = \"deny\"\nclients = [\"ann\"]\nkind = \"typed_data\"\n";
+        let policy = policy(&format!("{CONTRACTS}{PAY}{rules}")).unwrap();
+        let told = explained(&policy, &json!({ "data": transfer(ALICE, 1) }));
+        let shown: Vec<_> = told.rules.iter().map(|rule| rule.rule.as_str()).collect();
+        assert_eq!((shown, told.others), (vec!["pay"], 3));
     }
 }

@@ -11,7 +11,7 @@ use crate::policy::condition::{Called, Condition};
 use crate::policy::decide::Policy;
 use crate::policy::facts::Contract;
 use crate::policy::path::{Over, Path};
-use crate::policy::rule::Rule;
+use crate::policy::rule::{Place, Rule};
 use crate::policy::spend::Amount;
 use crate::policy::typed::{Moves, Template};
 
@@ -102,21 +102,27 @@ impl Policy {
         open
     }
 
-    /// Addresses that a person would take for each other: alike at both ends.
-    pub(in crate::policy) fn lookalikes(&self) -> Vec<String> {
+    /// Addresses that a person would take for each other: alike at both ends. Where the last of them is written, if it is written
+    /// here.
+    pub(in crate::policy) fn lookalikes(&self) -> Vec<(Option<&Place>, String)> {
+        let contracts = self.book.contracts.values();
         let contracts =
-            self.book.contracts.values().map(|contract| (contract.address, contract.label.clone()));
-        let accounts = self.book.accounts.iter().map(|(at, name)| (*at, name.clone()));
-        let known: BTreeMap<Address, String> = contracts.chain(accounts).collect();
+            contracts.map(|contract| (contract.address, (contract.label.as_str(), Some(&contract.place))));
+        let accounts = self.book.accounts.iter().map(|(at, name)| (*at, (name.as_str(), None)));
+        let known: BTreeMap<Address, _> = contracts.chain(accounts).collect();
         let mut ends = BTreeMap::<_, Vec<_>>::new();
-        for (at, name) in &known {
+        for (at, (name, place)) in &known {
             let (first, last) = (at.0.first_chunk::<2>(), at.0.last_chunk::<2>());
-            ends.entry((first, last)).or_default().push(format!("`{name}` ({at})"));
+            ends.entry((first, last)).or_default().push((format!("`{name}` ({at})"), *place));
         }
-        let alike = ends.into_values().filter(|names| names.len() > 1);
-        alike
-            .map(|names| format!("{} look alike: compare each with its source", names.join(" and ")))
-            .collect()
+        let alike = ends.into_values().filter(|alike| alike.len() > 1);
+        let mut said = Vec::new();
+        for alike in alike {
+            let (names, places): (Vec<_>, Vec<_>) = alike.into_iter().unzip();
+            let what = format!("{} look alike: compare each with its source", names.join(" and "));
+            said.push((places.into_iter().flatten().max(), what));
+        }
+        said
     }
 }
 

@@ -11,6 +11,7 @@ use crate::policy::Evidence;
 use crate::policy::abi::Abi;
 use crate::policy::amount::Unit;
 use crate::policy::call::TransactionFacts;
+use crate::policy::rule::Place;
 use crate::policy::siwe::{Siwe, SiweError};
 use crate::policy::spend::{Asset, Spend};
 use crate::policy::typed::TypedFacts;
@@ -53,6 +54,7 @@ pub(in crate::policy) struct Contract {
     pub unit: Option<Unit>,
     /// What its calls move.
     pub spends: Vec<Spend>,
+    pub place: Place,
 }
 
 impl Contract {
@@ -127,6 +129,11 @@ impl<'a> Facts<'a> {
             None => address.to_string(),
         }
     }
+
+    /// Whose code acts as an account: the zero address takes away what did.
+    pub fn delegate(&self, chain: u64, delegate: Address) -> String {
+        if delegate.is_zero() { "\"none\" (the zero address)".to_owned() } else { self.name(chain, delegate) }
+    }
 }
 
 impl Book {
@@ -158,5 +165,56 @@ impl Book {
             Some(name) => format!("`{name}` ({address})"),
             None => address.to_string(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Address = Address::repeat_byte(2);
+
+    fn contract(label: &str, chain: u64, address: Address) -> Arc<Contract> {
+        Arc::new(Contract {
+            label: label.to_owned(),
+            chain,
+            address,
+            abi: None,
+            unit: None,
+            spends: Vec::new(),
+            place: Place { file: "p.toml".into(), line: 1 },
+        })
+    }
+
+    #[test]
+    fn an_address_has_its_name_on_its_chain() {
+        let (token, account) = (Address::repeat_byte(1), Address::repeat_byte(9));
+        let mut book = Book::default();
+        book.accounts.insert(account, "treasury".to_owned());
+        book.insert(contract("one", 1, token));
+        book.insert(contract("ten", 10, token));
+        book.insert(contract("two", 10, SECOND));
+        for (chain, address, name) in [
+            (1, token, format!("`one` ({token})")),
+            (10, token, format!("`ten` ({token})")),
+            (5, token, token.to_string()),
+            (1, SECOND, SECOND.to_string()),
+            (1, account, format!("`treasury` ({account})")),
+        ] {
+            assert_eq!(book.name(chain, address), name);
+        }
+        let at = |chain: Option<u64>, address: Address| {
+            book.at(chain, address).map(|contract| contract.label.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            [at(None, token), at(Some(10), token), at(Some(5), token)],
+            [vec!["one", "ten"], vec!["ten"], vec![]]
+        );
+        assert_eq!(book.contract(10, SECOND).map(|contract| contract.label.as_str()), Some("two"));
+        assert!(book.contract(1, SECOND).is_none());
+        assert_eq!(
+            (book.account(account), book.account(token)),
+            (format!("`treasury` ({account})"), token.to_string())
+        );
     }
 }

@@ -42,7 +42,8 @@ impl Files {
                 .mistakes
                 .push(ConfigError::new(&path, format_args!("more than {MAX_FILES} policy files")));
         }
-        let text = match read_bounded(&path, MAX_FILE) {
+        let instead = "write it as several files, and addresses by the hundred as a list ([lists])";
+        let text = match read_bounded((&path, MAX_FILE), instead) {
             Ok(text) => text,
             Err(why) => return self.mistakes.push(ConfigError::new(&path, why)),
         };

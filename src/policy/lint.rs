@@ -18,7 +18,7 @@ use crate::policy::facts::Contract;
 use crate::policy::messages::TextTest;
 use crate::policy::packed;
 use crate::policy::public_keys;
-use crate::policy::rule::{Effect, Rule, RuleKind};
+use crate::policy::rule::{Effect, Place, Rule, RuleKind};
 use crate::policy::shadowed::ByTarget;
 use crate::policy::spend::Asset;
 use crate::policy::world::World;
@@ -45,14 +45,12 @@ impl Policy {
     /// What `chancery policy check` warns of.
     pub fn warnings(&self, world: &World) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        let mut about = |rule: Option<&Rule>, what: String| {
-            let place = rule.map(|rule| rule.place.clone());
-            let (file, line) = place.map(|place| (place.file, place.line)).unzip();
-            let what = rule.map_or(what.clone(), |rule| format!("rule `{}`: {what}", rule.id));
+        let mut at = |place: Option<&Place>, what: String| {
+            let (file, line) = place.map(|place| (place.file.clone(), place.line)).unzip();
             warnings.push(Warning { file, line, what });
         };
         if !self.rules.iter().any(|rule| rule.effect == Effect::Allow) {
-            about(None, "no rule allows anything: every signature is denied".to_owned());
+            at(None, "no rule allows anything: every signature is denied".to_owned());
         }
         let has_transactions = self.rules.iter().any(|rule| rule.kind == Some(RuleKind::Transaction));
         for chain in world.chains.iter().filter(|chain| self.caps.of(**chain).execution_fee.is_none()) {
@@ -64,47 +62,45 @@ impl Policy {
                 } else {
                     "[caps]".to_owned()
                 };
-                about(None, format!("{place} {what}"));
+                at(None, format!("{place} {what}"));
             }
         }
         for chain in self.caps.of_chain.keys().filter(|chain| !world.chains.contains(chain)) {
-            about(None, format!("[caps.chain.{chain}]: this gateway is for chain {}", ours(world)));
+            at(None, format!("[caps.chain.{chain}]: this gateway is for chain {}", ours(world)));
         }
         let (allowing, denying) =
             (ByTarget::new(&self.rules, Effect::Allow), ByTarget::new(&self.rules, Effect::Deny));
         for rule in &self.rules {
+            let mut about = |what: String| at(Some(&rule.place), format!("rule `{}`: {what}", rule.id));
             for what in self.never(rule, world) {
-                about(Some(rule), what);
+                about(what);
             }
             if let Some(other) = denying.covering(rule) {
                 let what = if rule.effect == Effect::Allow { "allows, so it never does" } else { "denies" };
-                about(Some(rule), format!("rule `{}` denies all that it {what}", other.id));
+                about(format!("rule `{}` denies all that it {what}", other.id));
             } else if let Some(other) = allowing.covering(rule).filter(|_| rule.effect == Effect::Allow)
                 && (other.replaces_own || !rule.replaces_own)
             {
-                about(
-                    Some(rule),
-                    format!("rule `{}` allows all that it allows, so it changes nothing", other.id),
-                );
+                about(format!("rule `{}` allows all that it allows, so it changes nothing", other.id));
             }
             if rule.effect == Effect::Allow {
                 for what in self.wide(rule).into_iter().chain(public_keys::named(rule)) {
-                    about(Some(rule), what);
+                    about(what);
                 }
             }
         }
-        self.lookalikes().into_iter().for_each(|what| about(None, what));
-        self.unknown_underlyings().into_iter().for_each(|what| about(None, what));
+        self.lookalikes().into_iter().for_each(|(place, what)| at(place, what));
+        self.unknown_underlyings().into_iter().for_each(|(place, what)| at(Some(place), what));
         for budget in &self.budgets {
             for what in idle(budget, world) {
-                about(None, format!("budget `{}`: {what}", budget.limit.id));
+                at(Some(&budget.place), format!("budget `{}`: {what}", budget.limit.id));
             }
         }
         warnings
     }
 
     /// Contracts that give out a token of which nobody has said which it is, where budgets of tokens would count it.
-    fn unknown_underlyings(&self) -> Vec<String> {
+    fn unknown_underlyings(&self) -> Vec<(&Place, String)> {
         let is_counted = |chain: u64| {
             self.budgets
                 .iter()
@@ -116,14 +112,15 @@ impl Policy {
         };
         let contracts =
             self.book.contracts.values().filter(|contract| is_counted(contract.chain)).filter(is_unknown);
-        let mut labels: Vec<_> = contracts.map(|contract| contract.label.as_str()).collect();
-        labels.sort_unstable();
-        let say = |label: &str| {
+        let mut contracts: Vec<_> = contracts.collect();
+        contracts.sort_unstable_by_key(|contract| &contract.label);
+        let say = |contract: &Arc<Contract>| {
             format!(
-                "`{label}` has no `underlying`: what it gives to others cannot be counted, and is denied where a budget of a token asks"
+                "`{}` has no `underlying`: what it gives to others cannot be counted, and is denied where a budget of a token asks",
+                contract.label
             )
         };
-        labels.into_iter().map(say).collect()
+        contracts.into_iter().map(|contract| (&contract.place, say(contract))).collect()
     }
 
     /// Why the rule can never match.
@@ -559,6 +556,9 @@ mod tests {
         let found = warnings(&format!("{}{PAY}{CAPS}", checked(&twin)));
         assert!(found.len() == 1 && found[0].contains("look alike"), "{found:?}");
         assert!(found[0].contains("`alice`") && found[0].contains("`twin`"), "{found:?}");
+        // It is said where the later of them is written.
+        assert!(found[0].starts_with("policies/policy.toml:6: `"), "{found:?}");
+        assert!(found[0].ends_with(" look alike: compare each with its source"), "{found:?}");
     }
 
     #[test]
@@ -574,7 +574,7 @@ mod tests {
             ),
         ] {
             let found = warnings(&format!("{PAY}{CAPS}{}", budget(what)));
-            assert!(found.len() == 1 && found[0].starts_with(warning), "{found:?}");
+            assert!(found.len() == 1 && found[0].contains(&format!(":21: {warning}")), "{found:?}");
         }
     }
 
@@ -604,5 +604,318 @@ mod tests {
         let mut world = world();
         world.clients[0].accounts.clear();
         assert!(policy.warnings(&world)[0].what.contains("none of its clients"));
+    }
+
+    /// An allow rule with everything stated, but for what `changes` puts in the place of something.
+    fn only(changes: &[(&str, &str)]) -> Vec<String> {
+        let mut text = format!("{PAY}{CAPS}");
+        for (right, other) in changes {
+            assert!(text.contains(right), "{right}");
+            text = text.replacen(right, other, 1);
+        }
+        warnings(&text)
+    }
+
+    #[test]
+    fn each_warning_is_a_whole_sentence_with_its_line() {
+        let rule = |what: &str| vec![format!("policies/policy.toml:8: rule `pay`: {what}")];
+        let open = ("call    = \"transfer\"\nargs", "call = \"any\"\n# args");
+        for (changes, what) in [
+            (vec![("[\"trader\"]", "[\"any\"]")], "`clients` is \"any\""),
+            (vec![("[\"treasury\"]", "[\"any\"]")], "`from` is \"any\": every account that a client may use"),
+            (vec![open], "`call` is \"any\": calldata is not judged"),
+            (
+                vec![("execution_fee", "via = [\"any\"]\nexecution_fee")],
+                "`via` is \"any\": whatever contract makes the call",
+            ),
+            (vec![("execution_fee", "value = \"any\"\nexecution_fee")], "`value` is \"any\""),
+            (vec![("execution_fee", "blobs = \"any\"\nexecution_fee")], "`blobs` is \"any\""),
+            (
+                vec![("execution_fee", "delegates = [\"any\"]\nexecution_fee")],
+                "`delegates` is \"any\": any code may act as the accounts that signed for it",
+            ),
+            (vec![("execution_fee", "value = { min = 0 }\nexecution_fee")], "`value` has no max"),
+            (vec![("[\"alice\", \"bob\"]", "\"any\"")], "`args.to` is \"any\" address"),
+            (vec![(", amount = { max = \"1_000 USDC\" }", "")], "`args.amount` has no max"),
+            (vec![("{ max = \"1_000 USDC\" }", "{ min = \"1 USDC\" }")], "`args.amount` has no max"),
+            (vec![("{ max = \"1_000 USDC\" }", "\"5 USDC\"")], ""),
+            (vec![("{ max = \"1_000 USDC\" }", "{ max = 0 }")], ""),
+            (
+                vec![("\"1_000 USDC\"", "1000")],
+                "`args.amount` is a bare number; write it in USDC if it is an amount",
+            ),
+            (
+                vec![("call    = \"transfer\"\nargs", "call = \"empty\"\n# args")],
+                "it allows nothing to be sent with nothing: state `value`",
+            ),
+            (
+                vec![(
+                    "call    = \"transfer\"\nargs",
+                    "call = \"empty\"\nvalue = { max = \"1 wei\" }\n# args",
+                )],
+                "",
+            ),
+            (
+                vec![
+                    ("execution_fee", "# execution_fee"),
+                    ("max_execution_fee = \"1 ether\"", "max_execution_fee = \"2 ether\""),
+                ],
+                "",
+            ),
+        ] {
+            let expected = if what.is_empty() { Vec::new() } else { rule(what) };
+            assert_eq!(only(&changes), expected, "{changes:?}");
+        }
+        // A delegatecall of anything; and one of what is named, which is no more than it says.
+        let delegated = "delegatecall = true\nvia = [\"any\"]\nexecution_fee";
+        let both = only(&[open, ("execution_fee", delegated)]);
+        assert_eq!(both.len(), 3, "{both:?}");
+        assert!(
+            both[2].ends_with(
+                "`delegatecall` with `call` \"any\": any code may act as the account that delegates"
+            )
+        );
+        let named = only(&[("execution_fee", delegated)]);
+        assert_eq!(named.len(), 1, "{named:?}");
+        let no_caps = only(&[
+            ("execution_fee", "# execution_fee"),
+            ("max_execution_fee = \"1 ether\"", "max_execution_fee = \"any\""),
+        ]);
+        assert_eq!(
+            no_caps,
+            [
+                "[caps] max_execution_fee is \"any\": a node that lies about fees is bound by the rules only".to_owned(),
+                "policies/policy.toml:8: rule `pay`: neither `execution_fee` nor [caps] bounds what it costs to execute".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn messages_typed_data_and_authorizations_are_warned_of_by_what_they_have() {
+        let rule = |kind: &str, more: &str| {
+            let found = warnings(&format!(
+                "[[rule]]\nid = \"m\"\neffect = \"allow\"\nkind = \"{kind}\"\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n{more}\n"
+            ));
+            let begins = "policies/policy.toml:7: rule `m`: ";
+            found.iter().map(|said| said.strip_prefix(begins).unwrap_or(said).to_owned()).collect::<Vec<_>>()
+        };
+        for (kind, more, what) in [
+            ("message", "text = { prefix = \"x\" }", None),
+            ("message", "text = \"any\"", Some("`text` is \"any\": every text is signed")),
+            ("message", "siwe = { domain = [\"a.example\"], chain_id = 1, expires_within = \"1h\" }", None),
+            (
+                "message",
+                "siwe = { domain = [\"a.example\"], chain_id = 1 }",
+                Some("`siwe` has no expires_within: a sign-in that never expires is signed"),
+            ),
+            ("authorization", "chain = 1\ndelegates = [\"bob\"]", None),
+            (
+                "authorization",
+                "chain = 1\ndelegates = [\"any\"]",
+                Some("`delegates` is \"any\": any code may act as its accounts"),
+            ),
+            (
+                "typed_data",
+                "chain = 1\nto = [\"bob\"]\nprimary_type = \"Vote(uint256 id,address by)\"\nfields = { by = \"any\" }",
+                Some("`fields.by` is \"any\" address"),
+            ),
+            ("typed_data", "chain = 1\nto = [\"bob\"]\nprimary_type = \"Vote(uint256 id)\"", None),
+            (
+                "typed_data",
+                "chain = 1\nto = [\"any\"]\nprimary_type = \"Vote(uint256 id)\"",
+                Some("`to` is \"any\""),
+            ),
+            (
+                "typed_data",
+                "chain = 1\nto = [\"bob\"]\nprimary_type = \"DaiPermit\"\nfields = { holder = \"$from\", spender = \"bob\" }",
+                Some("a DaiPermit lets its spender move all there is"),
+            ),
+            (
+                "typed_data",
+                "chain = 1\nto = [\"bob\"]\nprimary_type = \"Permit\"\nfields = { owner = \"$from\", spender = \"bob\", value = { min = 1 } }",
+                Some("`fields.value` has no max: an unlimited permit is signed"),
+            ),
+            (
+                "typed_data",
+                "chain = 1\nto = [\"bob\"]\nprimary_type = \"Permit\"\nfields = { owner = \"$from\", spender = \"bob\", value = 5 }",
+                None,
+            ),
+        ] {
+            let expected: Vec<_> = what.into_iter().map(str::to_owned).collect();
+            assert_eq!(rule(kind, more), expected, "{kind} {more}");
+        }
+    }
+
+    #[test]
+    fn what_never_matches_and_what_denies_all_is_told_whole() {
+        let of = |more: &str| {
+            let found = warnings(&format!("{PAY}{CAPS}{more}"));
+            found.iter().map(|said| said.replace("policies/policy.toml:", "")).collect::<Vec<_>>()
+        };
+        let deny = |more: &str| format!("[[rule]]\nid = \"d\"\neffect = \"deny\"\n{more}\n");
+        assert_eq!(
+            of(&deny("from = [\"treasury\"]")),
+            ["8: rule `pay`: rule `d` denies all that it allows, so it never does"]
+        );
+        let twice = format!(
+            "{}{}",
+            deny("kind = \"message\""),
+            deny("kind = \"message\"\nfrom = [\"treasury\"]").replace("\"d\"", "\"e\"")
+        );
+        assert_eq!(of(&twice), ["25: rule `e`: rule `d` denies all that it denies"]);
+        assert_eq!(
+            of(&deny("kind = \"transaction\"\nchain = 5")),
+            ["21: rule `d`: it is for chain 5, and this gateway is for chain 1"]
+        );
+        let again = PAY.replace("\"pay\"", "\"pay-2\"");
+        assert_eq!(
+            of(&again),
+            [
+                "8: rule `pay`: rule `pay-2` allows all that it allows, so it changes nothing",
+                "22: rule `pay-2`: rule `pay` allows all that it allows, so it changes nothing",
+            ]
+        );
+        // What may be replaced allows more than what may not.
+        let replaces = format!("{again}replace = \"own\"\n");
+        assert_eq!(
+            of(&replaces),
+            ["8: rule `pay`: rule `pay-2` allows all that it allows, so it changes nothing"]
+        );
+        assert_eq!(warnings(""), ["no rule allows anything: every signature is denied"]);
+        assert_eq!(
+            warnings(&deny("from = [\"treasury\"]")),
+            ["no rule allows anything: every signature is denied"]
+        );
+        let none = "[caps.chain.5]\nmax_gas = 5\n";
+        assert_eq!(warnings(&format!("{PAY}{none}")), ["[caps.chain.5]: this gateway is for chain 1"]);
+    }
+
+    /// What is opened may be called by name; what is not is refused whatever allows it, whether its ABI is known or not.
+    #[test]
+    fn a_rule_for_what_is_never_opened_is_said() {
+        let contracts = "entry = { chain = 1, address = \"0x0000000071727De22E5E9d8BAf0edAc6f37da032\", abi = \"erc4337-entry-point\" }\n\
+                         multi = { chain = 1, address = \"0xcA11bde05977b3631167028862bE2a173976CA11\", abi = \"multicall3\" }\n";
+        let of = |to: &str, call: &str, args: &str| {
+            let rule = format!(
+                "[[rule]]\nid = \"x\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"ann\"]\nfrom = [\"treasury\"]\n\
+                 to = [{to}]\ncall = \"{call}\"\nargs = {{ {args} }}\n"
+            );
+            warnings(&format!("{contracts}{rule}"))
+        };
+        let ops = "handleOps((address,uint256,bytes,bytes,bytes32,uint256,bytes32,bytes,bytes)[],address)";
+        let closed = of("\"entry\"", ops, "\"all(ops.sender)\" = \"any\", beneficiary = \"$from\"");
+        assert!(
+            closed
+                .iter()
+                .any(|said| said.ends_with(&format!("{ops} carries other calls, and is refused always"))),
+            "{closed:?}"
+        );
+        let three = "aggregate3((address,bool,bytes)[])";
+        assert_eq!(of("\"multi\"", "aggregate3", "\"all(calls.target)\" = \"any\""), Vec::<String>::new());
+        for to in ["\"bob\"", "\"multi\", \"bob\"", "\"any\"", "\"$created\""] {
+            let said = of(to, three, "\"all(0.0)\" = \"any\"");
+            assert!(said.iter().any(|said| said.contains("is refused always")), "{to}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_another_chain_is_counted_nowhere() {
+        let far = "far = { chain = 5, address = \"0x90F79bf6EB2c4f870365E785982E1f101E93b906\", abi = \"erc20\", decimals = 6, symbol = \"FAR\" }\n";
+        let budget = "[[budget]]\nid = \"b\"\nwindow = \"24h\"\nasset = \"far\"\nmax = \"1 FAR\"\n";
+        assert_eq!(
+            warnings(&format!("{far}{PAY}{CAPS}{budget}")),
+            [
+                "policies/policy.toml:22: budget `b`: it is for chain 5, and this gateway is for chain 1: it counts nothing"
+            ]
+        );
+        let none = budget.replace("far", "usdc").replace("\"1 FAR\"", "0");
+        assert_eq!(
+            warnings(&format!("{PAY}{CAPS}{none}")),
+            [
+                "policies/policy.toml:21: budget `b`: `max` is 0, so all that takes from it is refused; a deny rule says so more plainly"
+            ]
+        );
+    }
+
+    #[test]
+    fn several_chains_are_named_one_by_one() {
+        let rules = |chains: &[u64], text: &str| {
+            let world = crate::policy::World { chains: chains.to_vec(), ..world() };
+            let policy = crate::policy::Policy::of_text(&format!("{CONTRACTS}{text}"), &world);
+            policy
+                .warnings(&world)
+                .iter()
+                .map(ToString::to_string)
+                .filter(|said| said.starts_with("[caps"))
+                .collect::<Vec<_>>()
+        };
+        let any = format!("{PAY}[caps.chain.1]\nmax_execution_fee = \"any\"\n");
+        let what = "max_execution_fee is \"any\": a node that lies about fees is bound by the rules only";
+        assert_eq!(rules(&[1, 10], &any), [format!("[caps.chain.1] {what}")]);
+        assert_eq!(rules(&[1], &any), [format!("[caps] {what}")]);
+        // Where nothing is sent, no fee is paid.
+        let talk = any.replace(PAY, "[[rule]]\nid = \"t\"\neffect = \"allow\"\nkind = \"message\"\nclients = [\"ann\"]\nfrom = [\"treasury\"]\ntext = \"any\"\n");
+        assert_eq!(rules(&[1], &talk), Vec::<String>::new());
+    }
+
+    /// Of an approval, what is said of another parameter bounds nothing.
+    #[test]
+    fn an_approval_is_bounded_by_its_own_amount() {
+        let permit2 = "permit2 = { chain = 1, address = \"0x000000000022D473030F116dDEE9F6B43aC78BA3\", abi = \"permit2\" }\n\
+                       pool = { chain = 1, address = \"0xc3d688B66703497DAA19211EEdff47f25384cdc3\", abi = \"compound-v3-comet\" }\n";
+        let of = |from: &str, to: &str, call: &str, args: &str| {
+            let found = warnings(&format!(
+                "{permit2}{CAPS}[[rule]]\nid = \"x\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"trader\"]\n\
+                 from = [{from}]\nto = [\"{to}\"]\ncall = \"{call}\"\nargs = {{ {args} }}\n"
+            ));
+            found
+                .iter()
+                .map(|said| said.split_once("rule `x`: ").map_or(said.as_str(), |(_, what)| what).to_owned())
+                .collect::<Vec<_>>()
+        };
+        let treasury = "\"treasury\"";
+        let approve = |more: &str| {
+            of(treasury, "permit2", "approve", &format!("token = \"usdc\", spender = \"bob\"{more}"))
+        };
+        let unlimited = "an approval without a limit: whoever gets it may take all there will ever be; give `args.amount` a max";
+        assert_eq!(approve(""), [unlimited]);
+        assert_eq!(approve(", expiration = { max = 5 }"), [unlimited]);
+        assert_eq!(approve(", amount = { max = \"5 USDC\" }"), Vec::<String>::new());
+        assert_eq!(approve(", amount = { min = \"5 USDC\" }"), [unlimited]);
+        // 2^159 is the least that nobody has half of.
+        let half = alloy_primitives::U256::from(1).checked_shl(159).unwrap();
+        assert_eq!(approve(&format!(", amount = {{ max = \"{half}\" }}")), [unlimited]);
+        assert_eq!(
+            approve(&format!(", amount = {{ max = \"{}\" }}", half - alloy_primitives::U256::from(1))),
+            Vec::<String>::new()
+        );
+        // Who gets it: the one account of the rule comes back; one of several, or anybody's, does not.
+        let moved = "`args.amount` has no max, and that much is moved";
+        let withdraw =
+            |from: &str, to: &str| of(from, "pool", "withdrawTo", &format!("to = {to}, asset = \"usdc\""));
+        assert_eq!(withdraw(treasury, "\"treasury\""), Vec::<String>::new());
+        assert_eq!(withdraw(treasury, "\"$sender\""), Vec::<String>::new());
+        assert_eq!(withdraw(treasury, "[\"$from\", \"treasury\"]"), Vec::<String>::new());
+        assert_eq!(withdraw(treasury, "[\"$from\", \"bob\"]"), [moved]);
+        assert_eq!(withdraw(treasury, "\"$created\""), [moved]);
+        assert!(withdraw("\"any\"", "\"treasury\"").iter().any(|said| said == moved));
+        assert_eq!(withdraw(treasury, "{ not = \"bob\" }"), [moved]);
+    }
+
+    /// An account has no place in a policy, so what looks like one is said where it is written; two accounts nowhere.
+    #[test]
+    fn what_looks_like_an_account_is_said_where_it_is_written() {
+        let twin: alloy_primitives::Address = "0xd8da000000000000000000000000000000006045".parse().unwrap();
+        let found = warnings(&format!("twin = {{ chain = 1, address = \"{twin}\" }}\n{PAY}{CAPS}"));
+        let treasury = crate::policy::tests::TREASURY;
+        let alike = |name: &str| {
+            format!("`{name}` ({twin}) and `treasury` ({treasury}) look alike: compare each with its source")
+        };
+        assert_eq!(found, [format!("policies/policy.toml:6: {}", alike("twin"))]);
+        let mut world = world();
+        world.accounts.insert("second".to_owned(), twin);
+        let policy = crate::policy::Policy::of_text(&format!("{CONTRACTS}{PAY}{CAPS}"), &world);
+        let said = policy.warnings(&world).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(said.contains(&alike("second")), "{said:?}");
     }
 }

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use alloy_primitives::{hex, keccak256};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{ConfigError, Officers};
+use crate::policy::archived;
 use crate::policy::decide::Policy;
 use crate::policy::error::PolicyError;
 use crate::policy::include::Files;
@@ -62,9 +62,7 @@ impl Policy {
                 Manifest::signed(directory, (world.chains.iter().copied().collect(), files), officers)?;
             policy.serial = Some(manifest.serial);
             policy.files.extend([MANIFEST, SIGNATURES].map(PathBuf::from));
-            let text = manifest.text();
-            // Writing to a string does not fail.
-            write!(policy.text, "manifest {}\n{text}\n", text.len()).unwrap_or_default();
+            archived::write_manifest(&mut policy.text, &manifest.text());
             policy.hash = keccak256(policy.text.as_bytes());
         }
         Ok(policy)
@@ -83,7 +81,7 @@ impl Policy {
         beside: impl Fn(Beside<'_>) -> Result<String, String>,
     ) -> Result<Self, PolicyError> {
         let policy = read::policy(sources, world, beside)?;
-        let text = archive(sources, world, &policy.abis, &policy.lists);
+        let text = archived::write(sources, world, &policy.abis, &policy.lists);
         let named =
             sources.iter().map(|source| &source.name).chain(policy.abis.keys()).chain(policy.lists.keys());
         let files = named.map(PathBuf::from).collect();
@@ -108,7 +106,8 @@ fn read_folder(
             Beside::Abi(name) => (name, read_abi(directory, name)?),
             Beside::List(name) => {
                 let path = directory.join(name);
-                (name, read_bounded(&path, MAX_FILE).map_err(|why| format!("{}: {why}", path.display()))?)
+                let read = read_bounded((&path, MAX_FILE), "write it as several lists");
+                (name, read.map_err(|why| format!("{}: {why}", path.display()))?)
             }
         };
         hashes.borrow_mut().insert(name.to_owned(), hash(&text));
@@ -145,7 +144,7 @@ fn read_abi(directory: &Path, name: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     let path = directory.join(name);
-    read_bounded(&path, MAX_ABI).map_err(|why| {
+    read_bounded((&path, MAX_ABI), "of an artifact only its `abi` is needed").map_err(|why| {
         format!(
             "{}: {why}; `abi` is a JSON file by its path from the policy folder, or one of {}",
             path.display(),
@@ -154,43 +153,15 @@ fn read_abi(directory: &Path, name: &str) -> Result<String, String> {
     })
 }
 
-pub(super) fn read_bounded(path: &Path, most: u64) -> Result<String, String> {
+/// The text of a file that is not larger than this; `instead` says what to do with one that is.
+pub(super) fn read_bounded((path, most): (&Path, u64), instead: &str) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     let mut text = String::new();
     file.take(most.saturating_add(1)).read_to_string(&mut text).map_err(|e| e.to_string())?;
     if u64::try_from(text.len()).map_or(true, |length| length > most) {
-        return Err(format!("the file is larger than {most} bytes"));
+        return Err(format!("the file is larger than {most} bytes: {instead}"));
     }
     Ok(text)
-}
-
-/// What a decision depends on besides the caller: chain, accounts, files, ABIs, lists. Each part is preceded by its
-/// length, so that no text of one can pass for another.
-fn archive(
-    sources: &[Source],
-    world: &World,
-    abis: &BTreeMap<String, String>,
-    lists: &BTreeMap<String, String>,
-) -> String {
-    let mut text = "chancery policy 1\n".to_owned();
-    // Writing to a string does not fail.
-    let mut put = |line: std::fmt::Arguments<'_>| text.write_fmt(line).unwrap_or_default();
-    for chain in &world.chains {
-        put(format_args!("chain {chain}\n"));
-    }
-    for (name, address) in &world.accounts {
-        put(format_args!("account {name} {address}\n"));
-    }
-    for source in sources {
-        put(format_args!("file {} {}\n{}\n", source.text.len(), source.name, source.text));
-    }
-    for (name, json) in abis {
-        put(format_args!("abi {} {name}\n{json}\n", json.len()));
-    }
-    for (name, list) in lists {
-        put(format_args!("list {} {name}\n{list}\n", list.len()));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -244,5 +215,65 @@ mod tests {
         assert!(Policy::load(folder.path(), &world()).is_ok());
         std::fs::write(&file, "#".repeat(most.saturating_add(1))).unwrap();
         assert!(Policy::load(folder.path(), &world()).unwrap_err().to_string().contains("larger than"));
+    }
+
+    #[test]
+    fn inv_12_a_folder_has_so_many_files_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        for at in 0..MAX_FILES {
+            write(&format!("{at:03}.toml"), "");
+        }
+        assert!(Policy::load(folder.path(), &world()).is_ok());
+        // One more that is included is one more.
+        let more = folder
+            .path()
+            .parent()
+            .unwrap()
+            .join(format!("{}.toml", folder.path().file_name().unwrap().to_string_lossy()));
+        std::fs::write(&more, "").unwrap();
+        write("000.toml", &format!("include = [\"../{}\"]\n", more.file_name().unwrap().to_string_lossy()));
+        let error = Policy::load(folder.path(), &world()).unwrap_err().to_string();
+        std::fs::remove_file(&more).unwrap();
+        assert!(error.ends_with(": more than 256 policy files"), "{error}");
+        write("000.toml", "");
+        write("more.toml", "");
+        let error = Policy::load(folder.path(), &world()).unwrap_err().to_string();
+        assert!(error.ends_with(": more than 256 policy files"), "{error}");
+    }
+
+    /// What the archive holds tells the files apart, whatever stands in them.
+    #[test]
+    fn the_archive_says_how_long_each_part_is() {
+        let source = |name: &str, text: &str| Source {
+            name: name.to_owned(),
+            path: name.into(),
+            text: text.to_owned(),
+        };
+        let policy = Policy::of_sources(
+            &[source("a.toml", CONTRACTS), source("b.toml", "# b\n")],
+            &world(),
+            built_in_only,
+        )
+        .unwrap();
+        let abi = Policy::of_sources(&[source("a.toml", CONTRACTS)], &world(), built_in_only).unwrap();
+        let begins = format!(
+            "chancery policy 1\nchain 1\naccount treasury {}\nfile {} a.toml\n{CONTRACTS}\nfile 4 b.toml\n# b\n\nabi ",
+            crate::policy::tests::TREASURY,
+            CONTRACTS.len()
+        );
+        assert!(policy.text().starts_with(&begins), "{}", policy.text());
+        assert_ne!(policy.hash(), abi.hash());
+        assert_eq!(policy.files, [PathBuf::from("a.toml"), "b.toml".into(), "erc20".into()]);
+    }
+
+    #[test]
+    fn rules_can_be_tried_beside_those_that_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("c.toml"), CONTRACTS).unwrap();
+        assert_eq!(Policy::load(folder.path(), &world()).unwrap().size(), (0, 0, 0));
+        assert_eq!(Policy::load_with(folder.path(), &world(), PAY).unwrap().size(), (1, 0, 0));
+        let error = Policy::load_with(folder.path(), &world(), "[[rule").unwrap_err().to_string();
+        assert!(error.contains("suggested:1:"), "{error}");
     }
 }

@@ -54,7 +54,8 @@ impl Manifest {
         let path = directory.join(MANIFEST);
         let wrong = |path: &Path, why: String| PolicyError::from(ConfigError::new(path, why));
         let sign = "`chancery policy sign` writes it, and says how it is signed";
-        let text = read_bounded(&path, MAX_FILE).map_err(|why| wrong(&path, format!("{why}; {sign}")))?;
+        let text = read_bounded((&path, MAX_FILE), "it is no manifest")
+            .map_err(|why| wrong(&path, format!("{why}; {sign}")))?;
         let serial = Self::serial_of(&text).ok_or_else(|| {
             wrong(&path, format!("its third line must be `serial` and a number from 1; {sign}"))
         })?;
@@ -75,8 +76,8 @@ impl Manifest {
             return Err(wrong(&path, format!("{what}; {sign}")));
         }
         let path = directory.join(SIGNATURES);
-        let signatures =
-            read_bounded(&path, MAX_FILE).map_err(|why| wrong(&path, format!("{why}; {sign}")))?;
+        let signatures = read_bounded((&path, MAX_FILE), "it holds more than signatures")
+            .map_err(|why| wrong(&path, format!("{why}; {sign}")))?;
         let signed = manifest.signers(&signatures).map_err(|why| wrong(&path, why))?;
         let signed = signed.iter().filter(|signer| officers.signers.contains(signer)).count();
         if signed < officers.required {
@@ -193,5 +194,77 @@ mod tests {
         {
             assert_eq!(Manifest::serial_of(&format!("a\nb\n{line}\n")), serial, "{line}");
         }
+    }
+
+    /// What is built in is no file; what stands beside the policy is, and its bytes are what is signed.
+    #[test]
+    fn the_manifest_is_of_every_file_that_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        std::fs::create_dir(folder.path().join("abis")).unwrap();
+        write("abis/Token.json", "[]");
+        write("payees.txt", &format!("{}\n", crate::policy::tests::ALICE));
+        let lists =
+            |hash: &str| format!("[lists]\npayees = {{ file = \"payees.txt\", sha256 = \"{hash}\" }}\n");
+        let contracts = CONTRACTS.replace("alice = {", "alice = { abi = \"abis/Token.json\",");
+        write("c.toml", &format!("{}{contracts}", lists("HASH")));
+        // The mistake says which hash it is.
+        let said = Policy::manifest(folder.path(), &world(), 1).unwrap_err().to_string();
+        let (_, is) = said.trim_end().rsplit_once("then write ").unwrap();
+        write("c.toml", &format!("{}{contracts}", lists(is)));
+        let manifest = Policy::manifest(folder.path(), &world(), 3).unwrap();
+        assert_eq!(manifest.files.keys().collect::<Vec<_>>(), ["abis/Token.json", "c.toml", "payees.txt"]);
+        assert_eq!(manifest.files["payees.txt"], is);
+        let empty = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
+        assert_eq!(manifest.files["abis/Token.json"], empty, "as sha256sum says of it");
+        let text = manifest.text();
+        assert!(
+            text.starts_with(&format!(
+                "chancery policy manifest 1\nchain 1\nserial 3\n{empty}  abis/Token.json\n"
+            )),
+            "{text}"
+        );
+        assert!(!text.ends_with('\n'));
+        // As many signatures as are required, by whichever of those that are listed; each in one of two forms.
+        let signature = sign(1, &text);
+        let signer = officer(1).1;
+        assert_eq!(manifest.signer(&signature), Some(signer));
+        let v = |v: &str| format!("{}{v}", signature.get(..130).unwrap());
+        let (right, wrong) = if signature.ends_with("1b") { ("00", "01") } else { ("01", "00") };
+        assert_eq!(manifest.signer(&v(right)), Some(signer));
+        assert_ne!(manifest.signer(&v(wrong)), Some(signer));
+        for none in
+            [v("1d"), v("02"), signature.replacen("0x", "", 1), format!("{signature}00"), String::new()]
+        {
+            assert_eq!(manifest.signer(&none), None, "{none}");
+        }
+        assert_eq!(
+            manifest.signers(&format!("\n# nobody\n  {signature}  \n\n{signature}")).unwrap(),
+            BTreeSet::from([signer])
+        );
+        assert_eq!(manifest.signers(&format!("{signature}\n\nx")), Err("line 3 is no signature".to_owned()));
+    }
+
+    #[test]
+    fn a_manifest_of_other_chains_is_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write("pay.toml", "");
+        let officers = Officers { signers: vec![officer(1).1], required: 1 };
+        let other = crate::policy::World { chains: vec![5], ..world() };
+        let text = Policy::manifest(folder.path(), &other, 1).unwrap().text();
+        write(MANIFEST, &text);
+        write(SIGNATURES, &sign(1, &text));
+        let load = |world: &crate::policy::World| {
+            Policy::load_signed(folder.path(), world, &officers).map_err(|e| e.to_string())
+        };
+        assert!(load(&other).is_ok());
+        let error = load(&world()).unwrap_err();
+        assert!(
+            error.contains("it is a manifest for other chains than those of the configuration"),
+            "{error}"
+        );
+        write(MANIFEST, "x\n");
+        assert!(load(&other).unwrap_err().contains("its third line must be `serial` and a number from 1"));
     }
 }

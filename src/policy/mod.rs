@@ -9,6 +9,7 @@
 mod abi;
 mod active;
 mod amount;
+mod archived;
 mod argument;
 mod budget;
 mod call;

@@ -561,6 +561,10 @@ mod tests {
             event(USDC, "Approval(address,address,uint256)", &[ALICE, TREASURY], &[1]),
             event(BOB, "AuthorizedOperator(address,address)", &[TREASURY, ALICE], &[]),
             event(BOB, MOVED, &[ALICE], &[1, 1]),
+            // A thing that comes in, goes back to where it is, or is others'.
+            event(BOB, MOVED, &[ALICE, TREASURY, one], &[]),
+            event(BOB, MOVED, &[TREASURY, TREASURY, one], &[]),
+            event(BOB, MOVED, &[ALICE, BOB, one], &[]),
         ] {
             assert_eq!(why(&none, Simulated::Seen(seen(vec![nothing.clone()]))), "", "{nothing:?}");
         }
@@ -652,5 +656,49 @@ mod tests {
         let told = with("max_out = [\"1 USDC\", \"2 gwei\"]").describe(&world());
         let says = "a node that tries it out finds that it takes at most 1 USDC, 2 gwei and nothing else, and lets nobody take anything";
         assert!(told.rules[0].text.contains(says), "{}", told.rules[0].text);
+    }
+
+    /// What a test case tells of a simulation is what a node would have said.
+    #[test]
+    fn a_simulation_can_be_told() {
+        let policy = with("max_out = [\"1 USDC\", \"7 wei\"]");
+        let account: Address = TREASURY.parse().unwrap();
+        let pretend = |chain: u64, out: &[&str], flags: (bool, bool)| {
+            let out: Vec<_> = out.iter().map(|text| (*text).to_owned()).collect();
+            policy.pretend((chain, account), &out, flags)
+        };
+        let judged = |out: &[&str], flags: (bool, bool)| {
+            why(&policy, Simulated::Seen(pretend(1, out, flags).unwrap()))
+        };
+        assert_eq!(judged(&[], (false, false)), "");
+        assert_eq!(judged(&["1 USDC", "7 wei"], (false, false)), "");
+        for (out, flags, says) in [
+            (
+                vec!["1.000001 USDC"],
+                (false, false),
+                "it would take 1.000001 USDC from the account, and may take 1 USDC",
+            ),
+            (vec!["8 wei"], (false, false), "it would take 8 wei from the account, and may take 7 wei"),
+            (
+                vec![],
+                (true, false),
+                "it would let another take from the account, by an approval of 0x0000000000000000000000000000000000000000",
+            ),
+            (vec![], (false, true), "it would revert: execution reverted"),
+        ] {
+            let said = judged(&out, flags);
+            assert!(said.ends_with(&format!("`outcome`: {says}")), "{said}");
+        }
+        assert!(pretend(1, &["1 DAI"], (false, false)).is_err());
+        assert!(pretend(5, &["1 USDC"], (false, false)).is_err(), "of a token of another chain");
+        let nothing = with("");
+        let paid = pretend(1, &["1 USDC"], (false, false)).unwrap();
+        let said = why(&nothing, Simulated::Seen(paid));
+        assert!(
+            said.ends_with(&format!(
+                "it would take of the token at {USDC} from the account, which the rule does not name"
+            )),
+            "{said}"
+        );
     }
 }

@@ -185,4 +185,81 @@ mod tests {
             assert!(permit(Own::Bump { of }, with(key, value)).is_err(), "{key}");
         }
     }
+
+    #[test]
+    fn what_was_signed_without_a_rule_is_told_by_its_name() {
+        for (rule, own, is_free) in [
+            (CHECKPOINT, true, true),
+            (Own::FillGap.name(), true, true),
+            (Own::Cancel.name(), true, true),
+            ("chancery: bump", true, false),
+            ("chancery: auto bump", true, false),
+            ("pay", false, false),
+            ("own-checkpoint", false, false),
+        ] {
+            assert_eq!((is_own(rule), takes_nothing(rule)), (own, is_free), "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_the_gateways_own() {
+        let key: alloy_primitives::Address = ALICE.parse().unwrap();
+        let statement = crate::transaction::Statement {
+            checkpoint: 1,
+            at: "2026-01-01T00:00:00.000Z".to_owned(),
+            heads: Vec::new(),
+            previous: alloy_primitives::B256::ZERO,
+        };
+        let sealed = SealedText::new(key, &statement).unwrap();
+        let policy = policy("").unwrap();
+        let permitted = policy.own_checkpoint(sealed.clone(), RequestId::from_number(9)).unwrap();
+        assert_eq!(
+            (permitted.client(), permitted.from(), permitted.rule()),
+            (OWN_NAME, key, "own:checkpoint")
+        );
+        assert_eq!((permitted.asked(), permitted.policy()), (&sealed, policy.hash()));
+        assert_eq!((permitted.replace(), permitted.charges().len()), (Replace::Never, 0));
+        assert_eq!(permitted.request(), RequestId::from_number(9));
+    }
+
+    #[test]
+    fn inv_03_what_is_bumped_is_charged_and_a_gap_is_not() {
+        let count = "[[budget]]\nid = \"b\"\nsum = \"count\"\nmax = 9\nwindow = \"24h\"\nper = [\"rule\"]\n";
+        let policy = policy(&format!("{CONTRACTS}{PAY}{count}")).unwrap();
+        let nothing = json!({ "to": TREASURY, "gas": "0x5208", "nonce": "0x5" });
+        let first = transaction(&json!({ "to": ALICE, "nonce": "0x5" }));
+        let of = first.request();
+        for (own, asked, scope, replace) in [
+            (Own::FillGap, &nothing, None, Replace::Never),
+            (Own::Cancel, &nothing, None, Replace::Any),
+            (
+                Own::Bump { of },
+                &json!({ "to": ALICE, "nonce": "0x5" }),
+                Some("rule=chancery: bump"),
+                Replace::Any,
+            ),
+            (
+                Own::AutoBump { of },
+                &json!({ "to": ALICE, "nonce": "0x5" }),
+                Some("rule=chancery: auto bump"),
+                Replace::Any,
+            ),
+        ] {
+            let permitted = policy.permit_own(own, &caller("ann"), transaction(asked)).unwrap();
+            let scopes: Vec<_> = permitted.charges().iter().map(|charge| charge.scope.as_str()).collect();
+            assert_eq!((scopes, permitted.replace()), (scope.into_iter().collect(), replace), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn inv_04_what_is_signed_without_a_rule_is_the_accounts_own() {
+        let policy = policy(&format!("{CONTRACTS}{PAY}")).unwrap();
+        let others = json!({ "from": ALICE, "to": ALICE, "gas": "0x5208", "nonce": "0x5" });
+        let listed = json!({ "to": TREASURY, "gas": "0x5208", "nonce": "0x5", "accessList": [{ "address": ALICE, "storageKeys": [] }] });
+        for asked in [others, listed] {
+            let denied = policy.permit_own(Own::Cancel, &caller("ann"), transaction(&asked)).unwrap_err();
+            assert_eq!(denied.cause, DenialCause::NoRule);
+            assert_eq!(denied.to_string(), "this is no chancery: cancel: it does something else");
+        }
+    }
 }

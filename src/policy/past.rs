@@ -236,4 +236,93 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_no_rule_was_asked_about_is_left_out() {
+        let policy = policy(&format!("{CONTRACTS}{COUNT}")).unwrap();
+        let (account, raw) = signed(json!({ "to": ALICE }));
+        let again = |rule: &str, kind: &str| {
+            let past = Past { client: "ann", account, rule, kind, at: Timestamp::from_millis(0), raw: &raw };
+            policy.judge_again(&past, &Evidence::default())
+        };
+        for (rule, kind) in [
+            ("pay", Message::NAME),
+            ("pay", Checkpoint::NAME),
+            ("own:checkpoint", Tx::NAME),
+            ("chancery: bump", Tx::NAME),
+            ("chancery: fill gap", Presigned::NAME),
+        ] {
+            assert_eq!(again(rule, kind), Again::LeftOut, "{rule} {kind}");
+        }
+        for kind in [Tx::NAME, Presigned::NAME] {
+            assert!(
+                matches!(again("pay", kind), Again::Denied(why) if why.contains("no rule allows it")),
+                "{kind}"
+            );
+        }
+        for (kind, why) in
+            [(TypedData::NAME, "it is no typed data"), (Authorization::NAME, "it is no authorization")]
+        {
+            assert_eq!(again("pay", kind), Again::Denied(why.to_owned()));
+        }
+        let cut = raw.slice(..raw.len() - 1);
+        let past = Past {
+            client: "ann",
+            account,
+            rule: "pay",
+            kind: Tx::NAME,
+            at: Timestamp::from_millis(0),
+            raw: &cut,
+        };
+        assert_eq!(
+            policy.judge_again(&past, &Evidence::default()),
+            Again::Denied("it is no transaction".to_owned())
+        );
+        assert_eq!(policy.charges_of(&past), Err("it is no transaction".to_owned()));
+    }
+
+    /// What came signed is judged by the rules for that, as it was.
+    #[test]
+    fn what_came_signed_is_judged_again_as_what_it_is() {
+        let rule = |id: &str, kind: &str| {
+            format!(
+                "[[rule]]\nid = \"{id}\"\neffect = \"allow\"\nkind = \"{kind}\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                 to = [\"alice\"]\ncall = \"empty\"\nvalue = \"any\"\n"
+            )
+        };
+        let policy =
+            policy(&format!("{CONTRACTS}{}{}", rule("own", "transaction"), rule("passed", "presigned")))
+                .unwrap();
+        let (account, raw) = signed(json!({ "to": ALICE, "value": "0x1" }));
+        for (kind, rule) in [(Tx::NAME, "own"), (Presigned::NAME, "passed")] {
+            let past = Past {
+                client: "ann",
+                account,
+                rule: "before",
+                kind,
+                at: Timestamp::from_millis(0),
+                raw: &raw,
+            };
+            assert_eq!(policy.judge_again(&past, &Evidence::default()), Again::Allowed(rule.into()));
+        }
+    }
+
+    /// Of what was signed, the ledger knows the rule: what would allow it now is not asked.
+    #[test]
+    fn inv_03_a_payload_is_counted_under_the_rule_that_allowed_it() {
+        let pay = "[[rule]]\nid = \"now\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                   to = [\"alice\"]\ncall = \"empty\"\nvalue = \"any\"\n";
+        let policy = policy(&format!("{CONTRACTS}{pay}{COUNT}")).unwrap();
+        let (account, raw) = signed(json!({ "to": ALICE, "value": "0x1" }));
+        let past = Past {
+            client: "ann",
+            account,
+            rule: "then",
+            kind: Tx::NAME,
+            at: Timestamp::from_millis(0),
+            raw: &raw,
+        };
+        assert_eq!(scopes(&policy, &past), ["rule=then"]);
+        assert_eq!(policy.judge_again(&past, &Evidence::default()), Again::Allowed("now".into()));
+    }
 }

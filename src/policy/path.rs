@@ -475,4 +475,60 @@ mod tests {
         assert!(values("orders[3].v").unwrap_err().contains("it has 3 items"));
         assert!(values("orders[-4].v").is_err());
     }
+
+    #[test]
+    fn a_place_is_called_by_its_names_and_else_by_its_numbers() {
+        let function =
+            Function::parse("f((address,uint256,address to) p, address[2] q, (address,bool)[] r)").unwrap();
+        assert_eq!(unsaid(&function, &[], holds_address), ["p.0", "p.to", "all(q)", "all(r.0)"]);
+        let at = |text: &str| Path::parse(&function, text).unwrap().0;
+        assert_eq!(unsaid(&function, &[at("p.0"), at("all(q)"), at("r")], holds_address), ["p.to"]);
+        let one = at("p.to");
+        assert_eq!(one.to_string(), "p.to");
+        for (over, text) in [
+            (Over::One, "p.to"),
+            (Over::All, "all(p.to)"),
+            (Over::Some, "some(p.to)"),
+            (Over::Length, "len(p.to)"),
+            (Over::Head, "head(p.to)"),
+            (Over::Tail, "tail(p.to)"),
+            (Over::Tokens, "tokens(p.to)"),
+            (Over::SomeToken, "tokens(p.to)"),
+        ] {
+            let other = one.looked_at(over);
+            assert_eq!((other.text.as_str(), other.is_same(&one)), (text, over == Over::One));
+            let is_packed = matches!(over, Over::Head | Over::Tail | Over::Tokens | Over::SomeToken);
+            assert_eq!(other.is_packed(), is_packed, "{text}");
+        }
+        let second = Path::argument(&function, 1);
+        assert_eq!((second.to_string(), second.is_same(&at("q"))), ("q".to_owned(), true));
+        assert!(!second.is_same(&at("p")) && !one.is_same(&at("p.0")));
+    }
+
+    #[test]
+    fn a_path_that_leads_nowhere_says_what_there_is() {
+        for (text, why) in [
+            ("orders[0].who", "`orders[0].who`: (to, v) has no part `who`"),
+            (
+                "orders.to",
+                "`orders.to`: a (address,uint256)[] has no part `to`; name an item, [0], or write all(…)",
+            ),
+            ("pair.to", "`pair.to`: a address[2] has no part `to`; name an item, [0], or write all(…)"),
+            ("a.to", "`a.to`: a address has no part `to`"),
+            ("all(p.n)", "`all(p.n)`: there is no array in it, so write it without all( )"),
+            ("some(a)", "`some(a)`: there is no array in it, so write it without some( )"),
+            ("pair[2]", "`pair[2]`: there are 2 items only"),
+            ("a[0]", "`a[0]`: a address has no items"),
+            ("m[x]", "`m[x]`: `[x]` is no index; write [0] for the first, [-1] for the last"),
+            ("len(a)", "`len(a)`: a address has no length of its own"),
+            ("tokens(a)", "`tokens(a)`: a address is not bytes, which a path of tokens is"),
+        ] {
+            assert_eq!(type_at(text).unwrap_err(), why);
+        }
+        let unnamed = Function::parse("f((address,uint256) p)").unwrap();
+        let why = Path::parse(&unnamed, "p.2").unwrap_err();
+        assert_eq!(why, "`p.2`: (address,uint256) has no part `2`");
+        assert_eq!(Path::parse(&unnamed, "p.1").unwrap().1, DynSolType::Uint(256));
+        assert!(Path::parse(&unnamed, "p.").is_err() && Path::parse(&unnamed, "p.01").is_err());
+    }
 }

@@ -341,4 +341,68 @@ mod tests {
             DenialCause::NoRule
         );
     }
+
+    #[test]
+    fn what_is_due_by_then_is_forgotten() {
+        let counts = Counts::default();
+        assert!(counts.is_empty());
+        let at = |seconds: u64| Nanos::from(Duration::from_secs(seconds));
+        let key = |rule: &str| Scope { rule: Some(rule.into()), ..Scope::default() };
+        for (rule, due) in [("a", 9), ("b", 10), ("c", 11)] {
+            counts.put_back(key(rule), Some(at(due)));
+        }
+        assert!(!counts.is_empty());
+        counts.retain_recent(at(10));
+        assert_eq!((counts.len(), counts.of(&key("c"))), (1, Some(at(11))));
+        counts.put_back(key("c"), None);
+        assert!(counts.is_empty());
+    }
+
+    /// A key that is known is counted on, however full the table is.
+    #[test]
+    fn a_known_key_finds_its_place_in_a_full_table() {
+        let counts = Counts::default();
+        let key = |n: usize| Scope { rule: Some(n.to_string().into()), ..Scope::default() };
+        for n in 0..MAX_KEYS {
+            assert!(!counts.is_full_for(&key(MAX_KEYS)), "{n}");
+            counts.put_back(key(n), Some(Nanos::from(Duration::from_secs(60))));
+        }
+        assert!(counts.is_full_for(&key(MAX_KEYS)) && !counts.is_full_for(&key(0)));
+    }
+
+    #[test]
+    fn who_has_used_up_a_rate_is_told_when_it_has_room() {
+        let rates = Rates::with_clock(vec![rate("once", 1, 10, &[])], FakeRelativeClock::default());
+        charge(&rates, "ann", "pay").unwrap();
+        let said = charge(&rates, "ann", "pay").unwrap_err().sentence;
+        assert!(
+            said.ends_with("but has used up rate `once` (1 in 10 s); nothing was signed, try again in 10 s"),
+            "{said}"
+        );
+        let slow = FakeRelativeClock::default();
+        let rates = Rates::with_clock(vec![rate("slow", 1, 16, &[])], slow.clone());
+        charge(&rates, "ann", "pay").unwrap();
+        let said = charge(&rates, "ann", "pay").unwrap_err().sentence;
+        assert!(said.ends_with("nothing was signed, there is room again after 16 s"), "{said}");
+        // Of a part of a second it is the next one, and 15 s is not long.
+        slow.advance(Duration::from_millis(999));
+        let said = charge(&rates, "ann", "pay").unwrap_err().sentence;
+        assert!(said.ends_with("there is room again after 16 s"), "{said}");
+        slow.advance(Duration::from_millis(1));
+        let said = charge(&rates, "ann", "pay").unwrap_err().sentence;
+        assert!(said.ends_with("try again in 15 s"), "{said}");
+        assert_eq!(
+            (rates.len(), rates.each().map(|rate| rate.id.as_str()).collect::<Vec<_>>()),
+            (1, vec!["slow"])
+        );
+    }
+
+    #[test]
+    fn each_rate_has_a_count_of_its_own() {
+        let both = vec![rate("many", 5, 60, &[]), rate("one", 1, 60, &[])];
+        let rates = Rates::with_clock(both, FakeRelativeClock::default());
+        charge(&rates, "ann", "pay").unwrap();
+        assert_eq!(charge(&rates, "ann", "pay").unwrap_err().rule.as_deref(), Some("one"));
+        assert_eq!(Rates::new(Vec::new()).len(), 0);
+    }
 }

@@ -286,4 +286,26 @@ mod tests {
             }
         }
     }
+
+    /// Whoever adds a function says what it moves of tokens, `none` where that is nothing.
+    #[test]
+    fn every_function_that_is_built_in_says_what_it_moves() {
+        // Things that are no amounts; who signs for an account; ether, which is counted where it is sent.
+        const NO_TOKENS: &[&str] =
+            &["erc1155", "erc4337-entry-point", "erc4337-simple-account", "erc721", "safe"];
+        let wrappers = crate::policy::wrapper::Wrappers::known();
+        let mut said = 0;
+        for (name, text) in BUILT_IN.iter().filter(|(name, _)| !NO_TOKENS.contains(name)) {
+            let Some(built_in) = parse(text) else { continue };
+            let BuiltIn { abi, moves, .. } = built_in.unwrap();
+            for function in abi.functions() {
+                let is_said = moves.iter().any(|one| one.call == function.signature());
+                // What carries calls moves what they move.
+                let carries = wrappers.find(function.selector()).is_some();
+                assert!(is_said || carries, "{name}: {}", function.signature());
+                said += usize::from(is_said);
+            }
+        }
+        assert!(said > 60, "{said}");
+    }
 }

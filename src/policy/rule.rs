@@ -20,8 +20,8 @@ pub(in crate::policy) struct Rule {
     pub place: Place,
 }
 
-/// Where a rule is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where something is written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::policy) struct Place {
     pub file: PathBuf,
     pub line: usize,

@@ -252,4 +252,66 @@ Resources:
         }
         assert_eq!(Siwe::parse("hello"), Err(SiweError::NotSiwe));
     }
+
+    #[test]
+    fn each_line_that_is_wrong_is_named() {
+        let of =
+            |right: &str, wrong: &str| Siwe::parse(&GOOD.replacen(right, wrong, 1)).unwrap_err().to_string();
+        let line = |name: &str| format!("the line `{name}` is missing, misplaced or malformed");
+        for (right, wrong, says) in [
+            (
+                "app.example.com wants",
+                "http://app.example.com wants",
+                "its domain or scheme is malformed".to_owned(),
+            ),
+            ("app.example.com wants", "a b wants", "its domain or scheme is malformed".to_owned()),
+            (
+                "0xd8dA",
+                "0xd8da",
+                "its address is malformed, or has not the checksum that EIP-4361 demands".to_owned(),
+            ),
+            ("terms.\n\nURI", "terms.\nURI", "its statement is malformed".to_owned()),
+            ("URI: https://app.example.com/login", "URI: login", line("URI")),
+            ("URI: https:", "URI: 9https:", line("URI")),
+            ("URI: https://app.example.com/login", "URI: https:", line("URI")),
+            ("Version: 1", "Version: 2", line("Version")),
+            ("Chain ID: 1", "Chain ID: ", line("Chain ID")),
+            ("Chain ID: 1", "Chain ID: 99999999999999999999", line("Chain ID")),
+            ("Nonce: 32891756", "Nonce: 3289175", line("Nonce")),
+            ("Nonce: 32891756", "Nonce: 3289175-", line("Nonce")),
+            ("Issued At: 2026-01-31T12:00:00Z", "Issued At: 2026-01-31 12:00:00Z", line("Issued At")),
+            (
+                "Expiration Time: 2026-01-31T13:00:00.500Z",
+                "Expiration Time: tomorrow",
+                line("Expiration Time"),
+            ),
+            ("Not Before: 2026-01-31T12:00:00Z", "Not Before: 2026-01-31T12:00Z", line("Not Before")),
+            ("Request ID: some-id", "Request ID: some id", line("Request ID")),
+            ("Resources:\n", "Resources: x\n", line("Resources")),
+            ("- ipfs://", "- ipfs//", line("Resources")),
+            ("claim.json", "claim.json\n", "it goes on after its last line".to_owned()),
+        ] {
+            assert_eq!(of(right, wrong), says, "{wrong}");
+        }
+        for (right, other) in [
+            ("Nonce: 32891756", "Nonce: abcDEF12"),
+            ("Request ID: some-id", "Request ID: "),
+            ("Issued At: 2026-01-31T12:00:00Z", "Issued At: 2026-01-31T12:00:00+02:00"),
+            ("app.example.com wants", "[::1]:8545 wants"),
+            ("app.example.com wants", "a_b-c.example:443 wants"),
+            ("URI: https://app.example.com/login", "URI: did:key:z6Mk%20~a!$&'()*+,;=@[1]?x#y"),
+            ("URI: https://app.example.com/login", "URI: a+b-c.1:x"),
+        ] {
+            let text = GOOD.replacen(right, other, 1);
+            assert_eq!(Siwe::parse(&text).map(drop), Ok(()), "{other}");
+        }
+        assert_eq!(
+            Siwe::parse(&GOOD.replace(
+                "0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045",
+                "0xd8dA6BF26964aF9D7eEd9e03E53415D37aA9604"
+            )),
+            Err(SiweError::Address)
+        );
+        assert_eq!(SiweError::NotSiwe.to_string(), "it does not say that it is one");
+    }
 }

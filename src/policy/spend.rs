@@ -494,4 +494,73 @@ window = "24h"
         let idle = CONTRACTS.replace("abi = \"erc20\"", "abi = \"erc20\", underlying = \"alice\"");
         assert!(policy(&idle).unwrap_err().to_string().contains("`underlying` goes with"));
     }
+
+    /// Without an allowance, which was counted, a vault takes nothing in, whichever token it holds; nor does it hold itself.
+    #[test]
+    fn inv_03_what_a_vault_takes_in_of_nobody_knows_what_was_counted_by_its_approval() {
+        let unknown = with("");
+        let deposit =
+            |policy: &Policy| taken(policy, VAULT, "deposit(uint256,address)", &[number(5), address(ALICE)]);
+        assert_eq!(deposit(&unknown), Ok(0));
+        assert_eq!(deposit(&with(", underlying = \"usdc\"")), Ok(5));
+        assert_eq!(deposit(&with(&format!(", underlying = \"{BOB}\""))), Ok(0));
+        let shares = |underlying: &str| deposit(&asking(underlying, "vault", "1 V"));
+        assert_eq!((shares(""), shares(", underlying = \"usdc\"")), (Ok(0), Ok(0)));
+    }
+
+    #[test]
+    fn which_of_a_tokens_own_functions_move_it_is_known() {
+        for (signature, at) in [
+            ("transfer(address,uint256)", Some(1)),
+            ("transferFrom(address,address,uint256)", Some(2)),
+            ("approve(address,uint256)", Some(1)),
+            ("increaseAllowance(address,uint256)", Some(1)),
+            ("increaseApproval(address,uint256)", Some(1)),
+            ("permit(address,address,uint256,uint256,uint8,bytes32,bytes32)", Some(2)),
+            ("burn(uint256)", Some(0)),
+            ("withdraw(uint256)", Some(0)),
+            ("deposit()", None),
+            ("decreaseAllowance(address,uint256)", None),
+            ("mint(address,uint256)", None),
+        ] {
+            assert_eq!(known_move(&Function::parse(signature).unwrap()), at, "{signature}");
+        }
+    }
+
+    #[test]
+    fn a_spend_takes_in_or_gives_out() {
+        let function = Arc::new(Function::parse("f(address to, uint256 amount)").unwrap());
+        let path = |at: usize| Path::argument(&function, at);
+        let of = |amount: Amount, to: Option<Path>| Spend {
+            function: Arc::clone(&function),
+            asset: Asset::Own,
+            amount,
+            only_if: None,
+            to,
+        };
+        for (spend, gives_out, takes_in) in [
+            (of(Amount::At(path(1)), None), false, true),
+            (of(Amount::At(path(1)), Some(path(0))), true, false),
+            (of(Amount::Unknown, None), true, false),
+            (of(Amount::None, None), false, false),
+            (of(Amount::None, Some(path(0))), true, false),
+        ] {
+            assert_eq!((spend.gives_out(), spend.takes_in()), (gives_out, takes_in), "{spend:?}");
+        }
+    }
+
+    #[test]
+    fn a_vault_whose_token_nobody_named_is_warned_of_where_it_is_written() {
+        let all = with("").warnings(&world());
+        let said: Vec<_> =
+            all.iter().map(ToString::to_string).filter(|said| said.contains("`underlying`")).collect();
+        let what = "has no `underlying`: what it gives to others cannot be counted, and is denied where a budget of a token asks";
+        assert_eq!(
+            said,
+            [
+                format!("policies/policy.toml:8: `comet` {what}"),
+                format!("policies/policy.toml:9: `vault` {what}"),
+            ]
+        );
+    }
 }

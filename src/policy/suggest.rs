@@ -395,4 +395,165 @@ multicall = { chain = 1, address = "0xcA11bde05977b3631167028862bE2a173976CA11",
         let error = allowed.suggest::<Tx>(&caller("ann"), &paid, (now(), "new")).unwrap_err();
         assert!(error.contains("allows it as it is"), "{error}");
     }
+
+    /// A contract of such an ABI, and what is suggested of a call of it.
+    fn suggested_of(abi: &str, data: &str) -> Result<String, String> {
+        let text = "[contracts]\nthing = { chain = 1, address = \"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC\", abi = \"thing.json\" }\n\
+                    alice = { chain = 1, address = \"0x70997970C51812dc3A010C7d01b50e0d17dc79C8\" }\n";
+        let load = |rules: &str| {
+            let source = crate::policy::load::Source {
+                name: "p.toml".to_owned(),
+                path: "p.toml".into(),
+                text: format!("{text}{rules}"),
+            };
+            Policy::of_sources(&[source], &crate::policy::tests::world(), |_| Ok(abi.to_owned()))
+        };
+        let asked = transaction(&json!({ "to": BOB, "data": data }));
+        let rules = load("").unwrap().suggest::<Tx>(&caller("ann"), &asked, (now(), "new"))?;
+        let after = load(&rules).unwrap_or_else(|e| panic!("{e}\n{rules}"));
+        let judged = after.judge::<Tx>(&caller("ann"), &asked, now());
+        assert!(judged.is_ok(), "{judged:?}\n{rules}");
+        Ok(rules)
+    }
+
+    #[test]
+    fn what_has_no_name_of_its_own_is_suggested_by_its_number() {
+        let abi = |inputs: &str| {
+            format!(
+                r#"[{{"type":"function","name":"f","inputs":[{inputs}],"outputs":[],"stateMutability":"view"}}]"#
+            )
+        };
+        let parts = r#"{"name":"b","type":"uint8"},{"name":"b","type":"uint8"},{"name":"","type":"bool"}"#;
+        let twins = abi(&format!(
+            r#"{{"name":"a","type":"address"}},{{"name":"a","type":"uint256"}},{{"name":"t","type":"tuple","components":[{parts}]}}"#
+        ));
+        let eight = |number: u64| DynSolValue::Uint(U256::from(number), 8);
+        let tuple = DynSolValue::Tuple(vec![eight(1), eight(2), DynSolValue::Bool(true)]);
+        let data = call("f(address,uint256,(uint8,uint8,bool))", &[address(ALICE), number(5), tuple]);
+        let rules = suggested_of(&twins, &data).unwrap();
+        assert!(
+            rules.contains(
+                "args    = { a = \"alice\", 1 = \"5\", \"t.b\" = \"1\", \"t.1\" = \"2\", \"t.2\" = true }\n"
+            ),
+            "{rules}"
+        );
+        let back = abi(r#"{"name":"cb","type":"function"}"#);
+        let data = call("f(function)", &[DynSolValue::Function(alloy_primitives::Function::ZERO)]);
+        assert_eq!(
+            suggested_of(&back, &data).unwrap_err(),
+            "of what stands at `cb` a rule can only say \"any\": write it yourself"
+        );
+        assert!(!suggested_of(&abi(""), &call("f()", &[])).unwrap().contains("args"));
+    }
+
+    /// Every type of value, and lists in lists, each as what stands there.
+    #[test]
+    fn inv_04_what_is_suggested_reaches_to_the_last_part() {
+        let ty = "Order(Leg[] legs,bytes4 tag,int24 tick,bool yes,bytes note,address[2] both)Fee(address to,uint8 n)Leg(Fee fee,address[] payees)";
+        let leg = |to: &str| json!({ "fee": { "to": to, "n": 1 }, "payees": [BOB] });
+        let message = |to: &str| json!({ "legs": [leg(to)], "tag": "0x01020304", "tick": "-5", "yes": true, "note": "0x0102", "both": [BOB, ALICE] });
+        let (rules, after) = suggested::<TypedData>(&structured(&typed(ty, BOB, message(ALICE))));
+        assert!(
+            rules.contains(
+                "fields  = { \"len(legs)\" = 1, \"legs[0].fee.to\" = \"alice\", \"legs[0].fee.n\" = \"1\", \"len(legs[0].payees)\" = 1, \
+                 \"legs[0].payees[0]\" = \"bob\", \"all(legs.fee.to)\" = [\"alice\"], \"all(legs.payees)\" = [\"bob\"], tag = \"0x01020304\", \
+                 tick = \"-5\", yes = true, note = \"0x0102\", \"both[0]\" = \"bob\", \"both[1]\" = \"alice\", \"all(both)\" = [\"alice\", \"bob\"] }\n"
+            ),
+            "{rules}"
+        );
+        let judge = |message: Value| {
+            after.judge::<TypedData>(&caller("ann"), &structured(&typed(ty, BOB, message)), now())
+        };
+        assert!(judge(message(BOB)).is_err());
+        for (at, other) in [
+            ("tag", json!("0x01020305")),
+            ("tick", json!("-6")),
+            ("yes", json!(false)),
+            ("note", json!("0x01")),
+            ("both", json!([ALICE, BOB])),
+            ("legs", json!([leg(ALICE), leg(ALICE)])),
+        ] {
+            let mut changed = message(ALICE);
+            changed[at] = other;
+            assert!(judge(changed).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn each_rule_that_is_suggested_has_its_lines() {
+        let multicall = "0xcA11bde05977b3631167028862bE2a173976CA11";
+        let paid = DynSolValue::Bytes(hex::decode(transfer(ALICE, 0)).unwrap());
+        let inner = DynSolValue::Tuple(vec![address(USDC), DynSolValue::Bool(false), paid]);
+        let data =
+            call("aggregate3((address,bool,bytes)[])", &[DynSolValue::Array(vec![inner.clone(), inner])]);
+        let (rules, _) =
+            suggested::<Tx>(&transaction(&json!({ "to": multicall, "data": data, "gasPrice": "0x1" })));
+        let ids: Vec<_> = rules.lines().filter(|line| line.starts_with("id ")).collect();
+        assert_eq!(ids, ["id      = \"new\"", "id      = \"new-1\"", "id      = \"new-2\""]);
+        assert!(
+            rules.contains(
+                "id      = \"new-1\"\neffect  = \"allow\"\nkind    = \"transaction\"\nchain   = 1\nclients = [\"ann\"]\n\
+                 from    = [\"treasury\"]\nto      = [\"usdc\"]\nvia     = [\"multicall\"]\ncall    = \"transfer(address,uint256)\"\n\
+                 args    = { to = \"alice\", amount = \"0\" }\nexecution_fee = { max = \"100000 wei\" }\n"
+            ),
+            "{rules}"
+        );
+        let hash = format!("0x01{}", "a1".repeat(31));
+        let blobs = json!({ "to": ALICE, "maxFeePerBlobGas": "0xb2d05e00", "blobVersionedHashes": [hash] });
+        let (rules, _) = suggested::<Tx>(&transaction(&blobs));
+        assert!(rules.contains("blobs   = { max = 1 }\nblob_fee = { max = \"393216 gwei\" }\n"), "{rules}");
+        let delegate = "0x3535353535353535353535353535353535353535";
+        let code = json!({ "to": ALICE, "authorizationList": [{
+            "chainId": "0x1", "address": delegate, "nonce": "0x3", "yParity": "0x0",
+            "r": "0x6f27dcb1e53b91098be827edb511840bf7290b0c6165963e2c9cadc6d0a0d7ac",
+            "s": "0x7f18d6db768cf49aa97c880b71c42347cd80cb1ead1ec7521c8a98f704a5ddf4",
+        }] });
+        let (rules, _) = suggested::<Tx>(&transaction(&code));
+        assert!(rules.contains(&format!("delegates = [\"{delegate}\"]\n")), "{rules}");
+        let siwe = format!(
+            "app.example.com wants you to sign in with your Ethereum account:\n{TREASURY}\n\n\nURI: https://app.example.com\n\
+             Version: 1\nChain ID: 1\nNonce: 32891756\nIssued At: 2026-01-31T12:00:00Z\nExpiration Time: 2026-01-31T13:00:00Z"
+        );
+        let (rules, _) =
+            suggested::<Message>(&Text::new(TREASURY.parse().unwrap(), siwe.into_bytes().into()));
+        assert!(
+            rules.ends_with(
+                "from    = [\"treasury\"]\nsiwe    = { domain = [\"app.example.com\"], chain_id = 1, expires_within = \"1h\" }\n"
+            ),
+            "{rules}"
+        );
+        let none = json!([{ "from": TREASURY, "address": Address::ZERO }]).to_string();
+        let none = DelegationRequest::parse(Some(&none)).unwrap().fill(1, 0).unwrap();
+        let (rules, _) = suggested::<Authorization>(&none);
+        assert!(
+            rules.ends_with(
+                "chain   = 1\nclients = [\"ann\"]\nfrom    = [\"treasury\"]\ndelegates = [\"none\"]\n"
+            ),
+            "{rules}"
+        );
+    }
+
+    /// An amount is in the unit of the contract's own token where that is what moves, and in no other.
+    #[test]
+    fn what_a_vault_moves_is_suggested_in_the_right_unit() {
+        let vault = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+        let contracts = format!(
+            "{CONTRACTS}vault = {{ chain = 1, address = \"{vault}\", abi = \"erc4626\", underlying = \"usdc\", decimals = 18, symbol = \"V\" }}\n"
+        );
+        let policy = policy(&contracts).unwrap();
+        let suggest = |signature: &str, args: &[DynSolValue]| {
+            let asked = transaction(&json!({ "to": vault, "data": call(signature, args) }));
+            policy.suggest::<Tx>(&caller("ann"), &asked, (now(), "new")).unwrap()
+        };
+        let deposit = suggest("deposit(uint256,address)", &[number(5), address(TREASURY)]);
+        assert!(
+            deposit.contains("args    = { assets = { max = \"5\" }, receiver = \"$from\" }"),
+            "{deposit}"
+        );
+        let shares = suggest("transfer(address,uint256)", &[address(ALICE), number(5)]);
+        assert!(
+            shares.contains("args    = { to = \"alice\", value = { max = \"0.000000000000000005 V\" } }"),
+            "{shares}"
+        );
+    }
 }

@@ -54,3 +54,47 @@ impl From<&Charge> for Taken {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use alloy_primitives::{B256, U256};
+
+    use super::*;
+    use crate::policy::budget::{Limit, Measure};
+
+    fn charge(id: &str, scope: &str, amount: u64) -> Charge {
+        let limit = Limit {
+            id: id.to_owned(),
+            max: U256::from(10),
+            window: Duration::from_secs(86_400),
+            definition: B256::ZERO,
+            unit: Measure::Plain,
+        };
+        Charge { limit: Arc::new(limit), scope: scope.to_owned(), amount: U256::from(amount) }
+    }
+
+    #[test]
+    fn what_goes_on_one_count_is_added_up() {
+        let mut takings = Takings::default();
+        takings.extend([charge("a", "from=x", 4), charge("a", "from=y", 10), charge("b", "from=x", 1)]);
+        takings.extend([charge("a", "from=x", 7), charge("b", "from=x", 2)]);
+        let shown = takings.shown();
+        let shown: Vec<_> = shown
+            .iter()
+            .map(|one| {
+                (one.budget.as_str(), one.scope.as_str(), one.amount.as_str(), one.max.as_str(), one.over)
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("a", "from=x", "11", "10 in 24h", true),
+                ("a", "from=y", "10", "10 in 24h", false),
+                ("b", "from=x", "3", "10 in 24h", false),
+            ]
+        );
+    }
+}

@@ -558,10 +558,42 @@ fields = { "permitted.token" = "any", spender = "any" }
             ),
             ("CancelAuthorization", "0x158b0a9edf7a828aad02f63cd515c68ef2f50ba807396f6d12842833a1597429"),
             ("SafeTx", "0xbb8310d486368db6bd6f849402fdd73ad53d316b5a4b2644ad6efe0f941286d8"),
+            ("PermitSingle", "0xf3841cd1ff0085026a6327b620b67997ce40f282c88a8e905a7a5626e310f3d0"),
+            ("PermitBatch", "0xaf1b0d30d2cab0380e68f0689007e3254993c596f2fdd0aaa7f4d04f79440863"),
+            ("PermitTransferFrom", "0x939c21a48a8dbe3a9a2404a1d46691e4d39f6583d6ec6b35714604c986d80106"),
+            ("PermitBatchTransferFrom", "0xfcf35f5ac6a2c28868dc44c302166470266239195f02b0ee408334829333b766"),
         ] {
             let template = Template::named(name).unwrap();
             let found = alloy_primitives::keccak256(template.encode_type.as_bytes());
             assert_eq!(found.to_string(), hash, "{name}");
+        }
+    }
+
+    /// A permit of one token is none of another; and a contract of another chain is not the one at its address here.
+    #[test]
+    fn inv_03_a_permit_counts_for_its_own_token_on_its_own_chain() {
+        const VAULT: &str = "0x90F79bf6EB2c4f870365E785982E1f101E93b906";
+        let rule = |ty: &str, owner: &str| {
+            format!(
+                "[[rule]]\nid = \"{ty}\"\neffect = \"allow\"\nkind = \"typed_data\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\n\
+                 to = [\"any\"]\nprimary_type = \"{ty}\"\nfields = {{ {owner} = \"$from\", spender = \"any\" }}\n"
+            )
+        };
+        let vault = format!("vault = {{ chain = 10, address = \"{VAULT}\", abi = \"erc4626\" }}\n");
+        let policy = with(&format!("{vault}{}{}{DAY}", rule("Permit", "owner"), rule("DaiPermit", "holder")));
+        let dai = |to: &str| {
+            let message =
+                json!({ "holder": TREASURY, "spender": ALICE, "nonce": 0, "expiry": 0, "allowed": true });
+            template("DaiPermit", to, message)
+        };
+        for (data, is_counted) in [
+            (permit(USDC, ALICE, 5), true),
+            (permit(BOB, ALICE, 5), false),
+            (permit(VAULT, ALICE, 5), false),
+            (dai(USDC), true),
+            (dai(BOB), false),
+        ] {
+            assert_eq!(assess(&policy, &data).unwrap().len(), usize::from(is_counted), "{data}");
         }
     }
 }

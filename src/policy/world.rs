@@ -38,3 +38,25 @@ impl World {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_for_the_chain_that_it_names_or_the_first() {
+        let world = World { chains: vec![5, 10], ..World::default() };
+        for (asked, is) in [(Some(10), 10), (Some(5), 5), (Some(1), 5), (None, 5)] {
+            assert_eq!(world.chain_of(asked), is, "{asked:?}");
+        }
+        assert_eq!(World::default().chain_of(None), 0);
+    }
+
+    #[test]
+    fn a_client_is_known_by_its_name_and_by_its_role() {
+        let world = crate::policy::tests::world();
+        for (name, is) in [("ann", true), ("trader", true), ("ben", true), ("tradr", false), ("", false)] {
+            assert_eq!(world.knows_client(name), is, "{name}");
+        }
+    }
+}

@@ -109,4 +109,26 @@ mod tests {
         }
         assert_eq!(Request::again(b"no transaction", from), None);
     }
+
+    #[test]
+    fn a_transfer_of_nothing_goes_to_itself() {
+        let from: Address = "0x3535353535353535353535353535353535353535".parse().unwrap();
+        for (is_dynamic, kind) in [(true, TxType::Eip1559), (false, TxType::Legacy)] {
+            let request = Request::nothing(from, 9, is_dynamic);
+            assert_eq!(
+                (request.from, request.to, request.value, request.nonce),
+                (from, Some(from), U256::ZERO, Some(9))
+            );
+            assert_eq!((request.gas, request.kind, request.data.len()), (Some(21_000), kind, 0));
+            let paid = request.paying(&LOW);
+            assert!(paid.sets_fees() && !paid.needs_fees());
+            let expected = if is_dynamic { (None, Some(100), Some(10)) } else { (Some(100), None, None) };
+            assert_eq!((paid.fees.gas_price, paid.fees.max_fee, paid.fees.max_priority), expected);
+            let steep = Fees::Dynamic { max_fee_per_gas: 3, max_priority_fee_per_gas: 4 };
+            assert_eq!(Request::nothing(from, 9, false).paying(&steep).fees.gas_price, Some(4));
+        }
+        let one = Request::nothing(from, 9, true);
+        assert!(one.does_the_same(&one.clone().paying(&LOW)));
+        assert!(!one.does_the_same(&Request::nothing(from, 8, true)));
+    }
 }

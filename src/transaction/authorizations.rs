@@ -374,4 +374,44 @@ mod tests {
         assert_eq!(Request::parse(Some(&json!([create]).to_string())), Err(RequestError::NoTarget("0x4")));
         assert!(matches!(PresignedError::from(AuthorizationsError::None), PresignedError::Authorizations(_)));
     }
+
+    /// As many as there may be, asked for and signed; and not one more.
+    #[test]
+    fn inv_12_a_transaction_hands_in_so_many_and_no_more() {
+        let many = |count: usize| Value::from((0..count).map(|_| authorization()).collect::<Vec<_>>());
+        let request = parse(&many(MAX)).unwrap();
+        let all = request.authorizations().unwrap().signed().to_vec();
+        assert_eq!(all.len(), MAX);
+        assert_eq!(Authorizations::of_signed(all.clone()).unwrap().each().count(), MAX);
+        let more = [all.as_slice(), &all[..1]].concat();
+        assert_eq!(Authorizations::of_signed(more), Err(AuthorizationsError::TooMany));
+        assert_eq!(Authorizations::of_signed(Vec::new()), Err(AuthorizationsError::None));
+        assert_eq!(
+            Draft::parse(Some(
+                &json!([{ "from": FROM, "to": TO, "authorizationList": many(3) }]).to_string()
+            ))
+            .unwrap()
+            .handed_in(),
+            3
+        );
+        assert_eq!(
+            Draft::parse(Some(&json!([{ "from": FROM, "to": TO }]).to_string())).unwrap().handed_in(),
+            0
+        );
+    }
+
+    #[test]
+    fn what_is_asked_of_the_ledger_is_what_was_signed() {
+        let request = parse(&json!([authorization()])).unwrap();
+        let handed = request.authorizations().unwrap().by(|_| true);
+        let [one] = handed.as_slice() else { panic!("{handed:?}") };
+        assert_eq!((one.chain, one.authority, one.nonce), (1, AUTHORITY.parse().unwrap(), 3));
+        let inner = Authorization { chain_id: U256::from(1), address: TO.parse().unwrap(), nonce: 3 };
+        assert_eq!(one.digest, inner.signature_hash());
+        let [signed] = request.authorizations().unwrap().signed() else { panic!() };
+        assert_eq!(one.raw, Bytes::from(alloy_rlp::encode(signed)));
+        // What was signed before was looked up before.
+        let filled = fill(request, 1).unwrap().recognised();
+        assert_eq!(filled.authorizations().unwrap().unrecognised(|_| true), None);
+    }
 }

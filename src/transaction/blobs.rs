@@ -349,6 +349,7 @@ mod tests {
         let canonical = sign(fill(parse(&stated).unwrap(), 5), 3);
         let short = SignedTransaction::decode(canonical.raw.clone()).unwrap();
         assert_eq!((short.hash(), short.brings_blobs()), (network.hash, false));
+        assert_eq!((read.with_blobs(), short.with_blobs()), (Ok(()), Err(BlobsError::NotAlong.into())));
         assert_eq!(short.filled(), read.filled());
 
         // Another commitment than the one that was signed for; and something after the whole.
@@ -423,6 +424,12 @@ mod tests {
             let error = parse(&json!({ "maxFeePerBlobGas": "0x1", "blobVersionedHashes": hashes }));
             assert!(error.clone().unwrap_err().to_string().contains(said), "{said}: {error:?}");
         }
+        // Hashes that are those of the commitments may be stated as well.
+        let hashes = parse(&right).unwrap().blobs().unwrap().hashes().to_vec();
+        let mut stated = right.clone();
+        stated["blobVersionedHashes"] = json!(hashes);
+        stated["blobVersion"] = json!("0x0");
+        assert_eq!(parse(&stated), parse(&right));
         let one =
             |fee: &str| parse(&json!({ "maxFeePerBlobGas": fee, "blobVersionedHashes": hash })).unwrap();
         assert_ne!(one("0x1").intent(), one("0x2").intent());

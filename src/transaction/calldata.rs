@@ -444,4 +444,16 @@ mod tests {
             prop_assert!(decode(&types, &[encoded.as_slice(), &[0; 32]].concat()).is_err());
         }
     }
+
+    /// As deep as a type may be, and one deeper.
+    #[test]
+    fn lists_in_lists_are_read_so_deep_and_no_deeper() {
+        for depth in 1..=17 {
+            let of = (0..depth).fold(DynSolType::Bool, |item, _| DynSolType::Array(Box::new(item)));
+            let value = (0..depth).fold(DynSolValue::Bool(true), |item, _| DynSolValue::Array(vec![item]));
+            let data = DynSolValue::Tuple(vec![value.clone()]).abi_encode_sequence().unwrap();
+            let expected = if depth > MAX_TYPE_DEPTH { Err(CalldataError::Type) } else { Ok(vec![value]) };
+            assert_eq!(decode(&[of], &data), expected, "{depth}");
+        }
+    }
 }

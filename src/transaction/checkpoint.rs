@@ -139,4 +139,20 @@ mod tests {
         assert!(!is_signed_checkpoint(sealed.text(), Address::ZERO, &raw));
         assert!(!is_signed_checkpoint(sealed.text(), address, &raw[..64]));
     }
+
+    #[test]
+    fn a_checkpoint_is_its_text_and_its_key() {
+        let key: Address = "0xd8da6bf26964af9d7eed9e03e53415d37aa96045".parse().unwrap();
+        let sealed = SealedText::new(key, &statement()).unwrap();
+        assert_eq!((<Checkpoint as Kind>::from(&sealed), Checkpoint::slot(&sealed)), (key, None));
+        let unsigned = Checkpoint::assign(sealed.clone(), None);
+        assert_eq!(unsigned, sealed);
+        assert_eq!(Checkpoint::unsigned_bytes(&unsigned), Bytes::copy_from_slice(sealed.text().as_bytes()));
+        assert_eq!(Checkpoint::digest(&unsigned), keccak256([DOMAIN, sealed.text().as_bytes()].concat()));
+        assert!(
+            sealed.text().starts_with(
+                r#"{"checkpoint":1,"at":"2026-01-01T00:00:00.000Z","heads":[{"writer":0,"seq":7,"#
+            )
+        );
+    }
 }

@@ -115,4 +115,40 @@ mod tests {
         }
         assert_eq!(Conditions::parse(&[]), Err(ConditionsError::Parameters));
     }
+
+    #[test]
+    fn inv_12_conditions_speak_of_so_many_accounts_and_slots_and_no_more() {
+        let word = |at: usize| format!("0x{at:064x}");
+        let account = |at: usize| format!("0x{at:040x}");
+        // One account with its slots counts as all of them together.
+        let slots = |count: usize| {
+            let slots: Map<_, _> = (0..count).map(|at| (word(at), Value::String(word(at)))).collect();
+            Conditions::parse(&[json!({ "knownAccounts": { account(0): slots } })])
+        };
+        let roots = |count: usize| {
+            let roots: Map<_, _> = (0..count).map(|at| (account(at), Value::String(word(at)))).collect();
+            Conditions::parse(&[json!({ "knownAccounts": roots })])
+        };
+        assert!(slots(MAX_SLOTS - 1).is_ok() && roots(MAX_SLOTS).is_ok());
+        assert_eq!(slots(MAX_SLOTS), Err(ConditionsError::TooMany));
+        assert_eq!(roots(MAX_SLOTS + 1), Err(ConditionsError::TooMany));
+    }
+
+    #[test]
+    fn each_bound_is_read_under_its_own_name() {
+        for name in ["blockNumberMin", "blockNumberMax", "timestampMin", "timestampMax"] {
+            let read = Conditions::parse(&[json!({ name: "0xAb" })]).unwrap();
+            assert_eq!(*read.json(), json!({ name: "0xab" }));
+            let said = Conditions::parse(&[json!({ name: "5" })]).unwrap_err().to_string();
+            assert_eq!(said, format!("`{name}` must begin with 0x"));
+        }
+        let long = "x".repeat(100);
+        let said = Conditions::parse(&[json!({ long: "0x1" })]).unwrap_err();
+        assert_eq!(said, ConditionsError::Unknown("x".repeat(64)));
+        let lower = "0xcd2a3d9f938e13cd947ec05abc7fe734df8dd826";
+        let read =
+            Conditions::parse(&[json!({ "knownAccounts": { lower: format!("0x{:064X}", 0xab) } })]).unwrap();
+        let expected = json!({ "knownAccounts": { "0xCD2a3d9F938E13CD947Ec05AbC7FE734Df8DD826": format!("0x{:064x}", 0xab) } });
+        assert_eq!(*read.json(), expected, "written anew");
+    }
 }

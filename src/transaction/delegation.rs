@@ -304,4 +304,35 @@ mod tests {
         assert_eq!((slot.mined, slot.stands), (7, Stands::Authorization { behind: true }));
         assert_ne!(named.intent(), parse(&asked(&json!({}))).unwrap().intent());
     }
+
+    #[test]
+    fn an_authorization_is_told_apart_by_all_that_was_set() {
+        let of = |more: Value| parse(&asked(&more)).unwrap().intent();
+        let mut intents = vec![
+            of(json!({})),
+            of(json!({ "nonce": "0x3" })),
+            of(json!({ "nonce": "0x4" })),
+            of(json!({ "executor": "self" })),
+            of(json!({ "address": FROM })),
+            of(json!({ "from": TO })),
+        ];
+        let count = intents.len();
+        intents.sort();
+        intents.dedup();
+        assert_eq!(intents.len(), count);
+        let delegation = parse(&asked(&json!({ "nonce": "0x3" }))).unwrap().fill(5, 7).unwrap();
+        let expected = [
+            &FROM.parse::<Address>().unwrap()[..],
+            &TO.parse::<Address>().unwrap()[..],
+            &[0],
+            &3_u64.to_be_bytes(),
+        ]
+        .concat();
+        assert_eq!(Authorization::intent(&delegation), expected);
+        let slot = Authorization::slot(&delegation).unwrap();
+        assert_eq!((slot.chain, slot.wanted, slot.mined, slot.fees_are_fixed), (5, Some(3), 7, true));
+        assert_eq!((slot.fees.max_per_gas(), slot.stands), (0, Stands::Authorization { behind: false }));
+        assert_eq!(Authorization::assign(delegation.clone(), None).nonce, u64::MAX);
+        assert_eq!(Authorization::assign(delegation, Some(4)).chain_id, U256::from(5));
+    }
 }

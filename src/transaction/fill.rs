@@ -332,7 +332,7 @@ impl Unsigned {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transaction::{Kind as _, Tx, recover};
+    use crate::transaction::{Kind, Tx, recover};
     use k256::ecdsa::SigningKey;
 
     const FROM: &str = "0x9d8A62f656a8d1615C1294fd71e9CFb3E4855A4F";
@@ -448,5 +448,55 @@ mod tests {
         let old = Quote { fees: Some(legacy_chain), ..quote(1) };
         assert_eq!(request("").fill(&old, None), Err(FillError::NoBaseFee));
         assert!(request(r#","type":"0x0""#).fill(&old, None).is_ok());
+    }
+
+    #[test]
+    fn the_slot_is_what_the_ledger_has_to_know() {
+        let to = r#""to":"0x3535353535353535353535353535353535353535""#;
+        let filled = filled(&format!(r#"{to},"nonce":"0x9","gasPrice":"0x7""#), &quote(3));
+        let slot = Slot {
+            chain: 3,
+            wanted: Some(9),
+            mined: 5,
+            fees: Fees::GasPrice(7),
+            fees_are_fixed: true,
+            stands: Stands::Transaction,
+        };
+        assert_eq!((Tx::slot(&filled), <Tx as Kind>::from(&filled)), (Some(slot), FROM.parse().unwrap()));
+        assert_eq!(Tx::intent(&filled), filled.request().intent());
+        assert!(!Tx::creates(&filled) && filled.creates().is_none());
+        let unsigned = Tx::assign(filled.clone(), Some(9));
+        assert_eq!(alloy_primitives::keccak256(Tx::unsigned_bytes(&unsigned)), Tx::digest(&unsigned));
+        // Without a nonce it has one that no account ever has.
+        assert_eq!(Tx::assign(filled.clone(), None), Tx::assign(filled, Some(u64::MAX)));
+    }
+
+    /// The address follows from the account and its nonce: the first contract of this account, as ethers works it out.
+    #[test]
+    fn what_is_created_is_known_where_the_nonce_is() {
+        let create = |more: &str| filled(&format!(r#""data":"0x6000"{more}"#), &quote(1));
+        assert_eq!(create("").creates(), None);
+        let created = create(r#","nonce":"0x0""#).creates().unwrap();
+        assert_eq!(created, FROM.parse::<Address>().unwrap().create(0));
+        assert_ne!(create(r#","nonce":"0x1""#).creates(), Some(created));
+        assert!(Tx::creates(&create("")));
+    }
+
+    #[test]
+    fn of_two_fees_the_one_that_is_open_is_filled() {
+        let to = r#""to":"0x3535353535353535353535353535353535353535""#;
+        let fees = |more: &str| filled(&format!("{to}{more}"), &quote(1)).fees();
+        let dynamic =
+            |max, priority| Fees::Dynamic { max_fee_per_gas: max, max_priority_fee_per_gas: priority };
+        assert_eq!(fees(r#","maxFeePerGas":"0x3e8""#), dynamic(1000, 7));
+        assert_eq!(fees(r#","maxPriorityFeePerGas":"0x5""#), dynamic(205, 5));
+        assert_eq!(fees(r#","maxFeePerGas":"0x9","maxPriorityFeePerGas":"0x2""#), dynamic(9, 2));
+        assert_eq!(fees(r#","gasPrice":"0x4""#), Fees::GasPrice(4));
+        // Nothing is asked of a quote that is not needed.
+        let request = format!(r#"[{{"from":"{FROM}",{to},"gasPrice":"0x4","gas":"0x5208"}}]"#);
+        let bare = Quote { fees: None, gas: None, ..quote(1) };
+        assert!(Request::parse(Some(&request)).unwrap().fill(&bare, None).is_ok());
+        let ours = request.replace("\"gasPrice\"", "\"chainId\":\"0x1\",\"gasPrice\"");
+        assert!(Request::parse(Some(&ours)).unwrap().fill(&bare, None).is_ok());
     }
 }

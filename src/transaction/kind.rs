@@ -216,4 +216,41 @@ mod tests {
         assert!(Fees::GasPrice(0).raised().outbids(&Fees::GasPrice(0)));
         assert!(Fees::GasPrice(5).at_least(&old.raised()).outbids(&old));
     }
+
+    #[test]
+    fn a_figure_is_raised_by_a_tenth_and_at_least_by_one() {
+        for (fee, more) in
+            [(0, 1), (1, 2), (9, 10), (10, 11), (11, 13), (100, 110), (101, 112), (u128::MAX, u128::MAX)]
+        {
+            assert_eq!(raised(fee), more, "{fee}");
+        }
+        let of = |max, priority| Fees::Dynamic { max_fee_per_gas: max, max_priority_fee_per_gas: priority };
+        assert_eq!(of(100, 10).raised(), of(110, 11));
+        for (fees, outbids) in
+            [(of(110, 11), true), (of(109, 11), false), (of(110, 10), false), (Fees::GasPrice(110), true)]
+        {
+            assert_eq!(fees.outbids(&of(100, 10)), outbids, "{fees:?}");
+        }
+        assert_eq!((Fees::GasPrice(5).max_per_gas(), Fees::GasPrice(5).max_priority()), (5, 5));
+        assert_eq!((of(7, 3).max_per_gas(), of(7, 3).max_priority()), (7, 3));
+    }
+
+    #[test]
+    fn a_floor_is_kept_in_each_form() {
+        let of = |max, priority| Fees::Dynamic { max_fee_per_gas: max, max_priority_fee_per_gas: priority };
+        for (fees, floor, is) in [
+            (of(5, 1), of(3, 2), of(5, 2)),
+            (of(5, 2), of(7, 1), of(7, 2)),
+            (of(5, 2), Fees::GasPrice(4), of(5, 4)),
+            (Fees::GasPrice(5), of(3, 7), Fees::GasPrice(7)),
+            (Fees::GasPrice(5), of(9, 1), Fees::GasPrice(9)),
+            (Fees::GasPrice(5), Fees::GasPrice(4), Fees::GasPrice(5)),
+        ] {
+            assert_eq!(fees.at_least(&floor), is, "{fees:?} {floor:?}");
+        }
+        assert!(
+            Stands::Authorization { behind: false }.is_authorization()
+                && !Stands::Transaction.is_authorization()
+        );
+    }
 }

@@ -148,4 +148,17 @@ mod tests {
         let hash = "0x50b2c43fd39106bafbba0da34fc430e1f91e3c96ea2acee2bc34119f92b37750";
         assert_eq!(Message::digest(&text).to_string(), hash);
     }
+
+    #[test]
+    fn a_message_is_its_bytes_and_its_account() {
+        let text = Text::new(WHO.parse().unwrap(), Bytes::from_static(b"hello"));
+        assert_eq!(Message::intent(&text), b"hello");
+        assert_eq!((<Message as Kind>::from(&text), Message::slot(&text)), (WHO.parse().unwrap(), None));
+        let unsigned = Message::assign(text.clone(), None);
+        assert_eq!((&unsigned, Message::unsigned_bytes(&unsigned)), (&text, Bytes::from_static(b"hello")));
+        assert!(!Message::creates(&text));
+        let none = Text::new(WHO.parse().unwrap(), Bytes::new());
+        assert_ne!(Message::intent(&none), Message::intent(&text));
+        assert_eq!(Text::new(Address::ZERO, Bytes::from_static(&[0xff])).as_str(), None);
+    }
 }

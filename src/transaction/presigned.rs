@@ -268,6 +268,7 @@ mod tests {
             let nonce = TxEnvelope::decode_2718_exact(&raw).unwrap().nonce();
             assert_eq!(read.place(), (5, from, nonce));
             assert!(read.clone().for_chain(5).is_ok());
+            assert!(!read.brings_blobs() && read.with_blobs().is_ok(), "it has none, and needs none");
             assert_eq!(read.for_chain(1), Err(FillError::OtherChain { asked: 5, ours: 1 }));
             let params = serde_json::json!([raw, 5]).to_string();
             assert_eq!(SignedTransaction::parse(Some(&params)).unwrap().1, [serde_json::json!(5)]);

@@ -125,4 +125,26 @@ mod tests {
             assert_eq!(address(text), Err(MalformedValue::NotAnAddress), "{text}");
         }
     }
+
+    #[test]
+    fn what_is_wrong_with_a_value_is_said() {
+        let vitalik = address("0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045").unwrap();
+        for (why, says) in [
+            (MalformedValue::NotAString, "must be a string, a QUANTITY such as \"0x1a\""),
+            (MalformedValue::Empty, "is empty; zero is \"0x0\""),
+            (MalformedValue::TooLarge(64), "is larger than 64 bits"),
+            (
+                MalformedValue::Checksum(vitalik),
+                "has a wrong EIP-55 checksum (capital letters): it was mistyped or cut; expected 0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045",
+            ),
+        ] {
+            assert_eq!(why.to_string(), says);
+        }
+        let upper = format!("0x{}", "d8dA6BF26964aF9D7eEd9e03E53415D37aA96045".to_uppercase());
+        assert_eq!(address(&upper), Ok(vitalik), "all capitals say nothing");
+        assert_eq!(address(&upper.replace('D', "d")), Err(MalformedValue::Checksum(vitalik)));
+        assert_eq!(quantity("0xg"), Err(MalformedValue::NotHex));
+        assert_eq!(data("0xgg"), Err(MalformedValue::NotHex));
+        assert_eq!(address("0xg8dA6BF26964aF9D7eEd9e03E53415D37aA96045"), Err(MalformedValue::NotAnAddress));
+    }
 }

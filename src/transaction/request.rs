@@ -321,4 +321,65 @@ mod tests {
             assert_ne!(other.intent(), base.intent());
         }
     }
+
+    #[test]
+    fn each_field_that_is_set_is_told_apart_from_one_that_is_not() {
+        let of = |more: &str| parse(&format!("{TO},\"data\":\"0x00\"{more}")).unwrap().intent();
+        let mut intents = vec![of("")];
+        for more in [
+            r#","value":"0x1""#,
+            r#","value":"0x100""#,
+            r#","nonce":"0x7""#,
+            r#","gas":"0x7""#,
+            r#","chainId":"0x7""#,
+            r#","maxFeePerGas":"0x7""#,
+            r#","maxPriorityFeePerGas":"0x7""#,
+            r#","maxFeePerGas":"0x7","maxPriorityFeePerGas":"0x7""#,
+            r#","gasPrice":"0x7""#,
+            r#","type":"0x0""#,
+            r#","type":"0x1""#,
+            r#","accessList":[{"address":"0x3535353535353535353535353535353535353535","storageKeys":[]}]"#,
+        ] {
+            intents.push(of(more));
+        }
+        intents.push(parse("\"data\":\"0x00\"").unwrap().intent());
+        intents.push(parse(&format!("{TO},\"data\":\"0x0000\"")).unwrap().intent());
+        let other = A.replace("9d8a", "9d8b");
+        let other = Request::parse(Some(&format!("[{{{other},{TO},\"data\":\"0x00\"}}]"))).unwrap();
+        intents.push(other.intent());
+        let count = intents.len();
+        intents.sort();
+        intents.dedup();
+        assert_eq!(intents.len(), count);
+    }
+
+    #[test]
+    fn the_node_is_asked_for_the_fees_that_are_left_open() {
+        for (fields, needs, sets) in [
+            ("", true, false),
+            (r#","maxFeePerGas":"0x7""#, true, true),
+            (r#","maxPriorityFeePerGas":"0x7""#, true, true),
+            (r#","maxFeePerGas":"0x7","maxPriorityFeePerGas":"0x7""#, false, true),
+            (r#","gasPrice":"0x7""#, false, true),
+            (r#","type":"0x0""#, true, false),
+            (r#","type":"0x1""#, true, false),
+        ] {
+            let read = parse(&format!("{TO}{fields}")).unwrap();
+            assert_eq!((read.needs_fees(), read.sets_fees()), (needs, sets), "{fields}");
+        }
+    }
+
+    #[test]
+    fn what_the_caller_set_is_what_is_read() {
+        let all = r#""value":"0x5","nonce":"0x6","gas":"0x7","chainId":"0x8","data":"0x0102","type":"0x1","accessList":[]"#;
+        let read = parse(&format!("{TO},{all}")).unwrap();
+        assert_eq!(
+            (read.value(), read.nonce(), read.gas(), read.chain_id()),
+            (U256::from(5), Some(6), Some(7), Some(8))
+        );
+        assert_eq!((read.data().to_string().as_str(), read.access_list().len()), ("0x0102", 0));
+        assert_eq!(read.to().unwrap().to_string(), "0x3535353535353535353535353535353535353535");
+        assert_eq!(read.from().to_string().to_lowercase(), "0x9d8a62f656a8d1615c1294fd71e9cfb3e4855a4f");
+        assert!(read.blobs().is_none() && read.authorizations().is_none() && read.to_be_sent().is_ok());
+    }
 }

@@ -1,13 +1,13 @@
 //! Follows what was recorded until the chain has decided: sends the same bytes again, looks for the receipt,
 //! and tells the ledger what is final. Never signs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, Bytes, U64};
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::to_raw_value;
@@ -84,12 +84,11 @@ async fn gap_is_noticed(upstream: &Upstream, wait: Duration) {
 /// only a node that is not there ends the round.
 async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError> {
     let chain = upstream.0.chain_id;
-    let unsettled = async { Ok((ledger.unsettled(chain).await?, ledger.open_authorizations(chain).await?)) };
-    let (open, authorizations) = match unsettled.await {
-        Ok(unsettled) => unsettled,
+    let first = async { Ok((ledger.unsettled(chain, None).await?, all(ledger, chain).await?)) };
+    let (open, authorizations) = match first.await {
+        Ok(first) => first,
         Err(error) => {
-            let error: LedgerError = error;
-            tracing::error!(%error, "the ledger cannot be read");
+            cannot_be_read(&error);
             return Ok(());
         }
     };
@@ -104,16 +103,26 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError
         Ok(View { upstream, ledger, node, finalized })
     });
     let view = found.await?;
-    view.settle_authorizations(&authorizations, &open).await?;
-    // An account's transactions go out in the order of their nonces.
-    let mut accounts: HashMap<Address, Vec<Recorded<Tx>>> = HashMap::new();
-    for recorded in open {
-        accounts.entry(recorded.from()).or_default().push(recorded);
+    let waiting = view.settle_transactions(open, &authorizations).await?;
+    stream::iter(waiting)
+        .for_each_concurrent(AT_ONCE, async |(_, transactions)| view.send_again(transactions).await)
+        .await;
+    Ok(())
+}
+
+async fn all<K: Kind>(ledger: &Ledger, chain: u64) -> Result<Vec<Recorded<K>>, LedgerError> {
+    let mut all: Vec<Recorded<K>> = Vec::new();
+    loop {
+        let page = ledger.unsettled(chain, all.last().map(Recorded::id)).await?;
+        if page.is_empty() {
+            return Ok(all);
+        }
+        all.extend(page);
     }
-    stream::iter(accounts)
-        .map(Ok)
-        .try_for_each_concurrent(AT_ONCE, async |(account, open)| view.follow_account(account, &open).await)
-        .await
+}
+
+fn cannot_be_read(error: &LedgerError) {
+    tracing::error!(%error, "the ledger cannot be read");
 }
 
 /// What one round goes by.
@@ -125,40 +134,81 @@ struct View<'a> {
     finalized: u64,
 }
 
+/// Transactions that are not mined, by account.
+type Waiting = HashMap<Address, Vec<Recorded<Tx>>>;
+
 impl View<'_> {
-    async fn follow_account(&self, account: Address, open: &[Recorded<Tx>]) -> Result<(), UpstreamError> {
-        let mined = match self.node.mined_at_latest(account).await {
-            Ok(mined) => mined,
-            Err(error) if error.is_about_the_node() => return Err(error),
+    /// Settles what is mined, page by page, however much that is, and hands back what is not: an account has no more of
+    /// those than `max_open`.
+    async fn settle_transactions(
+        &self,
+        mut open: Vec<Recorded<Tx>>,
+        authorizations: &[Recorded<Authorization>],
+    ) -> Result<Waiting, UpstreamError> {
+        let (mut waiting, mut counts) = (Waiting::new(), HashMap::new());
+        let mut undecided: Vec<_> = authorizations.iter().collect();
+        while !open.is_empty() {
+            // A transaction of ours that may have used an authorization's nonce tells what became of it.
+            undecided.retain(|one| !open.iter().any(|other| is_at_nonce_of(one, other)));
+            let accounts: HashSet<_> =
+                open.iter().map(Recorded::from).filter(|account| !counts.contains_key(account)).collect();
+            let asked = accounts.into_iter().map(async |account| (account, self.mined(account).await));
+            for (account, mined) in join_all(asked).await {
+                counts.insert(account, mined?);
+            }
+            let last = open.last().map(Recorded::id);
+            let mut mined = Vec::with_capacity(open.len());
+            for recorded in open {
+                let (nonce, account) = (recorded.nonce().unwrap_or(u64::MAX), recorded.from());
+                match counts.get(&account) {
+                    Some(Some(count)) if nonce < *count => mined.push(recorded),
+                    Some(Some(_)) => waiting.entry(account).or_default().push(recorded),
+                    // The next round may know more of this account.
+                    _ => {}
+                }
+            }
+            let next = async { Ok(self.ledger.unsettled(self.upstream.0.chain_id, last).await) };
+            let ((), next) = tokio::try_join!(self.settle_each(&mined), next)?;
+            open = next.inspect_err(cannot_be_read).unwrap_or_default();
+        }
+        self.settle_authorizations(&undecided).await?;
+        Ok(waiting)
+    }
+
+    /// How many transactions of an account are mined; nothing where the node does not say so this time.
+    async fn mined(&self, account: Address) -> Result<Option<u64>, UpstreamError> {
+        match self.node.mined_at_latest(account).await {
+            Ok(mined) => Ok(Some(mined)),
+            Err(error) if error.is_about_the_node() => Err(error),
             Err(error) => {
                 tracing::warn!(%error, %account, "its transactions are followed in the next round");
-                return Ok(());
+                Ok(None)
             }
-        };
-        let is_mined = |recorded: &&Recorded<Tx>| recorded.nonce().is_some_and(|nonce| nonce < mined);
-        let (mined, waiting): (Vec<_>, Vec<_>) = open.iter().partition(is_mined);
-        let mut rest = mined.as_slice();
-        while !rest.is_empty() {
-            // While the node is asked of some, what it said of others is written.
-            let (one, others) = rest.split_at(self.node.own_batch().min(rest.len()));
-            let (two, others) = others.split_at(self.node.own_batch().min(others.len()));
-            tokio::try_join!(self.settle_all(one), self.settle_all(two))?;
-            rest = others;
         }
-        for recorded in waiting {
+    }
+
+    /// In the order of an account's nonces.
+    async fn send_again(&self, mut transactions: Vec<Recorded<Tx>>) {
+        transactions.sort_by_key(|recorded| (recorded.nonce(), recorded.id()));
+        for recorded in &transactions {
             if recorded.is_ours_to_send() && recorded.standing() == Standing::Live {
                 let outcome = self.upstream.broadcast(recorded).await;
                 told(recorded, self.ledger.outcome(recorded.id(), outcome).await);
             }
         }
+    }
+
+    /// In several questions side by side: while the node is asked of some, what it said of others is written.
+    async fn settle_each(&self, mined: &[Recorded<Tx>]) -> Result<(), UpstreamError> {
+        let parts = mined.chunks(self.node.own_batch()).map(|part| self.settle_all(part));
+        for settled in join_all(parts).await {
+            settled?;
+        }
         Ok(())
     }
 
     /// Asks for what became of all of these at once, and has it written in few commits.
-    async fn settle_all(&self, mined: &[&Recorded<Tx>]) -> Result<(), UpstreamError> {
-        if mined.is_empty() {
-            return Ok(());
-        }
+    async fn settle_all(&self, mined: &[Recorded<Tx>]) -> Result<(), UpstreamError> {
         let hashes = mined.iter().map(|recorded| to_raw_value(&[recorded.hash()]));
         let hashes: Vec<_> = hashes.collect::<Result<_, _>>().map_err(UpstreamError::garbage)?;
         let method = "eth_getTransactionReceipt";
@@ -180,20 +230,15 @@ impl View<'_> {
         Ok(())
     }
 
-    /// What became of authorizations whose nonce is past. They have no receipt: where a transaction of ours may have used it,
-    /// that one's tells; else it is used up, by this or by somebody who has the key.
+    /// What became of authorizations whose nonce is past, and at whose nonce we have no transaction open. They have no
+    /// receipt: the nonce is used up, by this or by somebody who has the key.
     async fn settle_authorizations(
         &self,
-        open: &[Recorded<Authorization>],
-        transactions: &[Recorded<Tx>],
+        undecided: &[&Recorded<Authorization>],
     ) -> Result<(), UpstreamError> {
-        for authorization in open {
-            let (account, nonce) = (authorization.from(), authorization.nonce());
-            let Some(nonce) = nonce.filter(|_| {
-                !transactions.iter().any(|other| (other.from(), other.nonce()) == (account, nonce))
-            }) else {
-                continue;
-            };
+        for authorization in undecided {
+            let account = authorization.from();
+            let Some(nonce) = authorization.nonce() else { continue };
             let is_past = self.upstream.was_replaced((account, nonce, authorization.hash()), self.finalized);
             let settled = async {
                 if !is_past.await? {
@@ -238,6 +283,10 @@ impl View<'_> {
         told(recorded, self.ledger.settled(recorded.id(), last).await);
         Ok(())
     }
+}
+
+fn is_at_nonce_of(authorization: &Recorded<Authorization>, transaction: &Recorded<Tx>) -> bool {
+    (authorization.from(), authorization.nonce()) == (transaction.from(), transaction.nonce())
 }
 
 fn told<K: Kind>(recorded: &Recorded<K>, written: Result<(), LedgerError>) {
@@ -344,7 +393,7 @@ mod tests {
         /// The nonces that are still open after a round.
         async fn open_after_a_round(&self) -> Vec<u64> {
             round(&self.upstream, &self.ledger).await.unwrap();
-            let unsettled = self.ledger.unsettled(1).await.unwrap();
+            let unsettled = self.ledger.unsettled::<Tx>(1, None).await.unwrap();
             let open = unsettled.iter().filter(|recorded| recorded.standing() == Standing::Live);
             open.filter_map(Recorded::nonce).collect()
         }
@@ -384,6 +433,31 @@ mod tests {
         }
     }
 
+    /// More than the ledger tells at once: those that are mined, and those that are not.
+    #[tokio::test]
+    async fn inv_10_however_many_are_open_all_of_them_are_followed() {
+        let scene = Scene::set("0xc8", "0x9").await;
+        let mut sent =
+            Vec::from(scene.sent.each_ref().map(|recorded| (recorded.hash(), recorded.raw().clone())));
+        while sent.len() < 400 {
+            let recorded = recorded(&scene.ledger).await;
+            sent.push((recorded.hash(), recorded.raw().clone()));
+        }
+        for (hash, _) in &sent[..200] {
+            let receipt = json!({ "transactionHash": hash, "blockNumber": "0x5", "status": "0x1" });
+            scene.fake.on(&format!("eth_getTransactionReceipt {hash}"), Reply::Result(receipt));
+        }
+        scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "already known"));
+        round(&scene.upstream, &scene.ledger).await.unwrap();
+        let again = scene.fake.calls("eth_sendRawTransaction");
+        assert_eq!(again, sent[200..].iter().map(|(_, raw)| json!([raw])).collect::<Vec<_>>());
+        let left = all::<Tx>(&scene.ledger, 1).await.unwrap();
+        assert_eq!(
+            left.iter().filter_map(Recorded::nonce).collect::<Vec<_>>(),
+            (200..400).collect::<Vec<_>>()
+        );
+    }
+
     #[tokio::test]
     async fn what_is_refused_is_not_sent_again() {
         let scene = Scene::set("0x0", "0x0").await;
@@ -398,11 +472,11 @@ mod tests {
         let scene = Scene::set("0x0", "0x9").await;
         scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
         assert!(scene.open_after_a_round().await.is_empty());
-        assert_eq!(scene.ledger.unsettled(1).await.unwrap().len(), 2);
+        assert_eq!(scene.ledger.unsettled::<Tx>(1, None).await.unwrap().len(), 2);
         scene.fake.on("eth_getTransactionCount", Reply::Result(json!("0x1")));
         scene.receipt(0, "0x9");
         scene.open_after_a_round().await;
-        let [left] = &scene.ledger.unsettled(1).await.unwrap()[..] else { panic!("one is left") };
+        let [left] = &scene.ledger.unsettled::<Tx>(1, None).await.unwrap()[..] else { panic!("one is left") };
         assert_eq!(left.nonce(), Some(1));
         // What the chain decided is the ledger's: a node that lags does not bring the nonce back.
         assert_eq!(scene.ledger.next_nonce(1, ACCOUNT, 0).await.unwrap(), 1);

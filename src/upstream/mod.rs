@@ -371,7 +371,7 @@ mod tests {
         let config = config::Ledger {
             path: folder.path().join("ledger.sqlite"),
             url: None,
-            max_open: 20,
+            max_open: 400,
             fill_gaps: None,
             min_free: 0,
             show_pause_reason: false,

@@ -154,3 +154,25 @@ async fn inv_12_a_send_counts_to_its_end_although_its_client_hung_up() {
     assert!(works().await.is_none(), "both still count");
     eventually("they are done", works).await;
 }
+
+/// What is asked of the node for a send has no bound of its own: who hangs up takes it along.
+#[tokio::test(flavor = "multi_thread")]
+async fn inv_12_who_sends_and_hangs_up_leaves_no_question_at_the_node() {
+    let gateway = World::new().await.start().await;
+    gateway.node().fail("eth_estimateGas", Fault::Delay(Duration::from_secs(60)));
+    let trader = Arc::new(gateway.client("trader").http1());
+    for _ in 0..4 {
+        let asked: Vec<_> = (0..32)
+            .map(|_| (Arc::clone(&trader), gateway.payment(1)))
+            .map(|(trader, payment)| tokio::spawn(async move { trader.send(payment).await }))
+            .collect();
+        eventually("they wait", async || (gateway.node().waiting() >= 32).then_some(())).await;
+        for one in asked {
+            one.abort();
+            drop(one.await);
+        }
+        let left = async || (gateway.node().waiting() == 0).then_some(());
+        // Left alone they would wait for two seconds.
+        tokio::time::timeout(Duration::from_millis(1500), eventually("nothing is left", left)).await.unwrap();
+    }
+}

@@ -102,6 +102,59 @@ async fn a_misspelt_key_in_the_configuration_is_named_with_its_line() {
     assert_eq!(end.code, Some(1));
 }
 
+/// What an auditor asks: who might do what, then. The ledger has the answer, whatever became of the files.
+#[tokio::test]
+async fn the_policy_of_a_time_is_told_by_what_the_ledger_keeps() {
+    let gateway = Gateway::start().await;
+    let now = gateway.chancery(&["policy", "describe"]).await.well();
+    assert!(now.contains("  pay-friend: trader may send ether to") && now.contains("CLIENT"), "{now}");
+    let then = chancery::clock::Clock::system().now().to_string();
+    std::fs::write(gateway.folder().join("policies/main.toml"), "").unwrap();
+    let trader = gateway.client("trader");
+    let is_denied = async || trader.send(gateway.payment(1)).await.err();
+    eventually("the policy is read again", is_denied).await;
+    let empty = gateway.chancery(&["policy", "describe"]).await.well();
+    assert!(empty.trim_end().ends_with("Who may have what signed: nobody, anything"), "{empty}");
+
+    let told = gateway.chancery(&["policy", "describe", "--at", &then]).await.well();
+    let (head, rest) = told.split_once('\n').unwrap();
+    assert!(head.starts_with("Policy 0x") && head.contains(", since 20"), "{head}");
+    assert_eq!(rest, now.replace(&format!("{}/", gateway.folder().join("policies").display()), ""));
+    let told = gateway.chancery(&["policy", "describe", "--at", &then, "--json"]).await.well();
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["rules"][0]["effect"], "allow");
+    let rows = gateway.audit().await;
+    let of_audit = rows.iter().find(|row| row["kind"] == "policy").unwrap();
+    assert_eq!((&told["policy"], &told["since"]), (&of_audit["body"]["policy"], &of_audit["at"]));
+    let none = gateway.chancery(&["policy", "describe", "--at", "2020-01-01"]).await;
+    assert!(
+        none.code == Some(1) && none.stderr.contains("the audit has no policy of 2020-01-01"),
+        "{none:?}"
+    );
+}
+
+/// What a script is told of before it is sent; and the keys for editors.
+#[tokio::test]
+async fn a_list_is_judged_before_anything_is_sent_and_editors_have_a_schema() {
+    let gateway = Gateway::start().await;
+    let stranger = json!({ "from": gateway.treasury(), "to": STRANGER, "value": "0x1" });
+    let file = gateway.folder().join("run.json");
+    let transactions = [gateway.payment(1), stranger].map(|one| json!({ "transaction": one }));
+    for (list, code, says) in [
+        (json!([gateway.payment(1)]), 0, "1 allowed, 0 denied"),
+        (json!({ "transactions": transactions }), 3, "1 allowed, 1 denied"),
+    ] {
+        std::fs::write(&file, list.to_string()).unwrap();
+        let told =
+            gateway.chancery(&["policy", "preflight", file.to_str().unwrap(), "--client", "trader"]).await;
+        assert!(told.code == Some(code) && told.stdout.trim_end().ends_with(says), "{told:?}");
+    }
+    assert!(gateway.node().sent_by(gateway.treasury()).await.is_empty());
+    let schema = gateway.chancery(&["policy", "schema"]).await.well();
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert!(schema.pointer("/properties/rule").is_some(), "{schema}");
+}
+
 /// A refusal becomes a rule that somebody can read, and that is enough.
 #[tokio::test]
 async fn a_refused_request_has_the_narrowest_rule_suggested_that_allows_it() {

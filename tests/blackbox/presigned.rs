@@ -5,7 +5,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::kit::{FRIEND, Fault, Gateway, Node, POLICY, STRANGER, TestToken, Tool, World, run, tool};
+use crate::kit::{
+    FRIEND, Fault, Gateway, Node, POLICY, STRANGER, TestToken, Tool, World, eventually, run, tool,
+};
 
 /// The key of anvil's second account, FRIEND.
 const FRIENDS_KEY: &str = "0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
@@ -51,7 +53,8 @@ async fn what_came_signed_is_judged_recorded_and_passed_on() {
     let trader = gateway.client("trader");
     let first = signed(FRIENDS_KEY, STRANGER, 5, 0, 31337).await;
     let hash = trader.call("eth_sendRawTransaction", json!([first])).await.unwrap();
-    assert_eq!(gateway.node().receipt(&hash).await["status"], "0x1");
+    let is_mined = async || (gateway.node().receipt(&hash).await["status"] == "0x1").then_some(());
+    eventually("it is mined", is_mined).await;
     // The same again is the same transaction: nothing is charged twice.
     for _ in 0..4 {
         assert_eq!(trader.call("eth_sendRawTransaction", json!([first])).await.unwrap(), hash);

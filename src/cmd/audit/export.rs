@@ -101,7 +101,7 @@ pub(super) fn new_file(path: &std::path::Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-pub(super) fn time(text: &str) -> Result<Timestamp, String> {
+pub(in crate::cmd) fn time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse(text).ok_or_else(|| "write 2026-01-31, or 2026-01-31T08:00:00Z".to_owned())
 }
 

@@ -3,9 +3,16 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use alloy_primitives::B256;
+use serde::Serialize;
+
+use crate::clock::Timestamp;
+use crate::cmd::audit::time;
 use crate::cmd::policy::world::{WorldFlags, folder};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
-use crate::policy::{Cell, Description, Policy};
+use crate::config::Config;
+use crate::ledger::in_force;
+use crate::policy::{Cell, Description, Policy, World};
 
 /// Say in sentences what a policy allows, and who may call what by which account
 #[derive(Debug, clap::Args)]
@@ -15,17 +22,56 @@ pub struct Describe {
     /// Only what is about this client
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
+    /// Of what was in force then, as the ledger keeps it: 2026-01-31, or 2026-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "directory")]
+    at: Option<Timestamp>,
     #[command(flatten)]
     world: WorldFlags,
 }
 
+/// A policy that was in force, in sentences.
+#[derive(Serialize)]
+struct Then {
+    policy: B256,
+    /// When it came into force, or a gateway started with it, for the last time until then.
+    since: String,
+    #[serde(flatten)]
+    told: Description,
+}
+
 impl Describe {
     pub fn run(self, context: &Context) -> Done {
-        let (world, configured) = self.world.read(context, None)?;
-        let directory = folder(self.directory.as_deref(), configured);
-        let policy = Policy::load(&directory, &world)
-            .hint("the policy has mistakes", "`chancery policy check` lists them")?;
-        let mut told = policy.describe(&world);
+        let Some(then) = self.at else {
+            let (world, configured) = self.world.read(context, None)?;
+            let directory = folder(self.directory.as_deref(), configured);
+            let policy = Policy::load(&directory, &world)
+                .hint("the policy has mistakes", "`chancery policy check` lists them")?;
+            let told = self.tell(&policy, &world)?;
+            context.print(&told, show(&told)?)?;
+            return Ok(Success::Done);
+        };
+        let config = Config::load(context.config())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let was = runtime
+            .block_on(in_force(&config.ledger, then))
+            .hint("the ledger cannot be read", "it is there once `chancery serve` has run")?;
+        let was = was.ok_or_else(|| {
+            Failure::new(format_args!("the audit has no policy of {then} or before"))
+                .with_hint(
+                "`chancery audit show --kind policy` lists when each came into force; rows that were archived are in their files",
+            )
+        })?;
+        let (policy, world) = Policy::archived(&was.text, &config.clients)
+            .hint("the policy of then cannot be read", "the version of Chancery that ran then can read it")?;
+        let told = self.tell(&policy, &world)?;
+        context.say("note: which clients there were, and their roles, is not kept: they are those of the configuration now");
+        let text = format!("Policy {}, since {}\n{}", was.hash, was.since, show(&told)?);
+        context.print(&Then { policy: was.hash, since: was.since.to_string(), told }, text)?;
+        Ok(Success::Done)
+    }
+
+    fn tell(&self, policy: &Policy, world: &World) -> anyhow::Result<Description> {
+        let mut told = policy.describe(world);
         if let Some(client) = &self.client {
             if !world.clients.iter().any(|known| known.name == *client) {
                 let known: Vec<_> = world.clients.iter().map(|client| client.name.as_str()).collect();
@@ -39,8 +85,7 @@ impl Describe {
                 rule.effect == "deny" || told.matrix.iter().any(|cell| cell.rules.contains(&rule.rule))
             });
         }
-        context.print(&told, show(&told)?)?;
-        Ok(Success::Done)
+        Ok(told)
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::ledger::db::{Db, Sql, SqlError};
 
-/// One statement, in the making. Its arguments are `$1`, `$2` and so on.
+/// One statement, in the making. Its arguments are `?1`, `?2` and so on, as SQLite has them.
 #[derive(Debug)]
 pub(in crate::ledger) struct Query<'q> {
     sql: Cow<'static, str>,
@@ -55,7 +55,7 @@ impl<'q> Query<'q> {
     pub(in crate::ledger) async fn execute(self, db: &mut Db) -> Sql<u64> {
         match db {
             Db::File(file) => in_place(|| {
-                let mut statement = file.prepare_cached(&self.for_file())?;
+                let mut statement = file.prepare_cached(&self.sql)?;
                 self.put_into(&mut statement)?;
                 let changed = statement.raw_execute()?;
                 Ok(u64::try_from(changed).unwrap_or(u64::MAX))
@@ -98,7 +98,7 @@ impl<'q> Query<'q> {
     async fn rows(self, db: &mut Db, most: usize) -> Sql<Vec<DbRow>> {
         match db {
             Db::File(file) => in_place(|| {
-                let mut statement = file.prepare_cached(&self.for_file())?;
+                let mut statement = file.prepare_cached(&self.sql)?;
                 self.put_into(&mut statement)?;
                 let columns = statement.column_count();
                 let mut names: Option<Arc<[String]>> = None;
@@ -126,18 +126,6 @@ impl<'q> Query<'q> {
         }
     }
 
-    /// SQLite numbers `$1` by where it stands first, and `?1` by its number. (A path into JSON begins with `$.`.)
-    fn for_file(&self) -> String {
-        let mut sql = String::with_capacity(self.sql.len());
-        let mut parts = self.sql.split('$');
-        sql.push_str(parts.next().unwrap_or_default());
-        for part in parts {
-            sql.push(if part.starts_with(|next: char| next.is_ascii_digit()) { '?' } else { '$' });
-            sql.push_str(part);
-        }
-        sql
-    }
-
     fn put_into(&self, statement: &mut rusqlite::Statement<'_>) -> rusqlite::Result<()> {
         if statement.parameter_count() != self.arguments.len() {
             let (wanted, given) = (statement.parameter_count(), self.arguments.len());
@@ -150,10 +138,8 @@ impl<'q> Query<'q> {
     }
 
     fn for_server(self) -> sqlx::query::Query<'q, Postgres, PgArguments> {
-        let query = match self.sql {
-            Cow::Borrowed(sql) => sqlx::query(sql),
-            Cow::Owned(sql) => sqlx::query(AssertSqlSafe(sql)),
-        };
+        // No statement of ours has a question mark that is none of its arguments.
+        let query = sqlx::query(AssertSqlSafe(self.sql.replace('?', "$")));
         self.arguments.into_iter().fold(query, |query, argument| match argument {
             Argument::Number(number) => query.bind(number),
             Argument::Text(text) => query.bind(text),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use alloy_primitives::U256;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::ledger::db::query;
 use crate::ledger::tests::kit::{ASK, Ask, PATIENT, START, config, connect, fresh, policy, sign, sql};
 use crate::ledger::{
@@ -96,6 +96,25 @@ async fn inv_03_what_does_not_fit_is_refused_until_something_leaves_the_window()
     // The first leaves when its whole bucket has: a second more than the window.
     assert_eq!(over.room_in, Some(Duration::from_secs(21)));
     bank.clock.advance(Duration::from_secs(20));
+    bank.send(Ask { mined: 2, ..TEN }).await.unwrap_err();
+    bank.clock.advance(Duration::from_secs(1));
+    bank.send(Ask { mined: 2, ..TEN }).await.unwrap();
+}
+
+/// A machine starts before its clock is set, signs, has its clock set, and starts again.
+#[tokio::test]
+async fn inv_03_what_is_charged_while_the_clock_is_behind_counts_from_when_it_is_right() {
+    let later = |hours: u64| Clock::set_to(Timestamp::from_millis(START.millis() + hours * 3_600_000));
+    let bank = Bank::at(tempfile::tempdir().unwrap(), &ether(2), later(1)).await;
+    let bank = Bank { clock: later(0), ..bank }.reopen(&ether(2)).await;
+    let [first, second] = [0, 1].map(|mined| bank.send(Ask { mined, ..TEN }));
+    bank.settle(&first.await.unwrap(), MINED).await;
+    let second = second.await.unwrap();
+    bank.clock.step(7_200_000);
+    bank.settle(&second, MINED).await;
+
+    let bank = Bank { clock: later(2), ..bank }.reopen(&ether(2)).await;
+    bank.clock.advance(Duration::from_secs(60));
     bank.send(Ask { mined: 2, ..TEN }).await.unwrap_err();
     bank.clock.advance(Duration::from_secs(1));
     bank.send(Ask { mined: 2, ..TEN }).await.unwrap();

@@ -53,7 +53,7 @@ pub(super) fn read(file: &mut File<'_>, written: &written::Budget, names: &mut N
     let definition = format!("{sum:?} {window:?} {reach:?} {}", beyond(&sum, &reach, names));
     let definition = keccak256(definition.as_bytes());
     let limit = Limit { id: id?, max, window: window?, definition, unit };
-    Some(Budget { limit: Arc::new(limit), sum, reach })
+    Some(Budget { limit: Arc::new(limit), sum, reach, place: file.place(&written.id.span()) })
 }
 
 /// What else decides what is counted: whom a role means, and what calls of contracts are declared to move.

@@ -43,8 +43,15 @@ pub(super) fn read(
         }
         // Also after a mistake above: so that rules that use the label do not all seem wrong.
         if free {
-            let contract =
-                Arc::new(Contract { label: label.get_ref().clone(), chain, address, abi, unit, spends });
+            let contract = Arc::new(Contract {
+                label: label.get_ref().clone(),
+                chain,
+                address,
+                abi,
+                unit,
+                spends,
+                place: file.place(&label.span()),
+            });
             names.book.insert(Arc::clone(&contract));
             names.contracts.insert(label.get_ref().clone(), contract);
         }

@@ -295,3 +295,44 @@ fn function(
 fn lookup<'a>(contract: &Contract, abi: &'a Abi, call: &str) -> Result<&'a Arc<Function>, String> {
     abi.find(call).map_err(|e| format!("the ABI of `{}`: {e}", contract.label))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::tests::{CONTRACTS, policy};
+
+    /// An amount is in a token's unit only where nothing but that token can be the target.
+    #[test]
+    fn inv_04_a_target_beside_others_pins_no_unit() {
+        let transfer = |to: &str| {
+            format!(
+                "[[rule]]\nid = \"a\"\neffect = \"allow\"\nkind = \"transaction\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\nto = [{to}]\n\
+                 call = \"transfer(address to, uint256 amount)\"\nargs = {{ to = \"any\", amount = {{ max = \"1 USDC\" }} }}\n"
+            )
+        };
+        let permit = |to: &str| {
+            format!(
+                "[[rule]]\nid = \"a\"\neffect = \"allow\"\nkind = \"typed_data\"\nchain = 1\nclients = [\"any\"]\nfrom = [\"any\"]\nto = [{to}]\n\
+                 primary_type = \"Permit\"\nfields = {{ owner = \"any\", spender = \"any\", value = {{ max = \"1 USDC\" }} }}\n"
+            )
+        };
+        for (rule, is_pinned) in [
+            (transfer("\"usdc\""), true),
+            (transfer("\"usdc\", \"usdc\""), true),
+            (transfer("\"usdc\", \"any\""), false),
+            (transfer("\"usdc\", \"$created\""), false),
+            (transfer("\"usdc\", \"alice\""), false),
+            (permit("\"usdc\""), true),
+            (permit("\"usdc\", \"none\""), false),
+            (permit("\"usdc\", \"any\""), false),
+        ] {
+            let read = policy(&format!("{CONTRACTS}{rule}")).map(drop).map_err(|e| e.to_string());
+            match (&read, is_pinned) {
+                (Ok(()), true) => {}
+                (Err(error), false) => {
+                    assert!(error.contains("an amount in USDC needs its token pinned"), "{error}");
+                }
+                _ => panic!("{rule}: {read:?}"),
+            }
+        }
+    }
+}

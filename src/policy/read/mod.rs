@@ -390,4 +390,309 @@ mod tests {
         let twice = policy_of(&[("a.toml", "[caps]\nmax_gas = 1\n"), ("b.toml", "\n[caps]\nmax_gas = 2\n")]);
         assert!(twice.unwrap_err().to_string().starts_with("policies/b.toml:2: there are [caps] already"));
     }
+
+    /// The one mistake of a policy in which `right` is `wrong`, as the officer reads it.
+    fn said(right: &str, wrong: &str) -> String {
+        let good = format!("{CONTRACTS}{PAY}");
+        assert!(good.contains(right), "{right}");
+        let error = policy(&good.replacen(right, wrong, 1)).err().map(|e| e.to_string()).unwrap_or_default();
+        error.trim_end().replace("policies/policy.toml:", "")
+    }
+
+    /// `right` in a good policy, what stands there instead, and what is said of it: whole, or how it begins.
+    fn are_said(cases: &[(&str, &str, &str)]) {
+        for (right, wrong, says) in cases {
+            let found = said(right, wrong);
+            let first = found.lines().next().unwrap_or_default();
+            match says.strip_suffix('…') {
+                Some(begins) => assert!(first.starts_with(begins), "{wrong}: {first}\n{says}"),
+                None => assert_eq!(first, *says, "{wrong}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_a_rules_head_says_what_to_write() {
+        are_said(&[
+            ("\"pay\"", "\"pay me\"", "8: an id has 1 to 64 letters, digits, `-`, `_` or `.`"),
+            (
+                "\"allow\"",
+                "\"needs_approval\"",
+                "9: \"needs_approval\" is not read by this version: there is nobody to ask yet",
+            ),
+            ("\"allow\"", "\"permit\"", "9: `permit`: expected \"allow\" or \"deny\""),
+            (
+                "clients = [\"trader\"]\nfrom    = [\"treasury\"]\n",
+                "",
+                "8: rule `pay`: an allow rule must state kind, chain, clients, from, to and call (\"any\" where any is meant); missing: `clients`, `from`",
+            ),
+            ("[\"trader\"]", "[\"tradr\"]", "12: there is no client, and no role of a client, named `tradr`"),
+            ("[\"trader\"]", "[]", "12: `clients` names nobody, so nothing can match"),
+            ("[\"treasury\"]", "[\"tresury\"]", "13: there is no account named `tresury`"),
+            ("[\"treasury\"]", "[]", "13: `from` names nobody, so nothing can match"),
+            (
+                "[\"usdc\"]",
+                "[\"usdt\"]",
+                "14: there is no contract or account named `usdt`; known are `alice`, `bob`, `usdc`, `treasury`",
+            ),
+            ("[\"usdc\"]", "[\"$made\"]", "14: `$made` is not read here by this version"),
+            ("[\"usdc\"]", "[\"@made\"]", "14: there is no list named `made` in [lists]"),
+            (
+                "call    = \"transfer\"",
+                "call    = \"transfr\"",
+                "15: the ABI of `usdc`: it has no function `transfr`; it has `…",
+            ),
+            (
+                "[\"usdc\"]\ncall    = \"transfer\"",
+                "[\"alice\"]\ncall    = \"transfer\"",
+                "15: `alice` (0x70997970C51812dc3A010C7d01b50e0d17dc79C8) has no ABI, so `transfer` must be a full signature, such as \"transfer(address,uint256)\"",
+            ),
+            (
+                "[\"usdc\"]\ncall    = \"transfer\"",
+                "[\"treasury\"]\ncall    = \"transfer\"",
+                "15: `treasury` (0xd8dA6BF26964aF9D7eEd9e03E53415D37aA96045) has no ABI, so `transfer` must be a full signature, such as \"transfer(address,uint256)\"",
+            ),
+            (
+                "[\"usdc\"]\ncall    = \"transfer\"",
+                "[\"any\"]\ncall    = \"transfer\"",
+                "15: without contracts in `to`, `transfer` must be \"any\", \"empty\", or a full signature such as \"transfer(address,uint256)\"",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_mistake_in_an_argument_says_what_to_write() {
+        let to = "[\"alice\", \"bob\"]";
+        let amount = "{ max = \"1_000 USDC\" }";
+        are_said(&[
+            (
+                to,
+                "17",
+                "16: 17 is no address: write a label, an account's name, an address, \"@list\", \"$from\", \"$sender\" or \"$created\"",
+            ),
+            (to, "[]", "16: the list is empty"),
+            (to, "[\"alice\", \"any\"]", "16: \"any\" stands alone, not in a list"),
+            (to, "{ max = \"bob\" }", "16: a address has no order: `min` and `max` are for numbers"),
+            (to, "{}", "16: there is no condition in { }; write \"any\" if that is meant"),
+            (to, "{ within = 5 }", "16: 5 is no length of time; write for example \"1h\""),
+            (to, "{ within = \"1h\" }", "16: `within` is for times, which are uints; this is a address"),
+            (to, "{ prefix = \"0x00\" }", "16: `prefix` is for bytes and text, not for a address"),
+            (to, "{ prefix = 5 }", "16: 5 is no text"),
+            (to, "{ is = 5 }", "16: `is` is not a condition; write equals, not, min, max, prefix or within"),
+            (amount, "true", "16: true is no number; write digits, or text with a unit"),
+            (amount, "\"$now + 1\"", "16: `$now + 1`: write \"$now\", \"$now + 1h\" or \"$now - 5m\": …"),
+            (amount, "\"$now 1h\"", "16: `$now 1h`: write \"$now\", \"$now + 1h\" or \"$now - 5m\""),
+            (amount, "\"1_000 ether\"", "16: the rule pins USDC, so write the amount in USDC, not in ether"),
+            (
+                amount,
+                "\"1_000 DAI\"",
+                "16: an amount in DAI needs its token pinned by the same rule, in `to` or as an address argument, with `symbol` and `decimals` in [contracts]; pinned here: USDC",
+            ),
+            (amount, "{ max = 1, min = 2 }", "16: `min` is more than `max`, so nothing can match"),
+            (
+                amount,
+                "{ min = \"$now + 2h\", max = \"$now + 1h\" }",
+                "16: `min` is more than `max`, so nothing can match",
+            ),
+            (amount, "{ max = 2, min = 2 }", ""),
+            (amount, "{ min = \"$now + 1h\", max = \"$now + 1h\" }", ""),
+            (amount, "{ min = \"$now + 1h\", max = 5 }", ""),
+            (amount, "-1", "16: -1 does not fit into uint256 (256 bits)"),
+            (amount, "\"-1\"", "16: `-1` is not a number; write digits, `_` between them, and one point"),
+        ]);
+    }
+
+    #[test]
+    fn a_mistake_in_a_bound_says_what_to_write() {
+        are_said(&[
+            ("max = \"0.05 ether\"", "most = 5", "17: `most` is not a bound; write { min = …, max = … }"),
+            ("max = \"0.05 ether\"", "", "17: write { min = …, max = … }, or \"any\""),
+            (
+                "max = \"0.05 ether\"",
+                "max = 0, min = \"1 wei\"",
+                "17: `min` is more than `max`, so nothing can match",
+            ),
+            ("max = \"0.05 ether\"", "max = \"1 wei\", min = \"1 wei\"", ""),
+            (
+                "max = \"0.05 ether\"",
+                "max = 5",
+                "17: an amount is text with its unit, such as \"0.05 ether\" (only 0 may be bare)",
+            ),
+            ("execution_fee = {", "blobs = -1 # {", "17: -1 is no number; write for example { max = 6 }"),
+            (
+                "execution_fee = {",
+                "hours = 5 # {",
+                "17: 5: write hours = \"Mon-Fri 08:00-20:00 UTC\", or a list of such texts",
+            ),
+            ("execution_fee = {", "hours = [] # {", "17: the list is empty, so nothing can match"),
+            ("execution_fee = {", "replace = \"any\" # {", "17: `any`: expected \"own\" or \"never\""),
+            (
+                "execution_fee = {",
+                "delegates = [\"bobby\"] # {",
+                "17: there is no contract or account named `bobby`; known are…",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn a_mistake_in_a_contract_says_what_to_write() {
+        let alice = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+        are_said(&[
+            ("decimals = 6, ", "", "3: `symbol` needs `decimals`: amounts are written with both"),
+            (", symbol = \"USDC\"", "", "3: `decimals` needs `symbol`: amounts are written with both"),
+            ("bob   = {", "alice = {", "5:…"),
+            ("bob   = {", "\"b b\" = {", "5: a label has 1 to 64 letters, digits, `-`, `_` or `.`"),
+            ("bob   = {", "0xbob = {", "5: `0xbob` has a meaning of its own in rules; choose another label"),
+            ("bob   = {", "none = {", "5: `none` has a meaning of its own in rules; choose another label"),
+            ("bob   = {", "treasury = {", "5: `treasury` is the name of an account; choose another label"),
+            (
+                "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+                alice,
+                "5: `alice` is this address already; one address has one label",
+            ),
+            (
+                "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+                "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293bc",
+                "5: `0x3C44CdDdB6a900fa2b585dd299e03d12FA4293bc` has a wrong EIP-55 checksum…",
+            ),
+            (
+                "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+                "0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc",
+                "5: `0x3c44cdddb6a900fa2b585dd299e03d12fa4293bc` has no EIP-55 checksum; compare it with its source, then write 0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_fits_fits_to_the_last_one() {
+        let of = |symbol: &str, decimals: u8| {
+            let token = format!("symbol = \"{symbol}\"");
+            let text = CONTRACTS
+                .replace("symbol = \"USDC\"", &token)
+                .replace("decimals = 6", &format!("decimals = {decimals}"));
+            policy(&text).map(drop).map_err(|e| e.to_string())
+        };
+        let symbols = "a symbol has 1 to 16 letters, digits or `.`";
+        for (symbol, decimals, why) in [
+            ("ABCDEFGHIJKLMNOP", 36, None),
+            ("A.B", 0, None),
+            ("ABCDEFGHIJKLMNOPQ", 6, Some(symbols)),
+            ("", 6, Some(symbols)),
+            ("A-B", 6, Some(symbols)),
+            ("A B", 6, Some(symbols)),
+            ("USDC", 37, Some("`decimals` is at most 36")),
+            ("Ether", 18, Some("`Ether` has a meaning of its own in amounts")),
+            ("any", 18, Some("`any` has a meaning of its own in amounts")),
+        ] {
+            match (of(symbol, decimals), why) {
+                (Ok(()), None) => {}
+                (Err(error), Some(why)) => assert_eq!(error, format!("policies/policy.toml:3: {why}")),
+                (found, _) => panic!("{symbol} {decimals}: {found:?}"),
+            }
+        }
+        let id = |length: usize| said("\"pay\"", &format!("\"{}\"", "p".repeat(length)));
+        assert_eq!((id(1), id(64)), (String::new(), String::new()));
+        assert!(!id(65).is_empty() && !id(0).is_empty());
+        let argument = |ty: &str, condition: &str| {
+            let rule = PAY
+                .replace("\"transfer\"", &format!("\"f({ty} it)\""))
+                .replace("[\"usdc\"]", "[\"alice\"]")
+                .replace(
+                    "{ to = [\"alice\", \"bob\"], amount = { max = \"1_000 USDC\" } }",
+                    &format!("{{ it = {condition} }}"),
+                );
+            let error = policy(&format!("{CONTRACTS}{rule}")).map(drop).map_err(|e| e.to_string());
+            error.err().unwrap_or_default().trim_end().replace("policies/policy.toml:16: ", "")
+        };
+        for (ty, condition, says) in [
+            ("uint8", "255", ""),
+            ("uint8", "256", "256 does not fit into uint8 (8 bits)"),
+            ("int8", "127", ""),
+            ("int8", "128", "128 does not fit into int8 (8 bits)"),
+            ("int8", "-128", ""),
+            ("int8", "\"-128\"", ""),
+            ("int8", "-129", "-129 does not fit into int8 (8 bits)"),
+            ("int8", "{ min = -3, max = \"-4\" }", "`min` is more than `max`, so nothing can match"),
+            ("bytes4", "\"0x01020304\"", ""),
+            ("bytes4", "\"0x010203\"", "`0x010203` has 3 bytes, a bytes4 has 4"),
+            ("bytes4", "{ prefix = \"0x01020304\" }", ""),
+            (
+                "bytes4",
+                "{ prefix = \"0x0102030405\" }",
+                "`0x0102030405` is longer than a bytes4, so nothing can match",
+            ),
+            (
+                "bytes4",
+                "{ prefix = \"0x\" }",
+                "everything begins with nothing: write \"any\" if that is meant",
+            ),
+            (
+                "bytes",
+                "{ prefix = \"0x\" }",
+                "everything begins with nothing: write \"any\" if that is meant",
+            ),
+            ("string", "{ prefix = \"\" }", "everything begins with nothing: write \"any\" if that is meant"),
+            ("bytes", "5", "5 is no bytes: write \"0x…\""),
+            ("bool", "1", "1 is no bool: write true or false"),
+            ("string", "1", "1 is no string: write text"),
+            ("function", "\"0x\"", "\"0x\" is no function: only \"any\" can be said of it"),
+            (
+                "uint8[]",
+                "5",
+                "a uint8[] is no single value: name its parts, such as \"params.recipient\", \"path[0]\" or \"all(amounts)\", or write \"any\"",
+            ),
+        ] {
+            assert_eq!(argument(ty, condition), says, "{ty} {condition}");
+        }
+    }
+
+    #[test]
+    fn a_rate_and_a_budget_have_their_bounds() {
+        let rate = |max: u64, window: &str| {
+            let text = format!("[[rate]]\nid = \"r\"\nmax = {max}\nwindow = \"{window}\"\n");
+            policy(&text).map(drop).map_err(|e| e.to_string())
+        };
+        assert_eq!((rate(60_000, "60s"), rate(1, "1ms")), (Ok(()), Ok(())));
+        let short = "policies/policy.toml:4: `window` is too short for `max`: at least 1 ms for each request";
+        assert_eq!(rate(60_001, "60s"), Err(short.to_owned()));
+        let none = "policies/policy.toml:3: `max` is at least 1; to allow nothing, write a deny rule";
+        assert_eq!(rate(0, "60s"), Err(none.to_owned()));
+        let budget = |window: &str| {
+            let text = format!("[[budget]]\nid = \"b\"\nsum = \"count\"\nmax = 1\nwindow = \"{window}\"\n");
+            policy(&text).map(drop).map_err(|e| e.to_string())
+        };
+        let long = Err("policies/policy.toml:5: a budget's `window` is from 1 minute to 366 days".to_owned());
+        for (window, is) in [
+            ("60s", Ok(())),
+            ("366d", Ok(())),
+            ("59999ms", long.clone()),
+            ("8785h", long.clone()),
+            ("367d", long),
+        ] {
+            assert_eq!(budget(window), is, "{window}");
+        }
+    }
+
+    /// A name stands once, in whichever file.
+    #[test]
+    fn what_stands_there_twice_is_said_where_it_stands_again() {
+        let token =
+            "[contracts]\nusdc = { chain = 1, address = \"0x70997970C51812dc3A010C7d01b50e0d17dc79C8\" }\n";
+        let error = policy_of(&[("a.toml", CONTRACTS), ("b.toml", token)]).unwrap_err().to_string();
+        let lines: Vec<_> = error.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "policies/b.toml:2: the label `usdc` stands there twice: give one of them another",
+                "policies/b.toml:2: `alice` is this address already; one address has one label",
+            ]
+        );
+        let rate = "\n[[rate]]\nid = \"pay\"\nmax = 1\nwindow = \"1s\"\n";
+        let error =
+            policy_of(&[("a.toml", &format!("{CONTRACTS}{PAY}")), ("b.toml", rate)]).unwrap_err().to_string();
+        assert_eq!(
+            error.trim_end(),
+            "policies/b.toml:3: the id `pay` stands there twice: give one of them another"
+        );
+    }
 }

@@ -59,7 +59,10 @@ impl<'a> Names<'a> {
             return None;
         }
         if !self.ids.insert(id.get_ref().clone()) {
-            file.wrong(&id.span(), format_args!("the id `{}` stands there twice", id.get_ref()));
+            file.wrong(
+                &id.span(),
+                format_args!("the id `{}` stands there twice: give one of them another", id.get_ref()),
+            );
             return None;
         }
         Some(id.get_ref().clone())
@@ -73,7 +76,7 @@ impl<'a> Names<'a> {
         } else if RESERVED.contains(&name) || name.starts_with("0x") {
             format!("`{name}` has a meaning of its own in rules; choose another label")
         } else if self.contracts.contains_key(name) {
-            format!("the label `{name}` stands there twice")
+            format!("the label `{name}` stands there twice: give one of them another")
         } else if self.world.accounts.contains_key(name) {
             format!("`{name}` is the name of an account; choose another label")
         } else {

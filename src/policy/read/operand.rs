@@ -200,19 +200,23 @@ impl Reader<'_> {
 
     fn prefix(&self, value: &Value) -> Result<ArgumentTest, String> {
         let Value::String(text) = value else { return Err(format!("{value} is no text")) };
-        let prefix = match self.ty {
-            DynSolType::String => text.as_bytes().to_vec(),
-            DynSolType::Bytes | DynSolType::FixedBytes(_) => bytes(text)?,
+        let (prefix, length) = match self.ty {
+            DynSolType::String => (DynSolValue::String(text.clone()), text.len()),
+            DynSolType::Bytes | DynSolType::FixedBytes(_) => {
+                let prefix = bytes(text)?;
+                let length = prefix.len();
+                (DynSolValue::Bytes(prefix), length)
+            }
             other => {
                 return Err(format!("`prefix` is for bytes and text, not for a {}", other.sol_type_name()));
             }
         };
         if let DynSolType::FixedBytes(size) = self.ty
-            && prefix.len() > *size
+            && length > *size
         {
             return Err(format!("`{text}` is longer than a bytes{size}, so nothing can match"));
         }
-        if prefix.is_empty() {
+        if length == 0 {
             return Err("everything begins with nothing: write \"any\" if that is meant".to_owned());
         }
         Ok(ArgumentTest::Prefix(prefix))

@@ -88,3 +88,64 @@ pub(super) fn hours(value: &Value) -> Result<Vec<Hours>, String> {
         value => one(value).map(|hours| vec![hours]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_any_or_has_a_condition() {
+        let of = |written: &str| {
+            let table: Table = toml::from_str(&format!("text = {written}")).unwrap();
+            text(&table["text"])
+        };
+        let wrong = "write text = { prefix = \"…\" }, { equals = \"…\" } or \"any\"";
+        for (written, read) in [
+            ("\"any\"", Ok(TextTest::Any)),
+            ("{ prefix = \"a\" }", Ok(TextTest::Prefix("a".to_owned()))),
+            ("{ equals = \"a\" }", Ok(TextTest::Equals("a".to_owned()))),
+            ("{ equals = \"\" }", Ok(TextTest::Equals(String::new()))),
+            ("\"hello\"", Err(wrong)),
+            ("5", Err(wrong)),
+            ("{}", Err(wrong)),
+            ("{ prefix = \"a\", equals = \"a\" }", Err(wrong)),
+            ("{ prefix = \"a\", more = 1 }", Err(wrong)),
+            ("{ prefix = 5 }", Err(wrong)),
+            ("{ prefix = \"\" }", Err("every text begins with nothing: write \"any\" if that is meant")),
+        ] {
+            assert_eq!(of(written), read.map_err(str::to_owned), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_any_or_a_range() {
+        let of = |read: fn(&Value) -> Result<Option<Range>, String>, written: &str| {
+            let table: Table = toml::from_str(&format!("it = {written}")).unwrap();
+            read(&table["it"]).map(|range| range.map(|range| range.describe(|number| number.to_string())))
+        };
+        for (written, read) in [
+            ("\"any\"", Ok(None)),
+            ("0", Ok(Some("exactly 0"))),
+            ("\"5 wei\"", Ok(Some("exactly 5"))),
+            ("{ min = \"1 wei\", max = \"2 wei\" }", Ok(Some("from 1 to 2"))),
+            ("{ max = 0 }", Ok(Some("at most 0"))),
+            ("5", Err("an amount is text with its unit, such as \"0.05 ether\" (only 0 may be bare)")),
+            ("{ most = 5 }", Err("`most` is not a bound; write { min = …, max = … }")),
+        ] {
+            let read = read.map(|text| text.map(str::to_owned)).map_err(str::to_owned);
+            assert_eq!(of(bounds, written), read, "{written}");
+        }
+        for (written, read) in [
+            ("\"any\"", Ok(None)),
+            ("0", Ok(Some("exactly 0"))),
+            ("6", Ok(Some("exactly 6"))),
+            ("{ min = 1 }", Ok(Some("at least 1"))),
+            ("-1", Err("-1 is no number; write for example { max = 6 }")),
+            ("\"6\"", Err("\"6\" is no number; write for example { max = 6 }")),
+            ("{}", Err("write { min = …, max = … }, or \"any\"")),
+        ] {
+            let read = read.map(|text| text.map(str::to_owned)).map_err(str::to_owned);
+            assert_eq!(of(counts, written), read, "{written}");
+        }
+    }
+}

@@ -569,4 +569,44 @@ mod tests {
             let _ = Structured::read_text(Address::ZERO, &data);
         }
     }
+
+    #[test]
+    fn inv_12_typed_data_is_so_long_and_no_longer() {
+        let text = mail().to_string();
+        let padded = |length: usize| format!("{text}{}", " ".repeat(length - text.len()));
+        let who = WHO.parse().unwrap();
+        assert!(Structured::read_text(who, &padded(MAX_TEXT)).is_ok());
+        assert_eq!(Structured::read_text(who, &padded(MAX_TEXT + 1)), Err(TypedDataError::TooLong(MAX_TEXT)));
+        // As parameters, in which text may be written twice as long.
+        let params = |length: usize| {
+            let params = json!([WHO, mail()]).to_string();
+            let spaces = " ".repeat(length - params.len());
+            Structured::parse(Some(&format!("{params}{spaces}")))
+        };
+        assert!(params(2 * MAX_TEXT).is_ok());
+        assert_eq!(params(2 * MAX_TEXT + 1), Err(TypedDataError::TooLong(MAX_TEXT)));
+    }
+
+    #[test]
+    fn typed_data_is_its_text_and_its_account() {
+        let read = read(&mail()).unwrap();
+        assert_eq!((<TypedData as Kind>::from(&read), TypedData::slot(&read)), (WHO.parse().unwrap(), None));
+        assert_eq!(TypedData::intent(&read), read.text().as_bytes());
+        let unsigned = TypedData::assign(read.clone(), None);
+        assert_eq!(TypedData::unsigned_bytes(&unsigned), Bytes::copy_from_slice(read.text().as_bytes()));
+        assert_eq!(
+            Structured::read_text(read.from(), read.text()).as_ref(),
+            Ok(&read),
+            "it is read back as it is"
+        );
+        let raw = Bytes::from([&[7_u8; 65][..], read.text().as_bytes()].concat());
+        assert_eq!(Structured::signature(&raw), Bytes::from_static(&[7; 65]));
+        assert_eq!(Structured::signed(read.from(), &raw), Some(read.clone()));
+        assert_eq!(Structured::signature(&Bytes::from_static(&[7; 3])), Bytes::from_static(&[7; 3]));
+        for (ours, is_for) in [(1, true), (5, false)] {
+            assert_eq!(read.clone().for_chain(ours).is_ok(), is_for);
+        }
+        let long = TypedDataError::value(&"a".repeat(200), "is missing").to_string();
+        assert_eq!(long, format!("typed data: `{}` is missing", "a".repeat(160)));
+    }
 }

@@ -396,4 +396,122 @@ mod tests {
         assert!(StructType::parse("A(B[1024] b)B(uint8 a,uint8 b)").is_err());
         assert!(StructType::parse(&format!("A(uint8{} a)", "[]".repeat(100_000))).is_err());
     }
+
+    #[test]
+    fn a_type_may_be_so_large_and_no_larger() {
+        let says = |text: &str| StructType::parse(text).map(drop).map_err(|e| e.to_string());
+        // Each of a list's items counts, and the member that is the list.
+        assert_eq!(says("A(B[1023] b)B(uint8 a)"), Ok(()));
+        assert!(says("A(B[1024] b)B(uint8 a)").unwrap_err().contains("more than 1024 members"));
+        assert_eq!(says("A(uint8[1024] a)"), Ok(()));
+        assert!(says("A(uint8[1025] a)").unwrap_err().contains("has no size that an array can have"));
+        let nested = |times: usize| says(&format!("A(uint8{} a)", "[]".repeat(times)));
+        assert_eq!(nested(16), Ok(()));
+        assert!(nested(17).unwrap_err().contains("is nested too deeply"));
+        let chain = |length: usize| {
+            let one = |at: usize| format!("T{at:02}(T{:02} a)", at + 1);
+            says(&format!("{}T{:02}(uint8 a)", (1..length).map(one).collect::<String>(), length))
+        };
+        assert_eq!(chain(16), Ok(()));
+        assert!(chain(17).unwrap_err().contains("nested more than 16 deep"));
+    }
+
+    #[test]
+    fn a_name_is_one_that_every_library_reads_alike() {
+        let (most, more) = ("a".repeat(64), "a".repeat(65));
+        for (name, is) in [
+            ("a", true),
+            ("_a", true),
+            ("A_9", true),
+            (most.as_str(), true),
+            (more.as_str(), false),
+            ("9a", false),
+            ("__a", false),
+            ("a__", true),
+            ("a-b", false),
+            ("", false),
+            ("$", false),
+            ("toString", false),
+            ("valueOf", false),
+            ("hasOwnProperty", false),
+        ] {
+            assert_eq!(is_identifier(name), is, "{name}");
+        }
+        for (name, is) in [
+            ("address", true),
+            ("bool", true),
+            ("string", true),
+            ("bytes", true),
+            ("byte", true),
+            ("function", true),
+            ("tuple", true),
+            ("EIP712Domain", true),
+            ("uint", true),
+            ("int7", true),
+            ("bytes99", true),
+            ("fixed128x18", true),
+            ("ufixed8x1", true),
+            ("uint8a", false),
+            ("integer", false),
+            ("bytesLike", false),
+            ("fixedRate", false),
+            ("Address", false),
+            ("addresses", false),
+        ] {
+            assert_eq!(is_elementary(name), is, "{name}");
+        }
+        // What is only like one of Solidity's own is a struct's name as any other.
+        assert!(StructType::parse("A(bytesLike a)bytesLike(uint8 b)").is_ok());
+        assert!(StructType::parse("A(fixed8x1 a)fixed8x1(uint8 b)").is_err());
+    }
+
+    #[test]
+    fn solidity_has_so_many_widths() {
+        for (name, is) in [
+            ("uint8", true),
+            ("uint256", true),
+            ("uint0", false),
+            ("uint4", false),
+            ("uint12", false),
+            ("uint264", false),
+            ("int8", true),
+            ("int256", true),
+            ("int0", false),
+            ("int260", false),
+            ("bytes1", true),
+            ("bytes32", true),
+            ("bytes0", false),
+            ("bytes33", false),
+            ("uint08", false),
+            ("bytes", true),
+            ("string", true),
+            ("bool", true),
+            ("address", true),
+            ("uint", false),
+            ("fixed", false),
+        ] {
+            assert_eq!(elementary(name).is_some(), is, "{name}");
+        }
+        let says = |text: &str| StructType::parse(text).unwrap_err().to_string();
+        for (text, why) in [
+            (
+                "A(uint a)",
+                "the type `uint` is not one that libraries agree on; write its size, as in uint256 or bytes32",
+            ),
+            ("A(B b)", "`B` is no type that is known here, and none of `types`"),
+            ("A(uint8 a)B(uint8 b)", "`B` is not used by `A`"),
+            ("A(uint8 a,uint8 a)", "`A` has two members `a`"),
+            ("A(A a)", "`A` holds itself; libraries hash such types in different ways"),
+            ("A(uint8[01] a)", "the type `uint8[01]` has no size that an array can have"),
+            ("tuple(uint8 a)", "`tuple` cannot be the name of a struct"),
+            ("A(uint8 9)", "`9` cannot be the name of a member"),
+            ("A(uint8)", "`A(uint8)` is no EIP-712 type; write for example \"Mail(address to,string text)\""),
+            (
+                "A(C c,B b)C(uint8 c)B(uint8 b)",
+                "an EIP-712 type has its structs in order, and no spaces but one: write \"A(C c,B b)B(uint8 b)C(uint8 c)\"",
+            ),
+        ] {
+            assert!(says(text).ends_with(why), "{text}: {}", says(text));
+        }
+    }
 }

@@ -162,3 +162,103 @@ pub(super) fn plain(value: &DynSolValue) -> Value {
         _ => Value::Null,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(ty: &str, node: &str) -> Result<DynSolValue, String> {
+        let node: Node = serde_json::from_str(node).unwrap();
+        read_value(&DynSolType::parse(ty).unwrap(), &node, "x")
+            .map_err(|e| e.to_string().replacen("typed data: ", "", 1))
+    }
+
+    #[test]
+    fn a_number_fits_its_type_to_the_last_bit() {
+        for (ty, node, is) in [
+            ("uint8", "255", Ok("255")),
+            ("uint8", "256", Err("`x` does not fit into uint8")),
+            ("uint8", "\"0xff\"", Ok("255")),
+            ("uint8", "\"255\"", Ok("255")),
+            ("uint8", "-1", Err("`x` does not fit into uint8")),
+            ("uint8", "\"-1\"", Err("`x` does not fit into uint8")),
+            ("int8", "127", Ok("127")),
+            ("int8", "128", Err("`x` does not fit into int8")),
+            ("int8", "-128", Ok("-128")),
+            ("int8", "-129", Err("`x` does not fit into int8")),
+            ("int8", "\"-128\"", Ok("-128")),
+            ("uint256", "9007199254740991", Ok("9007199254740991")),
+            (
+                "uint256",
+                "9007199254740992",
+                Err("`x` is too large for a JSON number, which libraries round; write it as text"),
+            ),
+            ("int256", "-9007199254740991", Ok("-9007199254740991")),
+            (
+                "int256",
+                "-9007199254740992",
+                Err("`x` is too large for a JSON number, which libraries round; write it as text"),
+            ),
+            ("uint256", "\"0\"", Ok("0")),
+            ("uint256", "\"10\"", Ok("10")),
+            (
+                "int256",
+                "\"-0\"",
+                Err("`x` must be an integer: decimal digits without leading zeros, or \"0x…\""),
+            ),
+            (
+                "uint256",
+                "\"01\"",
+                Err("`x` must be an integer: decimal digits without leading zeros, or \"0x…\""),
+            ),
+            (
+                "uint256",
+                "\"\"",
+                Err("`x` must be an integer: decimal digits without leading zeros, or \"0x…\""),
+            ),
+            (
+                "uint256",
+                "\"1e3\"",
+                Err("`x` must be an integer: decimal digits without leading zeros, or \"0x…\""),
+            ),
+            ("uint256", "true", Err("`x` must be an integer, as a number or as text")),
+        ] {
+            let read = of(ty, node).map(|value| plain(&value).as_str().unwrap().to_owned());
+            assert_eq!(read.as_deref().map_err(String::as_str), is, "{ty} {node}");
+        }
+        let large = format!("\"{}\"", "9".repeat(78));
+        assert_eq!(of("uint256", &large).unwrap_err(), "`x` is larger than 256 bits");
+    }
+
+    #[test]
+    fn a_value_of_another_form_says_what_it_must_be() {
+        for (ty, node, why) in [
+            ("bool", "1", "`x` must be true or false"),
+            ("bool", "\"true\"", "`x` must be true or false"),
+            ("string", "1", "`x` must be text"),
+            ("address", "1", "`x` must be an address: 0x and 40 hexadecimal digits"),
+            ("bytes", "[]", "`x` must be bytes: \"0x…\""),
+            ("bytes4", "1", "`x` must be bytes: \"0x…\""),
+            ("bytes4", "\"0x010203\"", "`x` has 3 bytes, and must have 4"),
+            ("bytes4", "\"0x0102030405\"", "`x` has 5 bytes, and must have 4"),
+            ("bytes", "\"0x1\"", "`x` has an odd number of hexadecimal digits"),
+            ("function", "\"0x\"", "`x` is of a type that is not read here"),
+        ] {
+            assert_eq!(of(ty, node).unwrap_err(), why, "{ty} {node}");
+        }
+        for (ty, node) in [
+            ("bool", "false"),
+            ("string", "\"h\u{e9}\""),
+            ("address", "\"0xCD2a3d9F938E13CD947Ec05AbC7FE734Df8DD826\""),
+            ("bytes", "\"0x0102\""),
+            ("bytes4", "\"0x01020304\""),
+        ] {
+            let value = of(ty, node).unwrap();
+            assert_eq!(
+                plain(&value),
+                serde_json::from_str::<Value>(node).unwrap(),
+                "{ty}: written as it is read"
+            );
+        }
+    }
+}

@@ -128,6 +128,11 @@ impl Node {
         self.recorder.bodies()
     }
 
+    /// How many calls wait for a delayed answer.
+    pub fn waiting(&self) -> usize {
+        self.recorder.waiting()
+    }
+
     /// From now on answers `method` (`"*"`: every method) in this way.
     pub fn fail(&self, method: &str, fault: Fault) {
         self.recorder.fail(method, fault);

@@ -78,6 +78,8 @@ struct Record {
     calls: Mutex<Vec<Call>>,
     tripped: Mutex<Vec<String>>,
     faults: Mutex<HashMap<String, Fault>>,
+    /// One for each call that waits here.
+    waiting: Arc<()>,
 }
 
 /// The connection is to be closed without an answer.
@@ -97,6 +99,7 @@ impl Recorder {
             calls: Mutex::default(),
             tripped: Mutex::default(),
             faults: Mutex::default(),
+            waiting: Arc::default(),
         });
         let server = tokio::spawn(serve(listener, record.clone())).abort_handle();
         Self { address, record, server }
@@ -112,6 +115,11 @@ impl Recorder {
 
     pub fn bodies(&self) -> Vec<String> {
         self.record.bodies.lock().unwrap().clone()
+    }
+
+    /// How many calls wait for a delayed answer.
+    pub fn waiting(&self) -> usize {
+        Arc::strong_count(&self.record.waiting) - 1
     }
 
     pub fn fail(&self, method: &str, fault: Fault) {
@@ -184,6 +192,7 @@ impl Record {
                 Ok(each(&body, &json!({ "error": { "code": code, "message": message } })))
             }
             Some(Fault::Delay(wait)) => {
+                let _waits = Arc::clone(&self.waiting);
                 sleep(wait).await;
                 self.pass_on(body).await
             }

@@ -67,10 +67,10 @@ pub fn heard(command: Command, end: End, number: impl Fn(B256) -> usize, owed: &
             owed.push(Owed::Policy { policy: number, answer });
             Command::Policy { hash, text, policy, reply }
         }
-        Command::Unsettled { kind, reply } => {
+        Command::Unsettled { kind, chain, after, reply } => {
             let (reply, answer) = listen(reply);
             owed.push(Owed::Unsettled { answer });
-            Command::Unsettled { kind, reply }
+            Command::Unsettled { kind, chain, after, reply }
         }
         Command::Reserve(mut reserve) if end == End::Unheard => {
             let (reply, heard) = oneshot::channel();

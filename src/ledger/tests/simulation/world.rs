@@ -219,7 +219,7 @@ impl World {
     /// Invariant 1: whoever looks at the disk finds the intent.
     async fn is_intended(&mut self, replica: usize, id: i64) {
         let found = query(
-            "SELECT count(*) FROM audit WHERE kind = 'intent' AND json_extract(body, '$.reservation') = $1",
+            "SELECT count(*) FROM audit WHERE kind = 'intent' AND json_extract(body, '$.reservation') = ?1",
         );
         let found = found.bind(id).number(&mut self.replicas[replica].writer.db).await.unwrap();
         assert_eq!(found, 1, "inv 1: {id} is signed without an intent");
@@ -250,7 +250,7 @@ impl World {
 
     pub fn resend(&mut self, replica: usize) {
         self.replicas[replica].begin(ASK, |ledger| async move {
-            Done::Open(ledger.unsettled(CHAIN).await.unwrap_or_default())
+            Done::Open(ledger.unsettled(CHAIN, None).await.unwrap_or_default())
         });
     }
 
@@ -266,7 +266,7 @@ impl World {
             })
             .collect();
         self.replicas[replica].begin(ASK, |ledger| async move {
-            for recorded in ledger.unsettled(CHAIN).await.unwrap_or_default() {
+            for recorded in ledger.unsettled::<Tx>(CHAIN, None).await.unwrap_or_default() {
                 if let Some((_, last)) = told.iter().find(|(hash, _)| *hash == recorded.hash()) {
                     let _ = ledger.settled(recorded.id(), *last).await;
                 }
@@ -283,8 +283,11 @@ impl World {
 
     pub async fn crash(&mut self, at: usize) {
         let before = self.replicas.remove(at);
-        // A clock that is ahead when a process starts cannot be told from time that passed.
-        let wall = before.clock.now().min(Timestamp::from_millis(self.now));
+        // A clock that is ahead when a process starts cannot be told from time that passed, nor can one that is behind,
+        // and not before what the ledger has seen.
+        let (wall, now) = (before.clock.now(), Timestamp::from_millis(self.now));
+        let is_seen = wall < before.writer.seen();
+        let wall = if is_seen { wall.min(now) } else { now };
         let policy = before.policy;
         if self.replicas.is_empty() {
             self.site = self.site.killed();
