@@ -216,6 +216,17 @@ match  = { clients = ["trader"] }
         let told = after.describe(&of);
         assert!(told.rules[0].text.starts_with("trader may call transfer("), "{:?}", told.rules);
         assert!(told.matrix.is_empty());
+        // Those who are still there are who they are: by their name, and by their role.
+        let text = PAY.replace("[\"trader\"]", "[\"trader\", \"ben\"]");
+        let before = policy_of(&[("a.toml", &format!("{CONTRACTS}{text}"))]).unwrap();
+        let clients = |known: &[Client]| {
+            let (_, of) = Policy::archived(before.text(), known).unwrap();
+            of.clients.into_iter().map(|client| client.name).collect::<Vec<_>>()
+        };
+        let all = world().clients;
+        assert_eq!(clients(&all), ["ann", "ben"]);
+        assert_eq!(clients(&all[..1]), ["ann", "ben"]);
+        assert_eq!(clients(&all[1..]), ["ben", "trader"]);
     }
 
     #[test]

@@ -298,16 +298,62 @@ async fn inv_12_connections_have_a_bound_on_the_port_and_on_the_socket() {
         Box::new(UnixStream::connect(&connector.socket).await.unwrap()),
     ];
     for mut one in over {
-        let read = timeout(PATIENCE, one.read(&mut [0])).await.expect("it is closed at once");
+        // Who says nothing is closed as well, after 10 s.
+        let read = timeout(Duration::from_secs(5), one.read(&mut [0])).await.expect("it is closed at once");
         assert!(!matches!(read, Ok(1..)));
     }
     drop(held);
     let served = async || {
         let mut tool = connector.ipc().await;
         tool.writer.write_all(call(1, "x", json!([1])).to_string().as_bytes()).await.ok()?;
-        (!tool.line().await.is_empty()).then_some(())
+        let mut line = String::new();
+        tool.lines.read_line(&mut line).await.ok()?;
+        (!line.is_empty()).then_some(())
     };
     eventually("there is room again", served).await;
+}
+
+#[tokio::test]
+async fn inv_12_requests_under_way_have_a_bound_for_each_tool_and_for_all() {
+    let world = World::new().await;
+    let connector = world.connect(&[]).await;
+    let under_way = async || {
+        let socket = connector.socket.to_str().unwrap();
+        let said = run(&mut world.command(&["--socket", socket, "status"])).await.well();
+        serde_json::from_str::<Value>(&said).unwrap()["under_way"].as_u64().unwrap()
+    };
+    let calls: String = (0..200).map(|id| call(id, "test_sleep", json!([20_000])).to_string()).collect();
+    let mut tools = Vec::new();
+    for bound in [128, 256, 256] {
+        let mut tool = connector.ipc().await;
+        tool.write(&calls).await;
+        tools.push(tool);
+        eventually("they are under way", async || (under_way().await >= bound).then_some(())).await;
+        sleep(Duration::from_millis(300)).await;
+        assert_eq!(under_way().await, bound, "of {}", tools.len());
+    }
+}
+
+#[tokio::test]
+async fn inv_12_an_answer_has_a_bound() {
+    let world = World::new().await;
+    let connector = world.connect(&[]).await;
+    let error = connector.call(call(1, "test_large", json!([129 << 20]))).await["error"].clone();
+    assert_eq!(error["data"]["code"], "answer_too_large", "{error}");
+}
+
+#[tokio::test]
+async fn what_speaks_no_http_2_is_no_gateway() {
+    let world = World::new().await;
+    let other = StandIn::start_speaking(&world.authority, &[]).await;
+    let url = format!("https://{}", other.address());
+    let mut command = world.bare(&[&url]);
+    command.env("CHANCERY_CERT", world.file("trader.pem")).env("CHANCERY_KEY", world.file("trader.key"));
+    let connector = world.start(&mut command).await;
+    let error = connector.call(call(1, "x", json!([]))).await["error"].clone();
+    assert_eq!(error["data"]["code"], "gateway_unreachable", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("does not speak HTTP/2"), "{error}");
+    assert_eq!(other.bodies(), [""; 0]);
 }
 
 #[tokio::test]
@@ -350,6 +396,8 @@ async fn a_port_that_somebody_else_took_may_have_been_told_the_token() {
     assert!(output.stderr.contains(&hint), "{}", output.stderr);
     let output = run(&mut world.command(&["--http", &port])).await;
     assert!(output.stderr.contains("hint: give another port"), "{}", output.stderr);
+    let output = run(&mut world.command(&["--token-file", token.to_str().unwrap()])).await;
+    assert!(output.stderr.contains("--token-file and --allow-origin are for the loopback URL"), "{output:?}");
 }
 
 #[tokio::test]
@@ -380,6 +428,14 @@ async fn without_a_gateway_each_call_gets_an_error_with_its_own_id() {
     // … over HTTP it is a JSON-RPC error as well, not a status that tools hide or repeat …
     let error = plain(connector.http.as_ref().unwrap(), "x", json!([])).await.unwrap_err();
     assert!(error.contains("cannot be reached"), "{error}");
+
+    // … which is said once, however often it is tried …
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(1500) {
+        connector.call(call(3, "x", json!([]))).await;
+    }
+    let said = connector.process.stderr();
+    assert_eq!(said.matches("cannot be reached").count(), 1, "{said}");
 
     // … and comes back.
     let _back = StandIn::start_at(&world.authority, address).await;
@@ -531,6 +587,7 @@ async fn through_a_tunnel_the_gateway_is_called_by_its_own_name() {
 async fn bad_files_are_named_before_anything_starts() {
     let world = World::new().await;
     world.authority.leaf("old").expired().issue().write(world.folder.path(), "old");
+    world.authority.leaf("young").of_the_future().issue().write(world.folder.path(), "young");
     world.authority.client("other").write(world.folder.path(), "other");
     world.authority.client("open").write(world.folder.path(), "open");
     fs::set_permissions(world.file("open.key"), fs::Permissions::from_mode(0o620)).unwrap();
@@ -545,6 +602,7 @@ async fn bad_files_are_named_before_anything_starts() {
         ("trader.pem", "other.key", "ca.pem", "is "),
         ("trader.pem", "trader.key", "empty.pem", "empty.pem: there is no certificate in it"),
         ("old.pem", "old.key", "ca.pem", "old.pem: expired on"),
+        ("young.pem", "young.key", "ca.pem", "young.pem: not valid before"),
         ("trader.pem", "trader.key", "open.ca", "open.ca: others can replace this authority (mode 664)"),
         ("open.pem", "open.key", "ca.pem", "open.key: others can replace this key (mode 620)"),
     ] {

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::kit::{
-    FRIEND, Gateway, Output, POLICY, STRANGER, Tool, eventually, plain, plain_raw, repository, run, tool,
+    FRIEND, Gateway, Output, POLICY, Process, STRANGER, Tool, eventually, plain, plain_raw, repository, run,
+    tool,
 };
 
 /// What a developer may do on a test network: everything, in small.
@@ -180,6 +181,15 @@ async fn a_script_that_would_be_refused_is_told_so_before_the_first_is_sent() {
     assert_eq!(told.code, Some(3), "{told:#?}");
     assert!(told.stderr.contains("preflight: 2 of 3 would be refused; nothing was sent"), "{told:#?}");
     assert!(gateway.node().sent_by(gateway.treasury()).await.is_empty());
+    std::fs::write(&script, &text).unwrap();
+
+    // A dry run that fails is the end of it; and so is one that sends nothing.
+    let failed = preflight(&gateway, &["--sig", "nowhere()"]).await;
+    assert_eq!(failed.code, Some(1), "{failed:#?}");
+    let sends = text.split("VM.startBroadcast();").next().unwrap().to_owned();
+    std::fs::write(&script, format!("{sends}}}\n}}\n")).unwrap();
+    let nothing = preflight(&gateway, &[]).await;
+    assert!(nothing.code == Some(0) && nothing.stderr.contains("and is not run again"), "{nothing:#?}");
     std::fs::write(&script, text).unwrap();
 
     let gateway = Gateway::with_policy(DEVELOPER).await;
@@ -339,6 +349,41 @@ async fn a_websocket_goes_through_the_connector_both_ways() {
     assert!(told.elapsed() < std::time::Duration::from_secs(8), "it is not waited for, as a request is");
     let tool = open.await.unwrap();
     assert!(tool.starts_with("HTTP/1.1 101") && tool.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{tool}");
+}
+
+#[tokio::test]
+async fn a_websocket_that_the_gateway_does_not_take_is_refused_with_its_reason() {
+    let gateway = Gateway::start().await;
+    let extension = "chrome-extension://abcdefghijklmnopabcdefghijklmnop";
+    let asked = async |more: &[&str], headers: &str| {
+        let mut command = gateway.connector("trader");
+        let mut connector = Process::start(command.args(["--json", "--http"]).args(more));
+        let ready = connector.says("http://").await.unwrap_or_else(|end| panic!("{end:?}"));
+        let ready: serde_json::Value = serde_json::from_str(&ready).unwrap();
+        let (host, path) = ready["http"].as_str().unwrap()["http://".len()..].split_once('/').unwrap();
+        let handshake = format!(
+            "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let answer = tokio::spawn({
+            let host = host.to_owned();
+            async move { plain_raw(&host, handshake).await }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        connector.signal(Signal::TERM);
+        connector.ends().await;
+        answer.await.unwrap()
+    };
+    // What lets somebody in here is not for the gateway, whose own list it is not on.
+    let taken = asked(&["--allow-origin", extension], &format!("Origin: {extension}\r\n")).await;
+    assert!(taken.starts_with("HTTP/1.1 101"), "{taken}");
+    let elsewhere = asked(&["--server-name", "elsewhere.example"], "").await;
+    assert!(
+        elsewhere.starts_with("HTTP/1.1 502") && elsewhere.contains("it is for another server"),
+        "{elsewhere}"
+    );
+    let unknown = asked(&["--server-name", "localhost:1"], "").await;
+    assert!(unknown.starts_with("HTTP/1.1 502") && unknown.contains("HTTP 421"), "{unknown}");
 }
 
 #[tokio::test]

@@ -134,6 +134,10 @@ mod tests {
             assert!(refused.contains("the token `card` refused the PIN"), "{refused}");
         }
         begin("another").unwrap().open().unwrap();
+        let other = folder.path().join("other");
+        fs::write(&other, "1234").unwrap();
+        Attempt::begin(&latches, "card", &other).unwrap().open().unwrap();
+        begin("card").expect_err("another file says nothing of this one");
         fs::write(&pin, "12345").unwrap();
         begin("card").unwrap().open().unwrap();
         begin("card").unwrap().open().unwrap();

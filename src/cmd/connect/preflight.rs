@@ -136,19 +136,7 @@ impl DryRun {
         let Answer::Body(body) = answer else {
             return Err(Failure::new("the gateway answered nothing").into());
         };
-        let answered: Answered = serde_json::from_slice(&body)
-            .hint("the gateway's answer is not understood", "is it of the same version as this program?")?;
-        let foreseen = match answered {
-            Answered { error: Some(said), .. } => {
-                return Err(Failure::new(format_args!("preflight: {} ({})", said.message, said.code))
-                    .with_hint("nothing was sent; to send without asking, leave --preflight out")
-                    .into());
-            }
-            Answered { result: Some(foreseen), .. } if foreseen.transactions.len() == transactions.len() => {
-                foreseen
-            }
-            _ => return Err(Failure::new("the gateway's answer is not one to what was asked").into()),
-        };
+        let foreseen = Foreseen::read(&body, transactions.len())?;
         Ok(if foreseen.tell(&transactions, context) { Judgement::Taken } else { Judgement::Refused })
     }
 
@@ -204,6 +192,21 @@ fn left_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 impl Foreseen {
+    /// An answer about so many transactions.
+    fn read(body: &[u8], asked: usize) -> Result<Self> {
+        let answered: Answered = serde_json::from_slice(body)
+            .hint("the gateway's answer is not understood", "is it of the same version as this program?")?;
+        match answered {
+            Answered { error: Some(said), .. } => {
+                Err(Failure::new(format_args!("preflight: {} ({})", said.message, said.code))
+                    .with_hint("nothing was sent; to send without asking, leave --preflight out")
+                    .into())
+            }
+            Answered { result: Some(foreseen), .. } if foreseen.transactions.len() == asked => Ok(foreseen),
+            _ => Err(Failure::new("the gateway's answer is not one to what was asked").into()),
+        }
+    }
+
     fn tell(&self, transactions: &[Value], context: &Context) -> bool {
         let mut denied = 0_usize;
         for (number, (verdict, transaction)) in (1..).zip(self.transactions.iter().zip(transactions)) {
@@ -245,18 +248,58 @@ mod tests {
 
     #[test]
     fn a_script_is_run_dry_as_it_is_but_for_the_sending() {
-        let dry = DryRun::of(&words("/opt/forge script S --broadcast --unlocked --sender 0x1")).unwrap();
+        let line = "/opt/forge script S --broadcast --verify --unlocked --sender 0x1";
+        let dry = DryRun::of(&words(line)).unwrap();
         assert_eq!(dry.command(), words("/opt/forge script S --unlocked --sender 0x1"));
         let environment = dry.environment(OsStr::new("/run/x.ipc"));
         assert!(environment.contains(&("FOUNDRY_ETH_RPC_URL", OsStr::new("/run/x.ipc"))));
         assert!(environment.contains(&("FOUNDRY_BROADCAST", dry.folder.path().as_os_str())));
         for (line, why) in [
-            ("cast send --broadcast", "is for `forge script"),
+            ("cast script S --broadcast", "is for `forge script"),
             ("forge create S --broadcast", "is for `forge script"),
             ("forge script S", "not told to send"),
             ("forge script S --broadcast --resume", "cannot be run dry"),
         ] {
             assert!(DryRun::of(&words(line)).unwrap_err().to_string().contains(why), "{line}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_sent_must_be_foreseen_and_permitted() {
+        let transactions = [serde_json::json!({ "to": "0x1" }), serde_json::json!({ "to": null })];
+        let context = Context::new("chancery.toml".into(), false);
+        let fine = |answer: &str| {
+            Foreseen::read(answer.as_bytes(), 2)
+                .map(|foreseen| foreseen.tell(&transactions, &context))
+                .map_err(|error| error.to_string())
+        };
+        let good = r#"{"allowed":true,"rule":"a"}"#;
+        let result = |all: &str, budgets: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":0,"result":{{"transactions":[{all}],"budgets":[{budgets}]}}}}"#)
+        };
+        let taken =
+            |over: bool| format!(r#"{{"budget":"b","scope":"","amount":"1","max":"2","over":{over}}}"#);
+        assert_eq!(fine(&result(&format!("{good},{good}"), &taken(false))), Ok(true));
+        assert_eq!(fine(&result(&format!("{good},{good}"), &taken(true))), Ok(false));
+        for bad in [
+            r#"{"allowed":false,"rule":"a","error":{"code":-32003,"message":"no"}}"#,
+            r#"{"allowed":false,"rule":"a"}"#,
+            r#"{"allowed":true}"#,
+        ] {
+            assert_eq!(fine(&result(&format!("{good},{bad}"), "")), Ok(false), "{bad}");
+        }
+        for (answer, why) in [
+            (result(good, ""), "not one to what was asked"),
+            (result(&format!("{good},{good},{good}"), ""), "not one to what was asked"),
+            (
+                r#"{"error":{"code":-32601,"message":"the method is not there"}}"#.to_owned(),
+                "is not there (-32601)",
+            ),
+            ("{}".to_owned(), "not one to what was asked"),
+            ("nothing".to_owned(), "is not understood"),
+        ] {
+            let refused = fine(&answer).unwrap_err();
+            assert!(refused.contains(why), "{refused}");
         }
     }
 

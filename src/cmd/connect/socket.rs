@@ -215,5 +215,11 @@ mod tests {
         let home = Places { runtime_dir: Some("not/absolute".into()), home, config_home: None };
         std::os::unix::fs::symlink(&folder, parent.path().join(".chancery")).unwrap();
         assert!(home.folder().unwrap_err().to_string().contains("not a folder"));
+        // Only root can give a folder away; nobody else can try this.
+        if geteuid().is_root() {
+            fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+            std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+            assert!(runtime.folder().unwrap_err().to_string().contains("not a folder of this user"));
+        }
     }
 }

@@ -360,6 +360,9 @@ mod tests {
         for params in [None, Some("null"), Some("{}"), Some("[]"), Some("[1,2]"), Some(r#"["0x00"]"#)] {
             assert!(Structured::parse(params).is_err(), "{params:?}");
         }
+        let cut = Structured::parse(Some("[1,")).unwrap_err().to_string();
+        let says = "the typed data is not the JSON that is expected: EOF while parsing a value";
+        assert_eq!(cut, says, "where in the parameters is nobody's matter");
         let none = json!(["0x00", mail()]).to_string();
         assert!(matches!(Structured::parse(Some(&none)), Err(TypedDataError::Account(_))));
         let long = json!([WHO, " ".repeat(MAX_TEXT + 1)]).to_string();

@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_RSA_SHA256};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::{PATIENCE, World, call};
@@ -20,7 +22,7 @@ const PASSWORD: &str = "open sésame";
 
 impl World {
     /// `chancery connect …` as nobody: the certificate is for the test to say.
-    fn bare(&self, words: &[&str]) -> Command {
+    pub fn bare(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_chancery"));
         command.env("XDG_RUNTIME_DIR", self.folder.path()).env("CHANCERY_CA", self.file("ca.pem"));
         command.env_remove("XDG_CONFIG_HOME").arg("--json").arg("connect").args(words);
@@ -69,6 +71,12 @@ async fn a_pkcs12_file_is_opened_by_its_password() {
     let mut command = world.bare(&[&url, "--cert", &file]);
     let output = run(command.env("CHANCERY_PASSWORD_FILE", world.file("password"))).await;
     assert!(output.stderr.contains("others can replace this password (mode 620)"), "{}", output.stderr);
+    fs::set_permissions(world.file("password"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(world.file("trader.p12"), fs::Permissions::from_mode(0o620)).unwrap();
+    let mut command = world.bare(&[&url, "--cert", &file]);
+    let output = run(command.env("CHANCERY_PASSWORD_FILE", world.file("password"))).await;
+    assert!(output.stderr.contains("others can replace this key (mode 620)"), "{}", output.stderr);
+    fs::set_permissions(world.file("trader.p12"), fs::Permissions::from_mode(0o600)).unwrap();
     // Nobody can be asked here, and a certificate in PEM is not one in PKCS#12.
     let mut alone = Command::new("setsid");
     let command = world.bare(&[&url, "--cert", &file]);
@@ -77,6 +85,53 @@ async fn a_pkcs12_file_is_opened_by_its_password() {
     assert!(output.stderr.contains("there is no terminal"), "{}", output.stderr);
     let output = run(&mut world.bare(&[&url, "--cert", world.file("trader.pem").to_str().unwrap()])).await;
     assert!(output.stderr.contains("a certificate in PEM needs its key"), "{}", output.stderr);
+}
+
+/// Somebody at a terminal, where one command runs.
+struct Terminal {
+    child: Child,
+    keys: ChildStdin,
+    screen: ChildStdout,
+    seen: String,
+}
+
+impl Terminal {
+    fn runs(world: &World, command: &str, tell: impl FnOnce(&mut Command)) -> Self {
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", command, "/dev/null"]);
+        script.env("XDG_RUNTIME_DIR", world.folder.path()).env("CHANCERY_CA", world.file("ca.pem"));
+        tell(&mut script);
+        let mut child =
+            script.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let (keys, screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Self { child, keys, screen, seen: String::new() }
+    }
+
+    async fn shows(&mut self, what: &str) {
+        let mut bytes = [0; 1024];
+        let shown = async {
+            while !self.seen.contains(what) {
+                let read = self.screen.read(&mut bytes).await.unwrap();
+                assert!(read > 0, "it has ended: {}", self.seen);
+                self.seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            }
+        };
+        assert!(timeout(PATIENCE, shown).await.is_ok(), "{what} is not shown: {}", self.seen);
+    }
+
+    async fn types(&mut self, line: &str) {
+        // What was typed before the question is thrown away.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        self.keys.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    /// Whether it ended well, and all that was shown.
+    async fn ends(mut self) -> (bool, String) {
+        let mut rest = Vec::new();
+        timeout(PATIENCE, self.screen.read_to_end(&mut rest)).await.expect("it ends").unwrap();
+        self.seen.push_str(&String::from_utf8_lossy(&rest));
+        (self.child.wait().await.unwrap().success(), self.seen)
+    }
 }
 
 #[tokio::test]
@@ -89,33 +144,72 @@ async fn inv_07_a_password_is_asked_for_at_the_terminal_and_not_shown() {
         world.url(),
         world.file("trader.p12").display(),
     );
-    let mut script = Command::new("script");
-    script.args(["--quiet", "--return", "--command", &command, "/dev/null"]);
-    script.env("XDG_RUNTIME_DIR", world.folder.path()).env("CHANCERY_CA", world.file("ca.pem"));
-    let mut terminal =
-        script.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
-    let (mut keys, mut screen) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
-    let mut seen = String::new();
-    let mut typed = false;
-    let mut bytes = [0; 1024];
-    let end = async {
-        loop {
-            let read = screen.read(&mut bytes).await.unwrap();
-            if read == 0 {
-                return;
-            }
-            seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
-            if !typed && seen.contains("trader.p12: ") {
-                // What was typed before the question is thrown away.
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-                keys.write_all(format!("{PASSWORD}\n").as_bytes()).await.unwrap();
-                typed = true;
-            }
-        }
+    let mut terminal = Terminal::runs(&world, &command, |_| {});
+    terminal.shows("trader.p12: ").await;
+    terminal.types(PASSWORD).await;
+    let (well, seen) = terminal.ends().await;
+    assert!(well && seen.contains("done") && !seen.contains("sésame"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_pin_that_was_typed_is_tried_once_and_not_again_when_the_token_has_another() {
+    let world = World::new().await;
+    let token = Token::create(&world.file("softhsm")).await;
+    plug_in(&world, &token, "01", &KeyPair::generate().unwrap()).await;
+    let front = TestToken::in_front(&world.file("front"));
+    let command = format!(
+        "{} --json connect {} --cert '{}'",
+        env!("CARGO_BIN_EXE_chancery"),
+        world.url(),
+        card_uri(test_token::module(), ";id=%01"),
+    );
+    let mut terminal = Terminal::runs(&world, &command, |script| {
+        front.tell(script.env("SOFTHSM2_CONF", token.configuration()));
+    });
+    terminal.shows(&format!("PIN of {LABEL}: ")).await;
+    terminal.types(PIN).await;
+    terminal.shows(".ipc\"").await;
+    let address = world.gateway.address();
+    let socket = world.file("chancery").join(format!("{}-{}.ipc", address.ip(), address.port()));
+    let ask = async || {
+        let (reader, mut writer) = UnixStream::connect(&socket).await.unwrap().into_split();
+        writer.write_all(call(1, "x", json!([1])).to_string().as_bytes()).await.unwrap();
+        let mut line = String::new();
+        BufReader::new(reader).read_line(&mut line).await.unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()
     };
-    timeout(PATIENCE, end).await.expect("it ends");
-    assert!(terminal.wait().await.unwrap().success(), "{seen}");
-    assert!(seen.contains("done") && !seen.contains("sésame"), "{seen}");
+    assert_eq!(ask().await["result"], json!([1]));
+
+    let logins = front.calls("C_Login");
+    let changed = "on = \"C_Login\"; code = \"CKR_PIN_INCORRECT\"";
+    front.faults(&[changed, "on = \"C_Sign\"; times = 1; lose = \"sessions\""]);
+    is_refused_once(&world, ask).await;
+    assert_eq!(front.calls("C_Login"), logins + 1, "a few wrong PINs lock a card for good");
+}
+
+/// The token is needed anew, and it is asked on and on although it refuses the PIN now.
+async fn is_refused_once(world: &World, ask: impl AsyncFn() -> Value) {
+    world.gateway.does([Deed::AnswerAndRetire]);
+    ask().await;
+    let error =
+        eventually("it fails", async || Some(ask().await["error"].clone()).filter(Value::is_object)).await;
+    assert_eq!(error["data"]["code"], "certificate_key_unavailable", "{error}");
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        ask().await;
+    }
+}
+
+#[tokio::test]
+async fn the_last_try_of_a_token_is_not_ours_to_make() {
+    let world = World::new().await;
+    let token = TestToken::alone(&world.file("last"), "final_try = true\n");
+    let mut command = world.bare(&[&world.url(), "--cert", &card_uri(test_token::module(), "")]);
+    command.env("CHANCERY_TEST_TOKEN", token.folder()).env("CHANCERY_PASSWORD_FILE", token.pin_file());
+    let output = run(&mut command).await;
+    assert_eq!(output.code, Some(77), "{output:?}");
+    assert!(output.stderr.contains("one more wrong PIN locks the token"), "{}", output.stderr);
+    assert_eq!(token.calls("C_Login"), 0);
 }
 
 #[tokio::test]
@@ -237,6 +331,11 @@ async fn a_wrong_pin_is_tried_once_by_all_processes_together() {
     refused(1, "is this the PIN of this token? It is tried once").await;
     refused(1, "refused the PIN in").await;
     refused(1, "refused the PIN in").await;
+    // Several at once, as after a machine's start.
+    token.write_wrong_pin();
+    let all = futures_util::future::join_all((0..4).map(|_| async { run(&mut started()).await })).await;
+    assert!(all.iter().all(|output| output.code == Some(77)), "{all:#?}");
+    assert_eq!(front.calls("C_Login"), 2);
     token.write_right_pin();
     world.answers(&mut started()).await;
 
@@ -253,20 +352,39 @@ async fn a_wrong_pin_is_tried_once_by_all_processes_together() {
 
 /// A token as a smart card is one: a certificate and its key, under the same number.
 pub async fn plug_in(world: &World, token: &Token, id: &str, key: &KeyPair) {
+    let key_file = certify(world, token, id, key).await;
+    let mut import = Command::new(tool(Tool::SofthsmUtil));
+    import.env("SOFTHSM2_CONF", token.configuration()).arg("--import").arg(&key_file);
+    run(import.args(["--token", LABEL, "--pin", PIN, "--label", "PIV AUTH key", "--id", id])).await.well();
+}
+
+/// The same with a key that wants the PIN for each signature, as a PIV card's for documents does.
+async fn insist_on_the_pin(world: &World, token: &Token, id: &str) {
+    let key_file = certify(world, token, id, &KeyPair::generate().unwrap()).await;
+    let der = world.file("insists.der");
+    let mut openssl = Command::new("openssl");
+    run(openssl.args(["ec", "-outform", "der", "-in"]).arg(key_file).arg("-out").arg(&der)).await.well();
+    write_object(token, &der, &["--type", "privkey", "--always-auth", "--id", id]).await;
+}
+
+/// Puts a certificate of the trader's for this key into the token; the key's file.
+async fn certify(world: &World, token: &Token, id: &str, key: &KeyPair) -> PathBuf {
     let name = format!("card-{id}");
     let (certificate, key_file) =
         world.authority.leaf("trader").issue_for(key).write(world.folder.path(), &name);
     let der = world.file(&format!("{name}.der"));
     let mut openssl = Command::new("openssl");
     run(openssl.args(["x509", "-outform", "der", "-in"]).arg(certificate).arg("-out").arg(&der)).await.well();
-    let mut import = Command::new(tool(Tool::SofthsmUtil));
-    import.env("SOFTHSM2_CONF", token.configuration()).arg("--import").arg(&key_file);
-    run(import.args(["--token", LABEL, "--pin", PIN, "--label", "PIV AUTH key", "--id", id])).await.well();
+    let label = "Certificate for PIV Authentication";
+    write_object(token, &der, &["--type", "cert", "--id", id, "--label", label]).await;
+    key_file
+}
+
+async fn write_object(token: &Token, der: &Path, what: &[&str]) {
     let mut write = Command::new(tool(Tool::CardWriter));
     write.env("SOFTHSM2_CONF", token.configuration()).arg("--module").arg(softhsm_module());
-    write.args(["--token-label", LABEL, "--login", "--pin", PIN, "--type", "cert", "--id", id]);
-    write.args(["--label", "Certificate for PIV Authentication", "--write-object"]).arg(&der);
-    run(&mut write).await.well();
+    write.args(["--token-label", LABEL, "--login", "--pin", PIN]).args(what);
+    run(write.arg("--write-object").arg(der)).await.well();
 }
 
 /// Of a certificate in a token.
@@ -308,10 +426,26 @@ async fn a_key_in_a_token_proves_who_we_are_and_never_leaves_it() {
         several.contains("several certificates fit") && several.contains("id=%02 (CN=trader)"),
         "{several}"
     );
+    for other in [";manufacturer=none", ";model=none"] {
+        assert!(refused(other).await.contains("no token fits"), "{other}");
+    }
+    assert!(refused(";object=none").await.contains("no such certificate"));
+    let elsewhere = format!("pkcs11:token=elsewhere?module-path={}", module.display());
+    let mut command = world.bare(&[&world.url(), "--cert", &elsewhere]);
+    command.env("SOFTHSM2_CONF", token.configuration()).env("CHANCERY_PASSWORD_FILE", token.pin_file());
+    assert!(run(&mut command).await.stderr.contains("no token fits"));
     let other = refused(";serial=none").await;
     assert!(other.contains("no token fits") && other.contains(&format!("token={LABEL};serial=")), "{other}");
     assert!(refused(";id=%09").await.contains("no such certificate"));
+    certify(&world, &token, "05", &KeyPair::generate().unwrap()).await;
+    assert!(refused(";id=%05").await.contains("no such certificate with its key in the token"));
+    insist_on_the_pin(&world, &token, "04").await;
+    let each = refused(";id=%04").await;
+    assert!(each.contains("wants the PIN for each signature") && each.contains("slot 9a"), "{each}");
 
+    fs::set_permissions(token.pin_file(), fs::Permissions::from_mode(0o620)).unwrap();
+    assert!(refused(";id=%01").await.contains("others can replace this PIN (mode 620)"));
+    fs::set_permissions(token.pin_file(), fs::Permissions::from_mode(0o600)).unwrap();
     token.write_wrong_pin();
     let (code, wrong) = started(";id=%01").await;
     assert_eq!(code, Some(77), "{wrong}");
@@ -337,19 +471,22 @@ async fn a_token_that_was_taken_out_is_used_again_and_a_wrong_pin_is_tried_once(
     answers().await;
     eventually("it is used again", async || (answers().await["result"] == json!([1])).then_some(())).await;
 
+    // One that loses its sessions each time is not logged into again and again for one connection.
+    let logins = front.calls("C_Login");
+    front.faults(&["on = \"C_Sign\"; lose = \"sessions\""]);
+    world.gateway.does([Deed::AnswerAndRetire]);
+    answers().await;
+    let failed =
+        async || (answers().await["error"]["data"]["code"] == "certificate_key_unavailable").then_some(());
+    eventually("it fails", failed).await;
+    assert!(front.calls("C_Login") < logins + 20);
+    front.lift();
+    eventually("it works again", async || (answers().await["result"] == json!([1])).then_some(())).await;
+
     // The PIN was changed meanwhile.
     token.write_wrong_pin();
     let logins = front.calls("C_Login");
     front.faults(&["on = \"C_Sign\"; times = 1; lose = \"sessions\""]);
-    world.gateway.does([Deed::AnswerAndRetire]);
-    answers().await;
-    let error =
-        eventually("it fails", async || Some(answers().await["error"].clone()).filter(Value::is_object))
-            .await;
-    assert_eq!(error["data"]["code"], "certificate_key_unavailable", "{error}");
-    for _ in 0..5 {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        answers().await;
-    }
+    is_refused_once(&world, answers).await;
     assert_eq!(front.calls("C_Login"), logins + 1, "a few wrong PINs lock a card for good");
 }

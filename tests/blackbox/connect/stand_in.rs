@@ -70,10 +70,18 @@ impl StandIn {
     }
 
     pub async fn start_at(authority: &Authority, address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        Self::listen(TcpListener::bind(address).await.unwrap(), tls(authority, &["h2"]))
+    }
+
+    /// One that offers these protocols instead of HTTP/2.
+    pub async fn start_speaking(authority: &Authority, protocols: &[&str]) -> Self {
+        Self::listen(TcpListener::bind("127.0.0.1:0").await.unwrap(), tls(authority, protocols))
+    }
+
+    fn listen(listener: TcpListener, tls: TlsAcceptor) -> Self {
         let address = listener.local_addr().unwrap();
         let seen = Arc::<Seen>::default();
-        let task = tokio::spawn(accept(listener, tls(authority), seen.clone())).abort_handle();
+        let task = tokio::spawn(accept(listener, tls, seen.clone())).abort_handle();
         Self { address, seen, task }
     }
 
@@ -108,7 +116,7 @@ impl Drop for StandIn {
     }
 }
 
-fn tls(authority: &Authority) -> TlsAcceptor {
+fn tls(authority: &Authority, protocols: &[&str]) -> TlsAcceptor {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
@@ -123,7 +131,7 @@ fn tls(authority: &Authority) -> TlsAcceptor {
             PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap(),
         )
         .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }
 

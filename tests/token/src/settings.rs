@@ -15,6 +15,9 @@ pub struct Settings {
     /// After so many wrong PINs in a row it is locked.
     #[serde(default = "three")]
     pub pin_tries: u64,
+    /// It says that the next wrong PIN is the last.
+    #[serde(default)]
+    pub final_try: bool,
     #[serde(default)]
     pub login: LoginOf,
     /// How many sessions there may be; and whether it says so.

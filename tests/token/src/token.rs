@@ -100,7 +100,8 @@ impl Token {
             flags: CKF_TOKEN_INITIALIZED
                 | CKF_LOGIN_REQUIRED
                 | CKF_USER_PIN_INITIALIZED
-                | if locked { CKF_USER_PIN_LOCKED } else { 0 },
+                | if locked { CKF_USER_PIN_LOCKED } else { 0 }
+                | if state.settings.final_try { CKF_USER_PIN_FINAL_TRY } else { 0 },
             ulMaxSessionCount: limit.unwrap_or(CK_EFFECTIVELY_INFINITE),
             ulMaxRwSessionCount: limit.unwrap_or(CK_EFFECTIVELY_INFINITE),
             ulSessionCount: open,
