@@ -13,6 +13,7 @@ use crate::ledger::db::{Sql, query};
 use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
 use crate::ledger::nonce_store;
+use crate::ledger::open;
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
 use crate::ledger::store;
@@ -96,11 +97,11 @@ pub(in crate::ledger) async fn apply(
             group.answer(reply, Ok(pauses));
         }
         Command::Newest { reply } => {
-            let newest = store::newest(group.db).await?;
+            let newest = open::newest(group.db).await?;
             group.answer(reply, Ok(newest));
         }
         Command::Unsettled { kind, chain, after, upto, reply } => {
-            let unsettled = store::unsettled(group.db, (kind, chain), (after, upto)).await?;
+            let unsettled = open::unsettled(group.db, (kind, chain), (after, upto)).await?;
             group.answer(reply, Ok(unsettled));
         }
         Command::Next { chain, account, mined, reply } => {

@@ -13,6 +13,9 @@ use crate::ledger::writer::Group;
 use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, ReservationId, core, nonce_store, store};
 use crate::transaction::{Fees, Kind};
 
+/// How many payloads are read at once; one with blobs is a megabyte.
+const PAGE: i64 = 128;
+
 /// A signed transaction, or an authorization, that the chain has not decided of.
 #[derive(Clone, Debug)]
 pub struct OpenTransaction {
@@ -184,6 +187,26 @@ impl Inquiry {
         }
         Ok(())
     }
+}
+
+/// A page of the signed payloads of a kind of which the chain has not decided.
+pub(in crate::ledger) async fn unsettled(
+    db: &mut Db,
+    (kind, chain): (&str, u64),
+    (after, upto): (i64, i64),
+) -> Sql<Vec<store::Stored>> {
+    let rows = query(
+        "SELECT * FROM reservation
+         WHERE open = 1 AND id > ?1 AND id <= ?5 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = ?2 AND chain = ?3
+         ORDER BY id LIMIT ?4",
+    );
+    let rows = rows.bind(after).bind(kind).bind(store::signed(chain)).bind(PAGE).bind(upto);
+    rows.fetch_all(&mut *db).await?.iter().map(store::stored_row).collect()
+}
+
+/// The last reservation.
+pub(in crate::ledger) async fn newest(db: &mut Db) -> Sql<i64> {
+    query("SELECT coalesce(max(id), 0) AS id FROM reservation").number(db).await
 }
 
 async fn open(db: &mut Db) -> Sql<Vec<OpenTransaction>> {

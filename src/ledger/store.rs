@@ -12,9 +12,6 @@ use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
 use crate::transaction::{Authorization, Fees, Kind as _};
 
-/// How many payloads are read at once; one with blobs is a megabyte.
-pub(in crate::ledger) const PAGE: i64 = 128;
-
 /// What a new row holds.
 #[derive(Debug)]
 pub(in crate::ledger) struct NewRow<'a> {
@@ -253,26 +250,6 @@ pub(in crate::ledger) async fn reserved(db: &mut Db) -> Sql<Vec<Unrecorded>> {
         Ok(Unrecorded { id: row.get("id")?, void_at, span })
     };
     rows.fetch_all(db).await?.iter().map(unrecorded).collect()
-}
-
-/// A page of the signed payloads of a kind of which the chain has not decided.
-pub(in crate::ledger) async fn unsettled(
-    db: &mut Db,
-    (kind, chain): (&str, u64),
-    (after, upto): (i64, i64),
-) -> Sql<Vec<Stored>> {
-    let rows = query(
-        "SELECT * FROM reservation
-         WHERE open = 1 AND id > ?1 AND id <= ?5 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = ?2 AND chain = ?3
-         ORDER BY id LIMIT ?4",
-    );
-    let rows = rows.bind(after).bind(kind).bind(signed(chain)).bind(PAGE).bind(upto);
-    rows.fetch_all(&mut *db).await?.iter().map(stored_row).collect()
-}
-
-/// The last reservation.
-pub(in crate::ledger) async fn newest(db: &mut Db) -> Sql<i64> {
-    query("SELECT coalesce(max(id), 0) AS id FROM reservation").number(db).await
 }
 
 /// Makes a payload that was returned to its client ours to send.
