@@ -1,14 +1,12 @@
 //! What a decision costs, for `scripts/bench policy`: a swap of Uniswap v3, judged from its bytes, under 10, 1,000 and
-//! 10,000 rules. Not part of the program; it prints one line of JSON.
+//! 10,000 rules; `one-target` has all of them for one function of one contract, each for another client.
 
 #![allow(
+    missing_docs,
     clippy::arithmetic_side_effects,
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
-    clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::missing_panics_doc,
     clippy::panic,
-    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a tool for measuring may stop where it stands, and says what it found"
 )]
@@ -16,7 +14,6 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
 
 use alloy_dyn_abi::DynSolValue;
 use alloy_primitives::{Address, U256, hex, keccak256};
@@ -25,56 +22,35 @@ use chancery::config::Client;
 use chancery::identity::{AccountCaller, Caller, RequestId};
 use chancery::policy::{Policy, World};
 use chancery::transaction::{Filled, Quote, Request, Tx};
-use clap::Parser;
+use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::json;
-use tokio::time::Instant;
-
-#[derive(Parser)]
-struct Bench {
-    /// How many rules there are
-    #[arg(long, value_delimiter = ',', default_value = "10,1000,10000")]
-    rules: Vec<usize>,
-    /// For each of them
-    #[arg(long, default_value_t = 2)]
-    seconds: u64,
-    /// All rules are for one function of one contract, each for another client
-    #[arg(long)]
-    one_target: bool,
-}
 
 const ACCOUNT: Address = Address::with_last_byte(0xa1);
 const TOKEN: Address = Address::with_last_byte(0xb1);
 const FUNCTIONS: usize = 5;
 
-fn main() {
-    let bench = Bench::parse();
-    let figures = bench.rules.iter().map(|rules| {
-        let (world, policy) = policy(*rules, bench.one_target);
-        let (caller, asked) = (caller(&world), swap());
-        let now = Timestamp::from_millis(0);
-        let decide = || {
-            let asked: &Filled = black_box(&asked);
-            let (rule, charges) = policy.assess::<Tx>(&caller, asked, now).unwrap_or_else(|e| panic!("{e}"));
-            assert_eq!(charges.len(), 2, "{rule}");
-            black_box(rule);
-        };
-        let micros = micros(&decide, Duration::from_secs(bench.seconds));
-        json!({ "rules": rules, "micros": (micros * 1000.0).round() / 1000.0 })
-    });
-    println!("{}", json!({ "one_target": bench.one_target, "figures": figures.collect::<Vec<_>>() }));
-}
+criterion_group!(benches, decisions);
+criterion_main!(benches);
 
-/// The median of many rounds: others use this machine too.
-fn micros(decide: &dyn Fn(), length: Duration) -> f64 {
-    let mut rounds = Vec::new();
-    let began = Instant::now();
-    while began.elapsed() < length || rounds.len() < 3 {
-        let began = Instant::now();
-        (0..1000).for_each(|_| decide());
-        rounds.push(began.elapsed().as_secs_f64() * 1000.0);
+fn decisions(criterion: &mut Criterion) {
+    for (name, one_target) in [("decision", false), ("one-target", true)] {
+        let mut group = criterion.benchmark_group(name);
+        for rules in [10, 1000, 10_000] {
+            let (world, policy) = policy(rules, one_target);
+            let (caller, asked) = (caller(&world), swap());
+            let now = Timestamp::from_millis(0);
+            group.bench_function(rules.to_string(), |bencher| {
+                bencher.iter(|| {
+                    let asked: &Filled = black_box(&asked);
+                    let judged = policy.assess::<Tx>(&caller, asked, now);
+                    let (rule, charges) = judged.unwrap_or_else(|no| panic!("{no}"));
+                    assert_eq!(charges.len(), 2, "{rule}");
+                    black_box(rule);
+                });
+            });
+        }
+        group.finish();
     }
-    rounds.sort_by(f64::total_cmp);
-    rounds.get(rounds.len() / 2).copied().unwrap_or_default()
 }
 
 /// Contract number `n`.
