@@ -26,6 +26,8 @@ pub struct Chain {
     pub max_answer: usize,
     /// How many blocks a node may be behind the foremost one and still be read from before others.
     pub max_lag: u64,
+    /// How much more gas than a node estimates a transaction gets that sets no limit of its own, in per cent.
+    pub gas_margin: u64,
 }
 
 /// A node, and how it is reached.

@@ -86,6 +86,7 @@ pub(super) struct Chain {
     pub finality: Option<u64>,
     pub max_answer: Option<usize>,
     pub max_lag: Option<u64>,
+    pub gas_margin: Option<Spanned<u64>>,
 }
 
 #[derive(Deserialize)]

@@ -60,6 +60,8 @@ struct Inner {
     feeds: Feeds,
     chain_id: u64,
     finality: u64,
+    /// In per cent.
+    gas_margin: u64,
     /// A node did not take a transaction because it misses one below.
     above_a_gap: Notify,
 }
@@ -73,6 +75,7 @@ impl Upstream {
             feeds: Feeds::default(),
             chain_id: chain.id,
             finality: chain.finality,
+            gas_margin: chain.gas_margin,
             above_a_gap: Notify::new(),
         })))
     }
@@ -336,6 +339,7 @@ mod tests {
             finality: 3,
             max_answer: MAX_ANSWER,
             max_lag: 3,
+            gas_margin: 20,
         }
     }
 
@@ -588,6 +592,8 @@ mod tests {
         );
         fake.on("eth_maxPriorityFeePerGas", Reply::Result(json!("0x7")));
         assert_eq!(upstream.quote(&asked("")).await.unwrap().fees, fees(Some(90), 7));
+        fake.on("eth_estimateGas", Reply::Result(json!("0x186a0")));
+        assert_eq!(upstream.quote(&asked("")).await.unwrap().gas, Some(120_000), "the margin of the chain");
         // A chain without base fees does not know the method; a node that is busy does.
         fake.on("eth_feeHistory", Reply::Error(-32601, "the method does not exist"));
         assert_eq!(upstream.quote(&asked("")).await.unwrap().fees, fees(None, 7));

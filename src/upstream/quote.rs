@@ -11,9 +11,14 @@ use crate::transaction::{Quote, QuotedFees, Request};
 use crate::upstream::answer::read_number;
 use crate::upstream::classify::{Verdict, classify, shortened};
 use crate::upstream::node::Node;
-use crate::upstream::{Answer, NodeError, Upstream, UpstreamError};
+use crate::upstream::{Answer, Inner, NodeError, Upstream, UpstreamError};
 
 const METHOD_NOT_FOUND: i32 = -32601;
+
+/// What a transfer of ether to an account without code costs, always.
+const TRANSFER: u64 = 21_000;
+/// The most that a transaction may ask for where EIP-7825 holds.
+const MAX_GAS: u64 = 1 << 24;
 
 /// geth's code and words for a call that reverts.
 const REVERTED: i32 = 3;
@@ -46,7 +51,7 @@ struct FeeHistory {
 impl Upstream {
     /// Asks side by side for everything that this request leaves open, and for nothing else; all of it one node.
     pub async fn quote(&self, request: &Request) -> Result<Quote, UpstreamError> {
-        let chain_id = self.0.chain_id;
+        let Inner { chain_id, gas_margin, .. } = *self.0;
         let quote = |node: Arc<Node>| {
             // Boxed: five calls at once are much to carry around.
             Box::pin(async move {
@@ -57,6 +62,7 @@ impl Upstream {
                     node.gas(request),
                     node.fees(request.needs_fees())
                 )?;
+                let gas = gas.map(|estimate| with_margin(estimate, gas_margin));
                 Ok(Quote { chain_id, mined, gas, fees })
             })
         };
@@ -105,6 +111,17 @@ impl Node {
         };
         Ok(QuotedFees { base_fee, max_priority_fee, gas_price })
     }
+}
+
+/// An estimate holds for the block that it was made for. What a later block does beside (a pool that brings its interest
+/// up to date in each block's first call) is not in it, and a call without that gas fails and is paid for.
+fn with_margin(estimate: u64, percent: u64) -> u64 {
+    if estimate == TRANSFER {
+        return estimate;
+    }
+    let margin = (estimate / 100).saturating_mul(percent);
+    // No further than any transaction may go, for else the margin alone would make it one that no block takes.
+    estimate.saturating_add(margin).min(estimate.max(MAX_GAS))
 }
 
 /// Why there is no estimate: because the transaction would fail, or because the node does not answer just now.
@@ -165,6 +182,22 @@ pub(super) fn call_of(request: &Request) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_estimate_gets_its_margin_and_no_more_than_a_transaction_may_have() {
+        for (estimate, percent, gas) in [
+            (100_000, 20, 120_000),
+            (100_000, 0, 100_000),
+            (21_100, 100, 42_200),
+            (21_000, 20, 21_000),
+            (15_000_000, 20, 1 << 24),
+            (1 << 24, 20, 1 << 24),
+            (30_000_000, 20, 30_000_000),
+            (u64::MAX, 100, u64::MAX),
+        ] {
+            assert_eq!(with_margin(estimate, percent), gas, "{estimate} and {percent} %");
+        }
+    }
 
     #[test]
     fn what_would_fail_is_told_from_a_node_that_does_not_answer() {

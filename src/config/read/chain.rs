@@ -6,6 +6,7 @@ use std::time::Duration;
 use alloy_primitives::hex;
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
+use toml::Spanned;
 
 use crate::config::read::{Read, Reader};
 use crate::config::written::{self, Text};
@@ -14,6 +15,9 @@ use crate::secret::{self, NotAUrl, SecretUrl};
 
 /// A chain of 12 s a block: what a node that follows it is never behind for long.
 const MAX_LAG: u64 = 3;
+
+/// Per cent. Less than MetaMask's half, and several times what interest that is brought up to date costs a deposit.
+const GAS_MARGIN: u64 = 20;
 
 /// Headers that the gateway writes itself.
 const OURS: [&str; 6] =
@@ -60,7 +64,18 @@ impl Reader<'_> {
             finality: written.finality.unwrap_or(64),
             max_answer: written.max_answer.unwrap_or(64 * 1024 * 1024),
             max_lag: written.max_lag.unwrap_or(MAX_LAG),
+            gas_margin: self.gas_margin(written.gas_margin.as_ref())?,
         })
+    }
+
+    fn gas_margin(&self, written: Option<&Spanned<u64>>) -> Read<u64> {
+        let Some(written) = written else { return Ok(GAS_MARGIN) };
+        if *written.get_ref() > 100 {
+            return Err(
+                self.at(&written.span(), "`gas_margin` is 0 to 100 (per cent over the node's estimate)")
+            );
+        }
+        Ok(*written.get_ref())
     }
 
     fn nodes(&self, written: &written::Chain) -> Read<Vec<Node>> {
@@ -221,6 +236,7 @@ name = "mainnet"
 id = 1
 broadcast = ["relay"]
 max_lag = 9
+gas_margin = 50
 [[chain.nodes]]
 name = "own"
 url = "https://node/"
@@ -242,7 +258,8 @@ node = "http://other"
         let [mainnet, other] = &several[..] else { panic!("{several:?}") };
         assert!(mainnet.is_called("mainnet") && mainnet.is_called("1") && !mainnet.is_called("10"));
         assert!(other.is_called("10"));
-        assert_eq!((&mainnet.broadcast[..], mainnet.max_lag), (&[1][..], 9));
+        assert_eq!((&mainnet.broadcast[..], mainnet.max_lag, mainnet.gas_margin), (&[1][..], 9, 50));
+        assert_eq!(other.gas_margin, GAS_MARGIN);
         let [own, relay] = &mainnet.nodes[..] else { panic!("two") };
         assert!(own.auth.jwt.is_some() && own.auth.certificate.is_some() && own.reads && !relay.reads);
         let named =
@@ -275,6 +292,7 @@ node = "http://other"
             (node("").replace("https://n", "http://n").replace("url", "ca = \"ca\"\nurl"), "https"),
             (node("").replacen("id = 1", "id = 1\nbroadcast = []", 1), "must go somewhere"),
             (node("").replacen("id = 1", "id = 1\nbroadcast = [\"b\"]", 1), "no node named `b`"),
+            (node("").replacen("id = 1", "id = 1\ngas_margin = 101", 1), "0 to 100"),
             (node("").replacen("id = 1", "id = 1\nname = \"2\"", 1), "means the chain of that number"),
             ("[[chain]]\nid = 1\nnode = \"http://n\"\n[[chain]]\nid = 1\nname = \"x\"\nnode = \"http://n\"\n".to_owned(), "stands there twice"),
         ] {
