@@ -210,6 +210,8 @@ async fn inv_13_one_of_two_softhsm_tokens_goes_away_under_load_and_no_request_is
         configuration.display(),
     );
     let gateway = world
+        // All of them: anvil keeps what comes while it makes a block, until its keeper notices.
+        .replace("[ledger]", "[ledger]\nmax_open = 240")
         .replace("token = \"main\"", "token = \"main\"\nbackups = [\"other\"]\norder = \"round-robin\"")
         .append(&second)
         .start()

@@ -1,6 +1,6 @@
 //! The node: anvil, reached through a recorder by the program and directly by the test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
@@ -156,28 +156,39 @@ impl Drop for Node {
 }
 
 /// What comes while a block is made stays in anvil's queue for ever, now and then, as if a nonce below it were missing
-/// (foundry issue 10122 is of that kind). It is taken out there and put in again.
+/// (foundry issue 10122 is of that kind). All that its account has in the pool is taken out and put in again, in order:
+/// one alone cannot be, `anvil_dropTransaction` does not see the queue.
 async fn look_after(anvil: String) {
     let mut stuck_before = BTreeSet::new();
     loop {
-        sleep(Duration::from_secs(1)).await;
-        let ask = async |method: &str, params: Value| client::plain(&anvil, method, params).await.ok();
-        let Some(pool) = ask("txpool_content", json!([])).await else { continue };
+        sleep(Duration::from_millis(500)).await;
+        let Ok(pool) = client::plain(&anvil, "txpool_content", json!([])).await else { continue };
         let mut stuck = BTreeSet::new();
         for (account, queued) in pool["queued"].as_object().into_iter().flatten() {
-            let Some(next) = ask("eth_getTransactionCount", json!([account, "latest"])).await else {
-                continue;
-            };
+            let mined = client::plain(&anvil, "eth_getTransactionCount", json!([account, "latest"])).await;
+            let Ok(next) = mined else { continue };
             let next = serde_json::from_value::<U256>(next).unwrap_or_default();
             let Some(hash) = queued[&next.to_string()]["hash"].as_str() else { continue };
             // Looked at twice, it is not on its way.
             if stuck_before.contains(hash) {
-                let Some(raw) = ask("eth_getRawTransactionByHash", json!([hash])).await else { continue };
-                ask("anvil_dropTransaction", json!([hash])).await;
-                ask("eth_sendRawTransaction", json!([raw])).await;
+                put_in_again(&anvil, account, queued).await;
             }
             stuck.insert(hash.to_owned());
         }
         stuck_before = stuck;
+    }
+}
+
+/// What comes meanwhile and gets lost with the others is sent again by who sent it.
+async fn put_in_again(anvil: &str, account: &str, queued: &Value) {
+    let ask = async |method: &str, params: Value| client::plain(anvil, method, params).await.ok();
+    let mut raw = BTreeMap::new();
+    for (nonce, transaction) in queued.as_object().into_iter().flatten() {
+        let bytes = ask("eth_getRawTransactionByHash", json!([transaction["hash"]])).await;
+        raw.insert(nonce.parse::<u64>().unwrap(), bytes);
+    }
+    ask("anvil_removePoolTransactions", json!([account])).await;
+    for bytes in raw.into_values().flatten() {
+        ask("eth_sendRawTransaction", json!([bytes])).await;
     }
 }
