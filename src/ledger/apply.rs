@@ -243,12 +243,19 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
 
 async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {
     let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
+    if matches!(last, Final::Past { .. }) && open::is_transaction_beside(group.db, id).await? {
+        return Ok(());
+    }
     for (settled, to) in life::settle((id, state), last, &others) {
         if to == State::Void {
             void(group, settled, "another payload at its nonce is final").await?;
         } else if charges::turn(group, settled, to).await? {
             let (block, succeeded) = match last {
-                Final::Mined { block, succeeded } if to == State::Final => (Some(block), Some(succeeded)),
+                Final::Mined { block, succeeded } | Final::Past { block, succeeded }
+                    if to == State::Final =>
+                {
+                    (Some(block), Some(succeeded))
+                }
                 _ => (None, None),
             };
             group.audit(&Body::Final { reservation: settled, block, succeeded }).await?;

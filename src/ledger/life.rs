@@ -158,7 +158,7 @@ pub(in crate::ledger) fn settle(
     others: &[(i64, State)],
 ) -> Vec<(i64, State)> {
     let to = match last {
-        Final::Mined { .. } => State::Final,
+        Final::Mined { .. } | Final::Past { .. } => State::Final,
         Final::Replaced => State::Replaced,
     };
     if !state.may_become(to) {

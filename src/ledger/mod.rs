@@ -75,7 +75,7 @@ pub use note::{
     Access, Configuration, KeyUse, Note, Reconciliation, Refusals, SealedRow, TokenCount, Tried, TrustRead,
 };
 pub use offline::note_offline;
-pub use open::OpenTransaction;
+pub use open::{OpenTransaction, Pages};
 pub use outcome::{Final, Outcome, RefusalClass, Voided};
 pub use pause::{Pause, PauseOrder, PauseScope, Paused};
 pub use presented::Presented;

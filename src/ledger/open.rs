@@ -1,6 +1,8 @@
 //! What is open: the transactions that the chain has not decided of, the nonces that are missing below them, and what
 //! an operator says of both.
 
+use std::marker::PhantomData;
+
 use alloy_primitives::{Address, B256, Bytes};
 use serde_json::Value;
 
@@ -11,10 +13,11 @@ use crate::ledger::db::{Db, DbRow, Sql, query};
 use crate::ledger::handle::recorded;
 use crate::ledger::writer::Group;
 use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, ReservationId, core, nonce_store, store};
-use crate::transaction::{Fees, Kind};
+use crate::transaction::{Fees, Kind, Tx};
 
-/// How many payloads are read at once; one with blobs is a megabyte.
+/// How many payloads are read at once, and how many bytes of them unless it is one alone: one with blobs is a megabyte.
 const PAGE: i64 = 128;
+const PAGE_BYTES: i64 = 4 << 20;
 
 /// A signed transaction, or an authorization, that the chain has not decided of.
 #[derive(Clone, Debug)]
@@ -83,21 +86,13 @@ impl OpenTransaction {
 }
 
 impl Ledger {
-    /// Whatever is signed for this chain, and it has not decided of: any of it may be mined. A page of it, as it was reserved;
-    /// the next one begins after the last of this. Nobody waits for the writer longer than for one page.
-    pub async fn unsettled<K: Kind>(
-        &self,
-        chain: u64,
-        after: Option<ReservationId>,
-        upto: Option<ReservationId>,
-    ) -> Result<Vec<Recorded<K>>, LedgerError> {
-        let (kind, after) = (K::NAME, after.map_or(0, |id| id.0));
-        let upto = upto.map_or(i64::MAX, |id| id.0);
-        let page = self.ask(|reply| Command::Unsettled { kind, chain, after, upto, reply }).await??;
-        Ok(page.into_iter().map(recorded).collect())
+    /// Whatever is signed for this chain, and it has not decided of: any of it may be mined. In the order in which it was
+    /// reserved, and no further than `upto`, so that whoever reads it comes to an end.
+    pub fn open_pages<K: Kind>(&self, chain: u64, upto: ReservationId) -> Pages<'_, K> {
+        Pages { ledger: self, chain, after: 0, upto: upto.0, kind: PhantomData }
     }
 
-    /// The last reservation: whoever reads pages up to it comes to an end, however many are made meanwhile.
+    /// The last reservation.
     pub async fn newest(&self) -> Result<ReservationId, LedgerError> {
         self.ask(|reply| Command::Newest { reply }).await?.map(ReservationId)
     }
@@ -156,6 +151,27 @@ impl Ledger {
     }
 }
 
+/// What is open of a kind, some of it at a time: nobody waits for the writer longer than for one page.
+#[derive(Debug)]
+pub struct Pages<'a, K> {
+    ledger: &'a Ledger,
+    chain: u64,
+    after: i64,
+    upto: i64,
+    kind: PhantomData<K>,
+}
+
+impl<K: Kind> Pages<'_, K> {
+    /// The next page; empty where there is none.
+    pub async fn next(&mut self) -> Result<Vec<Recorded<K>>, LedgerError> {
+        let (kind, chain, after, upto) = (K::NAME, self.chain, self.after, self.upto);
+        let page = self.ledger.ask(|reply| Command::Unsettled { kind, chain, after, upto, reply }).await??;
+        let page: Vec<Recorded<K>> = page.into_iter().map(recorded).collect();
+        self.after = page.last().map_or(upto, |last| last.id().0);
+        Ok(page)
+    }
+}
+
 impl Inquiry {
     pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>) -> Sql<()> {
         match self {
@@ -195,13 +211,38 @@ pub(in crate::ledger) async fn unsettled(
     (kind, chain): (&str, u64),
     (after, upto): (i64, i64),
 ) -> Sql<Vec<store::Stored>> {
-    let rows = query(
-        "SELECT * FROM reservation
+    let sizes = query(
+        "SELECT id, CAST(length(raw) AS BIGINT) AS size FROM reservation
          WHERE open = 1 AND id > ?1 AND id <= ?5 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = ?2 AND chain = ?3
          ORDER BY id LIMIT ?4",
     );
-    let rows = rows.bind(after).bind(kind).bind(store::signed(chain)).bind(PAGE).bind(upto);
+    let sizes = sizes.bind(after).bind(kind).bind(store::signed(chain)).bind(PAGE).bind(upto);
+    let (mut last, mut bytes) = (None, 0_i64);
+    for row in sizes.fetch_all(&mut *db).await? {
+        bytes = bytes.saturating_add(row.get("size")?);
+        if last.is_some() && bytes > PAGE_BYTES {
+            break;
+        }
+        last = Some(row.get::<i64>("id")?);
+    }
+    let Some(last) = last else { return Ok(Vec::new()) };
+    let rows = query(
+        "SELECT * FROM reservation
+         WHERE open = 1 AND id > ?1 AND id <= ?4 AND state <> 'reserved' AND nonce IS NOT NULL AND kind = ?2 AND chain = ?3
+         ORDER BY id",
+    );
+    let rows = rows.bind(after).bind(kind).bind(store::signed(chain)).bind(last);
     rows.fetch_all(&mut *db).await?.iter().map(store::stored_row).collect()
+}
+
+/// Whether a signed transaction at the nonce of this payload may yet be mined, or is and its receipt was not seen.
+pub(in crate::ledger) async fn is_transaction_beside(db: &mut Db, id: i64) -> Sql<bool> {
+    let beside = query(
+        "SELECT count(*) AS transactions FROM reservation AS this JOIN reservation AS other
+         ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
+         WHERE this.id = ?1 AND other.kind = ?2 AND other.open = 1 AND other.state <> 'reserved'",
+    );
+    Ok(beside.bind(id).bind(Tx::NAME).number(db).await? > 0)
 }
 
 /// The last reservation.
@@ -260,8 +301,17 @@ fn open_row(row: &DbRow) -> Sql<OpenTransaction> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT};
-    use crate::transaction::Tx;
+    use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, POLICY, address, fresh, sign};
+    use crate::ledger::{Final, Purpose};
+    use crate::policy::{Permitted, Replace};
+    use crate::transaction::{Authorization, DelegationRequest};
+
+    impl Ledger {
+        /// The first page of what is open.
+        pub async fn unsettled<K: Kind>(&self, chain: u64) -> Result<Vec<Recorded<K>>, LedgerError> {
+            self.open_pages(chain, ReservationId(i64::MAX)).next().await
+        }
+    }
 
     /// Whoever reads page by page comes to an end, however much is recorded meanwhile.
     #[tokio::test]
@@ -270,9 +320,48 @@ mod tests {
         let first = desk.send(ASK).await.unwrap();
         let newest = desk.ledger.newest().await.unwrap();
         desk.send(Ask { value: 2, ..ASK }).await.unwrap();
-        let page = desk.ledger.unsettled::<Tx>(CHAIN, None, Some(newest)).await.unwrap();
+        let mut pages = desk.ledger.open_pages::<Tx>(CHAIN, newest);
+        let page = pages.next().await.unwrap();
         assert_eq!(page.iter().map(Recorded::id).collect::<Vec<_>>(), [first.id()]);
-        assert!(desk.ledger.unsettled::<Tx>(CHAIN, Some(newest), Some(newest)).await.unwrap().is_empty());
-        assert_eq!(desk.ledger.unsettled::<Tx>(CHAIN, Some(newest), None).await.unwrap().len(), 1);
+        assert!(pages.next().await.unwrap().is_empty());
+        assert_eq!(desk.ledger.unsettled::<Tx>(CHAIN).await.unwrap().len(), 2);
+    }
+
+    /// The page ends where its bytes would be too many, and the next one goes on from there.
+    #[tokio::test]
+    async fn pages_of_large_payloads_are_small() {
+        let desk = Desk::open(PATIENT).await;
+        for value in 1..=3 {
+            desk.send(Ask { value, ..ASK }).await.unwrap();
+        }
+        desk.sql("UPDATE reservation SET raw = zeroblob(3 * 1024 * 1024)").await;
+        let newest = desk.ledger.newest().await.unwrap();
+        let mut pages = desk.ledger.open_pages::<Tx>(CHAIN, newest);
+        for _ in 0..3 {
+            assert_eq!(pages.next().await.unwrap().len(), 1);
+        }
+        assert!(pages.next().await.unwrap().is_empty());
+    }
+
+    /// Its charge would be freed, and the transaction's end be written as another's.
+    #[tokio::test]
+    async fn inv_03_an_authorization_is_not_settled_while_a_transaction_may_have_used_its_nonce() {
+        let desk = Desk::open(PATIENT).await;
+        let asked = format!(r#"[{{"from":"{from}","address":"{from}"}}]"#, from = address(ASK.seed));
+        let asked = DelegationRequest::parse(Some(&asked)).unwrap().fill(CHAIN, 0).unwrap();
+        let asked = Permitted::<Authorization>::for_test(asked, ASK.caller(), POLICY);
+        let held = fresh(desk.ledger.reserve(asked, Purpose::Return).await.unwrap());
+        let held = desk.ledger.record(sign(held)).await.unwrap();
+        // An operator uses its nonce up.
+        let over = Ask { nonce: held.nonce(), request: 2, replace: Replace::Any, ..ASK };
+        let over = desk.send(over).await.unwrap();
+        assert_eq!(held.nonce(), over.nonce());
+
+        let past = Final::Past { block: 9, succeeded: false };
+        desk.ledger.settled(held.id(), past).await.unwrap();
+        assert_eq!(desk.states().await, ["outbid", "recorded"]);
+        desk.ledger.settled(over.id(), Final::Replaced).await.unwrap();
+        desk.ledger.settled(held.id(), past).await.unwrap();
+        assert_eq!(desk.states().await, ["final", "replaced"]);
     }
 }

@@ -39,6 +39,13 @@ pub enum Final {
         /// Whether it did what it was to do; a reverted transaction is mined all the same.
         succeeded: bool,
     },
+    /// Of an authorization, which has no receipt: its nonce was used up by this block. Where a transaction of ours at that
+    /// nonce is open it may be that one, whose receipt will tell; then this changes nothing.
+    Past {
+        block: u64,
+        /// Whether the account has its code.
+        succeeded: bool,
+    },
     /// Another transaction at its nonce is final.
     Replaced,
 }

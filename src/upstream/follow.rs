@@ -1,7 +1,7 @@
 //! Follows what was recorded until the chain has decided: sends the same bytes again, looks for the receipt,
 //! and tells the ledger what is final. Never signs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 use serde_json::value::to_raw_value;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{Final, Ledger, LedgerError, Recorded, ReservationId, Standing};
+use crate::ledger::{Final, Ledger, LedgerError, Pages, Recorded, ReservationId, Standing};
 use crate::transaction::{Authorization, Delegation, Kind, Tx};
 use crate::upstream::answer::read_number;
 use crate::upstream::client::Call;
@@ -67,9 +67,12 @@ pub async fn follow(upstream: Upstream, ledger: Ledger, stop: CancellationToken)
         wait = match stop.run_until_cancelled(next).await {
             None => return,
             Some(Ok(())) => EVERY,
-            Some(Err(error)) => {
-                tracing::warn!(%error, "open transactions could not be followed; the next round tries again");
-                AFTER_FAILURE
+            Some(Err(cut)) => {
+                tracing::warn!(error = %cut, "open transactions could not be followed; the next round tries again");
+                match cut {
+                    Cut::Node(_) => AFTER_FAILURE,
+                    Cut::Ledger(_) => EVERY,
+                }
             }
         };
     }
@@ -80,127 +83,151 @@ async fn gap_is_noticed(upstream: &Upstream, wait: Duration) {
     tokio::time::sleep(wait).await;
 }
 
-/// Looks at every open transaction once. One that makes trouble does not keep the others from being followed;
-/// only a node that is not there ends the round.
-async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), UpstreamError> {
-    let chain = upstream.0.chain_id;
-    let Some(first) = readable(ledger.unsettled::<Tx>(chain, None, None).await) else { return Ok(()) };
-    let Some(authorizations) = readable(all::<Authorization>(ledger, chain).await) else { return Ok(()) };
-    if first.is_empty() && authorizations.is_empty() {
+/// Why a round ended before its end; the next one begins anew.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error(transparent)]
+    Node(#[from] UpstreamError),
+    #[error("the ledger cannot be read: {0}")]
+    Ledger(#[from] LedgerError),
+}
+
+/// Looks at everything that is open once. One payload that makes trouble does not keep the others from being followed; only
+/// a node that is not there, or a ledger, ends the round.
+async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), Cut> {
+    let accounts = ledger.open_accounts(upstream.0.chain_id).await?;
+    if accounts.is_empty() {
         return Ok(());
     }
-    // One node's word for the whole of it, so that its parts go together. What is final by it was recorded before, and is
-    // read after it.
+    // What comes later is the next round's, so that each comes to an end.
+    let newest = ledger.newest().await?;
     let finality = upstream.0.finality;
+    // One node's word for the whole of it, so that its parts go together.
     let found = upstream.0.nodes.first(async |node: Arc<Node>| {
         let finalized = node.finalized(finality).await?;
         node.may_take_more();
-        Ok(View { upstream, ledger, node, finalized })
+        Ok(View { upstream, ledger, accounts: &accounts, newest, node, finalized })
     });
     let view = found.await?;
-    let Some(newest) = readable(ledger.newest().await) else { return Ok(()) };
-    let waiting = view.settle_up_to(newest, &authorizations).await?;
-    stream::iter(waiting)
-        .for_each_concurrent(AT_ONCE, async |(_, transactions)| view.send_again(transactions).await)
-        .await;
-    Ok(())
-}
-
-async fn all<K: Kind>(ledger: &Ledger, chain: u64) -> Result<Vec<Recorded<K>>, LedgerError> {
-    let mut all: Vec<Recorded<K>> = Vec::new();
-    let newest = ledger.newest().await?;
-    loop {
-        let page = ledger.unsettled(chain, all.last().map(Recorded::id), Some(newest)).await?;
-        if page.is_empty() {
-            return Ok(all);
-        }
-        all.extend(page);
-    }
-}
-
-fn readable<T>(read: Result<T, LedgerError>) -> Option<T> {
-    read.inspect_err(|error| tracing::error!(%error, "the ledger cannot be read")).ok()
+    // What could not be settled this time is no reason not to send the rest.
+    let settled = view.settle().await;
+    let sent = view.send_again().await;
+    settled.and(sent)
 }
 
 /// What one round goes by.
 struct View<'a> {
     upstream: &'a Upstream,
     ledger: &'a Ledger,
+    /// Those that have anything open.
+    accounts: &'a [Address],
+    newest: ReservationId,
     node: Arc<Node>,
     /// The newest block that cannot be undone.
     finalized: u64,
 }
 
-/// Transactions that are not mined, by account.
-type Waiting = HashMap<Address, Vec<Recorded<Tx>>>;
+/// How many transactions of each account are mined; those are missing of which the node did not say it this time.
+struct Counts(HashMap<Address, u64>);
+
+/// By which block transactions are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Latest,
+    Finalized,
+}
+
+impl Counts {
+    /// Whether a transaction of its account is known to be mined at its nonce.
+    fn are_past<K: Kind>(&self, recorded: &Recorded<K>) -> bool {
+        self.get(recorded).is_some_and(|(nonce, count)| nonce < count)
+    }
+
+    /// Whether none is known to be.
+    fn await_it<K: Kind>(&self, recorded: &Recorded<K>) -> bool {
+        self.get(recorded).is_some_and(|(nonce, count)| nonce >= count)
+    }
+
+    fn get<K: Kind>(&self, recorded: &Recorded<K>) -> Option<(u64, u64)> {
+        recorded.nonce().zip(self.0.get(&recorded.from()).copied())
+    }
+}
 
 impl View<'_> {
-    /// Settles what is mined, page by page, however much that is, and hands back what is not.
-    async fn settle_up_to(
-        &self,
-        newest: ReservationId,
-        authorizations: &[Recorded<Authorization>],
-    ) -> Result<Waiting, UpstreamError> {
-        let page = async |after| {
-            readable(self.ledger.unsettled::<Tx>(self.upstream.0.chain_id, after, Some(newest)).await)
-        };
-        let (mut waiting, mut counts) = (Waiting::new(), HashMap::new());
-        let mut undecided: Vec<_> = authorizations.iter().collect();
-        let mut next = page(None).await;
-        loop {
-            // Of authorizations nothing is known where not all transactions were seen.
-            let Some(open) = next else { return Ok(waiting) };
-            if open.is_empty() {
-                break;
-            }
-            // A transaction of ours that may have used an authorization's nonce tells what became of it.
-            undecided.retain(|one| !open.iter().any(|other| is_at_nonce_of(one, other)));
-            let accounts: HashSet<_> =
-                open.iter().map(Recorded::from).filter(|account| !counts.contains_key(account)).collect();
-            let asked = accounts.into_iter().map(async |account| (account, self.mined(account).await));
-            let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
-            while let Some((account, mined)) = asked.next().await {
-                counts.insert(account, mined?);
-            }
-            let last = open.last().map(Recorded::id);
-            let mut mined = Vec::with_capacity(open.len());
-            for recorded in open {
-                let (nonce, account) = (recorded.nonce().unwrap_or(u64::MAX), recorded.from());
-                match counts.get(&account) {
-                    Some(Some(count)) if nonce < *count => mined.push(recorded),
-                    Some(Some(_)) => waiting.entry(account).or_default().push(recorded),
-                    // The next round may know more of this account.
-                    _ => {}
+    fn open<K: Kind>(&self) -> Pages<'_, K> {
+        self.ledger.open_pages(self.upstream.0.chain_id, self.newest)
+    }
+
+    async fn counts(&self, by: By) -> Result<Counts, UpstreamError> {
+        let asked =
+            self.accounts.iter().copied().map(async |account| (account, self.count(account, by).await));
+        let mut asked = stream::iter(asked).buffer_unordered(AT_ONCE);
+        let mut counts = HashMap::with_capacity(self.accounts.len());
+        while let Some((account, mined)) = asked.next().await {
+            match mined {
+                Ok(mined) => drop(counts.insert(account, mined)),
+                Err(error) if error.is_about_the_node() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, %account, "what is open of it is followed in the next round");
                 }
             }
-            let settled;
-            (settled, next) = tokio::join!(self.settle_each(&mined), page(last));
+        }
+        Ok(Counts(counts))
+    }
+
+    async fn count(&self, account: Address, by: By) -> Result<u64, UpstreamError> {
+        if by == By::Finalized {
+            match self.node.mined_at(account, self.finalized).await {
+                // It may have let go of the state of that block; then each receipt tells.
+                Err(error) if !error.is_about_the_node() => {}
+                count => return count,
+            }
+        }
+        self.node.mined_at_latest(account).await
+    }
+
+    async fn settle(&self) -> Result<(), Cut> {
+        self.settle_transactions().await?;
+        self.settle_authorizations().await
+    }
+
+    /// Settles what is final, page by page: while the node is asked of one, the next is read.
+    async fn settle_transactions(&self) -> Result<(), Cut> {
+        let counts = self.counts(By::Finalized).await?;
+        let mut pages = self.open::<Tx>();
+        let mut page = pages.next().await?;
+        while !page.is_empty() {
+            page.retain(|recorded| counts.are_past(recorded));
+            let (settled, next) = tokio::join!(self.settle_each(&page), pages.next());
             settled?;
+            page = next?;
         }
-        self.settle_authorizations(&undecided).await?;
-        Ok(waiting)
+        Ok(())
     }
 
-    /// How many transactions of an account are mined; nothing where the node does not say so this time.
-    async fn mined(&self, account: Address) -> Result<Option<u64>, UpstreamError> {
-        match self.node.mined_at_latest(account).await {
-            Ok(mined) => Ok(Some(mined)),
-            Err(error) if error.is_about_the_node() => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, %account, "its transactions are followed in the next round");
-                Ok(None)
+    /// Sends the same bytes again of what is not mined, each account's in the order of its nonces.
+    async fn send_again(&self) -> Result<(), Cut> {
+        let counts = self.counts(By::Latest).await?;
+        let mut pages = self.open::<Tx>();
+        loop {
+            let mut page = pages.next().await?;
+            if page.is_empty() {
+                return Ok(());
             }
-        }
-    }
-
-    /// In the order of an account's nonces.
-    async fn send_again(&self, mut transactions: Vec<Recorded<Tx>>) {
-        transactions.sort_by_key(|recorded| (recorded.nonce(), recorded.id()));
-        for recorded in &transactions {
-            if recorded.is_ours_to_send() && recorded.standing() == Standing::Live {
-                let outcome = self.upstream.broadcast(recorded).await;
-                told(recorded, self.ledger.outcome(recorded.id(), outcome).await);
-            }
+            page.retain(|recorded| {
+                let is_live = recorded.is_ours_to_send() && recorded.standing() == Standing::Live;
+                is_live && counts.await_it(recorded)
+            });
+            page.sort_by_key(|recorded| (recorded.from(), recorded.nonce(), recorded.id()));
+            let accounts = page.chunk_by(|one, next| one.from() == next.from());
+            stream::iter(accounts)
+                .for_each_concurrent(AT_ONCE, async |transactions| {
+                    for recorded in transactions {
+                        let outcome = self.upstream.broadcast(recorded).await;
+                        told(recorded, self.ledger.outcome(recorded.id(), outcome).await);
+                    }
+                })
+                .await;
         }
     }
 
@@ -223,7 +250,7 @@ impl View<'_> {
             Err(error) if !error.is_about_the_node() => mined.iter().map(|_| Err(error.clone())).collect(),
             receipts => receipts?,
         };
-        let settled = mined.iter().zip(receipts).map(|(recorded, receipt)| self.settle(recorded, receipt));
+        let settled = mined.iter().zip(receipts).map(|(recorded, receipt)| self.settle_by(recorded, receipt));
         for (done, recorded) in join_all(settled).await.into_iter().zip(mined) {
             match done {
                 Err(error) if error.is_about_the_node() => return Err(error),
@@ -236,44 +263,44 @@ impl View<'_> {
         Ok(())
     }
 
-    /// What became of authorizations whose nonce is past, and at whose nonce we have no transaction open. They have no
-    /// receipt: the nonce is used up, by this or by somebody who has the key.
-    async fn settle_authorizations(
-        &self,
-        undecided: &[&Recorded<Authorization>],
-    ) -> Result<(), UpstreamError> {
-        for authorization in undecided {
-            let account = authorization.from();
-            let Some(nonce) = authorization.nonce() else { continue };
-            let is_past = self.upstream.was_replaced((account, nonce, authorization.hash()), self.finalized);
-            let settled = async {
-                if !is_past.await? {
-                    return Ok(None);
-                }
-                let code: Bytes = self.node.code_at(account, self.finalized).await?;
-                Ok(Some(code))
-            };
-            match settled.await {
-                Ok(None) => {}
-                Ok(Some(code)) => {
-                    let succeeded = Delegation::signed(account, authorization.raw())
-                        .is_some_and(|signed| signed.is_code(&code));
-                    let last = Final::Mined { block: self.finalized, succeeded };
-                    told(authorization, self.ledger.settled(authorization.id(), last).await);
-                }
-                Err(error) => {
-                    let error: UpstreamError = error;
-                    if error.is_about_the_node() {
-                        return Err(error);
+    /// What became of authorizations whose nonce is past. They have no receipt: the nonce is used up, by this, by a transaction
+    /// of ours, of which the ledger knows, or by somebody who has the key.
+    async fn settle_authorizations(&self) -> Result<(), Cut> {
+        let mut pages = self.open::<Authorization>();
+        loop {
+            let page = pages.next().await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for authorization in &page {
+                match self.end_of(authorization).await {
+                    Ok(None) => {}
+                    Ok(Some(last)) => {
+                        told(authorization, self.ledger.settled(authorization.id(), last).await);
                     }
-                    tracing::warn!(%error, %account, nonce, "what became of an authorization is asked in the next round");
+                    Err(error) if error.is_about_the_node() => return Err(error.into()),
+                    Err(error) => {
+                        let account = authorization.from();
+                        tracing::warn!(%error, %account, "what became of an authorization is asked in the next round");
+                    }
                 }
             }
         }
-        Ok(())
     }
 
-    async fn settle(
+    async fn end_of(&self, authorization: &Recorded<Authorization>) -> Result<Option<Final>, UpstreamError> {
+        let account = authorization.from();
+        let Some(nonce) = authorization.nonce() else { return Ok(None) };
+        if !self.upstream.was_replaced((account, nonce, authorization.hash()), self.finalized).await? {
+            return Ok(None);
+        }
+        let code: Bytes = self.node.code_at(account, self.finalized).await?;
+        let signed = Delegation::signed(account, authorization.raw());
+        let succeeded = signed.is_some_and(|signed| signed.is_code(&code));
+        Ok(Some(Final::Past { block: self.finalized, succeeded }))
+    }
+
+    async fn settle_by(
         &self,
         recorded: &Recorded<Tx>,
         receipt: Result<Answer, UpstreamError>,
@@ -289,10 +316,6 @@ impl View<'_> {
         told(recorded, self.ledger.settled(recorded.id(), last).await);
         Ok(())
     }
-}
-
-fn is_at_nonce_of(authorization: &Recorded<Authorization>, transaction: &Recorded<Tx>) -> bool {
-    (authorization.from(), authorization.nonce()) == (transaction.from(), transaction.nonce())
 }
 
 fn told<K: Kind>(recorded: &Recorded<K>, written: Result<(), LedgerError>) {
@@ -399,7 +422,7 @@ mod tests {
         /// The nonces that are still open after a round.
         async fn open_after_a_round(&self) -> Vec<u64> {
             round(&self.upstream, &self.ledger).await.unwrap();
-            let unsettled = self.ledger.unsettled::<Tx>(1, None, None).await.unwrap();
+            let unsettled = self.ledger.unsettled::<Tx>(1).await.unwrap();
             let open = unsettled.iter().filter(|recorded| recorded.standing() == Standing::Live);
             open.filter_map(Recorded::nonce).collect()
         }
@@ -457,11 +480,44 @@ mod tests {
         round(&scene.upstream, &scene.ledger).await.unwrap();
         let again = scene.fake.calls("eth_sendRawTransaction");
         assert_eq!(again, sent[200..].iter().map(|(_, raw)| json!([raw])).collect::<Vec<_>>());
-        let left = all::<Tx>(&scene.ledger, 1).await.unwrap();
+        let mut pages = scene.ledger.open_pages::<Tx>(1, scene.ledger.newest().await.unwrap());
+        let pages = [pages.next().await.unwrap(), pages.next().await.unwrap()];
         assert_eq!(
-            left.iter().filter_map(Recorded::nonce).collect::<Vec<_>>(),
+            pages.iter().flatten().filter_map(Recorded::nonce).collect::<Vec<_>>(),
             (200..400).collect::<Vec<_>>()
         );
+    }
+
+    /// A thousand that are mined and not final are a thousand receipts every five seconds.
+    #[tokio::test]
+    async fn receipts_are_asked_for_below_the_count_at_the_final_block() {
+        let scene = Scene::set("0x2", "0x9").await;
+        let final_count = format!("eth_getTransactionCount {:?} 0x9", scene.sent[0].from());
+        let asked = || scene.fake.calls("eth_getTransactionReceipt").len();
+        scene.fake.on(&final_count, Reply::Result(json!("0x1")));
+        scene.receipt(0, "0x5");
+        scene.receipt(1, "0x6");
+        assert_eq!(scene.open_after_a_round().await, [1]);
+        assert_eq!(asked(), 1);
+        // Where it has let go of that block's state, the receipts tell.
+        scene.fake.on(&final_count, Reply::Error(-32000, "missing trie node"));
+        assert!(scene.open_after_a_round().await.is_empty());
+        assert_eq!(asked(), 2);
+        assert!(scene.fake.calls("eth_sendRawTransaction").is_empty(), "both are mined");
+    }
+
+    #[tokio::test]
+    async fn inv_10_what_waits_is_sent_again_whatever_keeps_the_rest_from_being_settled() {
+        let scene = Scene::set("0x1", "0x9").await;
+        scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "already known"));
+        for trouble in
+            ["eth_getTransactionReceipt", &format!("eth_getTransactionCount {:?} 0x9", scene.sent[0].from())]
+        {
+            scene.fake.on(trouble, Reply::Close);
+            assert!(matches!(round(&scene.upstream, &scene.ledger).await, Err(Cut::Node(_))));
+        }
+        let again = json!([scene.sent[1].raw()]);
+        assert_eq!(scene.fake.calls("eth_sendRawTransaction"), [again.clone(), again]);
     }
 
     #[tokio::test]
@@ -478,13 +534,11 @@ mod tests {
         let scene = Scene::set("0x0", "0x9").await;
         scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "insufficient funds"));
         assert!(scene.open_after_a_round().await.is_empty());
-        assert_eq!(scene.ledger.unsettled::<Tx>(1, None, None).await.unwrap().len(), 2);
+        assert_eq!(scene.ledger.unsettled::<Tx>(1).await.unwrap().len(), 2);
         scene.fake.on("eth_getTransactionCount", Reply::Result(json!("0x1")));
         scene.receipt(0, "0x9");
         scene.open_after_a_round().await;
-        let [left] = &scene.ledger.unsettled::<Tx>(1, None, None).await.unwrap()[..] else {
-            panic!("one is left")
-        };
+        let [left] = &scene.ledger.unsettled::<Tx>(1).await.unwrap()[..] else { panic!("one is left") };
         assert_eq!(left.nonce(), Some(1));
         // What the chain decided is the ledger's: a node that lags does not bring the nonce back.
         assert_eq!(scene.ledger.next_nonce(1, ACCOUNT, 0).await.unwrap(), 1);

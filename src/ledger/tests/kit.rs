@@ -133,7 +133,7 @@ impl Desk {
 
     /// What is to be sent until the chain has decided of it.
     pub async fn live(&self) -> Vec<Recorded<Tx>> {
-        let unsettled = self.ledger.unsettled(CHAIN, None, None).await.unwrap();
+        let unsettled = self.ledger.unsettled(CHAIN).await.unwrap();
         unsettled.into_iter().filter(|recorded| recorded.standing() == Standing::Live).collect()
     }
 

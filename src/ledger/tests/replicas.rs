@@ -318,5 +318,5 @@ async fn one_replica_leads_and_another_when_it_is_gone() {
         sleep(Duration::from_millis(50)).await;
     }
     // What the other left is there for this one.
-    assert_eq!(two.ledger.unsettled::<Tx>(CHAIN, None, None).await.unwrap().len(), 1);
+    assert_eq!(two.ledger.unsettled::<Tx>(CHAIN).await.unwrap().len(), 1);
 }

@@ -250,7 +250,7 @@ impl World {
 
     pub fn resend(&mut self, replica: usize) {
         self.replicas[replica].begin(ASK, |ledger| async move {
-            Done::Open(ledger.unsettled(CHAIN, None, None).await.unwrap_or_default())
+            Done::Open(ledger.unsettled(CHAIN).await.unwrap_or_default())
         });
     }
 
@@ -266,7 +266,7 @@ impl World {
             })
             .collect();
         self.replicas[replica].begin(ASK, |ledger| async move {
-            for recorded in ledger.unsettled::<Tx>(CHAIN, None, None).await.unwrap_or_default() {
+            for recorded in ledger.unsettled::<Tx>(CHAIN).await.unwrap_or_default() {
                 if let Some((_, last)) = told.iter().find(|(hash, _)| *hash == recorded.hash()) {
                     let _ = ledger.settled(recorded.id(), *last).await;
                 }
