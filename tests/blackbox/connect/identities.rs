@@ -334,7 +334,11 @@ async fn a_wrong_pin_is_tried_once_by_all_processes_together() {
     // Several at once, as after a machine's start.
     token.write_wrong_pin();
     let all = futures_util::future::join_all((0..4).map(|_| async { run(&mut started()).await })).await;
-    assert!(all.iter().all(|output| output.code == Some(77)), "{all:#?}");
+    // SoftHSM2 cannot tell what token it is while another process writes down there that a PIN was wrong.
+    let is_disturbed =
+        |output: &crate::kit::Output| output.code == Some(1) && output.stderr.contains("GetTokenInfo");
+    assert!(all.iter().all(|output| output.code == Some(77) || is_disturbed(output)), "{all:#?}");
+    assert!(!all.iter().all(is_disturbed), "{all:#?}");
     assert_eq!(front.calls("C_Login"), 2);
     token.write_right_pin();
     world.answers(&mut started()).await;
@@ -463,7 +467,8 @@ async fn a_token_that_was_taken_out_is_used_again_and_a_wrong_pin_is_tried_once(
     front.tell(&mut command);
     let connector = world.start(&mut command).await;
     let answers = async || connector.call(call(1, "x", json!([1]))).await;
-    assert_eq!(answers().await["result"], json!([1]));
+    let first = answers().await;
+    assert_eq!(first["result"], json!([1]), "{first}");
 
     // Every session is gone, and with it the login; and so is the connection, so that the token is needed anew.
     front.faults(&["on = \"C_Sign\"; times = 1; lose = \"sessions\""]);
