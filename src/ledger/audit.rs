@@ -98,6 +98,13 @@ pub(in crate::ledger) enum Body<'a> {
         first: u64,
         last: u64,
     },
+    /// The clock is right again: what was charged while it was behind counts from now on.
+    Clock {
+        /// Where the ledger's time stood still.
+        #[serde(serialize_with = "rfc3339")]
+        since: Timestamp,
+        payloads: u64,
+    },
     Refusal {
         client: &'a str,
         request: &'a str,
@@ -193,6 +200,7 @@ impl Body<'_> {
             Self::Outcome { .. } => "outcome",
             Self::Final { .. } => "final",
             Self::External { .. } => "external",
+            Self::Clock { .. } => "clock",
             Self::Refusal { .. } => "refusal",
             Self::Note(note) => note.kind(),
             Self::Administration { .. } => "administration",

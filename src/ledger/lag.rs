@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::ledger::audit::Body;
 use crate::ledger::budget::bucket;
 use crate::ledger::charges;
 use crate::ledger::db::{Db, DbRow, Sql, query};
@@ -70,7 +71,9 @@ async fn end(group: &mut Group<'_>, lag: Lag) -> Sql<()> {
     let again = query(
         "UPDATE reservation SET charged_at = ?1 WHERE id >= ?2 AND charged_at >= ?3 AND charged_at < ?1",
     );
-    again.bind(millis(now)).bind(lag.from).bind(millis(lag.since)).execute(&mut *group.db).await?;
+    let again = again.bind(millis(now)).bind(lag.from).bind(millis(lag.since));
+    let payloads = again.execute(&mut *group.db).await?;
+    group.audit(&Body::Clock { since: lag.since, payloads }).await?;
     charges::move_spent(group, |window| bucket(lag.since, window)..bucket(now, window)).await?;
     clear(group).await
 }

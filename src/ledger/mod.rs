@@ -9,6 +9,7 @@
 
 mod accounts;
 mod agreed;
+mod ahead;
 mod apply;
 mod archive;
 mod audit;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use alloy_primitives::{Address, B256, Bytes};
+use alloy_primitives::{Address, B256, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::Entry;
@@ -21,8 +21,8 @@ pub(in crate::ledger) struct Reservation {
     pub nonce: Option<u64>,
     pub state: String,
     pub rule: String,
-    pub raw: Option<Bytes>,
-    pub hash: Option<B256>,
+    /// The hash of what was signed, and of the bytes that could leave.
+    pub signed: Option<(B256, B256)>,
 }
 
 /// A page of the chain, in order.
@@ -83,8 +83,11 @@ pub(in crate::ledger) async fn all_of_kind(db: &mut Db, kind: &'static str) -> S
 
 /// A page of all reservations, by id, as `verify` holds them against the chain.
 pub(in crate::ledger) async fn reservations(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Reservation>> {
-    let rows = query("SELECT * FROM reservation WHERE id > ?1 ORDER BY id LIMIT ?2").bind(after).bind(count);
-    rows.fetch_all(&mut *db).await?.iter().map(reservation).collect()
+    let rows = query(
+        "SELECT id, kind, client, account, chain, nonce, state, rule, raw, hash FROM reservation
+         WHERE id > ?1 ORDER BY id LIMIT ?2",
+    );
+    rows.bind(after).bind(count).fetch_all(&mut *db).await?.iter().map(reservation).collect()
 }
 
 fn reservation(row: &DbRow) -> Sql<Reservation> {
@@ -92,7 +95,8 @@ fn reservation(row: &DbRow) -> Sql<Reservation> {
         let number: Option<i64> = row.get(name)?;
         number.map(u64::try_from).transpose().map_err(malformed)
     };
-    let hash: Option<&[u8]> = row.get("hash")?;
+    let hash = row.get::<Option<&[u8]>>("hash")?.map(B256::try_from).transpose().map_err(malformed)?;
+    let bytes = row.get::<Option<&[u8]>>("raw")?.map(keccak256);
     Ok(Reservation {
         id: row.get("id")?,
         kind: row.get("kind")?,
@@ -102,7 +106,6 @@ fn reservation(row: &DbRow) -> Sql<Reservation> {
         nonce: number("nonce")?,
         state: row.get("state")?,
         rule: row.get("rule")?,
-        raw: row.get::<Option<Vec<u8>>>("raw")?.map(Bytes::from),
-        hash: hash.map(B256::try_from).transpose().map_err(malformed)?,
+        signed: hash.zip(bytes),
     })
 }

@@ -38,7 +38,7 @@ struct Lived {
     signed: Option<(B256, B256)>,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Intent {
     reservation: i64,
     client: String,
@@ -153,7 +153,7 @@ impl Replay {
             "external" => self.external(&read(entry)?),
             "repeat" => self.row(read::<About>(entry)?.reservation).map(drop),
             "administration" => self.administration(&read(entry)?),
-            "refusal" | "stopped" => Ok(()),
+            "refusal" | "stopped" | "clock" => Ok(()),
             "checkpoint" => self.seal(&read(entry)?),
             "reconciliation" => {
                 let agrees = read::<Agrees>(entry)?.agrees;
@@ -187,7 +187,7 @@ impl Replay {
                 format!("the table has reservation {id} as {}, the chain as {}", row.state, state.name()),
             ));
         }
-        if row.hash.zip(row.raw.as_ref().map(keccak256)) != signed {
+        if row.signed != signed {
             return wrong("signature");
         }
         Ok(())
@@ -283,16 +283,14 @@ impl Replay {
 
     fn sign(&mut self, signature: &Signature) -> Step {
         self.signatures = self.signatures.saturating_add(1);
-        let state = self.row(signature.reservation)?.state;
+        let id = signature.reservation;
+        let state = self.row(id)?.state;
         if state != State::Reserved {
-            let id = signature.reservation;
             return Err(format!("reservation {id} was {}, and cannot be signed", state.name()));
         }
-        self.turn(signature.reservation, State::Recorded)?;
-        let intent = self.row(signature.reservation)?.intent.clone();
-        self.paused(&intent)?;
-        self.row(signature.reservation)?.signed = Some((signature.hash, keccak256(&signature.raw)));
-        Ok(())
+        self.turn(id, State::Recorded)?;
+        self.row(id)?.signed = Some((signature.hash, keccak256(&signature.raw)));
+        self.rows.get(&id).map_or(Ok(()), |row| self.paused(&row.intent))
     }
 
     /// That it is signed, follows the checkpoint before it, and was signed under a reservation of its own. What it

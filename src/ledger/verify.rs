@@ -4,29 +4,19 @@ use std::path::{Path, PathBuf};
 
 use alloy_primitives::{Address, B256};
 use serde::Serialize;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::ledger::LedgerError;
+use crate::ledger::ahead::{Ahead, Seen, seen};
 use crate::ledger::archive;
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::chain_store;
-use crate::ledger::db::{self, Db, Location, Sql, SqlError};
+use crate::ledger::db::{self, Location, SqlError};
 use crate::ledger::lines::{Lines, NoRow, is_database};
 use crate::ledger::note::SealedRow;
 use crate::ledger::pauses;
 use crate::ledger::reader;
 use crate::ledger::replay::Replay;
 use crate::ledger::seals::Seals;
-
-const PAGE: i64 = 250;
-
-/// How many pages are read ahead.
-const AHEAD: usize = 2;
-
-/// A row, and whether its content is what its hash was made over.
-type Seen = (Entry, bool);
 
 /// What the chain is held against, beside itself.
 #[derive(Clone, Debug, Default)]
@@ -208,14 +198,13 @@ async fn live_through(
             walk.goes_on_after(last.unwrap_or(Head::START))?;
         }
     }
-    let (reader, mut pages) = read_ahead(db, walk.replay.head.seq);
-    while let Some(page) = pages.recv().await {
-        for seen in &page {
+    let Ahead { mut rows, mut table, reader } = Ahead::of(db, walk.replay.head.seq);
+    while let Some(page) = rows.recv().await {
+        for seen in &page? {
             walk.step(seen)?;
         }
         progress(walk.replay.head.seq.unsigned_abs(), written.seq.unsigned_abs());
     }
-    let mut db = reader.await.map_err(std::io::Error::other)??;
     ends_as_written(&walk.replay.head, &written)?;
     walk.end()?;
     if walk.archived != taken_out.map(|last| (last.seq, last.hash)) {
@@ -225,30 +214,15 @@ async fn live_through(
     if walk.not_seen > 0 {
         return Ok(());
     }
-    compare(&mut db, &mut walk.replay).await
-}
-
-/// Reads the chain page by page, on a thread of its own: making sure of a row's hash takes about as long as living through
-/// it. Gives the database back at the end.
-fn read_ahead(mut db: Db, mut after: i64) -> (JoinHandle<Sql<Db>>, mpsc::Receiver<Vec<Seen>>) {
-    let (pages, read) = mpsc::channel(AHEAD);
-    let runtime = Handle::current();
-    let work = async move {
-        loop {
-            let page = reader::entries(&mut db, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(db) };
-            after = last.seq;
-            if pages.send(page.into_iter().map(seen).collect()).await.is_err() {
-                return Ok(db);
-            }
+    let broken = |(seq, why)| Broken { seq, why };
+    while let Some(page) = table.recv().await {
+        for row in &page? {
+            walk.replay.compare(row).map_err(broken)?;
         }
-    };
-    (spawn_blocking(move || runtime.block_on(work)), read)
-}
-
-fn seen(entry: Entry) -> Seen {
-    let is_whole = entry.is_whole();
-    (entry, is_whole)
+    }
+    let mut db = reader.await.map_err(std::io::Error::other)?;
+    walk.replay.compare_pauses(&pauses::all(&mut db).await?).map_err(broken)?;
+    Ok(walk.replay.left().map_err(broken)?)
 }
 
 fn ends_as_written(end: &Head, written: &Head) -> Result<(), Broken> {
@@ -344,21 +318,6 @@ impl Walk {
         );
         Err(Broken { seq: end.seq, why })
     }
-}
-
-async fn compare(db: &mut Db, replay: &mut Replay) -> Result<(), Trouble> {
-    let broken = |(seq, why)| Broken { seq, why };
-    let mut after = 0;
-    loop {
-        let page = reader::reservations(db, after, PAGE).await?;
-        let Some(last) = page.last() else { break };
-        after = last.id;
-        for row in &page {
-            replay.compare(row).map_err(broken)?;
-        }
-    }
-    replay.compare_pauses(&pauses::all(db).await?).map_err(broken)?;
-    Ok(replay.left().map_err(broken)?)
 }
 
 impl From<SqlError> for Trouble {

@@ -11,8 +11,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::ledger::db::query;
 use crate::ledger::tests::kit::{ASK, Ask, PATIENT, START, config, connect, fresh, policy, sign, sql};
 use crate::ledger::{
-    Claim, Final, Ledger, LedgerError, Outcome, OverBudget, Purpose, RecordError, Recorded, RefusalClass,
-    ReserveError, Reserved,
+    Claim, Filter, Final, Ledger, LedgerError, Outcome, OverBudget, Purpose, RecordError, Recorded,
+    RefusalClass, ReserveError, Reserved,
 };
 use crate::ledger::{Location, usage};
 use crate::policy::{Evidence, Policy};
@@ -118,6 +118,9 @@ async fn inv_03_what_is_charged_while_the_clock_is_behind_counts_from_when_it_is
     bank.send(Ask { mined: 2, ..TEN }).await.unwrap_err();
     bank.clock.advance(Duration::from_secs(1));
     bank.send(Ask { mined: 2, ..TEN }).await.unwrap();
+    let clock = Filter { kind: Some("clock".to_owned()), ..Filter::default() };
+    let rows = crate::ledger::show(&bank.folder.path().join("ledger.sqlite"), &clock).await.unwrap();
+    assert!(matches!(&rows[..], [row] if row.body.ends_with(r#""payloads":2}"#)), "{rows:?}");
 }
 
 /// A payload that a node refused, and takes after all; the machine starts twice before its clock is set.
