@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use crate::kit::{Client, Fault, Gateway, Process, Server, World, eventually, free_port, insist, number_of};
+use crate::kit::{
+    Client, Fault, Gateway, Node, Process, Server, World, eventually, free_port, insist, number_of,
+};
 
 /// A gateway whose ledger is in a database.
 struct Shared {
@@ -22,10 +24,14 @@ struct Shared {
 
 impl Shared {
     async fn start(server: Arc<Server>, front: u16) -> Self {
+        Self::start_in(World::new().await, server, front).await
+    }
+
+    async fn start_in(world: World, server: Arc<Server>, front: u16) -> Self {
         let database = server.database();
         let path = "path = \"ledger.sqlite\"";
         let url = format!("{path}\nurl = \"{}\"", server.url(&database));
-        let world = World::new().await.replace(path, &url);
+        let world = world.replace(path, &url);
         let world = world.replace("hosts = [", &format!("hosts = [\"127.0.0.1:{front}\", "));
         // A reservation that is not recorded is everybody's after 4 s.
         let gateway = world.append("\n[signer]\ndeadline = \"2s\"\n").start().await;
@@ -234,7 +240,10 @@ async fn inv_13_the_network_to_the_database_loses_everything_for_a_while() {
 async fn inv_02_many_clients_send_of_one_account_through_two_replicas() {
     let (clients, each) = (number_of("CHANCERY_CLIENTS", 8), number_of("CHANCERY_SENDS_EACH", 8));
     let front = free_port();
-    let shared = Shared::start(Server::shared(), front).await;
+    // A block for each would keep the node busier than us.
+    let world = World::with_node(Node::start_with(&["--block-time", "1"]).await).await;
+    let world = world.replace("[ledger]", "[ledger]\nmax_open = 2000");
+    let shared = Shared::start_in(world, Server::shared(), front).await;
     let two = shared.gateway.replica("two").await;
     let folder = shared.gateway.folder().to_owned();
     let _balancer = balancer(front, &[shared.gateway.world.address(), two.address], &folder).await;
