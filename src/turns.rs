@@ -1,9 +1,10 @@
 //! Whose turn it is on a thread that serves many clients: of each, so many tasks are polled in a round, and the others wait
-//! for the next. Whoever has one task that is ready waits for a few of another's, and not for all of them.
+//! for the next. Whoever has one task that is ready waits for a few of another's, and not for all of them. A client that
+//! was alone on the thread lately has more in a round: who is not there has nothing of short rounds, and they cost.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -33,6 +34,10 @@ pub struct Turn {
 #[derive(Debug, Default)]
 struct Rounds {
     now: AtomicU64,
+    /// Whose task was polled last.
+    last: AtomicUsize,
+    /// The round up to which clients are taken to be several.
+    several: AtomicU64,
     /// Somebody waits for the next.
     wanted: Notify,
     /// Where somebody waits.
@@ -42,6 +47,8 @@ struct Rounds {
 #[derive(Debug)]
 struct Queue {
     rounds: Arc<Rounds>,
+    /// The client's number on this thread, from 1 on.
+    number: usize,
     state: Mutex<State>,
 }
 
@@ -58,6 +65,13 @@ struct State {
 /// middle as with 4, and a twentieth of what it waited without.
 const EACH: usize = 2;
 
+/// Of a client that is alone: a quarter of a millisecond or so until a thread looks around, and a tenth of the looks into
+/// the system that rounds of two would take.
+const ALONE: usize = 16;
+
+/// For so many rounds after two clients were seen they are taken to be there.
+const COMPANY: u64 = 256;
+
 impl Turns {
     /// A client's line.
     pub fn of(&self, client: &str) -> Line {
@@ -65,7 +79,8 @@ impl Turns {
         if let Some(line) = lines.get(client) {
             return line.clone();
         }
-        let queue = Queue { rounds: Arc::clone(&self.rounds), state: Mutex::default() };
+        let number = lines.len().saturating_add(1);
+        let queue = Queue { rounds: Arc::clone(&self.rounds), number, state: Mutex::default() };
         let line = Line(Some(Arc::new(queue)));
         lines.insert(client.to_owned(), line.clone());
         line
@@ -128,7 +143,8 @@ impl Queue {
         if state.round != now {
             (state.round, state.polled) = (now, 0);
         }
-        if state.polled < EACH && state.waiting.is_empty() {
+        self.rounds.sees(self.number, now);
+        if state.polled < self.rounds.each(now) && state.waiting.is_empty() {
             state.polled = state.polled.saturating_add(1);
             return true;
         }
@@ -143,7 +159,7 @@ impl Queue {
     /// In a new round. Whether still somebody waits.
     fn go_on(&self, round: u64) -> bool {
         let mut state = lock(&self.state);
-        let next = state.waiting.len().min(EACH);
+        let next = state.waiting.len().min(self.rounds.each(round));
         (state.round, state.polled) = (round, next);
         for (is_next, waker) in state.waiting.drain(..next) {
             is_next.store(true, Ordering::Relaxed);
@@ -154,6 +170,18 @@ impl Queue {
 }
 
 impl Rounds {
+    fn sees(&self, client: usize, now: u64) {
+        let last = self.last.swap(client, Ordering::Relaxed);
+        if last != client && last != 0 {
+            self.several.store(now.saturating_add(COMPANY), Ordering::Relaxed);
+        }
+    }
+
+    /// How many tasks of each client are polled in this round.
+    fn each(&self, now: u64) -> usize {
+        if now < self.several.load(Ordering::Relaxed) { EACH } else { ALONE }
+    }
+
     /// Whether there must be another.
     fn next(&self) -> bool {
         let round = self.now.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
@@ -171,7 +199,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -199,23 +226,39 @@ mod tests {
         let many = turns.of("noisy");
         let tasks: Vec<_> =
             (0..100).map(|_| tokio::spawn(many.fair(busy(100, Arc::clone(&noise))))).collect();
-        let (mut before, mut most, beside) = (0, 0, Arc::clone(&noise));
+        let (mut before, mut waits, beside) = (0, Vec::new(), Arc::clone(&noise));
         let quiet = poll_fn(move |context| {
             let now = beside.load(Ordering::Relaxed);
-            most = most.max(now - before);
+            waits.push(now - before);
             before = now;
             if now > 5000 {
-                return Poll::Ready(most);
+                return Poll::Ready(std::mem::take(&mut waits));
             }
             context.waker().wake_by_ref();
             Poll::Pending
         });
-        let most = tokio::spawn(turns.of("quiet").fair(quiet)).await.unwrap();
-        assert!(most <= 8, "{most} were polled in between");
+        let waits = tokio::spawn(turns.of("quiet").fair(quiet)).await.unwrap();
+        // Who was alone until now is found in a long round.
+        let (first, later) = waits.split_first().unwrap();
+        assert!(*first <= ALONE, "{first} were polled before it");
+        let most = later.iter().max().unwrap();
+        assert!(*most <= 8, "{most} were polled in between");
         for task in tasks {
             timeout(Duration::from_secs(10), task).await.expect("nobody is forgotten").unwrap();
         }
         assert_eq!(noise.load(Ordering::Relaxed), 100 * 100);
+    }
+
+    #[tokio::test]
+    async fn who_is_alone_has_long_rounds_and_is_found_to_be_after_a_while() {
+        let rounds = Rounds::default();
+        rounds.sees(1, 0);
+        assert_eq!(rounds.each(0), ALONE, "the first");
+        rounds.sees(2, 5);
+        rounds.sees(2, 6);
+        assert_eq!([5, 4 + COMPANY, 5 + COMPANY].map(|now| rounds.each(now)), [EACH, EACH, ALONE]);
+        rounds.sees(1, 1000);
+        assert_eq!(rounds.each(1000), EACH);
     }
 
     #[tokio::test]

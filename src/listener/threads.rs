@@ -17,8 +17,9 @@ pub struct Threads {
     _end: DropGuard,
 }
 
-/// After so many tasks a thread looks who else has something to say: from outside, and from another thread.
-const LOOK_EVERY: u32 = 8;
+/// After so many tasks a thread looks who else has something to say: from outside, and from another thread. Where
+/// several clients are busy it looks after each of their rounds.
+const LOOK_EVERY: u32 = 16;
 
 impl Threads {
     /// One for each processor that this process may use.
