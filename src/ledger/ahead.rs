@@ -49,21 +49,49 @@ impl Ahead {
     }
 }
 
-/// Page by page, to the end or to what goes wrong, as long as somebody listens.
+/// Page by page, to an empty one or to what goes wrong, as long as somebody listens.
 async fn hand_on<T>(to: mpsc::Sender<Sql<Vec<T>>>, mut next: impl AsyncFnMut() -> Sql<Vec<T>>) {
     loop {
         let page = next().await;
-        if page.as_ref().is_ok_and(Vec::is_empty) {
-            return;
-        }
-        let is_last = page.is_err();
+        let is_last = !page.as_ref().is_ok_and(|page| !page.is_empty());
         if to.send(page).await.is_err() || is_last {
             return;
         }
     }
 }
 
+/// The next page, and nothing after the last. A reader that falls leaves no empty page: what it had not read yet is not
+/// taken for what is not there.
+pub(in crate::ledger) async fn next<T>(pages: &mut mpsc::Receiver<Sql<Vec<T>>>) -> Sql<Option<Vec<T>>> {
+    let fell = || Err(std::io::Error::other("the thread that reads fell before its end").into());
+    let page = pages.recv().await.unwrap_or_else(fell)?;
+    Ok(Some(page).filter(|page| !page.is_empty()))
+}
+
 pub(in crate::ledger) fn seen(entry: Entry) -> Seen {
     let is_whole = entry.is_whole();
     (entry, is_whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_falls_is_not_taken_for_the_end() {
+        for (falls, expected) in [(false, Ok(None)), (true, Err(()))] {
+            let (to, mut pages) = mpsc::channel(AHEAD);
+            let mut count = 0;
+            let reading = tokio::spawn(hand_on(to, async move || {
+                count += 1;
+                assert!(!falls || count < 2, "it falls");
+                Ok(if count < 2 { vec![count] } else { Vec::new() })
+            }));
+            assert_eq!(next(&mut pages).await.unwrap(), Some(vec![1]));
+            let last = next(&mut pages).await;
+            assert!(last.as_ref().err().is_none_or(|error| !error.is_damage()), "{last:?}");
+            assert_eq!(last.map_err(|_| ()), expected);
+            assert_eq!(reading.await.is_err(), falls);
+        }
+    }
 }

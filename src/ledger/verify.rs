@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256};
 use serde::Serialize;
 
 use crate::ledger::LedgerError;
-use crate::ledger::ahead::{Ahead, Seen, seen};
+use crate::ledger::ahead::{self, Ahead, Seen, seen};
 use crate::ledger::archive;
 use crate::ledger::audit::{Entry, Head};
 use crate::ledger::chain_store;
@@ -199,8 +199,8 @@ async fn live_through(
         }
     }
     let Ahead { mut rows, mut table, reader } = Ahead::of(db, walk.replay.head.seq);
-    while let Some(page) = rows.recv().await {
-        for seen in &page? {
+    while let Some(page) = ahead::next(&mut rows).await? {
+        for seen in &page {
             walk.step(seen)?;
         }
         progress(walk.replay.head.seq.unsigned_abs(), written.seq.unsigned_abs());
@@ -215,8 +215,8 @@ async fn live_through(
         return Ok(());
     }
     let broken = |(seq, why)| Broken { seq, why };
-    while let Some(page) = table.recv().await {
-        for row in &page? {
+    while let Some(page) = ahead::next(&mut table).await? {
+        for row in &page {
             walk.replay.compare(row).map_err(broken)?;
         }
     }

@@ -112,7 +112,14 @@ async fn round(upstream: &Upstream, ledger: &Ledger) -> Result<(), Cut> {
     // What could not be settled this time is no reason not to send the rest.
     let settled = view.settle().await;
     let sent = view.send_again().await;
-    settled.and(sent)
+    match (settled, sent) {
+        (Err(one), Err(other)) => {
+            let (told, cut) = if matches!(one, Cut::Node(_)) { (other, one) } else { (one, other) };
+            tracing::warn!(error = %told, "open transactions could not be settled or sent again");
+            Err(cut)
+        }
+        (settled, sent) => settled.and(sent),
+    }
 }
 
 /// What one round goes by.
