@@ -24,6 +24,8 @@ CREATE TABLE reservation (
     -- wei for a unit of gas, big-endian, 128 bits; NULL for kinds without a nonce
     max_fee     BYTEA,
     max_tip     BYTEA,
+    -- the same for a unit of blob gas; NULL where there are no blobs
+    max_blob_fee BYTEA,
     reserved_at BIGINT NOT NULL, -- ms since 1970
     void_at     BIGINT NOT NULL, -- ms since 1970: from then on any writer voids it, unless it is recorded
     -- By which rule, and from when on budgets count it: when it was reserved, then when it was recorded. A budget that

@@ -97,6 +97,7 @@ fn answer(done: Result<Sent, Refusal>, asked: &Asked, how: &'static str) -> Repl
         "hash": hash,
         "max_fee_per_gas": fees.max_per_gas().to_string(),
         "max_priority_fee_per_gas": fees.max_priority().to_string(),
+        "max_fee_per_blob_gas": fees.max_per_blob_gas().map(|fee| fee.to_string()),
         "node": word,
         "node_text": text,
     }))
@@ -117,6 +118,7 @@ fn shown(one: &OpenTransaction, config: &Config) -> Value {
         // Wei for a unit of gas, as text: JSON's numbers are not exact.
         "max_fee_per_gas": one.fees.max_per_gas().to_string(),
         "max_priority_fee_per_gas": one.fees.max_priority().to_string(),
+        "max_fee_per_blob_gas": one.fees.max_per_blob_gas().map(|fee| fee.to_string()),
         "node": one.word,
         "returned": one.is_returned,
     })

@@ -17,7 +17,7 @@ pub enum Transactions {
     },
     /// Have the same transaction mined sooner, for at least 10 % more
     Bump(At),
-    /// Use its nonce up by a transfer of nothing, for at least 10 % more
+    /// Use its nonce up by a transfer of nothing, for at least 10 % more (with blobs: with them, for 100 % more)
     Cancel(At),
     /// Say that a mined count is true that stands far above what the ledger knows of
     Accept {
@@ -86,6 +86,7 @@ struct Open {
     since: String,
     max_fee_per_gas: String,
     max_priority_fee_per_gas: String,
+    max_fee_per_blob_gas: Option<String>,
     node: Option<String>,
     returned: bool,
 }
@@ -105,6 +106,7 @@ struct Sent {
     hash: String,
     max_fee_per_gas: String,
     max_priority_fee_per_gas: String,
+    max_fee_per_blob_gas: Option<String>,
     node: String,
     node_text: String,
 }
@@ -169,7 +171,7 @@ fn lines(listed: &Listed) -> String {
     for open in &listed.transactions {
         let _ = writeln!(
             text,
-            "{} chain {} nonce {}  {}{}  {}  since {}  by {}  max fee {} wei, priority {} wei  the node: {}",
+            "{} chain {} nonce {}  {}{}  {}  since {}  by {}  max fee {} wei, priority {} wei{}  the node: {}",
             open.account.as_ref().unwrap_or(&open.address),
             open.chain,
             open.nonce,
@@ -184,6 +186,7 @@ fn lines(listed: &Listed) -> String {
             open.client,
             open.max_fee_per_gas,
             open.max_priority_fee_per_gas,
+            open.max_fee_per_blob_gas.as_ref().map(|fee| format!(", blobs {fee} wei")).unwrap_or_default(),
             open.node.as_deref().unwrap_or("nothing yet"),
         );
     }

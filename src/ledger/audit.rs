@@ -142,6 +142,8 @@ pub(in crate::ledger) struct Intent<'a> {
     /// Wei for a unit of gas.
     pub max_fee: Option<U128>,
     pub max_tip: Option<U128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_blob_fee: Option<U128>,
     /// Whether the client wants it returned and not sent.
     pub returned: bool,
     /// The recorded payload at this nonce in whose place it is to be mined.

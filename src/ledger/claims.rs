@@ -245,10 +245,8 @@ impl Reserve {
         let id = store::insert(group.db, &row).await?;
         if let Some(Taken { slot, nonce, .. }) = taken {
             // As it will be read.
-            let fees = Fees::Dynamic {
-                max_fee_per_gas: slot.fees.max_per_gas(),
-                max_priority_fee_per_gas: slot.fees.max_priority(),
-            };
+            let fees = slot.fees;
+            let fees = Fees::of(fees.max_per_gas(), fees.max_priority(), fees.max_per_blob_gas());
             let (state, intent) = (State::Reserved, self.intent);
             let is_authorization = slot.stands.is_authorization();
             let row = Row { id, nonce, state, intent, fees, is_own: false, is_authorization };
@@ -275,6 +273,7 @@ impl Reserve {
             nonce,
             max_fee: taken.map(|taken| U128::from(taken.slot.fees.max_per_gas())),
             max_tip: taken.map(|taken| U128::from(taken.slot.fees.max_priority())),
+            max_blob_fee: taken.and_then(|taken| taken.slot.fees.max_per_blob_gas()).map(U128::from),
             returned: self.purpose == Purpose::Return,
             replaces,
             rule: &self.rule,

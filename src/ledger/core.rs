@@ -90,6 +90,9 @@ pub enum NotReplaced {
     Anothers,
     /// A node refused it, and it may be mined all the same: an authorization pays nothing by which it could outbid it.
     MayBeMined,
+    /// Nodes keep transactions with blobs (EIP-4844) in a pool of their own, and an account is in one of the two: one with
+    /// blobs takes the place of one with blobs only.
+    OtherPool,
 }
 
 /// `rows` are this account's on this chain that are not void: those from the highest settled nonce on or from the
@@ -231,7 +234,7 @@ impl<'a> Place<'a> {
             self.is_settled = true;
         } else if row.state.is_signed() {
             let raised = row.fees.raised();
-            self.floor = Some(self.floor.map_or(raised, |floor| raised.at_least(&floor)));
+            self.floor = Some(self.floor.map_or(raised, |floor| raised.highest(&floor)));
         }
         // What was outbid holds its nonce as well; the one that outbid it has the say.
         if row.state.is_live() || (row.state == State::Outbid && self.live.is_none()) {
@@ -290,6 +293,11 @@ fn replacement(nonces: &Nonces<'_>, bid: &Bid, live: &Row) -> Decision {
     match bid.replace {
         Replace::Never => return kept(NotReplaced::NotAllowed),
         Replace::Own if !live.is_own => return kept(NotReplaced::Anothers),
+        Replace::Own
+            if live.fees.max_per_blob_gas().is_some() != bid.slot.fees.max_per_blob_gas().is_some() =>
+        {
+            return kept(NotReplaced::OtherPool);
+        }
         Replace::Own | Replace::Any => {}
     }
     if live.nonce < nonces.first {
@@ -338,11 +346,16 @@ fn take(nonces: &Nonces<'_>, slot: &Slot, nonce: u64) -> Decision {
         Some(_) if slot.stands.is_authorization() => {
             Decision::Refuse(Refused::NonceTaken { why: NotReplaced::MayBeMined })
         }
-        Some(floor) if slot.fees.at_least(&floor) != slot.fees => Decision::Refuse(if slot.fees_are_fixed {
-            Refused::Underpriced
-        } else {
-            Refused::Outbid { floor }
-        }),
+        Some(floor) if slot.fees.at_least(&floor) != slot.fees => {
+            // What blobs may cost is its client's word.
+            let blob_fee_does =
+                slot.fees.max_per_blob_gas().is_none_or(|fee| Some(fee) >= floor.max_per_blob_gas());
+            Decision::Refuse(if slot.fees_are_fixed || !blob_fee_does {
+                Refused::Underpriced
+            } else {
+                Refused::Outbid { floor }
+            })
+        }
         _ => Decision::Take { nonce, replaces: None },
     }
 }
@@ -445,6 +458,39 @@ mod tests {
         // It cannot outbid what may be mined all the same.
         let vacant = [row(5, State::Vacant, 1)];
         assert_eq!(ask(&vacant, &authorization(None, false), 2), taken(NotReplaced::MayBeMined));
+    }
+
+    /// What holds for blobs in pools (EIP-4844) holds here: a pool of their own, 100 % more, and a fee that only its client
+    /// says.
+    #[test]
+    fn inv_02_blobs_give_way_to_blobs_that_pay_twice_as_much() {
+        let (old, twice) = (Fees::of(100, 10, Some(7)), Fees::of(200, 20, Some(14)));
+        let rows = [Row { fees: old, is_own: true, ..row(5, State::Recorded, 1) }];
+        let ask = |rows: &[Row], fees, replace| bid(rows, &slot(Some(5), 5, fees), 2, replace);
+        let replaced = Decision::Take { nonce: 5, replaces: Some(1) };
+        assert_eq!(ask(&rows, twice, Replace::Own), replaced);
+        let outbid = Decision::Refuse(Refused::Outbid { floor: twice });
+        assert_eq!(ask(&rows, Fees::of(110, 11, Some(14)), Replace::Own), outbid);
+        // The node is not asked what blobs cost, and no loop raises it.
+        assert_eq!(
+            ask(&rows, Fees::of(900, 90, Some(13)), Replace::Own),
+            Decision::Refuse(Refused::Underpriced)
+        );
+        let other = Decision::Refuse(Refused::NonceTaken { why: NotReplaced::OtherPool });
+        assert_eq!(ask(&rows, Fees::of(900, 90, None), Replace::Own), other);
+        assert_eq!(ask(&rows, Fees::of(200, 20, None), Replace::Any), replaced, "an operator's order");
+        let plain = [Row { is_own: true, ..row(5, State::Recorded, 1) }];
+        assert_eq!(ask(&plain, Fees::of(900, 90, Some(99)), Replace::Own), other);
+        // What a node refused, with blobs and without, is outbid in all.
+        let vacant = |intent, fees| Row { fees, ..row(5, State::Vacant, intent) };
+        let both = [vacant(1, old), vacant(3, Fees::of(300, 5, None)), vacant(4, LOW)];
+        let floor = Fees::of(330, 20, Some(14));
+        assert_eq!(ask(&both, old, Replace::Never), Decision::Refuse(Refused::Underpriced));
+        assert_eq!(
+            ask(&both, Fees::of(1, 1, Some(14)), Replace::Never),
+            Decision::Refuse(Refused::Outbid { floor })
+        );
+        assert_eq!(ask(&both, Fees::of(330, 20, None), Replace::Never), take(5));
     }
 
     #[test]

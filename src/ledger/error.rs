@@ -107,6 +107,9 @@ const fn kept(why: NotReplaced) -> &'static str {
         NotReplaced::MayBeMined => {
             ", which a node refused and which may be mined all the same; `chancery tx cancel` uses it up"
         }
+        NotReplaced::OtherPool => {
+            "; nodes keep transactions with blobs in a pool of their own: one with blobs takes the place of one with blobs only"
+        }
     }
 }
 

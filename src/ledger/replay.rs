@@ -48,6 +48,7 @@ struct Intent {
     nonce: Option<u64>,
     max_fee: Option<U128>,
     max_tip: Option<U128>,
+    max_blob_fee: Option<U128>,
     replaces: Option<i64>,
     rule: String,
     policy: B256,
@@ -378,7 +379,7 @@ impl Replay {
 impl Intent {
     fn fees(&self) -> Fees {
         let fee = |fee: Option<U128>| fee.unwrap_or_default().to();
-        Fees::Dynamic { max_fee_per_gas: fee(self.max_fee), max_priority_fee_per_gas: fee(self.max_tip) }
+        Fees::of(fee(self.max_fee), fee(self.max_tip), self.max_blob_fee.map(|fee| fee.to()))
     }
 }
 

@@ -61,20 +61,20 @@ pub(in crate::ledger) async fn rows_of(
     (mined, wanted): (u64, Option<u64>),
 ) -> Sql<Vec<Held>> {
     let rows = query(
-        "SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+        "SELECT id, kind, nonce, state, intent, max_fee, max_tip, max_blob_fee, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND nonce >= ?3 AND nonce >= coalesce(
              (SELECT nonce FROM reservation
               WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 0
               ORDER BY nonce DESC LIMIT 1), 0)
          UNION
-         SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT id, kind, nonce, state, intent, max_fee, max_tip, max_blob_fee, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND nonce = ?4
          UNION
-         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, max_blob_fee, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 0
          ORDER BY nonce DESC LIMIT 1) AS settled
          UNION
-         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, client, returned FROM reservation
+         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, max_blob_fee, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL
          ORDER BY nonce DESC LIMIT 1) AS highest",
     )
@@ -109,8 +109,8 @@ pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(
 
 pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64> {
     query(
-        "INSERT INTO reservation (kind, state, live, open, client, request, account, chain, nonce, intent, max_fee, max_tip, returned, reserved_at, void_at, rule, charged_at)
-         VALUES (?1, 'reserved', 1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        "INSERT INTO reservation (kind, state, live, open, client, request, account, chain, nonce, intent, max_fee, max_tip, max_blob_fee, returned, reserved_at, void_at, rule, charged_at)
+         VALUES (?1, 'reserved', 1, 1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
     )
     .bind(new.kind)
     .bind(new.client)
@@ -121,6 +121,7 @@ pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64>
     .bind(new.intent.as_slice())
     .bind(new.slot.map(|(_, _, fees)| fees.max_per_gas().to_be_bytes().to_vec()))
     .bind(new.slot.map(|(_, _, fees)| fees.max_priority().to_be_bytes().to_vec()))
+    .bind(new.slot.and_then(|(_, _, fees)| fees.max_per_blob_gas()).map(|fee| fee.to_be_bytes().to_vec()))
     .bind(i64::from(new.returned))
     .bind(millis(new.at))
     .bind(millis(new.void_at))
@@ -313,11 +314,9 @@ fn held(row: &DbRow) -> Sql<Held> {
 }
 
 pub(in crate::ledger) fn fees(row: &DbRow) -> Sql<Fees> {
-    let fee = |name: &str| -> Sql<u128> {
-        let bytes: &[u8] = row.get(name)?;
-        Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?))
-    };
-    Ok(Fees::Dynamic { max_fee_per_gas: fee("max_fee")?, max_priority_fee_per_gas: fee("max_tip")? })
+    let fee = |bytes: &[u8]| Sql::Ok(u128::from_be_bytes(bytes.try_into().map_err(malformed)?));
+    let blob_fee = row.get::<Option<&[u8]>>("max_blob_fee")?.map(fee).transpose()?;
+    Ok(Fees::of(fee(row.get("max_fee")?)?, fee(row.get("max_tip")?)?, blob_fee))
 }
 
 pub(in crate::ledger) fn state_in(row: &DbRow) -> Sql<State> {

@@ -34,7 +34,8 @@ pub(super) enum Bound {
 }
 
 impl App {
-    /// Has the recorded transaction at this nonce mined sooner, for at least 10 % more: an operator's order.
+    /// Has the recorded transaction at this nonce mined sooner, for at least 10 % more (with blobs: 100 %): an operator's
+    /// order.
     pub async fn bump(
         self: &Arc<Self>,
         account: Address,
@@ -48,7 +49,8 @@ impl App {
         self.bump_by(&live, floor(&open), 10, (Some(by), Bound::None)).await
     }
 
-    /// Uses the nonce up by a transfer of nothing in place of what is recorded there: an operator's order.
+    /// Uses the nonce up by a transfer of nothing in place of what is recorded there, with its blobs if it has some: an
+    /// operator's order.
     pub async fn cancel(
         self: &Arc<Self>,
         account: Address,
@@ -60,9 +62,12 @@ impl App {
         let detail = serde_json::json!({ "account": account, "nonce": nonce, "hash": live.hash });
         self.ledger.administered(by.clone(), "cancel", detail).await?;
         let caller = caller(OWN_NAME, account, Some(by))?;
-        let (request, market) = self.nothing(account, nonce).await?;
-        let fees = floor(&open).map_or(market, |floor| market.at_least(&floor));
-        self.own_road(Ordered::Cancel, caller, request.paying(&fees), Bound::None).await
+        let (nothing, market) = self.nothing(account, nonce).await?;
+        let fees = floor(&open).map_or(market, |floor| market.highest(&floor));
+        let of = Request::again(&live.raw, account);
+        let with_blobs = of.clone().and_then(Request::nothing_but_blobs);
+        let request = with_blobs.unwrap_or(nothing).paying(&fees);
+        self.own_road(Ordered::Cancel(of), caller, request, Bound::None).await
     }
 
     /// Uses a free nonce up. `over`: the fees to pay at least, where a node found the last ones too low.
@@ -100,7 +105,7 @@ impl App {
         let caller = caller(&live.client, live.account, by)?;
         let Some(request) = Request::again(&live.raw, live.account) else {
             return Err(refused(
-                "what is recorded there is no transaction of type 0, 1 or 2: its client has to replace it",
+                "what is recorded there hands authorizations in, or is not there with its blobs: its client has to replace it",
             ));
         };
         let quote = self.quoted(&request).await?;
@@ -185,7 +190,7 @@ impl App {
 #[derive(Clone, Debug)]
 enum Ordered {
     FillGap,
-    Cancel,
+    Cancel(Option<Request>),
     Bump(Request),
     AutoBump(Request),
 }
@@ -194,7 +199,7 @@ impl Ordered {
     const fn own(&self) -> Own<'_> {
         match self {
             Self::FillGap => Own::FillGap,
-            Self::Cancel => Own::Cancel,
+            Self::Cancel(of) => Own::Cancel { of: of.as_ref() },
             Self::Bump(of) => Own::Bump { of },
             Self::AutoBump(of) => Own::AutoBump { of },
         }
@@ -218,7 +223,7 @@ impl Bound {
 
 /// What outbids every payload that was recorded there.
 pub(super) fn floor(open: &[OpenTransaction]) -> Option<Fees> {
-    open.iter().map(|one| one.fees.raised()).reduce(|floor, fees| fees.at_least(&floor))
+    open.iter().map(|one| one.fees.raised()).reduce(|floor, fees| fees.highest(&floor))
 }
 
 fn live(open: &[OpenTransaction], nonce: u64) -> Result<&OpenTransaction, Refusal> {
@@ -229,11 +234,10 @@ fn live(open: &[OpenTransaction], nonce: u64) -> Result<&OpenTransaction, Refusa
     })
 }
 
-/// `step` per cent more of both, and never less than a pool asks for.
+/// `step` per cent more of each figure, and never less than a pool asks for.
 fn stepped(fees: &Fees, step: u32) -> Fees {
     let more = |fee: u128| fee.saturating_add(fee.saturating_mul(u128::from(step)).div_ceil(100));
-    let (max_fee_per_gas, max_priority_fee_per_gas) = (more(fees.max_per_gas()), more(fees.max_priority()));
-    Fees::Dynamic { max_fee_per_gas, max_priority_fee_per_gas }.at_least(&fees.raised())
+    fees.each(more).highest(&fees.raised())
 }
 
 fn refused(why: impl Into<String>) -> Refusal {
@@ -270,6 +274,10 @@ mod tests {
             let more = stepped(&fees, step);
             assert_eq!(more.max_per_gas(), max);
             assert!(more.outbids(&fees), "{more:?}");
+        }
+        let blobs = Fees::of(1000, 10, Some(7));
+        for (step, expected) in [(10, Fees::of(2000, 20, Some(14))), (200, Fees::of(3000, 30, Some(21)))] {
+            assert_eq!(stepped(&blobs, step), expected);
         }
     }
 

@@ -156,7 +156,7 @@ pub const TABLE: &[Row] = &[
         Cause::Underpriced,
         -32003,
         "replacement_underpriced",
-        "The fees that the client set do not outbid what was signed at this nonce before, by 10 %.",
+        "The fees that the client set do not outbid what was signed at this nonce before, by 10 % (with blobs: 100 %, also of `maxFeePerBlobGas`).",
     ),
     row(
         Cause::TooManyOpen,

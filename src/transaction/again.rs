@@ -5,7 +5,7 @@ use alloy_eips::eip2718::Decodable2718 as _;
 use alloy_primitives::{Address, Bytes, U256};
 
 use crate::transaction::request::AskedFees;
-use crate::transaction::{Fees, Request};
+use crate::transaction::{Blobs, Fees, Request};
 
 /// What a transfer without calldata costs, in gas.
 const TRANSFER: u64 = 21_000;
@@ -31,13 +31,15 @@ impl Request {
     }
 
     /// What was signed, as if it was asked for once more with its fees left open. Nothing where these are not the
-    /// bytes of a transaction of type 0, 1 or 2: of blobs a pool demands other raises, and authorizations are used up.
+    /// bytes of a transaction of type 0 to 3, with its blobs if it is about some: authorizations are used up.
     pub fn again(raw: &[u8], from: Address) -> Option<Self> {
         let signed = TxEnvelope::decode_2718_exact(raw).ok()?;
         let kind = signed.tx_type();
-        if !matches!(kind, TxType::Legacy | TxType::Eip2930 | TxType::Eip1559) {
-            return None;
-        }
+        let blobs = match &signed {
+            TxEnvelope::Eip4844(signed) => Some(Blobs::of_sent(signed.tx())?),
+            TxEnvelope::Eip7702(_) => return None,
+            TxEnvelope::Legacy(_) | TxEnvelope::Eip2930(_) | TxEnvelope::Eip1559(_) => None,
+        };
         Some(Self {
             from,
             to: signed.to(),
@@ -49,27 +51,41 @@ impl Request {
             chain_id: signed.chain_id(),
             kind,
             access_list: signed.access_list().cloned().unwrap_or_default(),
-            blobs: None,
+            blobs,
             authorizations: None,
         })
+    }
+
+    /// The same blobs in a transaction that does nothing else: what is about blobs gives way to its like only, in a pool.
+    /// Nothing where this one is about none.
+    pub fn nothing_but_blobs(self) -> Option<Self> {
+        let blobs = Some(self.blobs?);
+        Some(Self { blobs, kind: TxType::Eip4844, ..Self::nothing(self.from, self.nonce?, true) })
     }
 
     /// The same with these fees, which are not to be raised.
     #[must_use]
     pub fn paying(self, fees: &Fees) -> Self {
-        let (max, priority) = (fees.max_per_gas(), fees.max_priority());
+        let (max, priority, blob_fee) = (fees.max_per_gas(), fees.max_priority(), fees.max_per_blob_gas());
         let fees = if self.has_dynamic_fees() {
             AskedFees { gas_price: None, max_fee: Some(max), max_priority: Some(priority) }
         } else {
             AskedFees { gas_price: Some(max.max(priority)), max_fee: None, max_priority: None }
         };
-        Self { fees, ..self }
+        let blobs = match (self.blobs, blob_fee) {
+            (Some(blobs), Some(fee)) => Some(blobs.paying(fee)),
+            (blobs, _) => blobs,
+        };
+        Self { fees, blobs, ..self }
     }
 
     /// Whether it does the same as the other: all but the fees is equal.
     pub fn does_the_same(&self, other: &Self) -> bool {
-        Self { fees: AskedFees::default(), ..self.clone() }
-            == Self { fees: AskedFees::default(), ..other.clone() }
+        let bare = |request: &Self| {
+            let blobs = request.blobs.clone().map(|blobs| blobs.paying(0));
+            Self { fees: AskedFees::default(), blobs, ..request.clone() }
+        };
+        bare(self) == bare(other)
     }
 }
 

@@ -132,12 +132,30 @@ impl Blobs {
         Self { hashes, max_fee_per_gas: tx.max_fee_per_blob_gas, sidecar: None }.checked()
     }
 
+    /// Those of a transaction that was signed before, with what came along; nothing where that is not there.
+    pub(super) fn of_sent(signed: &TxEip4844Variant) -> Option<Self> {
+        let sidecar = Sidecar::of(signed.sidecar()?.clone());
+        Some(Self { sidecar: Some(sidecar), ..Self::of_signed(signed).ok()? })
+    }
+
+    /// The same at this most for a unit of blob gas, in wei.
+    #[must_use]
+    pub(super) fn paying(self, max_fee_per_gas: u128) -> Self {
+        Self { max_fee_per_gas, ..self }
+    }
+
     fn checked(self) -> Result<Self, BlobsError> {
         if self.hashes.is_empty() {
             return Err(BlobsError::None);
         }
         let is_kzg = |hash: &B256| hash.first() == Some(&VERSIONED_HASH_VERSION_KZG);
         if self.hashes.iter().all(is_kzg) { Ok(self) } else { Err(BlobsError::Version) }
+    }
+}
+
+impl Sidecar {
+    fn of(whole: BlobTransactionSidecarVariant) -> Self {
+        Self { hash: keccak256(alloy_rlp::encode(&whole)), whole: Arc::new(whole) }
     }
 }
 
@@ -174,9 +192,7 @@ impl Written {
             _ => return Err(BlobsError::OtherVersion.into()),
         }
         let blobs = Blobs { hashes, max_fee_per_gas, sidecar: None }.checked()?;
-        let sidecar = sidecar
-            .map(|whole| Sidecar { hash: keccak256(alloy_rlp::encode(&whole)), whole: Arc::new(whole) });
-        Ok(Blobs { sidecar, ..blobs })
+        Ok(Blobs { sidecar: sidecar.map(Sidecar::of), ..blobs })
     }
 
     fn sidecar(&self) -> Result<Option<BlobTransactionSidecarVariant>, RequestError> {
@@ -433,5 +449,51 @@ mod tests {
         let one =
             |fee: &str| parse(&json!({ "maxFeePerBlobGas": fee, "blobVersionedHashes": hash })).unwrap();
         assert_ne!(one("0x1").intent(), one("0x2").intent());
+    }
+
+    #[test]
+    fn what_was_sent_with_blobs_is_read_back_with_them_and_pays_more_for_them() {
+        let asked = parse(&blob(("cellProofs", 128))).unwrap();
+        let sent = sign(fill(asked.clone(), 1), 7);
+        let again = Request::again(&sent.raw, FROM.parse().unwrap()).unwrap();
+        let fees = crate::transaction::Fees::of(9, 8, Some(7));
+        let paying = again.clone().paying(&fees);
+        assert!(paying.does_the_same(&again), "all but the fees");
+        let filled = fill(paying, 1);
+        assert_eq!(filled.fees(), fees);
+        let dearer = Filled::signed(FROM.parse().unwrap(), &sign(filled, 7).raw).unwrap();
+        assert_eq!(dearer.fees(), fees);
+        let sidecar = |request: &Request| request.blobs.as_ref().and_then(Blobs::sidecar_hash);
+        assert!(sidecar(&again).is_some() && sidecar(&again) == sidecar(&asked));
+        assert!(!again.does_the_same(&Request { blobs: None, ..again.clone() }));
+
+        let nothing = again.clone().nothing_but_blobs().unwrap();
+        assert_eq!(
+            (nothing.to(), nothing.value(), nothing.data().len()),
+            (Some(nothing.from()), U256::ZERO, 0)
+        );
+        assert_eq!((nothing.nonce(), sidecar(&nothing)), (Some(7), sidecar(&again)));
+        assert!(sign(fill(nothing.paying(&fees), 1), 7).raw.len() > BYTES_PER_BLOB, "they are sent");
+        assert_eq!(Request::nothing(FROM.parse().unwrap(), 7, true).nothing_but_blobs(), None);
+
+        // Signed without them, it cannot be sent by anybody but who has them.
+        let stated =
+            json!({ "maxFeePerBlobGas": "0x1", "blobVersionedHashes": [format!("0x01{}", "a1".repeat(31))] });
+        let canonical = sign(fill(parse(&stated).unwrap(), 1), 7);
+        assert_eq!(Request::again(&canonical.raw, FROM.parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_blobs_may_cost_is_not_raised_by_a_floor() {
+        let mut open = object(&blob(("proofs", 1)));
+        for fee in ["maxFeePerGas", "maxPriorityFeePerGas"] {
+            open.as_object_mut().unwrap().remove(fee);
+        }
+        let request = Request::parse(Some(&json!([open]).to_string())).unwrap();
+        let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 150 };
+        let quote = Quote { chain_id: 1, mined: 0, gas: None, fees: Some(fees) };
+        let floor = crate::transaction::Fees::of(1000, 500, Some(70));
+        let filled = request.fill(&quote, Some(&floor)).unwrap();
+        assert_eq!(filled.fees(), crate::transaction::Fees::of(1000, 500, Some(1)));
     }
 }

@@ -79,6 +79,11 @@ impl Request {
             Some(floor) if !self.sets_fees() => fees.at_least(floor),
             _ => fees,
         };
+        // What a unit of blob gas may cost is always said by the caller, and not ours to raise.
+        let fees = match &self.blobs {
+            Some(blobs) => Fees::of(fees.max_per_gas(), fees.max_priority(), Some(blobs.max_fee_per_gas())),
+            None => fees,
+        };
         Ok(Filled { chain_id: quote.chain_id, mined: quote.mined, gas, fees, request: self })
     }
 
@@ -181,7 +186,7 @@ impl Filled {
         let max_fee_per_gas = signed.max_fee_per_gas();
         let kind = signed.tx_type();
         let fees = match signed.max_priority_fee_per_gas() {
-            Some(tip) => Fees::Dynamic { max_fee_per_gas, max_priority_fee_per_gas: tip },
+            Some(tip) => Fees::of(max_fee_per_gas, tip, signed.max_fee_per_blob_gas()),
             None => Fees::GasPrice(max_fee_per_gas),
         };
         let blobs = match signed {

@@ -101,16 +101,32 @@ impl Stands {
 pub enum Fees {
     /// Types 0 (EIP-155) and 1 (EIP-2930).
     GasPrice(u128),
-    /// Types 2 (EIP-1559), 3 (EIP-4844) and 4 (EIP-7702).
+    /// Types 2 (EIP-1559) and 4 (EIP-7702).
     Dynamic { max_fee_per_gas: u128, max_priority_fee_per_gas: u128 },
+    /// Type 3 (EIP-4844).
+    Blob { max_fee_per_gas: u128, max_priority_fee_per_gas: u128, max_fee_per_blob_gas: u128 },
 }
 
 impl Fees {
+    /// From the figures, whatever form they were written in.
+    pub const fn of(
+        max_fee_per_gas: u128,
+        max_priority_fee_per_gas: u128,
+        max_fee_per_blob_gas: Option<u128>,
+    ) -> Self {
+        match max_fee_per_blob_gas {
+            Some(max_fee_per_blob_gas) => {
+                Self::Blob { max_fee_per_gas, max_priority_fee_per_gas, max_fee_per_blob_gas }
+            }
+            None => Self::Dynamic { max_fee_per_gas, max_priority_fee_per_gas },
+        }
+    }
+
     /// The most that one unit of gas can cost.
     pub const fn max_per_gas(&self) -> u128 {
         match *self {
             Self::GasPrice(price) => price,
-            Self::Dynamic { max_fee_per_gas, .. } => max_fee_per_gas,
+            Self::Dynamic { max_fee_per_gas, .. } | Self::Blob { max_fee_per_gas, .. } => max_fee_per_gas,
         }
     }
 
@@ -118,41 +134,69 @@ impl Fees {
     pub const fn max_priority(&self) -> u128 {
         match *self {
             Self::GasPrice(price) => price,
-            Self::Dynamic { max_priority_fee_per_gas, .. } => max_priority_fee_per_gas,
+            Self::Dynamic { max_priority_fee_per_gas, .. } | Self::Blob { max_priority_fee_per_gas, .. } => {
+                max_priority_fee_per_gas
+            }
         }
     }
 
-    /// Whether a pool that holds `other` would take this in its place: both figures at least 10 % higher.
-    pub fn outbids(&self, other: &Self) -> bool {
-        self.max_per_gas() >= raised(other.max_per_gas())
-            && self.max_priority() >= raised(other.max_priority())
+    /// The most that one unit of blob gas can cost; nothing where there are no blobs.
+    pub const fn max_per_blob_gas(&self) -> Option<u128> {
+        match *self {
+            Self::Blob { max_fee_per_blob_gas, .. } => Some(max_fee_per_blob_gas),
+            Self::GasPrice(_) | Self::Dynamic { .. } => None,
+        }
     }
 
-    /// The least that outbids this.
+    /// Whether a pool that holds `other` would take this in its place: each figure higher by what pools ask for.
+    pub fn outbids(&self, other: &Self) -> bool {
+        self.at_least(&other.raised()) == *self
+    }
+
+    /// The least that outbids this: 10 % more of each figure, and where there are blobs twice as much (geth's and reth's
+    /// pools for those ask for 100 %).
     #[must_use]
     pub fn raised(&self) -> Self {
-        Self::Dynamic {
-            max_fee_per_gas: raised(self.max_per_gas()),
-            max_priority_fee_per_gas: raised(self.max_priority()),
+        let raised = if self.max_per_blob_gas().is_some() { doubled } else { raised };
+        self.each(raised)
+    }
+
+    /// With `more` of each figure.
+    #[must_use]
+    pub fn each(&self, more: impl Fn(u128) -> u128) -> Self {
+        Self::of(more(self.max_per_gas()), more(self.max_priority()), self.max_per_blob_gas().map(&more))
+    }
+
+    /// Each figure at least as high as `floor`'s, in this one's own form.
+    #[must_use]
+    pub fn at_least(&self, floor: &Self) -> Self {
+        let higher = self.highest(floor);
+        match *self {
+            Self::GasPrice(_) => Self::GasPrice(higher.max_per_gas().max(higher.max_priority())),
+            Self::Dynamic { .. } => Self::of(higher.max_per_gas(), higher.max_priority(), None),
+            Self::Blob { .. } => higher,
         }
     }
 
-    /// Both figures at least as high as `floor`'s, in this one's own form.
+    /// The higher one of each figure of both.
     #[must_use]
-    pub fn at_least(&self, floor: &Self) -> Self {
-        match *self {
-            Self::GasPrice(price) => Self::GasPrice(price.max(floor.max_per_gas()).max(floor.max_priority())),
-            Self::Dynamic { max_fee_per_gas, max_priority_fee_per_gas } => Self::Dynamic {
-                max_fee_per_gas: max_fee_per_gas.max(floor.max_per_gas()),
-                max_priority_fee_per_gas: max_priority_fee_per_gas.max(floor.max_priority()),
-            },
-        }
+    pub fn highest(&self, other: &Self) -> Self {
+        Self::of(
+            self.max_per_gas().max(other.max_per_gas()),
+            self.max_priority().max(other.max_priority()),
+            self.max_per_blob_gas().max(other.max_per_blob_gas()),
+        )
     }
 }
 
 /// 10 % more, rounded up, and never the same figure again.
 fn raised(fee: u128) -> u128 {
     fee.saturating_add(fee.div_ceil(10)).max(fee.saturating_add(1))
+}
+
+/// 100 % more, and never the same figure again.
+fn doubled(fee: u128) -> u128 {
+    fee.saturating_mul(2).max(fee.saturating_add(1))
 }
 
 /// A transaction that is signed here, of any type from 0 to 4.
@@ -235,9 +279,32 @@ mod tests {
         assert_eq!((of(7, 3).max_per_gas(), of(7, 3).max_priority()), (7, 3));
     }
 
+    /// geth's and reth's pools for blobs ask for 100 % more of each of the three figures.
+    #[test]
+    fn what_has_blobs_is_outbid_by_twice_each_figure() {
+        let old = Fees::of(100, 10, Some(7));
+        assert_eq!(old.raised(), Fees::of(200, 20, Some(14)));
+        for (max, priority, blob, outbids) in [
+            (200, 20, Some(14), true),
+            (199, 20, Some(14), false),
+            (200, 19, Some(14), false),
+            (200, 20, Some(13), false),
+            (200, 20, None, true),
+            (199, 20, None, false),
+        ] {
+            let fees = Fees::of(max, priority, blob);
+            assert_eq!(fees.outbids(&old), outbids, "{fees:?}");
+        }
+        assert_eq!([0, 1, 2, u128::MAX].map(doubled), [1, 2, 4, u128::MAX]);
+        assert!(Fees::of(110, 11, Some(1)).outbids(&Fees::of(100, 10, None)));
+        assert_eq!(Fees::of(1, 5, Some(7)).highest(&Fees::of(3, 2, None)), Fees::of(3, 5, Some(7)));
+        assert_eq!(Fees::of(1, 5, None).highest(&Fees::of(3, 2, Some(7))), Fees::of(3, 5, Some(7)));
+        assert_eq!(Fees::GasPrice(4).highest(&Fees::of(3, 6, None)), Fees::of(4, 6, None));
+    }
+
     #[test]
     fn a_floor_is_kept_in_each_form() {
-        let of = |max, priority| Fees::Dynamic { max_fee_per_gas: max, max_priority_fee_per_gas: priority };
+        let of = |max, priority| Fees::of(max, priority, None);
         for (fees, floor, is) in [
             (of(5, 1), of(3, 2), of(5, 2)),
             (of(5, 2), of(7, 1), of(7, 2)),
@@ -245,6 +312,9 @@ mod tests {
             (Fees::GasPrice(5), of(3, 7), Fees::GasPrice(7)),
             (Fees::GasPrice(5), of(9, 1), Fees::GasPrice(9)),
             (Fees::GasPrice(5), Fees::GasPrice(4), Fees::GasPrice(5)),
+            (of(5, 2), Fees::of(7, 1, Some(9)), of(7, 2)),
+            (Fees::of(5, 2, Some(3)), of(7, 1), Fees::of(7, 2, Some(3))),
+            (Fees::of(5, 2, Some(3)), Fees::of(7, 1, Some(9)), Fees::of(7, 2, Some(9))),
         ] {
             assert_eq!(fees.at_least(&floor), is, "{fees:?} {floor:?}");
         }

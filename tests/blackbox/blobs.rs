@@ -8,6 +8,7 @@ use alloy_primitives::{Bytes, hex};
 use serde_json::{Value, json};
 
 use crate::kit::{FRIEND, Gateway, POLICY};
+use crate::nonces::{mine, unmined};
 
 /// The commitment to a blob of zeros, and each of its proofs: the point at infinity.
 fn infinity() -> String {
@@ -25,6 +26,16 @@ fn batch(gateway: &Gateway, nonce: u64) -> Value {
     })
 }
 
+/// The same with its blob.
+fn with_blob(gateway: &Gateway, nonce: u64) -> Value {
+    let mut asked = batch(gateway, nonce);
+    asked["type"] = json!("0x3");
+    asked["blobs"] = json!([format!("0x{}", "00".repeat(131_072))]);
+    asked["commitments"] = json!([infinity()]);
+    asked["cellProofs"] = vec![infinity(); 128].into();
+    asked
+}
+
 fn policy() -> String {
     POLICY.replace("value         =", "blobs         = { max = 1 }\nvalue         =")
 }
@@ -36,10 +47,7 @@ async fn a_blob_transaction_is_sent_with_its_blobs() {
     let mut asked = batch(&gateway, 0);
     let alone = trader.send(asked.clone()).await.unwrap_err();
     assert!(alone.message.contains("is sent with its `blobs`"), "{}", alone.message);
-    asked["type"] = json!("0x3");
-    asked["blobs"] = json!([format!("0x{}", "00".repeat(131_072))]);
-    asked["commitments"] = json!([infinity()]);
-    asked["cellProofs"] = vec![infinity(); 128].into();
+    asked = with_blob(&gateway, 0);
     let hash = trader.send(asked.clone()).await.unwrap();
     gateway.node().mines(gateway.treasury(), 1).await;
     let receipt = gateway.node().receipt(&hash).await;
@@ -50,6 +58,48 @@ async fn a_blob_transaction_is_sent_with_its_blobs() {
     asked["blobVersionedHashes"] = json!([HASH, HASH]);
     let two = trader.send(asked).await.unwrap_err();
     assert!(two.message.contains("are not those of the commitments"), "{}", two.message);
+}
+
+/// With its blobs, for twice as much: what pools ask for.
+#[tokio::test]
+async fn an_operator_bumps_and_cancels_what_has_blobs() {
+    let gateway = unmined().await.policy(&policy()).start().await;
+    let trader = gateway.client("trader");
+    let mut hashes = Vec::new();
+    for nonce in 0..2 {
+        hashes.push(trader.send(with_blob(&gateway, nonce)).await.unwrap());
+    }
+    let order = async |verb, nonce| {
+        let asked = ["tx", verb, "--json", "--account", "treasury", "--nonce", nonce];
+        let done: Value = serde_json::from_str(&gateway.operate("admin", &asked).await.well()).unwrap();
+        assert_eq!(
+            (&done["node"], &done["max_fee_per_blob_gas"]),
+            (&json!("accepted"), &json!("2000000000"))
+        );
+        done["hash"].clone()
+    };
+    let (bumped, cancelled) = (order("bump", "0").await, order("cancel", "1").await);
+    let listed = gateway.operate("auditor", &["tx", "list"]).await.well();
+    assert!(listed.contains(", blobs 2000000000 wei"), "{listed}");
+    // A client pays as much for its own, and cannot take the place of blobs by something else.
+    let mut cheap = with_blob(&gateway, 0);
+    cheap["maxFeePerGas"] = json!("0xee6b2800");
+    let refused = trader.send(cheap).await.unwrap_err();
+    assert_eq!(refused.data["code"], "nonce_taken", "{refused:?}");
+
+    mine(&gateway).await;
+    for (hash, gone, to) in
+        [(&bumped, &hashes[0], FRIEND.to_owned()), (&cancelled, &hashes[1], gateway.treasury().to_string())]
+    {
+        assert_eq!(gateway.node().receipt(gone).await, Value::Null);
+        let (receipt, sent) = (gateway.node().receipt(hash).await, gateway.node().transaction(hash).await);
+        assert_eq!((&receipt["status"], &receipt["blobGasUsed"]), (&json!("0x1"), &json!("0x20000")));
+        assert_eq!(
+            (&sent["to"], &sent["maxFeePerBlobGas"]),
+            (&json!(to.to_lowercase()), &json!("0x77359400"))
+        );
+    }
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 
 #[tokio::test]

@@ -24,11 +24,11 @@ async fn inv_02_many_senders_on_one_account_leave_no_gap() {
 }
 
 /// A world whose node mines only when it is asked to.
-async fn unmined() -> World {
+pub async fn unmined() -> World {
     World::with_node(Node::start_with(&["--no-mining"]).await).await
 }
 
-async fn mine(gateway: &Gateway) {
+pub async fn mine(gateway: &Gateway) {
     gateway.node().ask("evm_mine", json!([])).await;
 }
 

@@ -268,6 +268,7 @@ impl Forged {
             nonce: Some(nonce),
             max_fee: Some(U128::from(fee)),
             max_tip: Some(U128::from(fee)),
+            max_blob_fee: None,
             returned: false,
             replaces,
             rule: "test",
