@@ -15,9 +15,9 @@ pub enum Transactions {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Have the same transaction mined sooner, for at least 10 % more
+    /// Have the same transaction mined sooner, for at least 10 % more (with blobs: 100 %)
     Bump(At),
-    /// Use its nonce up by a transfer of nothing, for at least 10 % more (with blobs: with them, for 100 % more)
+    /// Use its nonce up by a transfer of nothing, for at least 10 % more (with blobs: by a blob of zeros, for 100 % more)
     Cancel(At),
     /// Say that a mined count is true that stands far above what the ledger knows of
     Accept {

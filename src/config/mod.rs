@@ -340,7 +340,7 @@ pub struct AutoBump {
     pub after: Duration,
     /// Per cent more, at least 10.
     pub step: u32,
-    /// In wei for a unit of gas: no bump pays more.
+    /// In wei for a unit of gas, and for one of blob gas: no bump pays more.
     pub up_to: u128,
 }
 

@@ -149,7 +149,9 @@ impl Parked {
                 let accepted = read.accepted;
                 let own = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
                 let rows = read.seen_by(own, (slot.mined, slot.wanted));
-                let decision = decide(&rows, &Bid { slot, intent, replace, accepted }, rules.max_open);
+                let is_sent = self.reserve.purpose == Purpose::Send;
+                let bid = Bid { slot, intent, replace, is_sent, accepted };
+                let decision = decide(&rows, &bid, rules.max_open);
                 notice(&decision, &rows, &slot, self.reserve.account);
                 Some(decision)
             }

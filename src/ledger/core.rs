@@ -26,6 +26,8 @@ pub(in crate::ledger) struct Bid {
     pub slot: Slot,
     pub intent: B256,
     pub replace: Replace,
+    /// To nodes, by us.
+    pub is_sent: bool,
     /// A mined count that an operator took as true; 0 where none did.
     pub accepted: u64,
 }
@@ -139,6 +141,15 @@ pub(in crate::ledger) fn gaps(rows: &[Row], mined: u64) -> Vec<u64> {
     gaps
 }
 
+/// The least that outbids a recorded payload. What a node refused for good is in no pool that we know of: were its blob fee
+/// in the way of all that comes, an account that sends blobs would have to pay more with every refusal.
+pub(in crate::ledger) fn least_over(fees: &Fees, state: State) -> Fees {
+    match state {
+        State::Vacant => Fees::of(fees.max_per_gas(), fees.max_priority(), None).raised(),
+        _ => fees.raised(),
+    }
+}
+
 /// The nonce that an account's next transaction without a nonce of its own would get.
 pub(in crate::ledger) fn next(rows: &[Row], mined: u64) -> u64 {
     Nonces::of(rows, mined).lowest_free()
@@ -233,7 +244,7 @@ impl<'a> Place<'a> {
         if row.state.is_settled() {
             self.is_settled = true;
         } else if row.state.is_signed() {
-            let raised = row.fees.raised();
+            let raised = least_over(&row.fees, row.state);
             self.floor = Some(self.floor.map_or(raised, |floor| raised.highest(&floor)));
         }
         // What was outbid holds its nonce as well; the one that outbid it has the say.
@@ -293,11 +304,6 @@ fn replacement(nonces: &Nonces<'_>, bid: &Bid, live: &Row) -> Decision {
     match bid.replace {
         Replace::Never => return kept(NotReplaced::NotAllowed),
         Replace::Own if !live.is_own => return kept(NotReplaced::Anothers),
-        Replace::Own
-            if live.fees.max_per_blob_gas().is_some() != bid.slot.fees.max_per_blob_gas().is_some() =>
-        {
-            return kept(NotReplaced::OtherPool);
-        }
         Replace::Own | Replace::Any => {}
     }
     if live.nonce < nonces.first {
@@ -306,6 +312,11 @@ fn replacement(nonces: &Nonces<'_>, bid: &Bid, live: &Row) -> Decision {
     // What is at the token now may fail, and then there is nothing to outbid.
     if live.state == State::Reserved {
         return Decision::WaitForSignature;
+    }
+    let has_blobs = |fees: &Fees| fees.max_per_blob_gas().is_some();
+    // An operator's order, and what is only returned, does not ask our nodes.
+    if bid.is_sent && bid.replace == Replace::Own && has_blobs(&live.fees) != has_blobs(&bid.slot.fees) {
+        return kept(NotReplaced::OtherPool);
     }
     match take(nonces, &bid.slot, live.nonce) {
         Decision::Take { nonce, .. } => Decision::Take { nonce, replaces: Some(live.id) },
@@ -391,7 +402,11 @@ mod tests {
     }
 
     fn bid(rows: &[Row], slot: &Slot, intent: u8, replace: Replace) -> Decision {
-        decide(rows, &Bid { slot: *slot, intent: B256::repeat_byte(intent), replace, accepted: 0 }, 8)
+        decide(
+            rows,
+            &Bid { slot: *slot, intent: B256::repeat_byte(intent), replace, is_sent: true, accepted: 0 },
+            8,
+        )
     }
 
     const fn take(nonce: u64) -> Decision {
@@ -484,13 +499,23 @@ mod tests {
         // What a node refused, with blobs and without, is outbid in all.
         let vacant = |intent, fees| Row { fees, ..row(5, State::Vacant, intent) };
         let both = [vacant(1, old), vacant(3, Fees::of(300, 5, None)), vacant(4, LOW)];
-        let floor = Fees::of(330, 20, Some(14));
-        assert_eq!(ask(&both, old, Replace::Never), Decision::Refuse(Refused::Underpriced));
+        let floor = Fees::of(330, 11, None);
+        assert_eq!(ask(&both, old, Replace::Never), Decision::Refuse(Refused::Outbid { floor }));
         assert_eq!(
-            ask(&both, Fees::of(1, 1, Some(14)), Replace::Never),
-            Decision::Refuse(Refused::Outbid { floor })
+            ask(&both, Fees::of(330, 11, Some(1)), Replace::Never),
+            take(5),
+            "no blob fee is in the way"
         );
-        assert_eq!(ask(&both, Fees::of(330, 20, None), Replace::Never), take(5));
+        assert_eq!(ask(&both, Fees::of(330, 11, None), Replace::Never), take(5));
+        // Who has it signed only may need it to hear of its own node what is in the way.
+        let returned = |rows: &[Row]| {
+            let slot = slot(Some(5), 5, Fees::of(900, 90, None));
+            let intent = B256::repeat_byte(2);
+            decide(rows, &Bid { slot, intent, replace: Replace::Own, is_sent: false, accepted: 0 }, 8)
+        };
+        assert_eq!(returned(&rows), replaced);
+        let reserved = [Row { state: State::Reserved, ..rows[0] }];
+        assert_eq!(ask(&reserved, Fees::of(900, 90, None), Replace::Own), Decision::WaitForSignature);
     }
 
     #[test]
@@ -564,6 +589,7 @@ mod tests {
                 slot: slot(None, mined, LOW),
                 intent: B256::repeat_byte(3),
                 replace: Replace::Never,
+                is_sent: true,
                 accepted,
             };
             decide(&rows, &bid, 8)
@@ -700,7 +726,7 @@ mod tests {
                         let seen = rows.iter().filter(|row| row.state != State::Void);
                         let seen: Vec<Row> = seen.map(|row| Row { is_own: mine(row), ..*row }).collect();
                         let intent = B256::repeat_byte(intent);
-                        if let Decision::Take { nonce, replaces } = decide(&seen, &Bid { slot, intent, replace, accepted: 0 }, 8) {
+                        if let Decision::Take { nonce, replaces } = decide(&seen, &Bid { slot, intent, replace, is_sent: true, accepted: 0 }, 8) {
                             prop_assert!(nonce >= mined, "below what is mined");
                             prop_assert!(wanted.is_none_or(|wanted| wanted == nonce), "not the nonce that was asked");
                             let live = |nonce: u64| rows.iter().position(|row| row.nonce == nonce && row.state.is_live());

@@ -6,6 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::{Entry, Head};
+use crate::ledger::core::least_over;
 use crate::ledger::life::{State, Word, heard, heir};
 use crate::ledger::note::{Note, SealedRow};
 use crate::ledger::reader::Reservation;
@@ -270,7 +271,8 @@ impl Replay {
                 if other.state.is_live() || other.state == State::Final {
                     return Err(format!("nonce {nonce} was given away twice, also to reservation {id}"));
                 }
-                if other.signed.is_some() && !intent.fees().outbids(&other.intent.fees()) {
+                let least = least_over(&other.intent.fees(), other.state);
+                if other.signed.is_some() && intent.fees().at_least(&least) != intent.fees() {
                     return Err(format!(
                         "reservation {id} does not outbid what was recorded at nonce {nonce}"
                     ));

@@ -29,7 +29,7 @@ pub(super) enum Bound {
     None,
     /// In wei, all of it.
     Execution(U256),
-    /// In wei for a unit of gas.
+    /// In wei for a unit of gas, and for one of blob gas.
     PerGas(u128),
 }
 
@@ -49,8 +49,8 @@ impl App {
         self.bump_by(&live, floor(&open), 10, (Some(by), Bound::None)).await
     }
 
-    /// Uses the nonce up by a transfer of nothing in place of what is recorded there, with its blobs if it has some: an
-    /// operator's order.
+    /// Uses the nonce up by a transfer of nothing in place of what is recorded there, with a blob of zeros where that
+    /// has blobs: an operator's order.
     pub async fn cancel(
         self: &Arc<Self>,
         account: Address,
@@ -64,10 +64,12 @@ impl App {
         let caller = caller(OWN_NAME, account, Some(by))?;
         let (nothing, market) = self.nothing(account, nonce).await?;
         let fees = floor(&open).map_or(market, |floor| market.highest(&floor));
-        let of = Request::again(&live.raw, account);
-        let with_blobs = of.clone().and_then(Request::nothing_but_blobs);
-        let request = with_blobs.unwrap_or(nothing).paying(&fees);
-        self.own_road(Ordered::Cancel(of), caller, request, Bound::None).await
+        let request = if live.fees.max_per_blob_gas().is_some() {
+            Request::nothing_with_a_blob(account, nonce, Request::again(&live.raw, account).as_ref())
+        } else {
+            nothing
+        };
+        self.own_road(Ordered::Cancel, caller, request.paying(&fees), Bound::None).await
     }
 
     /// Uses a free nonce up. `over`: the fees to pay at least, where a node found the last ones too low.
@@ -103,9 +105,11 @@ impl App {
         let is_ordered = by.is_some();
         // It stays the client's transaction, and goes on its account.
         let caller = caller(&live.client, live.account, by)?;
-        let Some(request) = Request::again(&live.raw, live.account) else {
+        let again = Request::again(&live.raw, live.account);
+        let Some(request) = again.filter(|request| request.nonce() == Some(live.nonce)) else {
             return Err(refused(
-                "what is recorded there hands authorizations in, or is not there with its blobs: its client has to replace it",
+                "what is recorded there hands authorizations in, is there without its blobs, or is not what this account \
+                 signed at this nonce: its client has to replace it",
             ));
         };
         let quote = self.quoted(&request).await?;
@@ -190,7 +194,7 @@ impl App {
 #[derive(Clone, Debug)]
 enum Ordered {
     FillGap,
-    Cancel(Option<Request>),
+    Cancel,
     Bump(Request),
     AutoBump(Request),
 }
@@ -199,7 +203,7 @@ impl Ordered {
     const fn own(&self) -> Own<'_> {
         match self {
             Self::FillGap => Own::FillGap,
-            Self::Cancel(of) => Own::Cancel { of: of.as_ref() },
+            Self::Cancel => Own::Cancel,
             Self::Bump(of) => Own::Bump { of },
             Self::AutoBump(of) => Own::AutoBump { of },
         }
@@ -211,7 +215,7 @@ impl Bound {
         let holds = match self {
             Self::None => true,
             Self::Execution(cap) => execution <= cap,
-            Self::PerGas(cap) => fees.max_per_gas() <= cap,
+            Self::PerGas(cap) => fees.max_per_gas().max(fees.max_per_blob_gas().unwrap_or_default()) <= cap,
         };
         if holds {
             Ok(())
@@ -287,5 +291,7 @@ mod tests {
         let check = |bound: Bound, execution: u64| bound.check(&fees, U256::from(execution)).is_ok();
         assert!(check(Bound::Execution(U256::from(7)), 7) && !check(Bound::Execution(U256::from(7)), 8));
         assert!(check(Bound::PerGas(100), 8) && !check(Bound::PerGas(99), 8));
+        let blobs = |fee| Bound::PerGas(100).check(&Fees::of(1, 1, Some(fee)), U256::ZERO).is_ok();
+        assert!(blobs(100) && !blobs(101), "blobs are doubled with each bump");
     }
 }

@@ -38,8 +38,8 @@ pub(in crate::policy) fn is_own(rule: &str) -> bool {
 pub enum Own<'a> {
     /// Use a nonce up that is free below others, which wait for it.
     FillGap,
-    /// Use a nonce up in place of what is recorded there: with its blobs, where it has some.
-    Cancel { of: Option<&'a Request> },
+    /// Use a nonce up in place of what is recorded there.
+    Cancel,
     /// Have this very transaction mined sooner.
     Bump { of: &'a Request },
     /// The same, by the account's `auto_bump`.
@@ -65,8 +65,9 @@ impl Policy {
         asked: Filled,
     ) -> Result<Permitted<Tx>, Denied> {
         let is_as_named = match own {
-            Own::FillGap => does_nothing(&asked, None),
-            Own::Cancel { of } => does_nothing(&asked, of),
+            Own::FillGap => does_nothing(&asked) && asked.blobs().is_none(),
+            // What has blobs gives way to blobs only.
+            Own::Cancel => does_nothing(&asked) && asked.blobs().is_none_or(Blobs::is_one_of_zeros),
             Own::Bump { of } | Own::AutoBump { of } => asked.request().does_the_same(of),
         };
         if asked.from() != caller.account() || asked.request().nonce().is_none() || !is_as_named {
@@ -81,7 +82,7 @@ impl Policy {
         let role = self.book.roles.get(facts.client).map(String::as_str);
         let whole = Whole::open(Facts { role, ..facts }, &self.wrappers);
         let charges = match own {
-            Own::FillGap | Own::Cancel { .. } => Vec::new(),
+            Own::FillGap | Own::Cancel => Vec::new(),
             Own::Bump { .. } | Own::AutoBump { .. } => {
                 whole.is_open()?;
                 self.charges(&whole, &vec![own.name().into(); whole.each().len()])?
@@ -99,7 +100,7 @@ impl Own<'_> {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::FillGap => FILL_GAP,
-            Self::Cancel { .. } => CANCEL,
+            Self::Cancel => CANCEL,
             Self::Bump { .. } => "chancery: bump",
             Self::AutoBump { .. } => "chancery: auto bump",
         }
@@ -122,15 +123,13 @@ fn own_caller<K: Kind>(asked: &K::Asked, request: RequestId) -> Option<AccountCa
     Caller::new(Arc::new(client), request).for_account(account).ok()
 }
 
-/// A transfer of nothing to itself, with no blobs but those of what it takes the place of.
-fn does_nothing(asked: &Filled, of: Option<&Request>) -> bool {
-    let blobs = |of: Option<&Blobs>| of.map(|blobs| blobs.hashes().to_vec());
+/// A transfer of nothing to itself, whatever blobs it has.
+fn does_nothing(asked: &Filled) -> bool {
     asked.to() == Some(asked.from())
         && asked.value() == U256::ZERO
         && asked.data().is_empty()
         && asked.access_list().is_empty()
         && asked.gas() == 21_000
-        && (asked.blobs().is_none() || blobs(asked.blobs()) == blobs(of.and_then(Request::blobs)))
         && asked.authorizations().is_none()
 }
 
@@ -153,7 +152,7 @@ mod tests {
             transaction(&changed)
         };
         let permit = |own, asked| policy.permit_own(own, &caller("ann"), asked);
-        for (own, replace) in [(Own::FillGap, Replace::Never), (Own::Cancel { of: None }, Replace::Any)] {
+        for (own, replace) in [(Own::FillGap, Replace::Never), (Own::Cancel, Replace::Any)] {
             let permitted = permit(own, transaction(&nothing)).unwrap();
             assert_eq!((permitted.rule(), permitted.replace()), (own.name(), replace));
             for (key, value) in [("to", ALICE), ("value", "0x1"), ("data", "0x00"), ("gas", "0x5209")] {
@@ -177,17 +176,18 @@ mod tests {
             let denied = permit(own, with("gasPrice", "0x2540be401")).unwrap_err();
             assert_eq!(denied.condition.as_deref(), Some("caps.max_fee_per_gas"));
         }
-        // With blobs, it is cancelled with those and no others.
-        let about = |byte: &str| {
-            let blobs = json!({ "maxFeePerBlobGas": "0x1", "blobVersionedHashes": [format!("0x01{}", byte.repeat(31))] });
+        // A blob of zeros uses up a nonce at which blobs are, and fills no gap.
+        let about = |hashes: &[&str]| {
             let mut changed = nothing.clone();
-            changed.as_object_mut().unwrap().extend(blobs.as_object().unwrap().clone());
+            changed["maxFeePerBlobGas"] = json!("0x1");
+            changed["blobVersionedHashes"] = json!(hashes);
             transaction(&changed)
         };
-        let recorded = about("a1");
-        let cancel = Own::Cancel { of: Some(recorded.request()) };
-        assert!(permit(cancel, about("a1")).is_ok() && permit(cancel, about("b2")).is_err());
-        assert!(permit(cancel, transaction(&nothing)).is_ok());
+        let zeros = "0x010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c444014";
+        assert!(
+            permit(Own::Cancel, about(&[zeros])).is_ok() && permit(Own::FillGap, about(&[zeros])).is_err()
+        );
+        assert!(permit(Own::Cancel, about(&[zeros, zeros])).is_err(), "one does");
         let unnamed = transaction(&json!({ "to": TREASURY, "gas": "0x5208" }));
         assert!(permit(Own::FillGap, unnamed).is_err());
 
@@ -204,7 +204,7 @@ mod tests {
         for (rule, own, is_free) in [
             (CHECKPOINT, true, true),
             (Own::FillGap.name(), true, true),
-            (Own::Cancel { of: None }.name(), true, true),
+            (Own::Cancel.name(), true, true),
             ("chancery: bump", true, false),
             ("chancery: auto bump", true, false),
             ("pay", false, false),
@@ -244,7 +244,7 @@ mod tests {
         let of = first.request();
         for (own, asked, scope, replace) in [
             (Own::FillGap, &nothing, None, Replace::Never),
-            (Own::Cancel { of: None }, &nothing, None, Replace::Any),
+            (Own::Cancel, &nothing, None, Replace::Any),
             (
                 Own::Bump { of },
                 &json!({ "to": ALICE, "nonce": "0x5" }),
@@ -270,8 +270,7 @@ mod tests {
         let others = json!({ "from": ALICE, "to": ALICE, "gas": "0x5208", "nonce": "0x5" });
         let listed = json!({ "to": TREASURY, "gas": "0x5208", "nonce": "0x5", "accessList": [{ "address": ALICE, "storageKeys": [] }] });
         for asked in [others, listed] {
-            let denied =
-                policy.permit_own(Own::Cancel { of: None }, &caller("ann"), transaction(&asked)).unwrap_err();
+            let denied = policy.permit_own(Own::Cancel, &caller("ann"), transaction(&asked)).unwrap_err();
             assert_eq!(denied.cause, DenialCause::NoRule);
             assert_eq!(denied.to_string(), "this is no chancery: cancel: it does something else");
         }

@@ -225,7 +225,7 @@ mod tests {
         let at = Timestamp::from_millis(0);
         for (rule, counts) in [
             (Own::FillGap.name(), 0),
-            (Own::Cancel { of: None }.name(), 0),
+            (Own::Cancel.name(), 0),
             ("own:checkpoint", 0),
             ("chancery: bump", 1),
             ("pay", 1),

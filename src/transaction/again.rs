@@ -5,7 +5,7 @@ use alloy_eips::eip2718::Decodable2718 as _;
 use alloy_primitives::{Address, Bytes, U256};
 
 use crate::transaction::request::AskedFees;
-use crate::transaction::{Blobs, Fees, Request};
+use crate::transaction::{Blobs, Fees, Request, SignedTransaction};
 
 /// What a transfer without calldata costs, in gas.
 const TRANSFER: u64 = 21_000;
@@ -31,9 +31,13 @@ impl Request {
     }
 
     /// What was signed, as if it was asked for once more with its fees left open. Nothing where these are not the
-    /// bytes of a transaction of type 0 to 3, with its blobs if it is about some: authorizations are used up.
+    /// bytes of a transaction of type 0 to 3, with its blobs if it is about some: authorizations are used up. Nothing either
+    /// where the account did not sign them: no rule is asked a second time, so a table is not taken at its word.
     pub fn again(raw: &[u8], from: Address) -> Option<Self> {
         let signed = TxEnvelope::decode_2718_exact(raw).ok()?;
+        if SignedTransaction::decode(Bytes::copy_from_slice(raw)).ok()?.from() != from {
+            return None;
+        }
         let kind = signed.tx_type();
         let blobs = match &signed {
             TxEnvelope::Eip4844(signed) => Some(Blobs::of_sent(signed.tx())?),
@@ -56,11 +60,12 @@ impl Request {
         })
     }
 
-    /// The same blobs in a transaction that does nothing else: what is about blobs gives way to its like only, in a pool.
-    /// Nothing where this one is about none.
-    pub fn nothing_but_blobs(self) -> Option<Self> {
-        let blobs = Some(self.blobs?);
-        Some(Self { blobs, kind: TxType::Eip4844, ..Self::nothing(self.from, self.nonce?, true) })
+    /// A transfer of nothing with a blob of zeros: in a pool, blobs give way to blobs only. Its proof is of the kind that
+    /// `like` came with, and for its cells (EIP-7594) where that came with none.
+    pub fn nothing_with_a_blob(from: Address, nonce: u64, like: Option<&Self>) -> Self {
+        let for_the_blob = like.and_then(Self::blobs).is_some_and(Blobs::has_proofs_for_blobs);
+        let blobs = Some(Blobs::of_zeros(for_the_blob));
+        Self { blobs, kind: TxType::Eip4844, ..Self::nothing(from, nonce, true) }
     }
 
     /// The same with these fees, which are not to be raised.
@@ -116,7 +121,9 @@ mod tests {
             let unsigned = Tx::assign(filled, Some(7));
             let (signature, _) = key.sign_prehash_recoverable(Tx::digest(&unsigned).as_slice()).unwrap();
             let signature = recover(Tx::digest(&unsigned), &signature.to_bytes().into(), from).unwrap();
-            let again = Request::again(&Tx::seal(&unsigned, signature).raw, from).unwrap();
+            let raw = Tx::seal(&unsigned, signature).raw;
+            assert_eq!(Request::again(&raw, Address::repeat_byte(7)), None, "another account signed it");
+            let again = Request::again(&raw, from).unwrap();
             let whole = Request { gas: again.gas, ..request };
             assert!(again.does_the_same(&whole), "{asked}");
             assert!(!again.does_the_same(&Request { value: U256::from(99), ..whole }));

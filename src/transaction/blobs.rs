@@ -11,11 +11,14 @@ use alloy_eips::eip4844::{
     BYTES_PER_BLOB, Blob, BlobTransactionSidecar, Bytes48, DATA_GAS_PER_BLOB, VERSIONED_HASH_VERSION_KZG,
 };
 use alloy_eips::eip7594::{BlobTransactionSidecarEip7594, BlobTransactionSidecarVariant, CELLS_PER_EXT_BLOB};
-use alloy_primitives::{B256, Bytes, U256, keccak256};
+use alloy_primitives::{B256, Bytes, U256, b256, keccak256};
 use serde_json::Value;
 
 use crate::transaction::RequestError;
 use crate::transaction::fields::{list, number, same, words};
+
+/// The versioned hash of a blob of zeros; its commitment, and each proof, is the point at infinity.
+const OF_ZEROS: B256 = b256!("010657f37554c781402a22917dee2f75def7ab966d7b770905398eba3c444014");
 
 /// What a transaction of type 3 says of its blobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +139,32 @@ impl Blobs {
     pub(super) fn of_sent(signed: &TxEip4844Variant) -> Option<Self> {
         let sidecar = Sidecar::of(signed.sidecar()?.clone());
         Some(Self { sidecar: Some(sidecar), ..Self::of_signed(signed).ok()? })
+    }
+
+    /// One of zeros, that costs nothing yet, with a proof for it or for its cells.
+    pub(super) fn of_zeros(for_the_blob: bool) -> Self {
+        let mut infinity = Bytes48::ZERO;
+        if let Some(first) = infinity.first_mut() {
+            *first = 0xc0;
+        }
+        let (blobs, commitments) = (vec![Blob::ZERO], vec![infinity]);
+        let whole = if for_the_blob {
+            BlobTransactionSidecar { blobs, commitments, proofs: vec![infinity] }.into()
+        } else {
+            let cell_proofs = vec![infinity; CELLS_PER_EXT_BLOB];
+            BlobTransactionSidecarEip7594 { blobs, commitments, cell_proofs }.into()
+        };
+        Self { hashes: vec![OF_ZEROS], max_fee_per_gas: 0, sidecar: Some(Sidecar::of(whole)) }
+    }
+
+    pub fn is_one_of_zeros(&self) -> bool {
+        self.hashes == [OF_ZEROS]
+    }
+
+    /// Whether they came with a proof for each blob (EIP-4844), and not for its cells.
+    pub(super) fn has_proofs_for_blobs(&self) -> bool {
+        let sidecar = self.sidecar.as_ref().map(|sidecar| sidecar.whole.as_ref());
+        matches!(sidecar, Some(BlobTransactionSidecarVariant::Eip4844(_)))
     }
 
     /// The same at this most for a unit of blob gas, in wei.
@@ -467,14 +496,21 @@ mod tests {
         assert!(sidecar(&again).is_some() && sidecar(&again) == sidecar(&asked));
         assert!(!again.does_the_same(&Request { blobs: None, ..again.clone() }));
 
-        let nothing = again.clone().nothing_but_blobs().unwrap();
-        assert_eq!(
-            (nothing.to(), nothing.value(), nothing.data().len()),
-            (Some(nothing.from()), U256::ZERO, 0)
-        );
-        assert_eq!((nothing.nonce(), sidecar(&nothing)), (Some(7), sidecar(&again)));
-        assert!(sign(fill(nothing.paying(&fees), 1), 7).raw.len() > BYTES_PER_BLOB, "they are sent");
-        assert_eq!(Request::nothing(FROM.parse().unwrap(), 7, true).nothing_but_blobs(), None);
+        for proofs in [("cellProofs", 128), ("proofs", 1)] {
+            let like = parse(&blob(proofs)).unwrap();
+            let nothing = Request::nothing_with_a_blob(FROM.parse().unwrap(), 7, Some(&like));
+            assert_eq!(
+                (nothing.to(), nothing.value(), nothing.data().len()),
+                (Some(nothing.from()), U256::ZERO, 0)
+            );
+            let blobs = nothing.blobs.as_ref().unwrap();
+            assert!(blobs.is_one_of_zeros() && blobs.has_proofs_for_blobs() == (proofs.1 == 1));
+            let whole = blobs.sidecar().unwrap();
+            assert!(whole.versioned_hashes().eq([OF_ZEROS]), "its hash is its commitment's");
+            let sent = sign(fill(nothing.paying(&fees), 1), 7);
+            assert!(sent.raw.len() > BYTES_PER_BLOB, "it is sent");
+        }
+        assert!(!again.blobs.as_ref().unwrap().is_one_of_zeros());
 
         // Signed without them, it cannot be sent by anybody but who has them.
         let stated =

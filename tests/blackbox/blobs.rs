@@ -60,7 +60,7 @@ async fn a_blob_transaction_is_sent_with_its_blobs() {
     assert!(two.message.contains("are not those of the commitments"), "{}", two.message);
 }
 
-/// With its blobs, for twice as much: what pools ask for.
+/// With its blobs, and by a blob of zeros, for twice as much: what pools ask for.
 #[tokio::test]
 async fn an_operator_bumps_and_cancels_what_has_blobs() {
     let gateway = unmined().await.policy(&policy()).start().await;
@@ -81,12 +81,6 @@ async fn an_operator_bumps_and_cancels_what_has_blobs() {
     let (bumped, cancelled) = (order("bump", "0").await, order("cancel", "1").await);
     let listed = gateway.operate("auditor", &["tx", "list"]).await.well();
     assert!(listed.contains(", blobs 2000000000 wei"), "{listed}");
-    // A client pays as much for its own, and cannot take the place of blobs by something else.
-    let mut cheap = with_blob(&gateway, 0);
-    cheap["maxFeePerGas"] = json!("0xee6b2800");
-    let refused = trader.send(cheap).await.unwrap_err();
-    assert_eq!(refused.data["code"], "nonce_taken", "{refused:?}");
-
     mine(&gateway).await;
     for (hash, gone, to) in
         [(&bumped, &hashes[0], FRIEND.to_owned()), (&cancelled, &hashes[1], gateway.treasury().to_string())]
@@ -100,6 +94,46 @@ async fn an_operator_bumps_and_cancels_what_has_blobs() {
         );
     }
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+/// What nodes would refuse is refused before it is signed, and what they would take is signed.
+#[tokio::test]
+async fn a_client_replaces_blobs_by_blobs_that_pay_twice_as_much() {
+    let own = policy().replacen("execution_fee", "replace = \"own\"\nexecution_fee", 1);
+    let gateway = unmined().await.policy(&own).start().await;
+    let trader = gateway.client("trader");
+    let paying = |times: u64| {
+        let mut asked = with_blob(&gateway, 0);
+        for (field, gwei) in [("maxFeePerGas", 2), ("maxPriorityFeePerGas", 1), ("maxFeePerBlobGas", 1)] {
+            asked[field] = json!(format!("{:#x}", gwei * times * 100_000_000));
+        }
+        asked
+    };
+    let first = trader.send(paying(10)).await.unwrap();
+    let cheap = trader.send(paying(19)).await.unwrap_err();
+    assert_eq!(cheap.data["code"], "replacement_underpriced", "{cheap:?}");
+    let mut plain = gateway.payment(1);
+    plain["nonce"] = json!("0x0");
+    let other = trader.send(plain).await.unwrap_err();
+    assert!(other.message.contains("a pool of their own"), "{other:?}");
+    let second = trader.send(paying(20)).await.unwrap();
+    mine(&gateway).await;
+    assert_eq!(gateway.node().receipt(&first).await, Value::Null);
+    assert_eq!(gateway.node().receipt(&second).await["status"], "0x1");
+}
+
+/// Signed by its hashes only, its blobs are not here: a blob of zeros takes its place.
+#[tokio::test]
+async fn an_operator_cancels_blobs_that_are_not_here() {
+    let gateway = unmined().await.policy(&policy()).start().await;
+    let trader = gateway.client("trader");
+    trader.call("eth_signTransaction", json!([batch(&gateway, 0)])).await.unwrap();
+    let asked = ["tx", "cancel", "--json", "--account", "treasury", "--nonce", "0"];
+    let done: Value = serde_json::from_str(&gateway.operate("admin", &asked).await.well()).unwrap();
+    assert_eq!(done["node"], "accepted", "{done}");
+    mine(&gateway).await;
+    let receipt = gateway.node().receipt(&done["hash"]).await;
+    assert_eq!((&receipt["status"], &receipt["blobGasUsed"]), (&json!("0x1"), &json!("0x20000")));
 }
 
 #[tokio::test]

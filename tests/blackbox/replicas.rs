@@ -60,9 +60,13 @@ impl Shared {
         assert_eq!(node.mined(self.gateway.treasury()).await, payments, "not one more");
         assert_eq!(promised.len().try_into(), Ok(payments), "a hash each");
         let trader = self.trader(asked);
-        for hash in promised {
-            let receipt = trader.call("eth_getTransactionReceipt", json!([hash])).await.unwrap();
-            assert_eq!(receipt["status"], "0x1", "{hash}");
+        let promised: Vec<&String> = promised.iter().collect();
+        for some in promised.chunks(50) {
+            let asked: Vec<_> =
+                some.iter().map(|hash| ("eth_getTransactionReceipt", json!([hash]))).collect();
+            for (hash, receipt) in some.iter().zip(trader.batch(&asked).await) {
+                assert_eq!(receipt.unwrap()["status"], "0x1", "{hash}");
+            }
         }
         self.gateway.chancery(&["audit", "verify"]).await.well();
         let twice = "SELECT count(*) FROM reservation WHERE state IN ('recorded', 'final') GROUP BY nonce HAVING count(*) > 1";

@@ -227,13 +227,15 @@ async fn the_chain_is_append_only_for_honest_mistakes_too() {
 
 /// A chain made by hand, with all its hashes right: what it says must be possible as well.
 struct Forged {
+    /// Of what is told of next.
+    blob_fee: Option<u64>,
     head: Head,
     replay: Replay,
 }
 
 impl Forged {
     fn new() -> Self {
-        let mut forged = Self { head: Head::START, replay: Replay::new() };
+        let mut forged = Self { blob_fee: None, head: Head::START, replay: Replay::new() };
         forged.say(&Body::Started { version: "1", writer: "w", voided: 0, shared: false }).unwrap();
         forged.say(&Body::Policy { policy: POLICY }).unwrap();
         forged
@@ -268,7 +270,7 @@ impl Forged {
             nonce: Some(nonce),
             max_fee: Some(U128::from(fee)),
             max_tip: Some(U128::from(fee)),
-            max_blob_fee: None,
+            max_blob_fee: self.blob_fee.map(U128::from),
             returned: false,
             replaces,
             rule: "test",
@@ -287,6 +289,18 @@ impl Forged {
 
     fn outcome(&mut self, reservation: i64, outcome: &str) -> Result<(), String> {
         self.say(&Body::Outcome { reservation, outcome, text: "" })
+    }
+}
+
+#[test]
+fn inv_02_a_chain_whose_blobs_pay_less_than_twice_as_much_does_not_hold() {
+    for (blob_fee, fee, holds) in [(Some(14), 200, true), (Some(13), 200, false), (Some(14), 199, false)] {
+        let mut forged = Forged::new();
+        forged.blob_fee = Some(7);
+        forged.intent(1, 0, 100, POLICY).unwrap();
+        forged.sign(1).unwrap();
+        forged.blob_fee = blob_fee;
+        assert_eq!(forged.bid((2, Some(1)), 0, fee, POLICY).is_ok(), holds, "{blob_fee:?} {fee}");
     }
 }
 

@@ -254,8 +254,8 @@ impl Model for Bounds {
                 }
                 // Whoever names a nonce may replace what is its own there.
                 let replace = if wanted.is_some() { Replace::Own } else { Replace::Never };
-                let bid_for = Bid { slot, intent: intent(client, wanted, bid), replace, accepted: 0 };
-                match decide(&rows, &bid_for, MAX_OPEN) {
+                let intent = intent(client, wanted, bid);
+                match decide(&rows, &Bid { slot, intent, replace, is_sent: true, accepted: 0 }, MAX_OPEN) {
                     Decision::Take { nonce, replaces } if nonce < self.nonces => {
                         if let Some(replaced) = replaces {
                             world.turn(usize::try_from(replaced).unwrap(), State::Outbid);

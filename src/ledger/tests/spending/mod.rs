@@ -242,7 +242,8 @@ impl Model for Bounds {
                 let (fees, stands) = (fees(bid), Stands::Transaction);
                 let slot = Slot { chain: 1, wanted, mined, fees, fees_are_fixed: true, stands };
                 let replace = if wanted.is_some() { Replace::Own } else { Replace::Never };
-                let asked = Bid { slot, intent: intent(client, wanted, bid), replace, accepted: 0 };
+                let asked =
+                    Bid { slot, intent: intent(client, wanted, bid), replace, is_sent: true, accepted: 0 };
                 match decide(&world.rows(client), &asked, 8) {
                     Decision::Take { nonce, replaces } if nonce < self.nonces => {
                         if !world.admits(nonce, client, bid, self.fault) {
