@@ -110,7 +110,7 @@ fn shown(one: &OpenTransaction, config: &Config) -> Value {
         "address": one.account,
         "chain": one.chain,
         "nonce": one.nonce,
-        "state": one.state,
+        "state": one.state(),
         "hash": one.hash,
         "client": one.client,
         "request": one.request,

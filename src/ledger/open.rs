@@ -11,6 +11,7 @@ use crate::ledger::audit::{Administration, Body};
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::{Db, DbRow, Sql, query};
 use crate::ledger::handle::recorded;
+use crate::ledger::life::State;
 use crate::ledger::writer::Group;
 use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, ReservationId, core, nonce_store, store};
 use crate::transaction::{Fees, Kind, Tx};
@@ -29,8 +30,6 @@ pub struct OpenTransaction {
     pub chain: u64,
     pub account: Address,
     pub nonce: u64,
-    /// `recorded`, `outbid` or `vacant`: `docs/ledger.md` says what each means.
-    pub state: &'static str,
     pub raw: Bytes,
     pub hash: B256,
     pub fees: Fees,
@@ -40,6 +39,7 @@ pub struct OpenTransaction {
     pub word: Option<String>,
     /// It is its client's to send.
     pub is_returned: bool,
+    state: State,
 }
 
 /// What the writer can be asked about nonces.
@@ -81,7 +81,17 @@ pub(in crate::ledger) enum Inquiry {
 impl OpenTransaction {
     /// Whether it is the one at its nonce that is to be mined.
     pub fn is_live(&self) -> bool {
-        self.state == "recorded"
+        self.state == State::Recorded
+    }
+
+    /// `recorded`, `outbid` or `vacant`: `docs/ledger.md` says what each means.
+    pub const fn state(&self) -> &'static str {
+        self.state.name()
+    }
+
+    /// The least that outbids it.
+    pub fn least_over(&self) -> Fees {
+        core::least_over(&self.fees, self.state)
     }
 }
 
@@ -288,7 +298,7 @@ fn open_row(row: &DbRow) -> Sql<OpenTransaction> {
         chain: store::unsigned(row, "chain")?,
         account: store::address(row)?,
         nonce: store::unsigned(row, "nonce")?,
-        state: store::state_in(row)?.name(),
+        state: store::state_in(row)?,
         raw: Bytes::from(row.get::<Vec<u8>>("raw")?),
         hash: store::word(row, "hash")?,
         fees: store::fees(row)?,

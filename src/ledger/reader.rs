@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use alloy_primitives::{Address, B256, keccak256};
+use alloy_primitives::{Address, B256, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::Entry;
@@ -21,6 +21,8 @@ pub(in crate::ledger) struct Reservation {
     pub nonce: Option<u64>,
     pub state: String,
     pub rule: String,
+    /// What it pays at most: in all, as a tip, for blob gas; in wei for a unit.
+    pub fees: [Option<U128>; 3],
     /// The hash of what was signed, and of the bytes that could leave.
     pub signed: Option<(B256, B256)>,
 }
@@ -84,8 +86,8 @@ pub(in crate::ledger) async fn all_of_kind(db: &mut Db, kind: &'static str) -> S
 /// A page of all reservations, by id, as `verify` holds them against the chain.
 pub(in crate::ledger) async fn reservations(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Reservation>> {
     let rows = query(
-        "SELECT id, kind, client, account, chain, nonce, state, rule, raw, hash FROM reservation
-         WHERE id > ?1 ORDER BY id LIMIT ?2",
+        "SELECT id, kind, client, account, chain, nonce, max_fee, max_tip, max_blob_fee, state, rule, raw, hash
+         FROM reservation WHERE id > ?1 ORDER BY id LIMIT ?2",
     );
     rows.bind(after).bind(count).fetch_all(&mut *db).await?.iter().map(reservation).collect()
 }
@@ -97,6 +99,10 @@ fn reservation(row: &DbRow) -> Sql<Reservation> {
     };
     let hash = row.get::<Option<&[u8]>>("hash")?.map(B256::try_from).transpose().map_err(malformed)?;
     let bytes = row.get::<Option<&[u8]>>("raw")?.map(keccak256);
+    let fee = |name: &str| -> Sql<Option<U128>> {
+        let fee = row.get::<Option<&[u8]>>(name)?.map(<[u8; 16]>::try_from);
+        Ok(fee.transpose().map_err(malformed)?.map(U128::from_be_bytes))
+    };
     Ok(Reservation {
         id: row.get("id")?,
         kind: row.get("kind")?,
@@ -106,6 +112,7 @@ fn reservation(row: &DbRow) -> Sql<Reservation> {
         nonce: number("nonce")?,
         state: row.get("state")?,
         rule: row.get("rule")?,
+        fees: [fee("max_fee")?, fee("max_tip")?, fee("max_blob_fee")?],
         signed: hash.zip(bytes),
     })
 }

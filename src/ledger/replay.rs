@@ -183,6 +183,9 @@ impl Replay {
         if (row.chain, row.nonce) != (intent.chain, intent.nonce) {
             return wrong("nonce");
         }
+        if row.fees != [intent.max_fee, intent.max_tip, intent.max_blob_fee] {
+            return wrong("fee");
+        }
         if row.state != state.name() {
             return Err((
                 seq,

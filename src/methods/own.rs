@@ -227,7 +227,7 @@ impl Bound {
 
 /// What outbids every payload that was recorded there.
 pub(super) fn floor(open: &[OpenTransaction]) -> Option<Fees> {
-    open.iter().map(|one| one.fees.raised()).reduce(|floor, fees| fees.highest(&floor))
+    open.iter().map(OpenTransaction::least_over).reduce(|floor, fees| fees.highest(&floor))
 }
 
 fn live(open: &[OpenTransaction], nonce: u64) -> Result<&OpenTransaction, Refusal> {

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alloy_primitives::keccak256;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use rusqlite::OpenFlags;
 use sqlx::postgres::PgConnectOptions;
@@ -52,7 +53,8 @@ const BUSY: Duration = Duration::from_secs(5);
 /// How many statements a connection keeps prepared: more than there are.
 const PREPARED: usize = 128;
 
-/// What makes the tables of a file, step by step; the file's `user_version` says how many of them it has seen.
+/// What makes the tables of a file, step by step; the file's `user_version` says how many of them it has seen, and its
+/// `application_id` which they were.
 const STEPS: [&str; 1] = [include_str!("../../../migrations/sqlite/0001_ledger.sql")];
 
 /// What a session of a server is told first. A replica that is stopped in the middle of a transaction must not keep the
@@ -165,19 +167,19 @@ fn open_file(path: &Path, flags: OpenFlags, options: &str) -> Sql<rusqlite::Conn
 async fn looked_at(path: &Path, options: &str) -> Sql<Db> {
     let mut db = Db::File(open_file(path, OpenFlags::SQLITE_OPEN_READ_ONLY, options)?);
     query("SELECT seq FROM head").fetch_optional(&mut db).await?;
+    if let Db::File(file) = &db {
+        in_place(|| steps_made(file))?;
+    }
     Ok(db)
 }
 
 /// Each step in a transaction of its own, with the mark that it was made.
 fn migrate(file: &rusqlite::Connection) -> Sql<()> {
-    let made: i64 = file.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let made = usize::try_from(made).unwrap_or(usize::MAX);
-    if made > STEPS.len() {
-        let why = "the ledger was made by a newer version of chancery; this one does not understand it";
-        return Err(SqlError::Unfit(why.to_owned()));
-    }
-    for (step, number) in STEPS.iter().zip(1_usize..).skip(made) {
-        let all = format!("BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT");
+    for (step, number) in STEPS.iter().zip(1_usize..).skip(steps_made(file)?) {
+        let mark = mark_of(number);
+        let all = format!(
+            "BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; PRAGMA application_id = {mark}; COMMIT"
+        );
         if let Err(error) = file.execute_batch(&all) {
             // It may have rolled back by itself.
             let _ = file.execute_batch("ROLLBACK");
@@ -185,6 +187,31 @@ fn migrate(file: &rusqlite::Connection) -> Sql<()> {
         }
     }
     Ok(())
+}
+
+/// How many steps made the tables of a file, which must be the ones that are known here: with other tables a start would
+/// succeed, and the first claim fail.
+fn steps_made(file: &rusqlite::Connection) -> Sql<usize> {
+    let pragma = |name| file.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+    let made = usize::try_from(pragma("user_version")?).unwrap_or(usize::MAX);
+    if made > STEPS.len() {
+        let why = "the ledger was made by a newer version of chancery; this one does not understand it";
+        return Err(SqlError::Unfit(why.to_owned()));
+    }
+    if made > 0 && pragma("application_id")? != i64::from(mark_of(made)) {
+        let why = "the ledger was made by a version of chancery with other tables; use that version to read it, and begin a \
+                   new ledger with this one when nothing in it is open";
+        return Err(SqlError::Unfit(why.to_owned()));
+    }
+    Ok(made)
+}
+
+/// The first steps, by what they say.
+fn mark_of(steps: usize) -> i32 {
+    let all: String = STEPS.iter().take(steps).copied().collect();
+    let [a, b, c, d, ..] = keccak256(all).0;
+    // Never 0, as in a file that bears no mark.
+    i32::from_be_bytes([a, b, c, d]) | 1
 }
 
 /// A server with a standby that it does not wait for loses commits when it fails: payloads that have left, forgotten.

@@ -107,6 +107,9 @@ async fn inv_14_every_edit_of_the_tables_is_found() {
         ("UPDATE reservation SET account = zeroblob(20) WHERE id = 1", "account"),
         ("UPDATE reservation SET client = 'bob' WHERE id = 3", "client"),
         ("UPDATE reservation SET rule = 'another' WHERE id = 3", "rule"),
+        ("UPDATE reservation SET max_fee = zeroblob(16) WHERE id = 3", "fee"),
+        ("UPDATE reservation SET max_tip = NULL WHERE id = 3", "fee"),
+        ("UPDATE reservation SET max_blob_fee = zeroblob(16) WHERE id = 3", "fee"),
         ("DELETE FROM reservation WHERE id = 2", "lost reservation 2"),
         (
             "INSERT INTO reservation (kind, state, open, client, request, account, intent, returned, reserved_at,
