@@ -16,8 +16,8 @@ const AHEAD: usize = 2;
 /// A row, and whether its content is what its hash was made over.
 pub(in crate::ledger) type Seen = (Entry, bool);
 
-/// First the one, then the other, by a thread of its own: making sure of hashes takes about as long as living through what
-/// they stand for.
+/// First the one, then the other, by a thread of its own, and the hashes of the chain by another: reading, making sure of
+/// hashes and living through what they stand for take about as long each.
 pub(in crate::ledger) struct Ahead {
     pub rows: mpsc::Receiver<Sql<Vec<Seen>>>,
     pub table: mpsc::Receiver<Sql<Vec<Reservation>>>,
@@ -27,13 +27,15 @@ pub(in crate::ledger) struct Ahead {
 
 impl Ahead {
     pub(in crate::ledger) fn of(mut db: Db, mut after: i64) -> Self {
-        let ((to_rows, rows), (to_table, table)) = (mpsc::channel(AHEAD), mpsc::channel(AHEAD));
+        let ((to_hash, read_rows), (to_rows, rows)) = (mpsc::channel(AHEAD), mpsc::channel(AHEAD));
+        let (to_table, table) = mpsc::channel(AHEAD);
+        drop(spawn_blocking(move || make_sure(read_rows, &to_rows)));
         let runtime = Handle::current();
         let read = async move || {
-            hand_on(to_rows, async || {
+            hand_on(to_hash, async || {
                 let page = reader::entries(&mut db, after, PAGE).await?;
                 after = page.last().map_or(after, |last| last.seq);
-                Ok(page.into_iter().map(seen).collect())
+                Ok(page)
             })
             .await;
             after = 0;
@@ -55,6 +57,15 @@ async fn hand_on<T>(to: mpsc::Sender<Sql<Vec<T>>>, mut next: impl AsyncFnMut() -
         let page = next().await;
         let is_last = !page.as_ref().is_ok_and(|page| !page.is_empty());
         if to.send(page).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// Hashes what was read. Where the reader falls, nothing comes after its last page here either.
+fn make_sure(mut read: mpsc::Receiver<Sql<Vec<Entry>>>, to: &mpsc::Sender<Sql<Vec<Seen>>>) {
+    while let Some(page) = read.blocking_recv() {
+        if to.blocking_send(page.map(|page| page.into_iter().map(seen).collect())).is_err() {
             return;
         }
     }

@@ -683,24 +683,46 @@ mod tests {
     }
 
     fn fees() -> impl Strategy<Value = Fees> {
-        (1_u128..400, 0_u128..50)
-            .prop_map(|(max, tip)| Fees::Dynamic { max_fee_per_gas: max, max_priority_fee_per_gas: tip })
+        (1_u128..400, 0_u128..50, prop::option::of(1_u128..40))
+            .prop_map(|(max, tip, blob)| Fees::of(max, tip, blob))
+    }
+
+    /// What pools ask for, said once more: a tenth more, or all again where there are blobs. Of what was refused the blob
+    /// fee does not count.
+    fn outbids(fees: &Fees, other: &Row) -> bool {
+        let old = other.fees;
+        let blob_fee = old.max_per_blob_gas().filter(|_| other.state != State::Vacant);
+        let enough = |new: u128, old: u128| {
+            let (of_old, of_new) = if blob_fee.is_some() { (2, 1) } else { (11, 10) };
+            new.saturating_mul(of_new) >= old.saturating_mul(of_old)
+        };
+        let is_more = |new, old| new > old && enough(new, old);
+        is_more(fees.max_per_gas(), old.max_per_gas())
+            && is_more(fees.max_priority(), old.max_priority())
+            // What has no blobs pays for none.
+            && blob_fee.is_none_or(|old| fees.max_per_blob_gas().is_none_or(|new| is_more(new, old)))
     }
 
     /// One step of a life: a claim, or something that happens to a row.
     #[derive(Clone, Debug)]
     enum Step {
-        Claim { wanted: Option<u64>, intent: u8, fees: Fees, fixed: bool, replace: bool },
+        Claim { wanted: Option<u64>, intent: u8, fees: Fees, fixed: bool, replace: Replace, is_sent: bool },
         Record(usize),
         Void(usize),
         Refuse(usize),
         Mine,
     }
 
+    fn replace() -> impl Strategy<Value = Replace> {
+        prop_oneof![Just(Replace::Never), Just(Replace::Own), Just(Replace::Any)]
+    }
+
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            4 => (prop::option::of(0_u64..6), 0_u8..5, fees(), any::<bool>(), any::<bool>()).prop_map(
-                |(wanted, intent, fees, fixed, replace)| Step::Claim { wanted, intent, fees, fixed, replace }
+            4 => (prop::option::of(0_u64..6), 0_u8..5, fees(), any::<bool>(), replace(), any::<bool>()).prop_map(
+                |(wanted, intent, fees, fixed, replace, is_sent)| {
+                    Step::Claim { wanted, intent, fees, fixed, replace, is_sent }
+                }
             ),
             3 => any::<prop::sample::Index>().prop_map(|i| Step::Record(i.index(64))),
             1 => any::<prop::sample::Index>().prop_map(|i| Step::Void(i.index(64))),
@@ -718,15 +740,21 @@ mod tests {
             let (mut rows, mut mined): (Vec<Row>, u64) = (Vec::new(), 0);
             for step in steps {
                 match step {
-                    Step::Claim { wanted, intent, fees, fixed, replace } => {
+                    Step::Claim { wanted, intent, fees, fixed, replace, is_sent } => {
                         let slot = Slot { fees_are_fixed: fixed, ..slot(wanted, mined, fees) };
-                        let replace = if replace { Replace::Own } else { Replace::Never };
                         // The intents 0 and 1 are one client's, the others another's.
                         let mine = |row: &Row| (row.intent[0] < 2) == (intent < 2);
                         let seen = rows.iter().filter(|row| row.state != State::Void);
                         let seen: Vec<Row> = seen.map(|row| Row { is_own: mine(row), ..*row }).collect();
                         let intent = B256::repeat_byte(intent);
-                        if let Decision::Take { nonce, replaces } = decide(&seen, &Bid { slot, intent, replace, is_sent: true, accepted: 0 }, 8) {
+                        let bid = Bid { slot, intent, replace, is_sent, accepted: 0 };
+                        let decision = decide(&seen, &bid, 8);
+                        if matches!(decision, Decision::Refuse(Refused::Outbid { .. } | Refused::Underpriced)) {
+                            let there = rows.iter().filter(|row| wanted.is_none_or(|wanted| row.nonce == wanted));
+                            let mut signed = there.filter(|row| row.state.is_signed() && !row.state.is_settled());
+                            prop_assert!(signed.any(|row| !outbids(&fees, row)), "{:?} outbids all that is there", fees);
+                        }
+                        if let Decision::Take { nonce, replaces } = decision {
                             prop_assert!(nonce >= mined, "below what is mined");
                             prop_assert!(wanted.is_none_or(|wanted| wanted == nonce), "not the nonce that was asked");
                             let live = |nonce: u64| rows.iter().position(|row| row.nonce == nonce && row.state.is_live());
@@ -735,17 +763,21 @@ mod tests {
                                 prop_assert!(live(below).is_some(), "a gap at {} below {}", below, nonce);
                             }
                             for other in rows.iter().filter(|row| row.nonce == nonce && row.state.is_signed()) {
-                                prop_assert!(fees.outbids(&other.fees), "does not outbid");
+                                prop_assert!(outbids(&fees, other), "{:?} does not outbid {:?}", fees, other);
                             }
                             prop_assert_eq!(live(nonce).map(|at| rows[at].id), replaces);
                             if let Some(at) = live(nonce) {
-                                prop_assert!(replace == Replace::Own && mine(&rows[at]), "another's was replaced");
+                                let is_allowed = replace == Replace::Any || (replace == Replace::Own && mine(&rows[at]));
+                                prop_assert!(is_allowed, "another's was replaced");
+                                let have_blobs = [fees, rows[at].fees].map(|fees| fees.max_per_blob_gas().is_some());
+                                let is_free = replace == Replace::Any || !is_sent;
+                                prop_assert!(is_free || have_blobs[0] == have_blobs[1], "another pool's was replaced");
                                 prop_assert_eq!(rows[at].state, State::Recorded);
                                 rows[at].state = State::Outbid;
                             }
                             let id = i64::try_from(rows.len()).unwrap();
                             let state = State::Reserved;
-                                rows.push(Row { id, nonce, state, intent, fees, is_own: false, is_authorization: false });
+                            rows.push(Row { id, nonce, state, intent, fees, is_own: false, is_authorization: false });
                         }
                     }
                     Step::Record(i) => {

@@ -93,7 +93,10 @@ impl Location {
                 // The pages that a busy day comes back to fit into 8 MiB.
                 let session = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
                                PRAGMA cache_size = -8192";
-                in_place(|| file.execute_batch(session))?;
+                in_place(|| {
+                    steps_made(&file)?;
+                    file.execute_batch(session).map_err(SqlError::from)
+                })?;
                 Ok(Db::File(file))
             }
             Self::Server(url) => {
@@ -199,8 +202,7 @@ fn steps_made(file: &rusqlite::Connection) -> Sql<usize> {
         return Err(SqlError::Unfit(why.to_owned()));
     }
     if made > 0 && pragma("application_id")? != i64::from(mark_of(made)) {
-        let why = "the ledger was made by a version of chancery with other tables; use that version to read it, and begin a \
-                   new ledger with this one when nothing in it is open";
+        let why = "the ledger was made by a version of chancery with other tables; only that version understands it";
         return Err(SqlError::Unfit(why.to_owned()));
     }
     Ok(made)
@@ -327,5 +329,17 @@ impl fmt::Debug for Db {
             Self::File(_) => "Db(a file)",
             Self::Server(_) => "Db(a server)",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A step that is out is never edited: another one comes after it. Whoever edits it, if it be a comment, locks everybody
+    /// out of what they have.
+    #[test]
+    fn the_steps_are_what_they_were() {
+        assert_eq!(mark_of(STEPS.len()), 1_604_184_019);
     }
 }

@@ -10,7 +10,9 @@ use crate::config;
 use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, POLICY, START, config, send, sql};
 use crate::ledger::tests::replicas::{PATIENCE, Shared, by};
 use crate::ledger::tests::server::Server;
-use crate::ledger::{Ledger, LedgerError, PauseOrder, PauseScope, ReserveError, verify};
+use crate::ledger::{
+    Configuration, Ledger, LedgerError, Note, PauseOrder, PauseScope, ReserveError, note_offline, verify,
+};
 use crate::secret::SecretUrl;
 
 /// As a standby that had not heard everything when it became the primary.
@@ -58,20 +60,24 @@ async fn a_server_that_lost_commits_is_noticed_and_nothing_is_signed_before_an_o
 /// Its start would succeed, and the first claim fail in words that nobody understands.
 #[tokio::test]
 async fn a_file_with_tables_of_another_version_is_not_opened() {
-    let desk = Desk::open(PATIENT).await;
-    desk.send(ASK).await.unwrap();
-    let folder = desk.close().await;
-    let file = folder.path().join("ledger.sqlite");
-    verify(&file).await.unwrap().unwrap();
     for (pragma, why) in
         [("PRAGMA application_id = 0", "other tables"), ("PRAGMA user_version = 99", "newer version")]
     {
+        let desk = Desk::open(PATIENT).await;
+        desk.send(ASK).await.unwrap();
+        let folder = desk.close().await;
+        let file = folder.path().join("ledger.sqlite");
+        verify(&file).await.unwrap().unwrap();
         sql(&file, pragma).await;
-        let refused =
-            Ledger::open(&config(&file), PATIENT, Clock::set_to(START)).await.unwrap_err().to_string();
-        assert!(refused.contains(why), "{refused}");
-        let refused = verify(&file).await.unwrap_err().to_string();
-        assert!(refused.contains(why), "{refused}");
+        let opened = Ledger::open(&config(&file), PATIENT, Clock::set_to(START)).await.map(drop);
+        let note = Configuration { file: String::new(), hash: POLICY, text: String::new() };
+        let note = Note::Configuration(note);
+        let noted = note_offline(&config(&file), Clock::set_to(START), &note).await.map(drop);
+        let verified = verify(&file).await.map(drop);
+        for refused in [opened, noted, verified] {
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
     }
 }
 
