@@ -197,7 +197,7 @@ async fn inv_13_while_writes_fail_nothing_is_signed_and_then_it_goes_on() {
 }
 
 /// Changes the ledger behind the program's back, as someone with the file could.
-fn meddle(ledger: &Path, change: &str) {
+pub fn meddle(ledger: &Path, change: &str) {
     let connection = rusqlite::Connection::open(ledger).unwrap();
     connection.busy_timeout(Duration::from_secs(5)).unwrap();
     let triggers = "DROP TRIGGER audit_is_append_only; DROP TRIGGER audit_keeps_every_row;";

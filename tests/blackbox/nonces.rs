@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::kit::{FRIEND, Fault, Gateway, Node, POLICY, World, eventually};
+use crate::ledger::meddle;
 
 #[tokio::test]
 async fn inv_02_many_senders_on_one_account_leave_no_gap() {
@@ -168,6 +169,26 @@ async fn an_operator_bumps_and_cancels_and_the_chain_takes_that_instead() {
         rows.iter().filter(|row| row["kind"] == "administration" && row["body"]["operator"] == "admin");
     assert_eq!(ordered.count(), 3, "{rows:#?}");
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+/// No rule is asked for a bump: whoever can write to the database would have another payment made once more.
+#[tokio::test]
+async fn inv_01_what_is_bumped_was_signed_at_that_very_nonce() {
+    let gateway = unmined().await.start().await;
+    let trader = gateway.client("trader");
+    for wei in [7, 8] {
+        trader.send(gateway.payment(wei)).await.unwrap();
+    }
+    meddle(
+        &gateway.folder().join("ledger.sqlite"),
+        "UPDATE reservation SET raw = (SELECT raw FROM reservation WHERE nonce = 0) WHERE nonce = 1",
+    );
+    for (nonce, code, said) in [("1", 1, "not what this account signed at this nonce"), ("0", 0, "")] {
+        let asked = ["tx", "bump", "--account", "treasury", "--nonce", nonce];
+        let bumped = gateway.operate("admin", &asked).await;
+        assert!(bumped.code == Some(code) && bumped.stderr.contains(said), "{bumped:?}");
+    }
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(3));
 }
 
 #[tokio::test]

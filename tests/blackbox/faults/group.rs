@@ -111,9 +111,9 @@ async fn a_token_that_is_idle_is_asked_for_a_probe_and_each_session_is_used() {
     // The backup signs nothing for anybody, and its four sessions are kept alive all the same: one by the probe.
     let asked = eventually("every session", async || {
         let asked = since(&bench, before);
-        (asked.iter().sum::<u64>() >= 8).then_some(asked)
+        asked.iter().all(|times| *times >= 4).then_some(asked)
     })
     .await;
     // No more than once in 20 s, on a machine that is not very slow.
-    assert!(asked.iter().all(|times| (4..=10).contains(times)), "{asked:?}");
+    assert!(asked.iter().all(|times| *times <= 10), "{asked:?}");
 }
