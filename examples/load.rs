@@ -61,6 +61,9 @@ enum Load {
         connections: usize,
         #[arg(long)]
         http2: bool,
+        /// How long each caller rests after a call
+        #[arg(long, default_value_t = 0)]
+        pause_ms: u64,
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
@@ -112,8 +115,8 @@ struct Measured {
 async fn main() {
     match Load::parse() {
         Load::Node { address } => node(address).await,
-        Load::Call { to, body, connections, http2, seconds } => {
-            call(&to, &body, connections, http2, seconds).await;
+        Load::Call { to, body, connections, http2, pause_ms, seconds } => {
+            call(&to, &body, (connections, http2), Duration::from_millis(pause_ms), seconds).await;
         }
         Load::Hold { to, connections, websockets: false, seconds } => hold(&to, connections, seconds).await,
         Load::Hold { to, connections, websockets: true, seconds } => {
@@ -123,7 +126,7 @@ async fn main() {
     }
 }
 
-async fn call(to: &To, body: &str, callers: usize, http2: bool, seconds: u64) {
+async fn call(to: &To, body: &str, (callers, http2): (usize, bool), pause: Duration, seconds: u64) {
     let tls = to.tls(http2);
     let sequence = Arc::new(AtomicU64::new(0x1000_0000));
     let mut connections = Vec::new();
@@ -151,6 +154,9 @@ async fn call(to: &To, body: &str, callers: usize, http2: bool, seconds: u64) {
                     measured.took.push(u64::try_from(start.elapsed().as_micros()).unwrap());
                 } else {
                     measured.failed += 1;
+                }
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
                 }
             }
             measured
