@@ -24,6 +24,7 @@ pub mod config;
 pub mod identity;
 pub mod ledger;
 pub mod listener;
+pub mod log;
 pub mod methods;
 pub mod metrics;
 pub mod policy;

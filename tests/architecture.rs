@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // leaves
     ("body", &[]),
     ("clock", &[]),
+    ("log", &[]),
     ("metrics", &[]),
     ("room", &[]),
     ("seats", &[]),
@@ -18,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("turns", &[]),
     ("config", &["secret", "transaction"]),
     // the path of a request: each takes what the one before it made
-    ("listener", &["body", "clock", "config", "identity", "metrics", "seats", "turns"]),
+    ("listener", &["body", "clock", "config", "identity", "log", "metrics", "seats", "turns"]),
     ("identity", &["clock", "config", "room"]),
     ("rpc", &["body", "clock", "config", "identity", "methods", "metrics", "room", "turns"]),
     (
@@ -39,7 +40,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("transaction", &[]),
     ("policy", &["clock", "config", "identity", "transaction"]),
     ("ledger", &["clock", "config", "identity", "metrics", "policy", "secret", "transaction"]),
-    ("signer", &["clock", "config", "ledger", "metrics", "secret", "transaction"]),
+    ("signer", &["clock", "config", "ledger", "log", "metrics", "secret", "transaction"]),
     ("upstream", &["clock", "config", "ledger", "metrics", "room", "seats", "secret", "transaction"]),
     // what watches the path, and what starts it
     (
@@ -85,6 +86,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "identity",
             "ledger",
             "listener",
+            "log",
             "methods",
             "metrics",
             "policy",

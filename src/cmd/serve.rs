@@ -18,6 +18,7 @@ use crate::config::{Client, Config, Network};
 use crate::identity::Person;
 use crate::ledger::{Configuration, Ledger, Location, Note};
 use crate::listener::{BindError, Connection, Entrance, Inherited, Listener, Sources, Threads, Trust};
+use crate::log;
 use crate::methods::{self, App, PolicyReload, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{ActivePolicy, World};
@@ -35,7 +36,9 @@ pub struct Serve {
 
 impl Serve {
     pub fn run(self, context: &Context) -> Done {
-        start_log(&self.log, context.json())?;
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
+            .hint("--log", "write a level (info), or a filter such as chancery=debug,warn")?;
+        let _log = log::start(filter, context.json())?;
         let config = Config::load(context.config())?;
         // Before anything else is opened.
         let pins = Pins::take(&config)?;
@@ -117,7 +120,7 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
         Auditor { ledger: ledger.clone(), doors, keys, trust: trusted, reconciler, checkpoints }
             .run(audited.clone()),
     );
-    let mut background = vec![tokio::spawn(metrics.upkeep())];
+    let mut background = vec![tokio::spawn(metrics.upkeep()), tokio::spawn(log::tell_of_losses())];
     for ((_, upstream), app) in chains.iter().zip(&apps) {
         background.push(tokio::spawn(upstream.clone().watch(stop.clone())));
         background.push(tokio::spawn(upstream::follow(upstream.clone(), ledger.clone(), stop.clone())));
@@ -154,7 +157,8 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     }
     signer.stop().await;
     ledger.close().await;
-    context.say("stopped");
+    // Not said, but logged: who reads it may stand still.
+    tracing::info!("stopped");
     Ok(Success::Done)
 }
 
@@ -286,16 +290,4 @@ async fn stop_on_signal(stop: CancellationToken) {
     }
     tracing::info!("stopping: no new connections; open requests are finished");
     stop.cancel();
-}
-
-fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .hint("--log", "write a level (info), or a filter such as chancery=debug,warn")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json {
-        log.json().init();
-    } else {
-        log.init();
-    }
-    Ok(())
 }

@@ -1,13 +1,14 @@
 //! The threads that serve connections, each with a runtime of its own: a request is read, asked of a node and answered
 //! on the thread where its connection lives, and wakes no other.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::log;
 use crate::turns::Turns;
 
 /// They end, with whatever still runs on them, when this is dropped.
@@ -52,11 +53,8 @@ impl Threads {
 /// started anew by whoever watches it.
 fn serve(until_the_end: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(until_the_end)).is_err() {
-        // Not by the log, which may be written later than never.
-        drop(
-            io::stderr()
-                .write_all(b"a thread that serves connections broke down: the gateway ends at once\n"),
-        );
+        tracing::error!("a thread that serves connections broke down: the gateway ends at once");
+        log::flush();
         std::process::abort();
     }
 }

@@ -117,6 +117,30 @@ async fn a_restart_behind_a_socket_that_was_handed_over_refuses_nobody() {
 }
 
 #[tokio::test]
+async fn inv_12_a_log_that_nobody_reads_stops_nobody() {
+    let mut gateway = World::new().await.shell("export CHANCERY_LOG=trace").start().await;
+    let trader = gateway.client("trader");
+    gateway.log_is_read(false);
+    eventually("lines are dropped", async || {
+        for _ in 0..50 {
+            trader.call("eth_blockNumber", json!([])).await.unwrap();
+        }
+        (gateway.metric("chancery_log_lines_lost_total").await > 0.0).then_some(())
+    })
+    .await;
+    trader.send(gateway.payment(1)).await.unwrap();
+    gateway.log_is_read(true);
+    eventually("it is told", async || gateway.log().contains("lines of this log were lost").then_some(()))
+        .await;
+    gateway.log_is_read(false);
+    for _ in 0..50 {
+        trader.call("eth_blockNumber", json!([])).await.unwrap();
+    }
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.ends().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn a_socket_that_nobody_listens_on_is_no_silent_one() {
     let world = World::new().await;
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

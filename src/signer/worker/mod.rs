@@ -29,7 +29,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use tracing_subscriber::EnvFilter;
 
+use crate::log;
 use crate::signer::latch;
 use crate::signer::pin::take_over;
 use crate::signer::protocol::{Frame, MAX_FRAME, Settings, SourceSetting, Status};
@@ -64,6 +66,9 @@ pub fn run() -> io::Result<()> {
     };
     // Before there is another thread, and before anything of the module is there.
     let confinement = sandbox::enter(&settings);
+    // The gateway's log takes what is written to standard error. What `cryptoki` says of each session that is closed after
+    // its token died, the worker says once.
+    let _log = log::start(EnvFilter::new("info,cryptoki=off"), false)?;
     let (answers, outbox) = sync_channel(ANSWERS);
     let writer = std::thread::spawn(move || write_answers(stream, &outbox));
 
@@ -167,6 +172,7 @@ fn end(code: i32) -> ! {
         }
         pool::pause(Duration::from_millis(10));
     }
+    log::flush();
     std::process::exit(code)
 }
 

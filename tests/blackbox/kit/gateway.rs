@@ -176,6 +176,11 @@ impl Gateway {
         self.process().stderr()
     }
 
+    /// Whether anybody reads its log from now on.
+    pub fn log_is_read(&self, is_read: bool) {
+        self.process().listen(is_read);
+    }
+
     /// Waits until every transaction that is signed is mined.
     pub async fn settled(&self) {
         let trader = self.client("trader");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,9 +23,12 @@ pub struct Process {
     err: Transcript,
 }
 
-/// What a program wrote so far.
+/// What a program wrote so far, as long as it is read.
 #[derive(Clone, Debug, Default)]
-struct Transcript(Arc<Mutex<String>>);
+struct Transcript {
+    text: Arc<Mutex<String>>,
+    is_deaf: Arc<AtomicBool>,
+}
 
 /// What a program left behind.
 #[derive(Debug)]
@@ -56,6 +60,11 @@ impl Process {
 
     pub fn stderr(&self) -> String {
         self.err.text()
+    }
+
+    /// From now on nobody reads what it writes to stderr; or somebody does again, all of it.
+    pub fn listen(&self, listens: bool) {
+        self.err.is_deaf.store(!listens, Ordering::Relaxed);
     }
 
     /// Waits until the program has written a line to stdout that contains `what`, and gives that line.
@@ -124,20 +133,23 @@ impl Output {
 impl Transcript {
     fn of(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let transcript = Self::default();
-        let Self(text) = transcript.clone();
+        let Self { text, is_deaf } = transcript.clone();
         tokio::spawn(async move {
             let mut lines = BufReader::new(pipe);
             let mut line = Vec::new();
             while matches!(lines.read_until(b'\n', &mut line).await, Ok(1..)) {
                 text.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
                 line.clear();
+                while is_deaf.load(Ordering::Relaxed) {
+                    sleep(Duration::from_millis(10)).await;
+                }
             }
         });
         transcript
     }
 
     fn text(&self) -> String {
-        self.0.lock().unwrap().clone()
+        self.text.lock().unwrap().clone()
     }
 }
 
