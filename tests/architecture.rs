@@ -104,6 +104,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap::", &["cli.rs", "cmd/"]),
     ("cryptoki::", &["cmd/connect/card.rs", "signer/"]),
+    // Whoever reads it may stand still.
+    ("eprint", &["cmd/"]),
+    ("io::stderr", &["cmd/", "log.rs"]),
     ("jsonrpsee::", &["methods/", "rpc/", "upstream/"]),
     ("rustls::", &["audit/webhook.rs", "cmd/connect.rs", "cmd/connect/", "listener/", "upstream/"]),
     ("rusqlite::", &["ledger/db/"]),

@@ -38,11 +38,12 @@ impl Serve {
     pub fn run(self, context: &Context) -> Done {
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log)
             .hint("--log", "write a level (info), or a filter such as chancery=debug,warn")?;
+        // The environment is changed by it, so there is no other thread yet.
+        let inherited = Inherited::take()?;
         let _log = log::start(filter, context.json())?;
         let config = Config::load(context.config())?;
         // Before anything else is opened.
         let pins = Pins::take(&config)?;
-        let inherited = Inherited::take()?;
         harden()?;
         raise_open_files(&config);
         tokio::runtime::Builder::new_multi_thread()

@@ -53,7 +53,7 @@ impl Threads {
 /// started anew by whoever watches it.
 fn serve(until_the_end: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(until_the_end)).is_err() {
-        tracing::error!("a thread that serves connections broke down: the gateway ends at once");
+        tracing::error!(target: log::ALWAYS, "a thread that serves connections broke down: the gateway ends at once");
         log::flush();
         std::process::abort();
     }

@@ -25,7 +25,7 @@ async fn inv_12_sessions_and_queue_over_four_fifths_raise_an_alert_that_is_over_
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     for of in ["sessions", "queue"] {
         eventually(of, async || (saturated(of).await < 0.5).then_some(())).await;
-        assert!(gateway.log().contains(&format!("ALERT: over 80 %: {of}")), "{}", gateway.log());
+        gateway.logs(&format!("ALERT: over 80 %: {of}")).await;
     }
 }
 
@@ -41,8 +41,9 @@ async fn a_key_that_is_gone_is_an_alarm_until_it_is_back() {
     token.holds("");
     kill_process(gateway.workers()[0], Signal::KILL).unwrap();
     eventually("the alarm", async || (mismatch().await > 0.5).then_some(())).await;
-    let log = gateway.log();
-    assert!(log.contains("ALARM") && log.contains("no private key labelled `treasury`"), "{log}");
+    for what in ["ALARM", "no private key labelled `treasury`"] {
+        gateway.logs(what).await;
+    }
     assert_eq!(greet().await.unwrap_err().data["code"], "signer_unavailable");
 
     token.holds(&key.named("treasury", ""));
@@ -72,6 +73,6 @@ async fn a_group_at_one_site_is_an_alert_and_one_at_two_is_none() {
             .await;
         let alert = gateway.metric("chancery_account_one_site").await;
         assert!((alert - alerts).abs() < 0.1, "{alert}");
-        assert_eq!(gateway.log().contains("stand at one site"), alerts > 0.5);
+        assert_eq!(gateway.whole_log().await.contains("stand at one site"), alerts > 0.5);
     }
 }

@@ -333,7 +333,8 @@ async fn each_checkpoint_is_posted_with_the_secret_and_posted_again_where_it_fai
     let body = posted[0].split("\r\n\r\n").nth(1).unwrap();
     let pushed = std::fs::read_to_string(gateway.folder().join("out/checkpoints.jsonl")).unwrap();
     assert_eq!(pushed.lines().next(), Some(body));
-    assert!(!gateway.log().contains("sesame"));
+    let log = gateway.whole_log().await;
+    assert!(log.contains("stopped") && !log.contains("sesame"), "{log}");
 }
 
 #[tokio::test]

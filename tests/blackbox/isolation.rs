@@ -175,8 +175,9 @@ async fn inv_07_a_module_that_was_taken_over_reaches_no_file_no_network_and_no_p
             _ => "not in the whole of its sandbox",
         };
         assert!(doctor.contains(said), "{doctor}");
-        assert!(gateway.log().contains(said), "{}", gateway.log());
-        assert_eq!(gateway.log().contains("SANDBOX"), files || !whole, "it is said loudly");
+        let log = gateway.whole_log().await;
+        assert!(log.contains(said), "{log}");
+        assert_eq!(log.contains("SANDBOX"), files || !whole, "it is said loudly");
     }
 }
 

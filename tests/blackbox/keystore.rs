@@ -46,7 +46,7 @@ async fn a_software_key_is_refused_unless_it_is_allowed_and_is_loud_then() {
     assert!(refused.stderr.contains("allow_software_keys"), "{}", refused.stderr);
 
     let gateway = world.append(ALLOWED).start().await;
-    assert!(gateway.log().contains("SOFTWARE KEYS"), "{}", gateway.log());
+    gateway.logs("SOFTWARE KEYS").await;
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn inv_09_a_changed_policy_is_in_force_soon_and_one_with_a_mistake_never()
     let failed = async || gateway.metric("chancery_policy_reload_failed").await;
     write(&gateway, &POLICY.replacen("effect        =", "efect         =", 1));
     eventually("the alarm", async || (failed().await > 0.5).then_some(())).await;
-    assert!(gateway.log().contains("main.toml:4: unknown field `efect`"), "{}", gateway.log());
+    gateway.logs("main.toml:4: unknown field `efect`").await;
     assert!(may_pay_stranger(&gateway).await, "the last good one stays");
     std::fs::remove_file(gateway.folder().join("policies/main.toml")).unwrap();
 
@@ -114,7 +114,7 @@ async fn inv_09_a_policy_that_too_few_have_signed_or_an_older_one_is_not_taken()
     write(&gateway, &wider());
     let failed = async || gateway.metric("chancery_policy_reload_failed").await;
     eventually("the alarm", async || (failed().await > 0.5).then_some(())).await;
-    assert!(gateway.log().contains("what was signed is not what is there: main.toml"), "{}", gateway.log());
+    gateway.logs("what was signed is not what is there: main.toml").await;
     assert!(!may_pay_stranger(&gateway).await);
     // The same, signed by two, is in force.
     gateway.chancery(&["policy", "sign", "--serial", "6"]).await.well();

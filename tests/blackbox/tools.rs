@@ -136,13 +136,13 @@ async fn a_refused_transaction_in_the_middle_of_a_burst_leaves_no_gap_and_costs_
     // It asks five times for what is refused, which takes nothing of a budget or a rate, and is no alarm.
     let denied = |row: &&serde_json::Value| row.to_string().contains("transaction_denied");
     assert_eq!(gateway.audit().await.iter().filter(denied).count(), 5);
-    let log = gateway.log();
-    assert!(!log.contains("ALARM") && !log.contains("ALERT"), "{log}");
     gateway.client("trader").send(gateway.payment(1)).await.unwrap();
     gateway.node().mines(gateway.treasury(), 2).await;
     let limits = gateway.chancery(&["limits", "--json"]).await.well();
     let rows: Vec<serde_json::Value> = limits.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert_eq!((rows.len(), &rows[0]["used"], &rows[0]["left"]), (1, &json!("2"), &json!("0")), "{limits}");
+    let log = gateway.whole_log().await;
+    assert!(!log.contains("ALARM") && !log.contains("ALERT"), "{log}");
 }
 
 #[tokio::test]

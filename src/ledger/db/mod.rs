@@ -169,10 +169,10 @@ fn open_file(path: &Path, flags: OpenFlags, options: &str) -> Sql<rusqlite::Conn
 /// Opens for reading, and reads once: SQLite looks at the file no earlier.
 async fn looked_at(path: &Path, options: &str) -> Sql<Db> {
     let mut db = Db::File(open_file(path, OpenFlags::SQLITE_OPEN_READ_ONLY, options)?);
-    query("SELECT seq FROM head").fetch_optional(&mut db).await?;
     if let Db::File(file) = &db {
         in_place(|| steps_made(file))?;
     }
+    query("SELECT seq FROM head").fetch_optional(&mut db).await?;
     Ok(db)
 }
 

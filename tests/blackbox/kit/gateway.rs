@@ -176,6 +176,17 @@ impl Gateway {
         self.process().stderr()
     }
 
+    /// Waits until it has logged this.
+    pub async fn logs(&self, what: &str) {
+        eventually(what, async || self.log().contains(what).then_some(())).await;
+    }
+
+    /// All that it has logged, to its end.
+    pub async fn whole_log(mut self) -> String {
+        self.signal(Signal::TERM);
+        self.ends().await.stderr
+    }
+
     /// Whether anybody reads its log from now on.
     pub fn log_is_read(&self, is_read: bool) {
         self.process().listen(is_read);

@@ -28,6 +28,7 @@ pub struct Process {
 struct Transcript {
     text: Arc<Mutex<String>>,
     is_deaf: Arc<AtomicBool>,
+    is_over: Arc<AtomicBool>,
 }
 
 /// What a program left behind.
@@ -82,8 +83,7 @@ impl Process {
                     return Ok(line);
                 }
                 if let Some(status) = self.child.try_wait().unwrap() {
-                    // Its last words may still be in the pipe.
-                    sleep(Duration::from_millis(50)).await;
+                    self.last_words().await;
                     return line(&self.out).ok_or(status);
                 }
                 sleep(Duration::from_millis(5)).await;
@@ -110,13 +110,23 @@ impl Process {
         children_of(self.pid())
     }
 
+    /// What it wrote may still be in its pipes, which who it started may hold open.
+    async fn last_words(&self) {
+        for _ in 0..100 {
+            if [&self.out, &self.err].iter().all(|pipe| pipe.is_over.load(Ordering::Relaxed)) {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits for its end.
     pub async fn ends(mut self) -> Output {
         let status = timeout(PATIENCE, self.child.wait())
             .await
             .unwrap_or_else(|_| panic!("{} does not end:\n{}", self.name, self.err.text()))
             .unwrap();
-        sleep(Duration::from_millis(20)).await;
+        self.last_words().await;
         Output { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
     }
 }
@@ -133,7 +143,7 @@ impl Output {
 impl Transcript {
     fn of(pipe: impl AsyncRead + Send + Unpin + 'static) -> Self {
         let transcript = Self::default();
-        let Self { text, is_deaf } = transcript.clone();
+        let Self { text, is_deaf, is_over } = transcript.clone();
         tokio::spawn(async move {
             let mut lines = BufReader::new(pipe);
             let mut line = Vec::new();
@@ -144,6 +154,7 @@ impl Transcript {
                     sleep(Duration::from_millis(10)).await;
                 }
             }
+            is_over.store(true, Ordering::Relaxed);
         });
         transcript
     }
