@@ -37,6 +37,10 @@ use server::Server;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CHAIN: u64 = 31337;
 
 /// Each task has an account of its own: nonces are not what is measured.
@@ -262,8 +266,16 @@ async fn main() {
         Some(url) => Location::Server(SecretUrl::parse_database(url).unwrap()),
         None => Location::File(bench.folder.join("ledger0.sqlite")),
     };
-    let began = Instant::now();
-    let verified = ledger::verify(&at).await.unwrap().unwrap();
+    // The first look at rows is another's too: PostgreSQL notes on each that its transaction is over.
+    let mut seconds = Vec::new();
+    let mut verified = None;
+    for _ in 0..3 {
+        let began = Instant::now();
+        verified = Some(ledger::verify(&at).await.unwrap().unwrap());
+        seconds.push(began.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let verified = verified.unwrap();
     let figures = json!({
         "count": waits.count,
         "per_second": waits.count as f64 / took.as_secs_f64(),
@@ -271,7 +283,7 @@ async fn main() {
         "p50_ms": waits.percentile_ms(50),
         "p99_ms": waits.percentile_ms(99),
         "rows": verified.rows,
-        "verified_per_second": verified.rows as f64 / began.elapsed().as_secs_f64(),
+        "verified_per_second": verified.rows as f64 / seconds[1],
         "memory_before_mb": before,
         "memory_warm_mb": warm,
         "memory_after_mb": after,

@@ -8,8 +8,7 @@ CREATE TABLE reservation (
     -- or is being signed in its place; either may be mined. vacant: a node refused it for good, so its nonce is free for
     -- a payload that outbids it. void: never signed, or signed too late; its signature is worth nothing. final: in a
     -- block that cannot be undone. replaced: another payload at its nonce is final.
-    state       TEXT    NOT NULL
-                CHECK (state IN ('reserved', 'recorded', 'outbid', 'vacant', 'void', 'final', 'replaced')),
+    state       TEXT    NOT NULL,
     -- What follows from the state, for the indexes: they are left alone while these stay. live: 1 for the payload that its
     -- nonce is given to, 0 for one in whose place another came or may come, NULL for one that is void. open: 1 until it is
     -- void or the chain has decided of it; until it is recorded, where it has no nonce.
@@ -37,10 +36,18 @@ CREATE TABLE reservation (
     -- 1: returned to the client and not sent by us, until we are asked to send it
     returned    INTEGER NOT NULL,
     outcome     TEXT, -- what a node said of it last
-    CHECK (live IS NOT DISTINCT FROM CASE WHEN state IN ('reserved', 'recorded', 'final') THEN 1 WHEN state <> 'void' THEN 0 END),
-    CHECK ((open = 1) = (state = 'reserved' OR (nonce IS NOT NULL AND state IN ('recorded', 'outbid', 'vacant')))),
+    -- Not by lists: one of more than two is a table to SQLite, which it makes for each row that is written.
+    CHECK (CASE state
+        WHEN 'reserved' THEN live IS NOT DISTINCT FROM 1 AND open = 1 AND raw IS NULL
+        WHEN 'recorded' THEN live IS NOT DISTINCT FROM 1 AND (open = 1) = (nonce IS NOT NULL) AND raw IS NOT NULL
+        WHEN 'outbid'   THEN live IS NOT DISTINCT FROM 0 AND (open = 1) = (nonce IS NOT NULL) AND raw IS NOT NULL
+        WHEN 'vacant'   THEN live IS NOT DISTINCT FROM 0 AND (open = 1) = (nonce IS NOT NULL) AND raw IS NOT NULL
+        WHEN 'void'     THEN live IS NULL AND open = 0 AND raw IS NULL
+        WHEN 'final'    THEN live IS NOT DISTINCT FROM 1 AND open = 0 AND raw IS NOT NULL
+        WHEN 'replaced' THEN live IS NOT DISTINCT FROM 0 AND open = 0 AND raw IS NOT NULL
+        ELSE 0 END),
+    CHECK (open = 0 OR open = 1),
     CHECK ((chain IS NULL) = (nonce IS NULL)),
-    CHECK ((state IN ('recorded', 'outbid', 'vacant', 'final', 'replaced')) = (raw IS NOT NULL)),
     CHECK ((raw IS NULL) = (hash IS NULL))
 ) STRICT;
 

@@ -5,10 +5,15 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::ledger::audit::Entry;
-use crate::ledger::db::{Db, Sql};
-use crate::ledger::reader::{self, Reservation};
+use crate::ledger::db::{Db, DbRow, Query, Sql};
+use crate::ledger::reader::{self, Reservation, reservation};
+use crate::ledger::store::entry;
 
-const PAGE: i64 = 250;
+const PAGE: usize = 250;
+
+/// How many rows one statement gives: they come in one stream, so that a database goes on while its rows are looked at, but
+/// some servers bound how long one may take.
+const STATEMENT: i64 = 20_000;
 
 /// How many pages are read ahead.
 const AHEAD: usize = 2;
@@ -16,35 +21,29 @@ const AHEAD: usize = 2;
 /// A row, and whether its content is what its hash was made over.
 pub(in crate::ledger) type Seen = (Entry, bool);
 
-/// First the one, then the other, by a thread of its own, and the hashes of the chain by another: reading, making sure of
-/// hashes and living through what they stand for take about as long each.
+type Page<T> = Sql<Vec<T>>;
+
+/// First the one, then the other, by a thread of its own, and what is hashed of them by another: reading, hashing and living
+/// through what they stand for take about as long each.
 pub(in crate::ledger) struct Ahead {
-    pub rows: mpsc::Receiver<Sql<Vec<Seen>>>,
-    pub table: mpsc::Receiver<Sql<Vec<Reservation>>>,
+    pub rows: mpsc::Receiver<Page<Seen>>,
+    pub table: mpsc::Receiver<Page<Reservation>>,
     /// Gives the database back at the end.
     pub reader: JoinHandle<Db>,
 }
 
 impl Ahead {
-    pub(in crate::ledger) fn of(mut db: Db, mut after: i64) -> Self {
-        let ((to_hash, read_rows), (to_rows, rows)) = (mpsc::channel(AHEAD), mpsc::channel(AHEAD));
-        let (to_table, table) = mpsc::channel(AHEAD);
-        drop(spawn_blocking(move || make_sure(read_rows, &to_rows)));
+    pub(in crate::ledger) fn of(mut db: Db, after: i64) -> Self {
+        let ((to_rows, rows), (to_table, table)) = (mpsc::channel(AHEAD), mpsc::channel(AHEAD));
+        let ((to_hash, read_rows), (to_make, read_table)) = (mpsc::channel(AHEAD), mpsc::channel(AHEAD));
+        drop(spawn_blocking(move || {
+            make_each(read_rows, &to_rows, |row| entry(row).map(seen));
+            make_each(read_table, &to_table, reservation);
+        }));
         let runtime = Handle::current();
         let read = async move || {
-            hand_on(to_hash, async || {
-                let page = reader::entries(&mut db, after, PAGE).await?;
-                after = page.last().map_or(after, |last| last.seq);
-                Ok(page)
-            })
-            .await;
-            after = 0;
-            hand_on(to_table, async || {
-                let page = reader::reservations(&mut db, after, PAGE).await?;
-                after = page.last().map_or(after, |last| last.id);
-                Ok(page)
-            })
-            .await;
+            hand_on(&mut db, to_hash, after, ("seq", reader::chain)).await;
+            hand_on(&mut db, to_make, 0, ("id", reader::reservations)).await;
             db
         };
         Self { rows, table, reader: spawn_blocking(move || runtime.block_on(read())) }
@@ -52,20 +51,37 @@ impl Ahead {
 }
 
 /// Page by page, to an empty one or to what goes wrong, as long as somebody listens.
-async fn hand_on<T>(to: mpsc::Sender<Sql<Vec<T>>>, mut next: impl AsyncFnMut() -> Sql<Vec<T>>) {
+async fn hand_on(db: &mut Db, to: mpsc::Sender<Page<DbRow>>, after: i64, ask: Ask) {
+    let read = read(db, &to, after, ask).await;
+    // Nobody listens any more to one who has heard enough.
+    let _ = to.send(read.map(|()| Vec::new())).await;
+}
+
+/// What asks for a table's rows after one and at most so many, in the order of this column.
+type Ask = (&'static str, fn(i64, i64) -> Query<'static>);
+
+async fn read(db: &mut Db, to: &mpsc::Sender<Page<DbRow>>, mut after: i64, (column, ask): Ask) -> Sql<()> {
     loop {
-        let page = next().await;
-        let is_last = !page.as_ref().is_ok_and(|page| !page.is_empty());
-        if to.send(page).await.is_err() || is_last {
-            return;
+        let before = after;
+        let is_heard = ask(after, STATEMENT).pages(db, PAGE, async |page| {
+            after = page.last().map_or(Ok(after), |last| last.get(column))?;
+            Ok(to.send(Ok(page)).await.is_ok())
+        });
+        if !is_heard.await? || after == before {
+            return Ok(());
         }
     }
 }
 
-/// Hashes what was read. Where the reader falls, nothing comes after its last page here either.
-fn make_sure(mut read: mpsc::Receiver<Sql<Vec<Entry>>>, to: &mpsc::Sender<Sql<Vec<Seen>>>) {
+/// What is made of each row. Where the reader falls, nothing comes after its last page here either.
+fn make_each<T>(
+    mut read: mpsc::Receiver<Page<DbRow>>,
+    to: &mpsc::Sender<Page<T>>,
+    make: impl Fn(&DbRow) -> Sql<T>,
+) {
     while let Some(page) = read.blocking_recv() {
-        if to.blocking_send(page.map(|page| page.into_iter().map(seen).collect())).is_err() {
+        let all = page.and_then(|page| page.iter().map(&make).collect());
+        if to.blocking_send(all).is_err() {
             return;
         }
     }
@@ -73,7 +89,7 @@ fn make_sure(mut read: mpsc::Receiver<Sql<Vec<Entry>>>, to: &mpsc::Sender<Sql<Ve
 
 /// The next page, and nothing after the last. A reader that falls leaves no empty page: what it had not read yet is not
 /// taken for what is not there.
-pub(in crate::ledger) async fn next<T>(pages: &mut mpsc::Receiver<Sql<Vec<T>>>) -> Sql<Option<Vec<T>>> {
+pub(in crate::ledger) async fn next<T>(pages: &mut mpsc::Receiver<Page<T>>) -> Sql<Option<Vec<T>>> {
     let fell = || Err(std::io::Error::other("the thread that reads fell before its end").into());
     let page = pages.recv().await.unwrap_or_else(fell)?;
     Ok(Some(page).filter(|page| !page.is_empty()))
@@ -87,22 +103,69 @@ pub(in crate::ledger) fn seen(entry: Entry) -> Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::db::{Location, query};
+    use crate::ledger::tests::server::Server;
+    use crate::secret::SecretUrl;
+
+    const ROWS: i64 = 2 * STATEMENT + 260;
+
+    fn numbers(after: i64, count: i64) -> Query<'static> {
+        let numbers =
+            "WITH RECURSIVE numbers (one) AS (SELECT 1 UNION ALL SELECT one + 1 FROM numbers WHERE one < ?3)
+            SELECT CAST(one AS BIGINT) AS one FROM numbers WHERE one > ?1 ORDER BY one LIMIT ?2";
+        query(numbers).bind(after).bind(count).bind(ROWS)
+    }
+
+    #[tokio::test]
+    async fn each_row_is_read_once_and_in_order_by_however_many_statements() {
+        let (folder, server) = (tempfile::tempdir().unwrap(), Server::shared());
+        let url = server.url(&server.database());
+        for at in [
+            Location::File(folder.path().join("file")),
+            Location::Server(SecretUrl::parse_database(&url).unwrap()),
+        ] {
+            let mut db = at.connect().await.unwrap();
+            let (to_make, read) = mpsc::channel(AHEAD);
+            let (to, mut pages) = mpsc::channel(AHEAD);
+            drop(spawn_blocking(move || make_each(read, &to, |row| row.get::<i64>("one"))));
+            let listen = async {
+                let mut heard = Vec::new();
+                while let Some(page) = next(&mut pages).await.unwrap() {
+                    assert!(page.len() <= PAGE);
+                    heard.extend(page);
+                }
+                heard
+            };
+            let ask: Ask = ("one", numbers);
+            let (heard, ()) = tokio::join!(listen, hand_on(&mut db, to_make, 0, ask));
+            assert!(heard.into_iter().eq(1..=ROWS), "{at}");
+
+            // Who has heard enough in the middle of a statement does not spoil the next.
+            let (to, mut pages) = mpsc::channel::<Page<DbRow>>(1);
+            let listen = async move { pages.recv().await.unwrap().unwrap().len() };
+            assert_eq!(tokio::join!(listen, hand_on(&mut db, to, 0, ask)).0, PAGE);
+            assert_eq!(query("SELECT CAST(7 AS BIGINT)").number(&mut db).await.unwrap(), 7);
+        }
+    }
 
     #[tokio::test]
     async fn a_reader_that_falls_is_not_taken_for_the_end() {
         for (falls, expected) in [(false, Ok(None)), (true, Err(()))] {
+            let (to_make, read) = mpsc::channel(AHEAD);
             let (to, mut pages) = mpsc::channel(AHEAD);
-            let mut count = 0;
-            let reading = tokio::spawn(hand_on(to, async move || {
-                count += 1;
-                assert!(!falls || count < 2, "it falls");
-                Ok(if count < 2 { vec![count] } else { Vec::new() })
-            }));
+            drop(spawn_blocking(move || make_each(read, &to, |row| row.get::<i64>("one"))));
+            let folder = tempfile::tempdir().unwrap();
+            let mut db = Location::File(folder.path().join("file")).connect().await.unwrap();
+            let page = query("SELECT 1 AS one").fetch_all(&mut db).await;
+            to_make.send(page).await.unwrap();
+            if !falls {
+                to_make.send(Ok(Vec::new())).await.unwrap();
+            }
+            drop(to_make);
             assert_eq!(next(&mut pages).await.unwrap(), Some(vec![1]));
             let last = next(&mut pages).await;
             assert!(last.as_ref().err().is_none_or(|error| !error.is_damage()), "{last:?}");
             assert_eq!(last.map_err(|_| ()), expected);
-            assert_eq!(reading.await.is_err(), falls);
         }
     }
 }

@@ -195,3 +195,23 @@ fn watch(wall: Timestamp, steady: Timestamp) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_03_no_clock_that_is_set_moves_the_windows_of_what_replicas_share() {
+        let (clock, server) =
+            (Clock::set_to(Timestamp::from_millis(0)), Timestamp::from_millis(1_800_000_000_000));
+        let mut time = Time::new(clock.clone());
+        assert_eq!(time.tell(Some(server)), (server, server));
+        clock.advance(Duration::from_secs(10));
+        let passed = Timestamp::from_millis(server.millis() + 10_000);
+        for hours in [-2, 0, 2] {
+            let set = Timestamp::from_millis(server.millis().saturating_add_signed(hours * 3_600_000));
+            clock.step(hours * 7_200_000);
+            assert_eq!(time.tell(Some(set)), (set, passed));
+        }
+    }
+}

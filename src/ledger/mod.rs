@@ -102,7 +102,7 @@ mod tests {
     mod promises;
     mod purposes;
     mod replicas;
-    mod server;
+    pub(in crate::ledger) mod server;
     mod simulation;
     mod spending;
 }

@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, U128, keccak256};
 use serde::Deserialize;
 
 use crate::ledger::audit::Entry;
-use crate::ledger::db::{Db, DbRow, Sql, query};
+use crate::ledger::db::{Db, DbRow, Query, Sql, query};
 use crate::ledger::store::{address, entry, malformed, word};
 use crate::transaction::ChainHead;
 
@@ -27,10 +27,14 @@ pub(in crate::ledger) struct Reservation {
     pub signed: Option<(B256, B256)>,
 }
 
-/// A page of the chain, in order.
+/// The chain after a row, in order, at most so many.
+pub(in crate::ledger) fn chain(after: i64, count: i64) -> Query<'static> {
+    query("SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2").bind(after).bind(count)
+}
+
+/// A page of the chain.
 pub(in crate::ledger) async fn entries(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Entry>> {
-    let rows = query("SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2").bind(after).bind(count);
-    rows.fetch_all(&mut *db).await?.iter().map(entry).collect()
+    chain(after, count).fetch_all(&mut *db).await?.iter().map(entry).collect()
 }
 
 /// Where every writer's chain ends.
@@ -83,16 +87,17 @@ pub(in crate::ledger) async fn all_of_kind(db: &mut Db, kind: &'static str) -> S
     query(sql).fetch_all(&mut *db).await?.iter().map(entry).collect()
 }
 
-/// A page of all reservations, by id, as `verify` holds them against the chain.
-pub(in crate::ledger) async fn reservations(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Reservation>> {
+/// The reservations after one, by id, at most so many, for [`reservation`].
+pub(in crate::ledger) fn reservations(after: i64, count: i64) -> Query<'static> {
     let rows = query(
         "SELECT id, kind, client, account, chain, nonce, max_fee, max_tip, max_blob_fee, state, rule, raw, hash
          FROM reservation WHERE id > ?1 ORDER BY id LIMIT ?2",
     );
-    rows.bind(after).bind(count).fetch_all(&mut *db).await?.iter().map(reservation).collect()
+    rows.bind(after).bind(count)
 }
 
-fn reservation(row: &DbRow) -> Sql<Reservation> {
+/// One of them, as `verify` holds it against the chain.
+pub(in crate::ledger) fn reservation(row: &DbRow) -> Sql<Reservation> {
     let number = |name: &str| -> Sql<Option<u64>> {
         let number: Option<i64> = row.get(name)?;
         number.map(u64::try_from).transpose().map_err(malformed)

@@ -21,7 +21,8 @@ pub(in crate::ledger) struct Replay {
     pub signatures: usize,
     pub disagreements: usize,
     policy: Option<B256>,
-    rows: HashMap<i64, Lived>,
+    /// In boxes: a table that grows copies what stands in it, and has room for twice as many.
+    rows: HashMap<i64, Box<Lived>>,
     at_nonce: HashMap<(u64, Address, u64), Vec<i64>>,
     pauses: BTreeSet<PauseScope>,
     /// The number and the digest of the last checkpoint.
@@ -170,7 +171,7 @@ impl Replay {
     /// What a table's row says is what the chain says; else the chain's row to look at, and what is wrong.
     pub(in crate::ledger) fn compare(&mut self, row: &Reservation) -> Result<(), (i64, String)> {
         let id = row.id;
-        let Some(Lived { seq, intent, state, signed }) = self.rows.remove(&id) else {
+        let Some(Lived { seq, intent, state, signed }) = self.rows.remove(&id).map(|lived| *lived) else {
             return Err((self.head.seq, format!("the table has a reservation {id} that the chain has not")));
         };
         let wrong = |what: &str| Err((seq, format!("the table has another {what} for reservation {id}")));
@@ -283,7 +284,7 @@ impl Replay {
             }
             self.at_nonce.entry(place).or_default().push(id);
         }
-        self.rows.insert(id, Lived { seq, intent, state: State::Reserved, signed: None });
+        self.rows.insert(id, Box::new(Lived { seq, intent, state: State::Reserved, signed: None }));
         Ok(())
     }
 
@@ -377,7 +378,10 @@ impl Replay {
     }
 
     fn row(&mut self, id: i64) -> Result<&mut Lived, String> {
-        self.rows.get_mut(&id).ok_or_else(|| format!("reservation {id} has no intent before it"))
+        self.rows
+            .get_mut(&id)
+            .map(Box::as_mut)
+            .ok_or_else(|| format!("reservation {id} has no intent before it"))
     }
 }
 

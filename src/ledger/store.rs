@@ -161,8 +161,13 @@ static TURNS: LazyLock<[(State, Vec<String>); State::ALL.len()]> = LazyLock::new
             let open = if open { format!(", open = {}", i64::from(to.is_open())) } else { String::new() };
             // Budgets count it from its record on.
             let again = if to == State::Recorded { RECORDED_AT } else { "" };
-            let before = before.iter().map(|from| from.name()).collect::<Vec<_>>().join("', '");
-            format!("UPDATE reservation SET state = '{}'{live}{open}{again} WHERE id = ?1 AND state IN ('{before}')", to.name())
+            // A list of more than two would be a table to SQLite, made each time.
+            let before: Vec<_> = before.iter().map(|from| format!("state = '{}'", from.name())).collect();
+            let before = before.join(" OR ");
+            format!(
+                "UPDATE reservation SET state = '{}'{live}{open}{again} WHERE id = ?1 AND ({before})",
+                to.name()
+            )
         };
         (to, before.chunk_by(|one, other| changes(one) == changes(other)).map(statement).collect())
     })

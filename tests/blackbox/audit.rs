@@ -102,7 +102,7 @@ async fn the_audit_says_which_keys_were_proved_made_and_unlatched() {
 }
 
 /// A world whose chain is sealed by a key of its own, often.
-async fn sealed() -> (World, String) {
+pub async fn sealed() -> (World, String) {
     let world = World::new().await;
     let seal = world.token.generate("seal").await.to_string();
     let sealed = format!(
@@ -119,7 +119,7 @@ async fn stop(gateway: &mut Gateway) {
 }
 
 /// What `verify` says, as JSON, and its exit code.
-async fn verify(gateway: &Gateway, arguments: &[&str]) -> (Value, Option<i32>) {
+pub async fn verify(gateway: &Gateway, arguments: &[&str]) -> (Value, Option<i32>) {
     let all = [&["audit", "verify", "--json"], arguments].concat();
     let output = gateway.chancery(&all).await;
     (serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}")), output.code)

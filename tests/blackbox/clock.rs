@@ -20,6 +20,9 @@ async fn inv_03_a_clock_that_is_set_frees_nothing_and_stops_nothing() {
 
     clock.set("+2h");
     trader.send(gateway.payment(2)).await.unwrap();
+    gateway.logs("the wall clock was set while this ran").await;
+    let step = gateway.metric("chancery_clock_step_seconds").await;
+    assert!((7100.0..7300.0).contains(&step), "{step}");
     // What the chain has not decided counts whatever the time: only what is final grows old.
     gateway.settled().await;
     gateway.node().ask("anvil_mine", json!(["0x80"])).await;

@@ -42,7 +42,7 @@ impl Desk {
         let database = server.database();
         let path = "path = \"ledger.sqlite\"";
         let url = format!("{path}\nurl = \"{}\"", server.url(&database));
-        let (world, token) = TestToken::before(World::new().await.replace(path, &url));
+        let (world, token) = TestToken::before(World::new().await.counting().replace(path, &url));
         let gateway = world.append("\n[signer]\ndeadline = \"3s\"\n").start().await;
         Self { gateway, token, server, database }
     }
@@ -157,5 +157,6 @@ async fn inv_10_killed_at_each_step_it_pays_once_and_needs_no_operator() {
     let mined = desk.gateway.node().sent_by(account).await;
     let values: BTreeSet<_> = mined.iter().map(|transaction| transaction["value"].to_string()).collect();
     assert_eq!(values.len(), STEPS.len(), "each payment once: {mined:#?}");
+    desk.gateway.has_counted(6).await;
     desk.gateway.chancery(&["audit", "verify"]).await.well();
 }

@@ -80,7 +80,7 @@ async fn inv_14_an_edited_a_deleted_and_a_cut_audit_are_noticed() {
 
 #[tokio::test]
 async fn inv_02_after_a_crash_nothing_is_lost_and_nothing_is_doubled() {
-    let mut gateway = Gateway::start().await;
+    let mut gateway = World::new().await.counting().start().await;
     let mut paid: BTreeMap<String, u64> = BTreeMap::new();
     for round in 0_u64..4 {
         // Each amount once, so that a payment made twice would show.
@@ -112,6 +112,7 @@ async fn inv_02_after_a_crash_nothing_is_lost_and_nothing_is_doubled() {
     let values: BTreeSet<_> = mined.iter().map(|transaction| transaction["value"].to_string()).collect();
     assert_eq!(values.len(), mined.len(), "a payment was made twice: {mined:#?}");
     assert!(mined.len() > paid.len(), "{} mined, {} answered", mined.len(), paid.len());
+    gateway.has_counted(mined.len().try_into().unwrap()).await;
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 
@@ -150,7 +151,8 @@ async fn inv_01_on_a_full_disk_nothing_is_signed_and_with_room_it_goes_on() {
     let disk = SmallDisk::new();
     let ledger = disk.path().join("ledger.sqlite");
     // No headroom: the disk is to be full to the last byte.
-    let world = World::new().await.replace("\"ledger.sqlite\"", &format!("{ledger:?}\nmin_free = \"0\""));
+    let world = World::new().await.counting();
+    let world = world.replace("\"ledger.sqlite\"", &format!("{ledger:?}\nmin_free = \"0\""));
     let gateway = world.start().await;
     let trader = gateway.client("trader");
     trader.send(gateway.payment(1)).await.unwrap();
@@ -169,12 +171,13 @@ async fn inv_01_on_a_full_disk_nothing_is_signed_and_with_room_it_goes_on() {
     disk.clear(gateway.pid());
     let hash = eventually("a payment", async || trader.send(gateway.payment(3)).await.ok()).await;
     assert_eq!(gateway.node().transaction(&hash).await["nonce"], "0x1");
+    gateway.has_counted(2).await;
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 
 #[tokio::test]
 async fn inv_13_while_writes_fail_nothing_is_signed_and_then_it_goes_on() {
-    let (world, calls) = FailingCalls::of(World::new().await);
+    let (world, calls) = FailingCalls::of(World::new().await.counting());
     let gateway = world.start().await;
     let trader = gateway.client("trader");
     trader.send(gateway.payment(1)).await.unwrap();
@@ -193,6 +196,7 @@ async fn inv_13_while_writes_fail_nothing_is_signed_and_then_it_goes_on() {
         gateway.settled().await;
     }
     assert_eq!(gateway.node().mined(gateway.treasury()).await, 3);
+    gateway.has_counted(3).await;
     gateway.chancery(&["audit", "verify"]).await.well();
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
+use crate::audit::{sealed, verify};
 use crate::kit::{
     Client, Fault, Gateway, Node, Process, Server, World, eventually, free_port, insist, number_of,
 };
@@ -29,6 +30,7 @@ impl Shared {
 
     async fn start_in(world: World, server: Arc<Server>, front: u16) -> Self {
         let database = server.database();
+        let world = world.counting();
         let path = "path = \"ledger.sqlite\"";
         let url = format!("{path}\nurl = \"{}\"", server.url(&database));
         let world = world.replace(path, &url);
@@ -68,6 +70,7 @@ impl Shared {
                 assert_eq!(receipt.unwrap()["status"], "0x1", "{hash}");
             }
         }
+        self.gateway.has_counted(payments).await;
         self.gateway.chancery(&["audit", "verify"]).await.well();
         let twice = "SELECT count(*) FROM reservation WHERE state IN ('recorded', 'final') GROUP BY nonce HAVING count(*) > 1";
         assert_eq!(self.server.psql(&self.database, twice), "");
@@ -159,6 +162,47 @@ async fn inv_13_the_work_of_a_replica_that_died_is_adopted() {
     shared.gateway.node().heal();
     let next = insist(|| shared.trader(two.address), shared.payment(2), "next".to_owned()).await;
     shared.is_whole_at(2, &[hash.as_str().unwrap().to_owned(), next].into(), two.address).await;
+}
+
+/// One of two seals the rows of both; when it is gone the other goes on where it ended.
+#[tokio::test]
+async fn inv_14_the_rows_of_all_replicas_are_sealed_in_one_sequence_whoever_leads() {
+    let (world, seal) = sealed().await;
+    let mut shared = Shared::start_in(world, Server::shared(), free_port()).await;
+    let second = |config: String| config.replace("out/checkpoints.jsonl", "out/two.jsonl");
+    let two = shared.gateway.replica_with("two", second).await;
+    let (one, two) = (shared.gateway.world.address(), two);
+    let pushed = |gateway: &Gateway, name: &str| {
+        std::fs::read_to_string(gateway.folder().join("out").join(name)).unwrap_or_default()
+    };
+    let is_sealed = async |gateway: &Gateway| {
+        let last: i64 = shared
+            .server
+            .psql(&shared.database, "SELECT max(seq) FROM audit WHERE body LIKE '%\"kind\":\"transaction\"%'")
+            .parse()
+            .unwrap();
+        eventually("all transactions are under a checkpoint", async || {
+            let (verdict, code) = verify(gateway, &["--key", &seal]).await;
+            assert_eq!(code, Some(0), "{verdict}");
+            (verdict["holds"]["covered"].as_i64().unwrap() >= last).then_some(())
+        })
+        .await;
+    };
+    for (wei, address) in (1..).zip([one, two.address, one, two.address]) {
+        shared.trader(address).send(shared.payment(wei)).await.unwrap();
+    }
+    is_sealed(&shared.gateway).await;
+    assert_eq!(pushed(&shared.gateway, "two.jsonl"), "", "one of them leads");
+    shared.gateway.kill().await;
+    let insisted = insist(|| shared.trader(two.address), shared.payment(5), "five".to_owned());
+    insisted.await;
+    is_sealed(&shared.gateway).await;
+
+    let (first, then) = (pushed(&shared.gateway, "checkpoints.jsonl"), pushed(&shared.gateway, "two.jsonl"));
+    assert!(!first.is_empty() && !then.is_empty(), "{first}{then}");
+    std::fs::write(shared.gateway.folder().join("kept.jsonl"), first + &then).unwrap();
+    let (verdict, code) = verify(&shared.gateway, &["--checkpoints", "kept.jsonl", "--key", &seal]).await;
+    assert_eq!(code, Some(0), "{verdict}");
 }
 
 #[tokio::test]

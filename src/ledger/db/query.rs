@@ -1,17 +1,18 @@
-//! A statement with its arguments, and the rows that come of it: the same words for both databases.
+//! A statement with its arguments: the same words for both databases.
 //!
 //! SQLite is called where it stands, a few microseconds a statement: a thread of its own for the connection, with a
 //! message for each statement and each row, costs several times that. Whoever holds one on a thread of the runtime tells
 //! the runtime so.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
-use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use sqlx::postgres::{PgArguments, PgRow, Postgres};
-use sqlx::{AssertSqlSafe, Row as _};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::{PgArguments, Postgres};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::ledger::db::rows::{DbRow, Page};
 use crate::ledger::db::{Db, Sql, SqlError};
 
 /// One statement, in the making. Its arguments are `?1`, `?2` and so on, as SQLite has them.
@@ -27,18 +28,6 @@ pub(in crate::ledger) enum Argument<'q> {
     Number(Option<i64>),
     Text(Option<Cow<'q, str>>),
     Bytes(Option<Cow<'q, [u8]>>),
-}
-
-/// A row of either database.
-pub(in crate::ledger) enum DbRow {
-    File { names: Arc<[String]>, values: Vec<Value> },
-    Server(PgRow),
-}
-
-/// What a column can be read as.
-pub(in crate::ledger) trait Column<'r>: Sized {
-    fn of_file(value: &'r Value) -> Option<Self>;
-    fn of_server(row: &'r PgRow, name: &str) -> Result<Self, sqlx::Error>;
 }
 
 pub(in crate::ledger) fn query<'q>(sql: impl Into<Cow<'static, str>>) -> Query<'q> {
@@ -95,25 +84,54 @@ impl<'q> Query<'q> {
         self.fetch_one(db).await?.only()
     }
 
+    /// All rows, page by page as they come, while somebody wants them; whether somebody did to the end. The database goes on
+    /// while a page is looked at.
+    pub(in crate::ledger) async fn pages(
+        self,
+        db: &mut Db,
+        size: usize,
+        mut wants: impl AsyncFnMut(Vec<DbRow>) -> Sql<bool>,
+    ) -> Sql<bool> {
+        match db {
+            Db::File(file) => {
+                let mut statement = file.prepare_cached(&self.sql)?;
+                self.put_into(&mut statement)?;
+                let mut rows = statement.raw_query();
+                loop {
+                    let page = in_place(|| Page::read(&mut rows, size))?.rows();
+                    if page.is_empty() {
+                        return Ok(true);
+                    }
+                    if !wants(page).await? {
+                        return Ok(false);
+                    }
+                }
+            }
+            Db::Server(server) => {
+                let mut rows = self.for_server().fetch(server.as_mut()).map_ok(DbRow::Server).fuse();
+                loop {
+                    let page: Vec<_> = rows.by_ref().take(size).try_collect().await?;
+                    if page.is_empty() {
+                        return Ok(true);
+                    }
+                    if !wants(page).await? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+
     async fn rows(self, db: &mut Db, most: usize) -> Sql<Vec<DbRow>> {
         match db {
             Db::File(file) => in_place(|| {
                 let mut statement = file.prepare_cached(&self.sql)?;
                 self.put_into(&mut statement)?;
-                let columns = statement.column_count();
-                let mut names: Option<Arc<[String]>> = None;
-                let (mut found, mut rows) = (Vec::new(), statement.raw_query());
-                while let Some(row) = rows.next()? {
-                    let names = names.get_or_insert_with(|| {
-                        row.as_ref().column_names().into_iter().map(str::to_owned).collect()
-                    });
-                    let values = (0..columns).map(|at| row.get::<_, Value>(at)).collect::<Result<_, _>>()?;
-                    // To its end all the same: a statement that changes rows changes them as it is read.
-                    if found.len() < most {
-                        found.push(DbRow::File { names: Arc::clone(names), values });
-                    }
-                }
-                Ok(found)
+                let mut rows = statement.raw_query();
+                let page = Page::read(&mut rows, most)?;
+                // To its end all the same: a statement that changes rows changes them as it is read.
+                while rows.next()?.is_some() {}
+                Ok(page.rows())
             }),
             Db::Server(server) if most == 1 => {
                 let row = self.for_server().fetch_optional(server.as_mut()).await?;
@@ -166,71 +184,6 @@ pub(in crate::ledger) fn in_place<T>(wait: impl FnOnce() -> T) -> T {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
         _ => wait(),
     }
-}
-
-impl DbRow {
-    pub(in crate::ledger) fn get<'r, T: Column<'r>>(&'r self, name: &str) -> Sql<T> {
-        match self {
-            Self::File { names, values } => {
-                let at = names.iter().position(|column| column == name);
-                let value = at.and_then(|at| values.get(at));
-                let value = value.ok_or_else(|| SqlError::decode(format!("there is no column {name}")))?;
-                T::of_file(value)
-                    .ok_or_else(|| SqlError::decode(format!("column {name} holds something else")))
-            }
-            Self::Server(row) => Ok(T::of_server(row, name)?),
-        }
-    }
-
-    /// A number that is 0 or 1: not all databases have truth values.
-    pub(in crate::ledger) fn is_set(&self, name: &str) -> Sql<bool> {
-        Ok(self.get::<i64>(name)? != 0)
-    }
-
-    fn only(&self) -> Sql<i64> {
-        match self {
-            Self::File { values, .. } => {
-                values.first().and_then(i64::of_file).ok_or_else(|| SqlError::decode("it is no number"))
-            }
-            Self::Server(row) => Ok(row.try_get(0)?),
-        }
-    }
-}
-
-/// A type by the kind of value that it is in SQLite; the server checks for itself.
-macro_rules! column {
-    ($($type:ty: $pattern:pat => $found:expr),+ $(,)?) => {$(
-        impl<'r> Column<'r> for $type {
-            fn of_file(value: &'r Value) -> Option<Self> {
-                match value { $pattern => $found, _ => None }
-            }
-
-            fn of_server(row: &'r PgRow, name: &str) -> Result<Self, sqlx::Error> {
-                row.try_get(name)
-            }
-        }
-
-        impl<'r> Column<'r> for Option<$type> {
-            fn of_file(value: &'r Value) -> Option<Self> {
-                match value {
-                    Value::Null => Some(None),
-                    value => <$type>::of_file(value).map(Some),
-                }
-            }
-
-            fn of_server(row: &'r PgRow, name: &str) -> Result<Self, sqlx::Error> {
-                row.try_get(name)
-            }
-        }
-    )+};
-}
-
-column! {
-    i64: Value::Integer(number) => Some(*number),
-    &'r str: Value::Text(text) => Some(text),
-    String: Value::Text(text) => Some(text.clone()),
-    &'r [u8]: Value::Blob(bytes) => Some(bytes),
-    Vec<u8>: Value::Blob(bytes) => Some(bytes.clone()),
 }
 
 impl rusqlite::ToSql for Argument<'_> {
@@ -296,14 +249,5 @@ impl From<Vec<u8>> for Argument<'_> {
 impl From<Option<Vec<u8>>> for Argument<'_> {
     fn from(bytes: Option<Vec<u8>>) -> Self {
         Self::Bytes(bytes.map(Cow::Owned))
-    }
-}
-
-impl std::fmt::Debug for DbRow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::File { names, .. } => write!(f, "DbRow({names:?})"),
-            Self::Server(_) => f.write_str("DbRow(of a server)"),
-        }
     }
 }

@@ -101,6 +101,22 @@ async fn inv_03_what_does_not_fit_is_refused_until_something_leaves_the_window()
     bank.send(Ask { mined: 2, ..TEN }).await.unwrap();
 }
 
+/// A token takes its time: what leaves does so then, and not when it was asked for.
+#[tokio::test]
+async fn inv_03_what_is_signed_late_counts_from_its_record_on() {
+    let bank = Bank::open(&ether(1)).await;
+    let reserved = bank.reserve(TEN).await.unwrap();
+    bank.clock.advance(Duration::from_secs(30));
+    let sent = bank.ledger.record(sign(reserved)).await.unwrap();
+    bank.settle(&sent, MINED).await;
+    let over = bank.send(Ask { mined: 1, ..TEN }).await.unwrap_err();
+    assert_eq!(over.room_in, Some(Duration::from_secs(61)));
+    bank.clock.advance(Duration::from_secs(60));
+    bank.send(Ask { mined: 1, ..TEN }).await.unwrap_err();
+    bank.clock.advance(Duration::from_secs(1));
+    bank.send(Ask { mined: 1, ..TEN }).await.unwrap();
+}
+
 /// A machine starts before its clock is set, signs, has its clock set, and starts again.
 #[tokio::test]
 async fn inv_03_what_is_charged_while_the_clock_is_behind_counts_from_when_it_is_right() {

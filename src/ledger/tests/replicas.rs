@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::ledger::tests::kit::{
     ASK, Ask, CHAIN, PATIENT, POLICY, address, config, fresh, known, policy, send, sign,
@@ -17,7 +17,7 @@ use crate::ledger::tests::kit::{
 use crate::ledger::tests::server::Server;
 use crate::ledger::{
     Administration, Filter, Final, Ledger, LedgerError, Location, Outcome, PauseOrder, PauseScope, Purpose,
-    RecordError, Recorded, RefusalClass, ReserveError, show, usage, verify,
+    RecordError, Recorded, RefusalClass, ReserveError, Reserved, show, usage, verify,
 };
 use crate::policy::Replace;
 use crate::secret::SecretUrl;
@@ -48,7 +48,7 @@ impl Shared {
         Self { server, database }
     }
 
-    fn config(&self, folder: &TempDir) -> config::Ledger {
+    pub fn config(&self, folder: &TempDir) -> config::Ledger {
         let url = SecretUrl::parse_database(&self.server.url(&self.database)).unwrap();
         config::Ledger { url: Some(url), ..config(&folder.path().join("ledger")) }
     }
@@ -62,7 +62,16 @@ impl Shared {
     }
 
     pub async fn replica_in(&self, folder: TempDir, deadline: Duration) -> Result<Replica, LedgerError> {
-        let ledger = Ledger::open(&self.config(&folder), deadline, Clock::system()).await?;
+        self.replica_by(Clock::system(), folder, deadline).await
+    }
+
+    async fn replica_by(
+        &self,
+        clock: Clock,
+        folder: TempDir,
+        deadline: Duration,
+    ) -> Result<Replica, LedgerError> {
+        let ledger = Ledger::open(&self.config(&folder), deadline, clock).await?;
         ledger.activate_policy(POLICY, "allow all").await?;
         Ok(Replica { ledger, folder })
     }
@@ -86,6 +95,10 @@ impl Shared {
 impl Replica {
     pub async fn send(&self, ask: Ask) -> Result<Recorded<Tx>, ReserveError> {
         send(&self.ledger, ask).await
+    }
+
+    async fn reserve(&self, ask: Ask) -> Reserved<Tx> {
+        fresh(self.ledger.reserve(ask.permitted(), Purpose::Send).await.unwrap())
     }
 
     pub async fn close(self) -> TempDir {
@@ -232,6 +245,31 @@ async fn inv_03_replicas_share_one_budget() {
     let used = usage(&shared.at(), text.limits(), Clock::system().now()).await.unwrap();
     assert_eq!(used[0].used, U256::from(7 * payment));
     shared.holds().await;
+}
+
+/// Their own clocks are hours off, to either side: what replicas share has the server's time.
+#[tokio::test]
+async fn inv_03_replicas_go_by_the_servers_clock_whatever_their_own_say() {
+    let shared = Shared::new();
+    let began = Clock::system().now().millis();
+    let hours =
+        |off: i64| Clock::set_to(Timestamp::from_millis(began.saturating_add_signed(off * 3_600_000)));
+    let replica =
+        async |off| shared.replica_by(hours(off), tempfile::tempdir().unwrap(), PATIENCE).await.unwrap();
+    let (behind, ahead) = (replica(-5).await, replica(5).await);
+    let reserved = behind.reserve(Ask { value: 1, ..ASK }).await;
+    // It is not late by any clock that counts.
+    ahead.send(Ask { value: 2, ..ASK }).await.unwrap();
+    behind.ledger.record(sign(reserved)).await.unwrap();
+    let rows = show(&shared.at(), &Filter::default()).await.unwrap();
+    let about_now = began - 2_000..Clock::system().now().millis() + 2_000;
+    assert!(rows.iter().all(|row| about_now.contains(&row.at.millis())), "{rows:?}");
+    assert_eq!(
+        shared.sql("SELECT count(*) FROM agreed WHERE lag_since IS NOT NULL"),
+        "0",
+        "no clock is behind"
+    );
+    shared.is_whole(2).await;
 }
 
 #[tokio::test]

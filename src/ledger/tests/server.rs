@@ -110,6 +110,40 @@ impl Server {
         child.wait().unwrap();
     }
 
+    #[allow(dead_code, reason = "each of the programs that include this file uses a part of it")]
+    /// A second server that hears of its commits, for which it does not wait; until that one is dropped.
+    pub fn standby(&self) -> Standby<'_> {
+        let copy = self.folder.path().join("standby");
+        if !copy.exists() {
+            let mut backup = self.program("pg_basebackup");
+            backup.args([
+                "--username=chancery",
+                "--checkpoint=fast",
+                "--no-sync",
+                "--write-recovery-conf",
+                "-h",
+            ]);
+            let made = backup.arg(self.folder.path()).arg("-D").arg(&copy).output().unwrap();
+            assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
+        }
+        let log = std::fs::File::create(self.folder.path().join("standby.log")).unwrap();
+        let mut postgres = self.program("postgres");
+        postgres.arg("-D").arg(&copy).args(["-c", "listen_addresses=", "-c", "port=5433", "-k"]);
+        let postgres = postgres.arg(self.folder.path()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Standby { of: self, postgres }
+    }
+
+    #[allow(dead_code, reason = "each of the programs that include this file uses a part of it")]
+    /// It breaks down, and what its standby had heard by then is there in its place.
+    pub fn fail_over(&self) {
+        self.crash();
+        let copy = self.folder.path().join("standby");
+        std::fs::rename(self.data(), self.folder.path().join("lost")).unwrap();
+        std::fs::remove_file(copy.join("standby.signal")).unwrap();
+        std::fs::rename(copy, self.data()).unwrap();
+        self.run();
+    }
+
     /// A database of its own. Its name.
     pub fn database(&self) -> String {
         let name = format!("ledger{}", self.databases.fetch_add(1, Ordering::Relaxed));
@@ -163,6 +197,37 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.crash();
+    }
+}
+
+/// Stopped when dropped.
+#[derive(Debug)]
+pub struct Standby<'a> {
+    of: &'a Server,
+    postgres: Child,
+}
+
+impl Standby<'_> {
+    #[allow(dead_code, reason = "each of the programs that include this file uses a part of it")]
+    #[expect(clippy::disallowed_methods, reason = "no runtime is needed to wait for a server")]
+    /// Waits until it has heard of all that is there now.
+    pub fn has_heard(&self) {
+        let began = Instant::now();
+        let behind =
+            "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_flush_lsn()";
+        while self.of.psql("postgres", behind) != "1" {
+            assert!(began.elapsed() < Duration::from_secs(60), "the standby hears nothing");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Standby<'_> {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.postgres);
+        // A fast end, with a checkpoint: what it has heard it keeps.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        drop(self.postgres.wait());
     }
 }
 

@@ -192,6 +192,17 @@ impl Gateway {
         self.process().listen(is_read);
     }
 
+    /// Waits until the only budget has counted each of so many transactions once: of fewer, more would be spent than is
+    /// allowed, and of more, less.
+    pub async fn has_counted(&self, transactions: u64) {
+        eventually("the budget has counted each transaction once", async || {
+            let row: Value =
+                serde_json::from_str(&self.chancery(&["limits", "--json"]).await.well()).unwrap();
+            (row["used"] == json!(transactions.to_string())).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until every transaction that is signed is mined.
     pub async fn settled(&self) {
         let trader = self.client("trader");
@@ -309,6 +320,13 @@ impl World {
         std::fs::create_dir_all(&policies).unwrap();
         std::fs::write(policies.join("main.toml"), text).unwrap();
         self
+    }
+
+    /// With a budget that has room for every transaction, for [`Gateway::has_counted`].
+    pub fn counting(self) -> Self {
+        let budget = "[[budget]]\nid = \"all\"\nsum = \"count\"\nmax = 1_000_000\nwindow = \"24h\"\n\
+                      match = { kind = \"transaction\" }\n";
+        self.policy(&format!("{POLICY}\n{budget}"))
     }
 
     /// Changes the configuration; `from` must stand in it.
