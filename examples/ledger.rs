@@ -37,7 +37,7 @@ use server::Server;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 
-/// The program's.
+/// As the program has it: memory and time are measured with it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -32,6 +32,13 @@ pub(in crate::ledger) fn chain(after: i64, count: i64) -> Query<'static> {
     query("SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2").bind(after).bind(count)
 }
 
+/// A row that stands before the first that there can be.
+pub(in crate::ledger) async fn before_the_first(db: &mut Db) -> Sql<Option<i64>> {
+    let row =
+        query("SELECT seq FROM audit WHERE seq < 1 ORDER BY seq LIMIT 1").fetch_optional(&mut *db).await?;
+    row.map(|row| row.get("seq")).transpose()
+}
+
 /// A page of the chain.
 pub(in crate::ledger) async fn entries(db: &mut Db, after: i64, count: i64) -> Sql<Vec<Entry>> {
     chain(after, count).fetch_all(&mut *db).await?.iter().map(entry).collect()

@@ -183,6 +183,9 @@ async fn live_through(
     let mut db = at.read().await?;
     // One snapshot, so that a gateway that writes meanwhile changes nothing.
     db::snapshot(&mut db).await?;
+    if let Some(seq) = reader::before_the_first(&mut db).await? {
+        return Err(Broken { seq, why: "it stands before the first row that was written".to_owned() }.into());
+    }
     let (written, _) = chain_store::head(&mut db).await?;
     for entry in reader::all_of_kind(&mut db, "checkpoint").await? {
         walk.foresee(&entry);

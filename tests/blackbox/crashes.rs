@@ -157,6 +157,6 @@ async fn inv_10_killed_at_each_step_it_pays_once_and_needs_no_operator() {
     let mined = desk.gateway.node().sent_by(account).await;
     let values: BTreeSet<_> = mined.iter().map(|transaction| transaction["value"].to_string()).collect();
     assert_eq!(values.len(), STEPS.len(), "each payment once: {mined:#?}");
-    desk.gateway.has_counted(6).await;
+    desk.gateway.has_counted(STEPS.len().try_into().unwrap()).await;
     desk.gateway.chancery(&["audit", "verify"]).await.well();
 }

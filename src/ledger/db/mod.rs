@@ -136,7 +136,10 @@ impl Location {
             }
             Self::Server(url) => {
                 let mut db = connect_to(url).await?;
-                batch(&mut db, "SET default_transaction_read_only = on").await?;
+                // Who reads a long ledger takes long, and keeps nobody waiting.
+                let session = "SET default_transaction_read_only = on; SET statement_timeout = 0; \
+                               SET idle_in_transaction_session_timeout = 0";
+                batch(&mut db, session).await?;
                 Ok(db)
             }
         }

@@ -15,6 +15,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use crate::ledger::db::rows::{DbRow, Page};
 use crate::ledger::db::{Db, Sql, SqlError};
 
+/// From how many bytes on a page is given, however few its rows: a payload with blobs is a megabyte.
+const PAGE_BYTES: usize = 1024 * 1024;
+
 /// One statement, in the making. Its arguments are `?1`, `?2` and so on, as SQLite has them.
 #[derive(Debug)]
 pub(in crate::ledger) struct Query<'q> {
@@ -85,7 +88,7 @@ impl<'q> Query<'q> {
     }
 
     /// All rows, page by page as they come, while somebody wants them; whether somebody did to the end. The database goes on
-    /// while a page is looked at.
+    /// while a page is looked at. Where nobody does, a server's connection is of no more use: what it was asked is still on its way.
     pub(in crate::ledger) async fn pages(
         self,
         db: &mut Db,
@@ -98,7 +101,7 @@ impl<'q> Query<'q> {
                 self.put_into(&mut statement)?;
                 let mut rows = statement.raw_query();
                 loop {
-                    let page = in_place(|| Page::read(&mut rows, size))?.rows();
+                    let page = in_place(|| Page::read(&mut rows, (size, PAGE_BYTES)))?.rows();
                     if page.is_empty() {
                         return Ok(true);
                     }
@@ -108,9 +111,16 @@ impl<'q> Query<'q> {
                 }
             }
             Db::Server(server) => {
-                let mut rows = self.for_server().fetch(server.as_mut()).map_ok(DbRow::Server).fuse();
+                let mut rows = self.for_server().fetch(server.as_mut()).fuse();
                 loop {
-                    let page: Vec<_> = rows.by_ref().take(size).try_collect().await?;
+                    let (mut page, mut bytes) = (Vec::new(), 0_usize);
+                    while page.len() < size
+                        && bytes < PAGE_BYTES
+                        && let Some(row) = rows.try_next().await?
+                    {
+                        bytes = bytes.saturating_add(DbRow::size_of(&row));
+                        page.push(DbRow::Server(row));
+                    }
                     if page.is_empty() {
                         return Ok(true);
                     }
@@ -128,7 +138,7 @@ impl<'q> Query<'q> {
                 let mut statement = file.prepare_cached(&self.sql)?;
                 self.put_into(&mut statement)?;
                 let mut rows = statement.raw_query();
-                let page = Page::read(&mut rows, most)?;
+                let page = Page::read(&mut rows, (most, usize::MAX))?;
                 // To its end all the same: a statement that changes rows changes them as it is read.
                 while rows.next()?.is_some() {}
                 Ok(page.rows())

@@ -15,7 +15,7 @@ pub(in crate::ledger) enum DbRow {
     Server(PgRow),
 }
 
-/// The rows that one statement gave. They lie in one piece: an allocation for each value of each row costs as much as SQLite.
+/// Rows that one statement gave, all or some. They lie in one piece: an allocation for each value of each row costs as much as SQLite.
 #[derive(Debug)]
 pub(in crate::ledger) struct Page {
     /// Where the names of columns lie among the texts.
@@ -52,8 +52,11 @@ pub(in crate::ledger) trait Column<'r>: Sized {
 }
 
 impl Page {
-    /// The next rows of a statement, at most so many.
-    pub(super) fn read(rows: &mut rusqlite::Rows<'_>, most: usize) -> rusqlite::Result<Self> {
+    /// The next rows of a statement, at most so many, and none after so many bytes.
+    pub(super) fn read(
+        rows: &mut rusqlite::Rows<'_>,
+        (most, bytes): (usize, usize),
+    ) -> rusqlite::Result<Self> {
         let mut page =
             Self { names: Vec::new(), values: Vec::new(), texts: String::new(), blobs: Vec::new() };
         for count in 0..most {
@@ -62,6 +65,9 @@ impl Page {
                 page.name(row);
             }
             page.add(row)?;
+            if page.texts.len().saturating_add(page.blobs.len()) >= bytes {
+                break;
+            }
         }
         Ok(page)
     }
@@ -139,6 +145,12 @@ impl DbRow {
     /// A number that is 0 or 1: not all databases have truth values.
     pub(in crate::ledger) fn is_set(&self, name: &str) -> Sql<bool> {
         Ok(self.get::<i64>(name)? != 0)
+    }
+
+    /// About how much memory a row of a server takes.
+    pub(super) fn size_of(row: &PgRow) -> usize {
+        let value = |at| row.try_get_raw(at).ok().and_then(|value| Some(value.as_bytes().ok()?.len()));
+        (0..row.len()).filter_map(value).sum()
     }
 
     pub(super) fn only(&self) -> Sql<i64> {

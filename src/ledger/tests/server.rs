@@ -123,7 +123,8 @@ impl Server {
                 "--write-recovery-conf",
                 "-h",
             ]);
-            let made = backup.arg(self.folder.path()).arg("-D").arg(&copy).output().unwrap();
+            backup.arg(self.folder.path()).args(["-p", &self.port.unwrap_or(5432).to_string()]);
+            let made = backup.arg("-D").arg(&copy).output().unwrap();
             assert!(made.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&made.stderr));
         }
         let log = std::fs::File::create(self.folder.path().join("standby.log")).unwrap();
@@ -216,7 +217,8 @@ impl Standby<'_> {
         let behind =
             "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_flush_lsn()";
         while self.of.psql("postgres", behind) != "1" {
-            assert!(began.elapsed() < Duration::from_secs(60), "the standby hears nothing");
+            let log = || std::fs::read_to_string(self.of.folder.path().join("standby.log"));
+            assert!(began.elapsed() < Duration::from_secs(60), "the standby hears nothing: {:?}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -192,8 +192,8 @@ impl Gateway {
         self.process().listen(is_read);
     }
 
-    /// Waits until the only budget has counted each of so many transactions once: of fewer, more would be spent than is
-    /// allowed, and of more, less.
+    /// Waits until the only budget has counted each of so many transactions once, which are all that were asked for: of fewer,
+    /// more would be spent than is allowed, and of more, less.
     pub async fn has_counted(&self, transactions: u64) {
         eventually("the budget has counted each transaction once", async || {
             let row: Value =
@@ -326,7 +326,10 @@ impl World {
     pub fn counting(self) -> Self {
         let budget = "[[budget]]\nid = \"all\"\nsum = \"count\"\nmax = 1_000_000\nwindow = \"24h\"\n\
                       match = { kind = \"transaction\" }\n";
-        self.policy(&format!("{POLICY}\n{budget}"))
+        let file = self.folder().join("policies/main.toml");
+        let policy = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, policy + budget).unwrap();
+        self
     }
 
     /// Changes the configuration; `from` must stand in it.
