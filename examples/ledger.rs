@@ -57,6 +57,9 @@ struct Bench {
     tasks: usize,
     #[arg(long, default_value_t = 5)]
     seconds: u64,
+    /// Goes on until there are so many transactions
+    #[arg(long, default_value_t = 0)]
+    least: usize,
 }
 
 /// How long the sends were kept, in steps of a twentieth of a millisecond up to a second: it takes the same room however many
@@ -239,10 +242,10 @@ async fn main() {
     let tasks: Vec<_> = (0..bench.tasks)
         .map(|number| {
             let (desk, ledger) = (Arc::clone(&desk), ledgers[number % ledgers.len()].clone());
-            let waits = Arc::clone(&waits);
+            let (waits, least) = (Arc::clone(&waits), bench.least);
             tokio::spawn(async move {
                 let mut mined = 0;
-                while Instant::now() < until {
+                while Instant::now() < until || waits.lock().unwrap().count < least {
                     let waited = desk.send(&ledger, &desk.clients[number], mined).await;
                     waits.lock().unwrap().add(waited);
                     mined += 1;

@@ -100,15 +100,17 @@ async fn senders_that_are_in_flight_when_the_pause_comes_leave_nothing_behind() 
         gateway.operate("admin", &["pause", "--all"]).await.well();
     };
     let (answers, ()) = tokio::join!(sending, pausing);
-    let sent = answers.iter().filter(|answer| answer.is_ok()).count();
     for refused in answers.iter().filter_map(|answer| answer.as_ref().err()) {
         assert_eq!(refused.data["code"], "paused", "{refused:?}");
     }
     assert_eq!(refusal(&gateway).await, Some(json!("paused")));
-    gateway.node().mines(gateway.treasury(), sent.try_into().unwrap()).await;
     gateway.operate("admin", &["resume", "--all"]).await.well();
     assert_eq!(refusal(&gateway).await, None);
+    // What the pause took away may have stood below what was sent: that waits for somebody else at its nonce.
     gateway.settled().await;
+    for hash in answers.iter().filter_map(|answer| answer.as_ref().ok()) {
+        assert_ne!(gateway.node().transaction(hash).await["blockNumber"], Value::Null, "{hash}");
+    }
     assert_eq!(
         gateway.chancery(&["audit", "verify"]).await.code,
         Some(0),
