@@ -43,7 +43,7 @@ impl Ahead {
         let runtime = Handle::current();
         let read = async move || {
             if hand_on(&mut db, to_hash, after, ("seq", reader::chain)).await {
-                hand_on(&mut db, to_make, i64::MIN, ("id", reader::reservations)).await;
+                hand_on(&mut db, to_make, 0, ("id", reader::reservations)).await;
             }
             db
         };

@@ -32,11 +32,11 @@ pub(in crate::ledger) fn chain(after: i64, count: i64) -> Query<'static> {
     query("SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2").bind(after).bind(count)
 }
 
-/// A row that stands before the first that there can be.
-pub(in crate::ledger) async fn before_the_first(db: &mut Db) -> Sql<Option<i64>> {
-    let row =
-        query("SELECT seq FROM audit WHERE seq < 1 ORDER BY seq LIMIT 1").fetch_optional(&mut *db).await?;
-    row.map(|row| row.get("seq")).transpose()
+/// The numbers of a row and of a reservation that stand before the first that there can be.
+pub(in crate::ledger) async fn before_the_first(db: &mut Db) -> Sql<[Option<i64>; 2]> {
+    let first = "SELECT (SELECT min(seq) FROM audit WHERE seq < 1) AS seq, (SELECT min(id) FROM reservation WHERE id < 1) AS id";
+    let row = query(first).fetch_one(&mut *db).await?;
+    Ok([row.get("seq")?, row.get("id")?])
 }
 
 /// A page of the chain.

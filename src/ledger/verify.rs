@@ -183,10 +183,18 @@ async fn live_through(
     let mut db = at.read().await?;
     // One snapshot, so that a gateway that writes meanwhile changes nothing.
     db::snapshot(&mut db).await?;
-    if let Some(seq) = reader::before_the_first(&mut db).await? {
-        return Err(Broken { seq, why: "it stands before the first row that was written".to_owned() }.into());
-    }
     let (written, _) = chain_store::head(&mut db).await?;
+    match reader::before_the_first(&mut db).await? {
+        [None, None] => {}
+        [Some(seq), _] => {
+            let why = "it stands before the first row that was written".to_owned();
+            return Err(Broken { seq, why }.into());
+        }
+        [None, Some(id)] => {
+            let why = format!("the table has a reservation {id} that the chain has not");
+            return Err(Broken { seq: written.seq, why }.into());
+        }
+    }
     for entry in reader::all_of_kind(&mut db, "checkpoint").await? {
         walk.foresee(&entry);
     }

@@ -120,10 +120,11 @@ async fn inv_14_every_edit_of_the_tables_is_found() {
         (
             "INSERT INTO reservation (id, kind, state, open, client, request, account, intent, returned, reserved_at,
                                       void_at, rule, charged_at)
-             SELECT -1, kind, 'void', 0, client, request, account, intent, 0, reserved_at, void_at, rule, charged_at FROM reservation WHERE id = 1",
+             SELECT -9223372036854775807 - 1, kind, 'void', 0, client, request, account, intent, 0, reserved_at, void_at, rule, charged_at FROM reservation WHERE id = 1",
             "that the chain has not",
         ),
         ("INSERT INTO audit SELECT 0, at, kind, body, previous, hash FROM audit WHERE seq = 1", "before the first row"),
+        ("UPDATE reservation SET id = 0 WHERE id = 2", "that the chain has not"),
         // Cut off so that the chain itself holds: the tables remember.
         (
             "DROP TRIGGER audit_keeps_every_row; DELETE FROM audit WHERE seq > 11;
