@@ -129,8 +129,13 @@ CREATE TABLE charge (
     reservation INTEGER NOT NULL,
     budget      TEXT    NOT NULL,
     scope       TEXT    NOT NULL,
+    -- Where the payload stands, as its own row says: all of them are read for each count, and no other column of those rows is.
+    chain       INTEGER,
+    account     BLOB,
+    nonce       INTEGER,
     amount      BLOB    NOT NULL CHECK (length(amount) = 32),
-    PRIMARY KEY (reservation, budget)
+    PRIMARY KEY (reservation, budget),
+    CHECK ((chain IS NULL) = (nonce IS NULL) AND (account IS NULL) = (nonce IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX charge_by_budget ON charge (budget, scope);
 

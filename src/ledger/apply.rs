@@ -105,7 +105,7 @@ pub(in crate::ledger) async fn apply(
             group.answer(reply, Ok(unsettled));
         }
         Command::Next { chain, account, mined, reply } => {
-            let read = group.accounts.read(group.db, (chain, account), (mined, None)).await?;
+            let read = group.known.accounts.read(group.db, (chain, account), (mined, None)).await?;
             let next = core::next(&read.seen_by(("", false), (mined, None)), mined);
             group.answer(reply, Ok(next));
         }
@@ -273,7 +273,7 @@ async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {
 
 /// Writes down which nonces somebody else used: those right below a payload, its own, or both.
 async fn external(group: &mut Group<'_>, id: i64, below: bool, own: bool) -> Sql<()> {
-    if !own && group.accounts.is_signed_below(id) {
+    if !own && group.known.accounts.is_signed_below(id) {
         return Ok(());
     }
     let Some((chain, account, first, nonce)) = nonce_store::missing_below(group.db, id).await? else {

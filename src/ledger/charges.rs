@@ -25,6 +25,16 @@ pub(in crate::ledger) enum Place {
     Alone(i64),
 }
 
+impl Place {
+    /// Where the payload with this number is, which may have had none when its place was told.
+    const fn of(self, id: i64) -> Self {
+        match self {
+            Self::Nonce { .. } => self,
+            Self::Alone(_) => Self::Alone(id),
+        }
+    }
+}
+
 /// Whether every charge fits, for a payload that would stand at `place`; all of them or none.
 pub(in crate::ledger) async fn admit(
     group: &mut Group<'_>,
@@ -33,7 +43,7 @@ pub(in crate::ledger) async fn admit(
 ) -> Sql<Result<(), ReserveError>> {
     for charge in charges {
         let limit = &charge.limit;
-        let used = used(group.db, &limit.id, &charge.scope).await?;
+        let used = group.known.counts.read(group.db, (&limit.id, &charge.scope)).await?;
         let bounds = (limit.max, limit.window);
         if let Err(over) = used.admit(&place, charge.amount, bounds, group.window_time) {
             return Ok(Err(ReserveError::OverBudget(Box::new(OverBudget {
@@ -62,17 +72,39 @@ pub(in crate::ledger) async fn on_counts_of(db: &mut Db, other: i64, charges: &m
 }
 
 /// Writes what a new reservation takes.
-pub(in crate::ledger) async fn charge(db: &mut Db, id: i64, charges: &[Charge]) -> Sql<()> {
+pub(in crate::ledger) async fn charge(
+    group: &mut Group<'_>,
+    (id, place): (i64, Place),
+    charges: &[Charge],
+) -> Sql<()> {
     for charge in charges {
-        insert(db, id, charge).await?;
+        insert(group.db, (id, place), charge).await?;
+        group.known.counts.add((&charge.limit.id, &charge.scope), place.of(id), charge.amount);
     }
     Ok(())
 }
 
-async fn insert(db: &mut Db, id: i64, charge: &Charge) -> Sql<()> {
-    let row = query("INSERT INTO charge (reservation, budget, scope, amount) VALUES (?1, ?2, ?3, ?4)");
-    let row = row.bind(id).bind(&charge.limit.id).bind(&charge.scope);
-    row.bind(charge.amount.to_be_bytes_vec()).execute(&mut *db).await.map(drop)
+pub(in crate::ledger) async fn insert(db: &mut Db, (id, place): (i64, Place), charge: &Charge) -> Sql<()> {
+    let (chain, account, nonce) = match &place {
+        Place::Nonce { chain, account, nonce } => {
+            (Some(signed(*chain)), Some(account.to_vec()), Some(signed(*nonce)))
+        }
+        Place::Alone(_) => (None, None, None),
+    };
+    query(
+        "INSERT INTO charge (reservation, budget, scope, chain, account, nonce, amount)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )
+    .bind(id)
+    .bind(&charge.limit.id)
+    .bind(&charge.scope)
+    .bind(chain)
+    .bind(account)
+    .bind(nonce)
+    .bind(charge.amount.to_be_bytes_vec())
+    .execute(&mut *db)
+    .await
+    .map(drop)
 }
 
 /// Moves a payload to another state, with all that follows from it for budgets; false where it may not go there.
@@ -91,19 +123,16 @@ pub(in crate::ledger) async fn turned(
     id: i64,
     (to, has_nonce): (State, bool),
 ) -> Sql<()> {
-    group.accounts.turned(id, to);
+    group.known.accounts.turned(id, to);
     match fate(to, has_nonce) {
         Fate::Open => Ok(()),
-        Fate::Released => {
-            let charges = query("DELETE FROM charge WHERE reservation = ?1").bind(id);
-            charges.execute(&mut *group.db).await.map(drop)
-        }
+        Fate::Released => release(group, id).await.map(drop),
         Fate::Spent => spend(group, id).await,
     }
 }
 
-/// Moves a payload's charges from open to spent, at the time of its record.
-async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
+/// Takes a payload's open charges away, and says which they were.
+async fn release(group: &mut Group<'_>, id: i64) -> Sql<Vec<DbRow>> {
     let rows = query(
         "SELECT budget, scope, amount, charged_at AS at
          FROM charge JOIN reservation ON reservation.id = charge.reservation WHERE charge.reservation = ?1",
@@ -112,7 +141,15 @@ async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
     if !rows.is_empty() {
         query("DELETE FROM charge WHERE reservation = ?1").bind(id).execute(&mut *group.db).await?;
     }
-    for row in rows {
+    for row in &rows {
+        group.known.counts.forget((row.get("budget")?, row.get("scope")?));
+    }
+    Ok(rows)
+}
+
+/// Moves a payload's charges from open to spent, at the time of its record.
+async fn spend(group: &mut Group<'_>, id: i64) -> Sql<()> {
+    for row in release(group, id).await? {
         let (budget, scope): (String, String) = (row.get("budget")?, row.get("scope")?);
         let window = window_of(group.db, &budget).await?;
         let at = Timestamp::from_millis(unsigned(&row, "at")?);
@@ -161,6 +198,7 @@ pub(in crate::ledger) async fn move_spent(
             moved.bind(budget).bind(signed(start)).bind(signed(end)).fetch_all(&mut *group.db).await?;
         let gone = query("DELETE FROM spent WHERE budget = ?1 AND bucket >= ?2 AND bucket < ?3");
         gone.bind(budget).bind(signed(start)).bind(signed(end)).execute(&mut *group.db).await?;
+        group.known.counts.forget_all();
         for row in &moved {
             add(group, (budget, row.get("scope")?), end, amount(row)?).await?;
         }
@@ -176,9 +214,7 @@ pub(in crate::ledger) async fn used(db: &mut Db, budget: &str, scope: &str) -> S
         used.spent.insert(unsigned(&row, "bucket")?, amount(&row)?);
     }
     let open = query(
-        "SELECT charge.amount, reservation.id, reservation.chain, reservation.account, reservation.nonce
-         FROM charge JOIN reservation ON reservation.id = charge.reservation
-         WHERE charge.budget = ?1 AND charge.scope = ?2",
+        "SELECT reservation, chain, account, nonce, amount FROM charge WHERE budget = ?1 AND scope = ?2",
     );
     for row in open.bind(budget).bind(scope).fetch_all(&mut *db).await? {
         used.open(place(&row)?, amount(&row)?);
@@ -207,6 +243,7 @@ pub(in crate::ledger) enum NotCounted {
 /// the payloads themselves, as if it had always been there; says whether anything is. What is at the token then is not
 /// among them.
 pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) -> Result<bool, NotCounted> {
+    group.known.counts.forget_all();
     let limits: BTreeMap<&str, _> = policy.limits().map(|limit| (limit.id.as_str(), limit)).collect();
     let mut counted = BTreeMap::new();
     for row in query("SELECT id, definition FROM budget").fetch_all(&mut *group.db).await? {
@@ -249,13 +286,13 @@ async fn recount(
     let mut after = 0;
     loop {
         let rows = query(
-            "SELECT id, kind, client, account, state, raw, nonce, rule, charged_at AS at
+            "SELECT id AS reservation, kind, client, chain, account, state, raw, nonce, rule, charged_at AS at
              FROM reservation WHERE id > ?1 AND raw IS NOT NULL
                AND (charged_at >= ?2 OR (nonce IS NOT NULL AND open = 1)) ORDER BY id LIMIT ?3",
         );
         let rows = rows.bind(after).bind(signed(since)).bind(PAGE).fetch_all(&mut *group.db).await?;
         let Some(last) = rows.last() else { return Ok(()) };
-        after = last.get("id")?;
+        after = last.get("reservation")?;
         for row in &rows {
             count_again(group, policy, anew, row).await?;
         }
@@ -270,7 +307,7 @@ async fn count_again(
 ) -> Result<(), NotCounted> {
     let name: &str = row.get("state")?;
     let state = State::named(name).ok_or_else(|| SqlError::decode(format!("no state {name}")))?;
-    let (id, has_nonce): (i64, bool) = (row.get("id")?, row.get::<Option<i64>>("nonce")?.is_some());
+    let (id, has_nonce): (i64, bool) = (row.get("reservation")?, row.get::<Option<i64>>("nonce")?.is_some());
     if fate(state, has_nonce) == Fate::Released {
         return Ok(());
     }
@@ -284,7 +321,7 @@ async fn count_again(
             continue;
         };
         match fate(state, has_nonce) {
-            Fate::Open => insert(group.db, id, &charge).await?,
+            Fate::Open => insert(group.db, (id, place(row)?), &charge).await?,
             Fate::Spent => add(group, (budget, &charge.scope), bucket(at, *window), charge.amount).await?,
             Fate::Released => {}
         }
@@ -300,7 +337,7 @@ fn place(row: &DbRow) -> Sql<Place> {
             account: address(row)?,
             nonce: u64::try_from(nonce).map_err(malformed)?,
         },
-        None => Place::Alone(row.get("id")?),
+        None => Place::Alone(row.get("reservation")?),
     })
 }
 

@@ -145,7 +145,7 @@ impl Parked {
             (Verdict::Free, Some(slot)) => {
                 let account = (slot.chain, self.reserve.account);
                 let Reserve { intent, replace, .. } = *self.reserve;
-                let read = group.accounts.read(group.db, account, (slot.mined, slot.wanted)).await?;
+                let read = group.known.accounts.read(group.db, account, (slot.mined, slot.wanted)).await?;
                 let accepted = read.accepted;
                 let own = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
                 let rows = read.seen_by(own, (slot.mined, slot.wanted));
@@ -253,12 +253,12 @@ impl Reserve {
             let is_authorization = slot.stands.is_authorization();
             let row = Row { id, nonce, state, intent, fees, is_own: false, is_authorization };
             let held = Held { row, client: self.client.clone(), returned: self.purpose == Purpose::Return };
-            group.accounts.add((slot.chain, self.account), held);
+            group.known.accounts.add((slot.chain, self.account), held);
         }
         if let (true, Some(nonce)) = (self.creates, nonce) {
             creations::insert(group.db, id, (self.account, nonce)).await?;
         }
-        charges::charge(group.db, id, &self.charges).await?;
+        charges::charge(group, (id, place), &self.charges).await?;
         if let Some(name) = &self.name {
             remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
         }
@@ -300,7 +300,7 @@ impl Reserve {
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;
-            group.accounts.adopted(id);
+            group.known.accounts.adopted(id);
         }
         let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
         let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };

@@ -8,6 +8,7 @@ use crate::ledger::audit::{Body, Entry, Head};
 use crate::ledger::chain_store::{self, End};
 use crate::ledger::claims::Claimed;
 use crate::ledger::command::Reply;
+use crate::ledger::counts::Counts;
 use crate::ledger::db::{self, Db, Location, Sql};
 use crate::ledger::handover::Handover;
 use crate::ledger::lag::{self, Lag};
@@ -33,6 +34,13 @@ pub(in crate::ledger) struct Time {
     anchor: Option<(Timestamp, Timestamp)>,
 }
 
+/// What is known of the tables without that they are asked.
+#[derive(Debug, Default)]
+pub(in crate::ledger) struct Known {
+    pub accounts: Accounts,
+    pub counts: Counts,
+}
+
 /// One transaction in the making.
 pub(in crate::ledger) struct Group<'a> {
     pub db: &'a mut Db,
@@ -53,8 +61,7 @@ pub(in crate::ledger) struct Group<'a> {
     /// Rows of the audit chain that are not written yet.
     rows: Vec<Entry>,
     bytes: usize,
-    /// What is known of accounts' nonces.
-    pub accounts: Accounts,
+    pub known: Known,
     pub answers: Vec<Answer>,
     /// The reservations that it makes, and those that can be recorded no longer.
     pub opened: Vec<i64>,
@@ -67,7 +74,7 @@ impl Group<'_> {
         &mut self,
         id: i64,
     ) -> Sql<Option<(State, Vec<(i64, State)>)>> {
-        match self.accounts.at_nonce_of(id) {
+        match self.known.accounts.at_nonce_of(id) {
             None => store::at_nonce_of(self.db, id).await,
             known => Ok(known),
         }
@@ -148,7 +155,7 @@ pub(in crate::ledger) async fn begin<'a>(
     at: &Location,
     time: &mut Time,
     writer: &'a str,
-    end: Option<End>,
+    (end, known): (Option<End>, Known),
 ) -> Sql<Group<'a>> {
     let is_new = db::begin(db).await.is_err();
     if is_new {
@@ -173,7 +180,8 @@ pub(in crate::ledger) async fn begin<'a>(
         lag,
         rows: Vec::new(),
         bytes: 0,
-        accounts: Accounts::default(),
+        // Another server may have lost what this one had said.
+        known: if is_new { Known::default() } else { known },
         answers: Vec::new(),
         opened: Vec::new(),
         closed: Vec::new(),

@@ -20,6 +20,7 @@ mod charges;
 mod claims;
 mod command;
 mod core;
+mod counts;
 mod creations;
 mod db;
 mod deeds;

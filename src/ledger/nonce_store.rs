@@ -35,7 +35,7 @@ pub(in crate::ledger) async fn accept(
     .bind(signed(count))
     .execute(&mut *group.db)
     .await?;
-    group.accounts.accepted((chain, account), count);
+    group.known.accounts.accepted((chain, account), count);
     let detail = serde_json::json!({ "chain": chain, "account": account, "count": count });
     group.audit(&Body::Administration { by, action: "accept_count", detail: &detail }).await
 }

@@ -198,7 +198,7 @@ impl Inquiry {
                 group.answer(reply, Ok(accounts));
             }
             Self::Gaps { chain, account, mined, reply } => {
-                let read = group.accounts.read(group.db, (chain, account), (mined, None)).await?;
+                let read = group.known.accounts.read(group.db, (chain, account), (mined, None)).await?;
                 let gaps = core::gaps(&read.seen_by(("", false), (mined, None)), mined);
                 group.answer(reply, Ok(gaps));
             }

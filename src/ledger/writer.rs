@@ -12,7 +12,6 @@ use tokio::time::{Instant, timeout};
 use crate::clock::{Clock, after, later};
 use crate::config;
 use crate::ledger::LedgerError;
-use crate::ledger::accounts::Accounts;
 use crate::ledger::agreed::{self, Lead};
 use crate::ledger::apply::{apply, retry, void};
 use crate::ledger::audit::{Body, Head};
@@ -21,7 +20,7 @@ use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::db::{self, Db, Location, Sql, SqlError};
 use crate::ledger::error::unavailable;
-use crate::ledger::group::{Answer, Time, begin};
+use crate::ledger::group::{Answer, Known, Time, begin};
 use crate::ledger::headroom::Headroom;
 use crate::ledger::others::Others;
 use crate::ledger::pauses;
@@ -63,8 +62,8 @@ pub(in crate::ledger) struct Writer {
     /// `None` after a failed commit, and where others write too: read again before anything is written.
     end: Option<End>,
     watermark: Watermark,
-    /// What is known of accounts' nonces from the last commit, where nobody else writes.
-    accounts: Accounts,
+    /// From the last commit, where nobody else writes.
+    known: Known,
     lead: Lead,
     /// When a shared ledger was looked at last.
     looked: Instant,
@@ -120,7 +119,7 @@ impl Writer {
             time: Time::new(clock),
             end: None,
             watermark: Watermark::beside(&config.path, is_shared),
-            accounts: Accounts::default(),
+            known: Known::default(),
             lead: Lead::default(),
             looked: Instant::now(),
             rules: Rules {
@@ -147,7 +146,8 @@ impl Writer {
     /// Nothing that this file had reserved before a restart can be signed any more: its task is gone. What another
     /// process has reserved has its time.
     async fn restart(&mut self) -> Sql<()> {
-        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.end).await?;
+        let known = (self.end, Known::default());
+        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, known).await?;
         self.watermark.compare(&mut group).await?;
         pauses::show(&pauses::all(group.db).await?);
         let orphans = if self.is_shared { Vec::new() } else { store::unrecorded(group.db).await? };
@@ -293,7 +293,7 @@ impl Writer {
     /// After a failure nothing of what was known of the ledger is sure.
     async fn give_up(&mut self) {
         self.end = None;
-        self.accounts = Accounts::default();
+        self.known = Known::default();
         self.lead.hold(None);
         self.watermark.doubt();
         if self.is_shared {
@@ -316,10 +316,8 @@ impl Writer {
             self.db = self.at.connect().await?;
             self.is_lost = false;
         }
-        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, self.end).await?;
-        if !group.is_new {
-            group.accounts = std::mem::take(&mut self.accounts);
-        }
+        let known = (self.end, std::mem::take(&mut self.known));
+        let mut group = begin(&mut self.db, &self.at, &mut self.time, &self.name, known).await?;
         self.watermark.compare(&mut group).await?;
         let mut due: Vec<_> =
             self.live.iter().filter(|(_, until)| **until <= now).map(|(id, _)| *id).collect();
@@ -349,7 +347,7 @@ impl Writer {
         }
         let end = group.commit().await?;
         if !is_shared {
-            self.accounts = std::mem::take(&mut group.accounts);
+            self.known = std::mem::take(&mut group.known);
         }
         self.rules = rules;
         let until = after(self.rules.deadline);
@@ -393,9 +391,10 @@ mod tests {
     use crate::clock::Timestamp;
 
     impl Writer {
-        /// Holds what is known of accounts against the tables.
+        /// Holds what is known against the tables.
         pub(in crate::ledger) async fn compare(&mut self) {
-            self.accounts.compare(&mut self.db).await;
+            self.known.accounts.compare(&mut self.db).await;
+            self.known.counts.compare(&mut self.db).await;
         }
 
         /// The ledger's time.

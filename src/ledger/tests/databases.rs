@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::clock::Clock;
 use crate::config;
-use crate::ledger::charges;
+use crate::ledger::charges::{self, Place};
 use crate::ledger::tests::kit::{
     ASK, Ask, Desk, PATIENT, POLICY, START, config, fresh, policy, send, sign, sql,
 };
@@ -86,7 +86,7 @@ async fn inv_03_amounts_are_exact_in_both_databases() {
         let spent = usage().await;
         assert_eq!(spent.used, payment * U256::from(2), "{at}");
         let charge = Charge { limit: Arc::clone(limit), scope: spent.scope, amount: U256::MAX - spent.used };
-        charges::charge(&mut at.connect().await.unwrap(), 1, &[charge]).await.unwrap();
+        charges::insert(&mut at.connect().await.unwrap(), (1, Place::Alone(1)), &charge).await.unwrap();
         assert_eq!(usage().await.used, U256::MAX, "{at}");
         ledger.close().await;
     }
