@@ -134,7 +134,8 @@ CREATE TABLE charge (
     account     BLOB,
     nonce       INTEGER,
     amount      BLOB    NOT NULL CHECK (length(amount) = 32),
-    PRIMARY KEY (reservation, budget),
+    -- A batch of calls may be on several counts of one budget.
+    PRIMARY KEY (reservation, budget, scope),
     CHECK ((chain IS NULL) = (nonce IS NULL) AND (account IS NULL) = (nonce IS NULL))
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX charge_by_budget ON charge (budget, scope);

@@ -59,16 +59,31 @@ pub(in crate::ledger) async fn admit(
     Ok(Ok(()))
 }
 
-/// Puts charges on the very counts that another payload's are on.
-pub(in crate::ledger) async fn on_counts_of(db: &mut Db, other: i64, charges: &mut [Charge]) -> Sql<()> {
-    let rows = query("SELECT budget, scope FROM charge WHERE reservation = ?1").bind(other);
-    for row in rows.fetch_all(&mut *db).await? {
-        let budget: String = row.get("budget")?;
-        if let Some(charge) = charges.iter_mut().find(|charge| charge.limit.id == budget) {
-            charge.scope = row.get("scope")?;
+/// Puts charges on the very counts that another payload's are on. Where the other has none of that scope (it was allowed by
+/// other rules), a charge is put on each that it has of that budget: too much may be counted then, and never too little.
+pub(in crate::ledger) async fn on_counts_of(
+    db: &mut Db,
+    other: i64,
+    charges: Vec<Charge>,
+) -> Sql<Vec<Charge>> {
+    let mut scopes = BTreeMap::<String, Vec<String>>::new();
+    let rows = query("SELECT budget, scope FROM charge WHERE reservation = ?1 ORDER BY budget, scope");
+    for row in rows.bind(other).fetch_all(&mut *db).await? {
+        scopes.entry(row.get("budget")?).or_default().push(row.get("scope")?);
+    }
+    let mut moved = Vec::<Charge>::new();
+    for charge in charges {
+        let there = scopes.get(&charge.limit.id).map(Vec::as_slice).unwrap_or_default();
+        let stays = there.is_empty() || there.contains(&charge.scope);
+        let to = if stays { std::slice::from_ref(&charge.scope) } else { there };
+        for scope in to {
+            match moved.iter_mut().find(|one| one.limit.id == charge.limit.id && one.scope == *scope) {
+                Some(one) => one.amount = one.amount.saturating_add(charge.amount),
+                None => moved.push(Charge { scope: scope.clone(), ..charge.clone() }),
+            }
         }
     }
-    Ok(())
+    Ok(moved)
 }
 
 /// Writes what a new reservation takes.

@@ -219,7 +219,8 @@ impl Reserve {
         let replaces = taken.and_then(|taken| taken.replaces);
         if let (Some(replaced), Replace::Any) = (replaces, self.replace) {
             // It goes on the counts of what it takes the place of, whoever ordered it.
-            charges::on_counts_of(group.db, replaced, &mut self.charges).await?;
+            let charges = std::mem::take(&mut self.charges);
+            self.charges = charges::on_counts_of(group.db, replaced, charges).await?;
         }
         if let Err(over) = charges::admit(group, &self.charges, place).await? {
             group.answer(self.reply, Err(over));

@@ -9,12 +9,16 @@ use crate::ledger::budget::Used;
 use crate::ledger::charges::{self, Place};
 use crate::ledger::db::{Db, Sql};
 
-/// How much of other scopes is known at most when one more is read: open payloads, spent buckets, and the scopes themselves.
+/// How much is known at most when one more scope is read: open payloads, spent buckets, and the scopes themselves.
 const MOST: usize = 64 * 1024;
 
-/// By budget and scope.
 #[derive(Debug, Default)]
-pub(in crate::ledger) struct Counts(BTreeMap<(String, String), Used<Place>>);
+pub(in crate::ledger) struct Counts {
+    /// By budget and scope.
+    known: BTreeMap<(String, String), Used<Place>>,
+    /// How much that is.
+    size: usize,
+}
 
 impl Counts {
     /// What one scope has used of one budget.
@@ -24,32 +28,38 @@ impl Counts {
         (budget, scope): (&str, &str),
     ) -> Sql<&Used<Place>> {
         let key = (budget.to_owned(), scope.to_owned());
-        let used = if let Some(known) = self.0.remove(&key) {
+        let used = if let Some(known) = self.known.remove(&key) {
             known
         } else {
-            if self.0.values().map(size).sum::<usize>() > MOST {
-                self.0.clear();
+            if self.size >= MOST {
+                self.forget_all();
             }
-            charges::used(db, budget, scope).await?
+            let used = charges::used(db, budget, scope).await?;
+            self.size = self.size.saturating_add(size(&used));
+            used
         };
-        Ok(self.0.entry(key).insert_entry(used).into_mut())
+        Ok(self.known.entry(key).insert_entry(used).into_mut())
     }
 
     /// A payload's new charge.
     pub(in crate::ledger) fn add(&mut self, (budget, scope): (&str, &str), place: Place, amount: U256) {
-        if let Some(used) = self.0.get_mut(&(budget.to_owned(), scope.to_owned())) {
+        if let Some(used) = self.known.get_mut(&(budget.to_owned(), scope.to_owned())) {
+            let before = size(used);
             used.open(place, amount);
+            self.size = self.size.saturating_add(size(used)).saturating_sub(before);
         }
     }
 
     /// A charge is gone, or counts otherwise.
     pub(in crate::ledger) fn forget(&mut self, (budget, scope): (&str, &str)) {
-        self.0.remove(&(budget.to_owned(), scope.to_owned()));
+        if let Some(used) = self.known.remove(&(budget.to_owned(), scope.to_owned())) {
+            self.size = self.size.saturating_sub(size(&used));
+        }
     }
 
     /// Budgets are counted anew.
     pub(in crate::ledger) fn forget_all(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 }
 
@@ -65,10 +75,11 @@ mod tests {
     impl Counts {
         /// What is known is what would be read now.
         pub(in crate::ledger) async fn compare(&self, db: &mut Db) {
-            for ((budget, scope), known) in &self.0 {
+            for ((budget, scope), known) in &self.known {
                 let there = charges::used(db, budget, scope).await.unwrap();
                 assert_eq!(*known, there, "what is known of {budget:?} for {scope:?}");
             }
+            assert_eq!(self.size, self.known.values().map(size).sum::<usize>());
         }
     }
 
@@ -80,14 +91,14 @@ mod tests {
         let (mut db, mut counts) = (connect(&file).await, Counts::default());
         for (scope, known) in [("a", 1), ("b", 2)] {
             counts.read(&mut db, ("all", scope)).await.unwrap();
-            assert_eq!(counts.0.len(), known);
+            assert_eq!(counts.known.len(), known);
         }
         for number in 0..i64::try_from(MOST).unwrap() {
             counts.add(("all", "a"), Place::Alone(number), U256::ONE);
         }
         counts.read(&mut db, ("all", "a")).await.unwrap();
-        assert_eq!(counts.0.len(), 2, "nothing more was read");
+        assert_eq!((counts.known.len(), counts.size), (2, MOST + 2), "nothing more was read");
         assert_eq!(counts.read(&mut db, ("all", "c")).await.unwrap(), &Used::default());
-        assert_eq!(counts.0.len(), 1);
+        assert_eq!((counts.known.len(), counts.size), (1, 1));
     }
 }

@@ -90,6 +90,7 @@ pub use verify::{Against, Broken, Verified, verify, verify_against};
 #[cfg(test)]
 mod tests {
     mod archive;
+    mod batches;
     mod budgets;
     mod chain;
     mod databases;

@@ -121,6 +121,10 @@ mod tests {
             self.only_at(Some(nonce))
         }
 
+        pub(crate) fn charging_for_test(self, charges: Vec<Charge>) -> Self {
+            self.charging(charges)
+        }
+
         pub(crate) fn replacing_for_test(self, replace: Replace) -> Self {
             self.replacing(replace)
         }

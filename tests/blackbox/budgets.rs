@@ -1,5 +1,8 @@
 //! Budgets on the running program: what fits is signed, and nothing more, whatever happens meanwhile.
 
+use alloy_dyn_abi::{DynSolValue, JsonAbiExt as _};
+use alloy_json_abi::Function;
+use alloy_primitives::{Address, U256, address, hex};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -136,5 +139,67 @@ async fn inv_03_another_limit_and_another_budget_count_what_was_spent_before() {
         assert_eq!(sent.is_ok(), fits, "{id} {max}: {sent:?}");
         assert!(sent.err().is_none_or(|refused| is_over(&refused, id)));
     }
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+/// A batch counts for each contract that its calls go to.
+#[tokio::test]
+async fn inv_03_a_batch_is_on_several_counts_of_one_budget() {
+    const MULTICALL: &str = "0xcA11bde05977b3631167028862bE2a173976CA11";
+    const TOKEN: Address = address!("5FbDB2315678afecb367f032d93F642f64180aa3");
+    let policy = with(&format!(
+        r#"
+        [contracts]
+        coin = {{ chain = 31337, address = "{TOKEN}", abi = "erc20", decimals = 6, symbol = "COIN" }}
+        multicall = {{ chain = 31337, address = "{MULTICALL}", abi = "multicall3" }}
+        [[rule]]
+        id = "batch"
+        effect = "allow"
+        kind = "transaction"
+        chain = 31337
+        clients = ["trader"]
+        from = ["treasury"]
+        to = ["multicall"]
+        call = "aggregate3"
+        args = {{ calls = "any" }}
+        [[rule]]
+        id = "call"
+        effect = "allow"
+        kind = "transaction"
+        chain = 31337
+        clients = ["trader"]
+        from = ["treasury"]
+        to = ["coin"]
+        via = ["multicall"]
+        call = "transfer"
+        args = {{ to = "any" }}
+        [[budget]]
+        id = "calls"
+        sum = "count"
+        max = 2
+        window = "1h"
+        per = ["client", "to"]
+        "#
+    ));
+    let gateway = Gateway::with_policy(&policy).await;
+    let transfer = Function::parse("transfer(address,uint256)").unwrap();
+    let transfer = transfer.abi_encode_input(&[TOKEN.into(), U256::ONE.into()]).unwrap();
+    let call = DynSolValue::Tuple(vec![TOKEN.into(), false.into(), transfer.into()]);
+    let batch = Function::parse("aggregate3((address,bool,bytes)[])").unwrap();
+    let data = batch.abi_encode_input(&[DynSolValue::Array(vec![call])]).unwrap();
+    let batch = json!({ "from": gateway.treasury(), "to": MULTICALL, "gas": "0x186a0", "data": hex::encode_prefixed(data) });
+    let trader = gateway.client("trader");
+    for _ in 0..2 {
+        trader.send(batch.clone()).await.unwrap();
+    }
+    let refused = trader.send(batch).await.unwrap_err();
+    assert!(is_over(&refused, "calls"), "{refused:?}");
+    trader.send(gateway.payment(1)).await.expect("the friend has a count of its own");
+    let rows = gateway.chancery(&["limits", "--json"]).await.well();
+    let rows: Vec<Value> = rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    let mut used: Vec<_> = rows.iter().map(|row| row["used"].as_str().unwrap()).collect();
+    used.sort_unstable();
+    assert_eq!(used, ["1", "2", "2"], "{rows:#?}");
+    gateway.settled().await;
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
