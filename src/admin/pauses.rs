@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admin::api::{Api, ApiError, Asked, Reply};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::ledger::{Pause, PauseOrder, PauseScope};
 use crate::transaction::address;
 
@@ -49,9 +49,9 @@ pub(in crate::admin) async fn pause(api: &Api, asked: &Asked) -> Reply {
 pub(in crate::admin) async fn resume(api: &Api, asked: &Asked) -> Reply {
     let order = order(asked, |kind, name| {
         known(api.config(), kind, name).or_else(|unknown| match kind {
-            Kind::All => Err(unknown),
             Kind::Account => address(name).map(PauseScope::Account).map_err(|_| unknown),
-            Kind::Client => Ok(PauseScope::Client(name.to_owned())),
+            Kind::Client if config::is_name(name) => Ok(PauseScope::Client(name.to_owned())),
+            Kind::All | Kind::Client => Err(unknown),
         })
     })?;
     let scope = order.scope.clone();

@@ -27,6 +27,7 @@ pub use chain::{Chain, Node, NodeAuth};
 pub use error::{ConfigError, position};
 pub use network::Network;
 pub use profile::{Attest, PinForm, Profile};
+pub use read::is_name;
 
 /// How audit rows call the gateway where it acts for itself; no client can have this name.
 pub const OWN_NAME: &str = "chancery";

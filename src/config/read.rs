@@ -64,11 +64,11 @@ impl Reader<'_> {
         let issuers = self.issuers(&written.gateway, &written.issuer)?;
         let clients = written
             .client
-            .into_iter()
+            .iter()
             .map(|c| self.client(c, &accounts, &issuers, keys_kept))
             .collect::<Read<Vec<_>>>()?;
         let operators =
-            written.operator.into_iter().map(|o| self.operator(o, &issuers)).collect::<Read<Vec<_>>>()?;
+            written.operator.iter().map(|o| self.operator(o, &issuers)).collect::<Read<Vec<_>>>()?;
         self.unique("[[token]] name", tokens.iter().map(|t| &t.name))?;
         // Each has a latch of its own: a wrong PIN would be tried twice.
         let same = |t: &Token| format!("{} {:?} {:?}", t.label, t.serial, (&t.module, &t.environment));
@@ -159,14 +159,21 @@ impl Reader<'_> {
         })
     }
 
-    /// Names are compared, logged and put into metrics: letters, digits, `-`, `_` and `.`, nothing else.
     fn name(&self, written: &Text) -> Read<String> {
         let name = written.get_ref();
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
+        if !is_name(name) {
             return Err(self.at(&written.span(), "a name has 1 to 64 letters, digits, `-`, `_` or `.`"));
         }
         Ok(name.clone())
+    }
+
+    /// What is shown and kept beside a name.
+    fn person(&self, written: &Text) -> Read<String> {
+        let person = written.get_ref();
+        if person.is_empty() || person.chars().count() > 200 || person.chars().any(char::is_control) {
+            return Err(self.at(&written.span(), "a person is one line of 1 to 200 characters"));
+        }
+        Ok(person.clone())
     }
 
     fn path(&self, written: &Text) -> PathBuf {
@@ -205,6 +212,12 @@ impl Reader<'_> {
     fn wrong(&self, what: impl Display) -> ConfigError {
         ConfigError::new(self.file, what)
     }
+}
+
+/// Whether it can be a name, which is compared, logged and put into metrics.
+pub fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
 }
 
 fn hosts(written: &[Text]) -> Vec<String> {
@@ -310,6 +323,7 @@ accounts = ["treasury"]
             ("token = \"main\"", "token = \"spare\"", 28, "no [[token]] named `spare`"),
             ("[\"treasury\"]", "[\"tresury\"]", 35, "no [[account]] named `tresury`"),
             ("name = \"trader\"", "name = \"tra der\"", 32, "a name has"),
+            ("name = \"trader\"", "name = \"trader\"\nperson = \"a\\u0000\"", 33, "a person is one line"),
             ("id = 1", "id = \"1\"", 10, "invalid type"),
             ("client_ca", "proxy_protocol = [\"10.0.0.0/33\"]\nclient_ca", 7, "an address or a block"),
             ("client_ca", "crl = \"required\"\nclient_ca", 7, "name the files"),

@@ -243,7 +243,7 @@ pub(super) struct Client {
     pub identity: Text,
     pub issuer: Option<Text>,
     pub role: Option<Text>,
-    pub person: Option<String>,
+    pub person: Option<Text>,
     #[serde(default)]
     pub accounts: Vec<Text>,
     #[serde(default)]
@@ -258,7 +258,7 @@ pub(super) struct Operator {
     pub identity: Text,
     pub issuer: Option<Text>,
     pub role: Text,
-    pub person: String,
+    pub person: Text,
 }
 
 #[derive(Deserialize)]

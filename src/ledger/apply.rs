@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::ledger::agreed;
 use crate::ledger::audit::Body;
-use crate::ledger::charges::{self, NotCounted};
+use crate::ledger::charges;
 use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::core;
@@ -16,6 +16,7 @@ use crate::ledger::nonce_store;
 use crate::ledger::open;
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
+use crate::ledger::recount::{self, NotCounted};
 use crate::ledger::store;
 use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
@@ -133,7 +134,7 @@ async fn take_policy(
     }
     query("SAVEPOINT policy").execute(&mut *group.db).await?;
     store::archive_policy(group.db, (hash, text, policy.serial()), group.now).await?;
-    let is_counted_anew = match charges::activate(group, policy).await {
+    let is_counted_anew = match recount::activate(group, policy).await {
         Ok(anew) => anew,
         Err(NotCounted::Sql(error)) => return Err(error),
         Err(NotCounted::Payload { payload, why }) => {

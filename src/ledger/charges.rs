@@ -1,10 +1,10 @@
 //! The charges of payloads in their tables, and what a budget has left by them.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, U256};
 
 use crate::clock::Timestamp;
 use crate::ledger::budget::{Fate, Used, bucket, fate, oldest};
@@ -13,10 +13,7 @@ use crate::ledger::life::State;
 use crate::ledger::store::{self, address, malformed};
 use crate::ledger::writer::Group;
 use crate::ledger::{OverBudget, ReserveError};
-use crate::policy::{Charge, Past, Policy};
-
-/// How many payloads a recount reads at once; one with blobs is a megabyte.
-const PAGE: i64 = 64;
+use crate::policy::Charge;
 
 /// Where payloads compete: only one of those at a nonce is ever mined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,24 +63,45 @@ pub(in crate::ledger) async fn on_counts_of(
     other: i64,
     charges: Vec<Charge>,
 ) -> Sql<Vec<Charge>> {
-    let mut scopes = BTreeMap::<String, Vec<String>>::new();
-    let rows = query("SELECT budget, scope FROM charge WHERE reservation = ?1 ORDER BY budget, scope");
+    let rows =
+        query("SELECT budget, scope, amount FROM charge WHERE reservation = ?1 ORDER BY budget, scope");
+    let mut there = Vec::<(String, String, U256)>::new();
     for row in rows.bind(other).fetch_all(&mut *db).await? {
-        scopes.entry(row.get("budget")?).or_default().push(row.get("scope")?);
+        there.push((row.get("budget")?, row.get("scope")?, amount(&row)?));
     }
     let mut moved = Vec::<Charge>::new();
     for charge in charges {
-        let there = scopes.get(&charge.limit.id).map(Vec::as_slice).unwrap_or_default();
-        let stays = there.is_empty() || there.contains(&charge.scope);
-        let to = if stays { std::slice::from_ref(&charge.scope) } else { there };
+        let of_budget = there.iter().filter(|(budget, ..)| *budget == charge.limit.id);
+        let scopes: Vec<_> = of_budget.map(|(_, scope, _)| scope).collect();
+        let stays = scopes.is_empty() || scopes.contains(&&charge.scope);
+        let to = if stays { vec![&charge.scope] } else { scopes };
         for scope in to {
-            match moved.iter_mut().find(|one| one.limit.id == charge.limit.id && one.scope == *scope) {
+            match on(&mut moved, &charge.limit.id, scope) {
                 Some(one) => one.amount = one.amount.saturating_add(charge.amount),
                 None => moved.push(Charge { scope: scope.clone(), ..charge.clone() }),
             }
         }
     }
+    // What is final alone takes what the other had from each.
+    for (budget, scope, amount) in &there {
+        let limit = moved.iter().find(|one| one.limit.id == *budget).map(|one| Arc::clone(&one.limit));
+        match (on(&mut moved, budget, scope), limit) {
+            (Some(one), _) => one.amount = one.amount.max(*amount),
+            (None, Some(limit)) => moved.push(Charge { limit, scope: scope.clone(), amount: *amount }),
+            // It takes nothing from this budget, whatever it takes the place of.
+            (None, None) => {}
+        }
+    }
     Ok(moved)
+}
+
+/// The charge that is on this count, if one is.
+pub(in crate::ledger) fn on<'a>(
+    charges: &'a mut [Charge],
+    budget: &str,
+    scope: &str,
+) -> Option<&'a mut Charge> {
+    charges.iter_mut().find(|one| one.limit.id == budget && one.scope == scope)
 }
 
 /// Writes what a new reservation takes.
@@ -182,7 +200,12 @@ async fn window_of(db: &mut Db, budget: &str) -> Sql<Duration> {
     Ok(Duration::from_millis(unsigned(&row, "window_ms")?))
 }
 
-async fn add(group: &mut Group<'_>, (budget, scope): (&str, &str), bucket: u64, more: U256) -> Sql<()> {
+pub(in crate::ledger) async fn add(
+    group: &mut Group<'_>,
+    (budget, scope): (&str, &str),
+    bucket: u64,
+    more: U256,
+) -> Sql<()> {
     let there = query("SELECT amount FROM spent WHERE budget = ?1 AND scope = ?2 AND bucket = ?3");
     let there = there.bind(budget).bind(scope).bind(signed(bucket)).fetch_optional(&mut *group.db).await?;
     let sum = there.as_ref().map(amount).transpose()?.unwrap_or_default().saturating_add(more);
@@ -245,106 +268,7 @@ pub(in crate::ledger) async fn scopes(db: &mut Db, budget: &str) -> Sql<Vec<Stri
     rows.bind(budget).fetch_all(&mut *db).await?.iter().map(|row| row.get("scope")).collect()
 }
 
-/// Why budgets of a policy are not counted: the database, or a payload of which the policy cannot tell what it takes.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::ledger) enum NotCounted {
-    #[error(transparent)]
-    Sql(#[from] SqlError),
-    #[error("payload {payload}: {why}")]
-    Payload { payload: i64, why: String },
-}
-
-/// Has the budgets of `policy` counted, and no others. What is new, or counts otherwise than before, is counted from
-/// the payloads themselves, as if it had always been there; says whether anything is. What is at the token then is not
-/// among them.
-pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) -> Result<bool, NotCounted> {
-    group.known.counts.forget_all();
-    let limits: BTreeMap<&str, _> = policy.limits().map(|limit| (limit.id.as_str(), limit)).collect();
-    let mut counted = BTreeMap::new();
-    for row in query("SELECT id, definition FROM budget").fetch_all(&mut *group.db).await? {
-        counted.insert(row.get::<String>("id")?, definition(&row)?);
-    }
-    for (id, definition) in &counted {
-        if limits.get(id.as_str()).is_none_or(|limit| limit.definition != *definition) {
-            for table in [
-                "DELETE FROM budget WHERE id = ?1",
-                "DELETE FROM charge WHERE budget = ?1",
-                "DELETE FROM spent WHERE budget = ?1",
-            ] {
-                query(table).bind(id).execute(&mut *group.db).await?;
-            }
-        }
-    }
-    let anew = limits.values().filter(|limit| counted.get(&limit.id) != Some(&limit.definition));
-    let anew: Vec<_> = anew.map(|limit| (limit.id.as_str(), limit.window)).collect();
-    recount(group, policy, &anew).await?;
-    for (id, window) in &anew {
-        let row = query("INSERT INTO budget (id, definition, window_ms) VALUES (?1, ?2, ?3)").bind(*id);
-        let definition = limits.get(id).map(|limit| limit.definition).unwrap_or_default();
-        let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
-        row.bind(definition.as_slice()).bind(window).execute(&mut *group.db).await?;
-    }
-    Ok(!anew.is_empty())
-}
-
-/// Counts budgets from what was signed within the longest of their windows, or is still open.
-async fn recount(
-    group: &mut Group<'_>,
-    policy: &Policy,
-    anew: &[(&str, Duration)],
-) -> Result<(), NotCounted> {
-    let Some(longest) = anew.iter().map(|(_, window)| *window).max() else { return Ok(()) };
-    // One bucket more than the window, as everywhere.
-    let longest = longest.saturating_add(longest.checked_div(30).unwrap_or_default());
-    let since =
-        group.window_time.millis().saturating_sub(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX));
-    let mut after = 0;
-    loop {
-        let rows = query(
-            "SELECT id AS reservation, kind, client, chain, account, state, raw, nonce, rule, charged_at AS at
-             FROM reservation WHERE id > ?1 AND raw IS NOT NULL
-               AND (charged_at >= ?2 OR (nonce IS NOT NULL AND open = 1)) ORDER BY id LIMIT ?3",
-        );
-        let rows = rows.bind(after).bind(signed(since)).bind(PAGE).fetch_all(&mut *group.db).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = last.get("reservation")?;
-        for row in &rows {
-            count_again(group, policy, anew, row).await?;
-        }
-    }
-}
-
-async fn count_again(
-    group: &mut Group<'_>,
-    policy: &Policy,
-    anew: &[(&str, Duration)],
-    row: &DbRow,
-) -> Result<(), NotCounted> {
-    let name: &str = row.get("state")?;
-    let state = State::named(name).ok_or_else(|| SqlError::decode(format!("no state {name}")))?;
-    let (id, has_nonce): (i64, bool) = (row.get("reservation")?, row.get::<Option<i64>>("nonce")?.is_some());
-    if fate(state, has_nonce) == Fate::Released {
-        return Ok(());
-    }
-    let raw = Bytes::from(row.get::<Vec<u8>>("raw")?);
-    let (client, kind, rule) = (row.get("client")?, row.get("kind")?, row.get("rule")?);
-    let at = Timestamp::from_millis(unsigned(row, "at")?);
-    let past = Past { client, kind, rule, account: address(row)?, at, raw: &raw };
-    let charges = policy.charges_of(&past).map_err(|why| NotCounted::Payload { payload: id, why })?;
-    for charge in charges {
-        let Some((budget, window)) = anew.iter().find(|(budget, _)| *budget == charge.limit.id) else {
-            continue;
-        };
-        match fate(state, has_nonce) {
-            Fate::Open => insert(group.db, (id, place(row)?), &charge).await?,
-            Fate::Spent => add(group, (budget, &charge.scope), bucket(at, *window), charge.amount).await?,
-            Fate::Released => {}
-        }
-    }
-    Ok(())
-}
-
-fn place(row: &DbRow) -> Sql<Place> {
+pub(in crate::ledger) fn place(row: &DbRow) -> Sql<Place> {
     let (chain, nonce): (Option<i64>, Option<i64>) = (row.get("chain")?, row.get("nonce")?);
     Ok(match chain.zip(nonce) {
         Some((chain, nonce)) => Place::Nonce {
@@ -361,14 +285,10 @@ fn amount(row: &DbRow) -> Sql<U256> {
     U256::try_from_be_slice(bytes).ok_or_else(|| SqlError::decode("an amount of more than 256 bits"))
 }
 
-fn definition(row: &DbRow) -> Sql<B256> {
-    B256::try_from(row.get::<&[u8]>("definition")?).map_err(malformed)
-}
-
-fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
+pub(in crate::ledger) fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
     u64::try_from(row.get::<i64>(name)?).map_err(malformed)
 }
 
-fn signed(number: u64) -> i64 {
+pub(in crate::ledger) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -12,6 +12,9 @@ use crate::ledger::writer::Group;
 use crate::ledger::{Ledger, LedgerError};
 use crate::transaction::Filled;
 
+/// How many addresses are looked for with one question.
+const AT_ONCE: usize = 256;
+
 /// Which of these addresses are contracts that an account created.
 #[derive(Debug)]
 pub(in crate::ledger) struct Created {
@@ -39,12 +42,7 @@ impl Ledger {
 impl Created {
     pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>) -> Sql<()> {
         let Self { chain, account, addresses, reply } = self;
-        let mut created = Vec::new();
-        for address in addresses {
-            if is_created(group.db, (chain, account), address).await? {
-                created.push(address);
-            }
-        }
+        let created = created(group.db, (chain, account), addresses).await?;
         group.answer(reply, Ok(created));
         Ok(())
     }
@@ -56,21 +54,31 @@ pub(in crate::ledger) async fn insert(db: &mut Db, id: i64, (account, nonce): (A
     row.bind(account.create(nonce).as_slice()).execute(db).await.map(drop)
 }
 
-async fn is_created(db: &mut Db, (chain, account): (u64, Address), address: Address) -> Sql<bool> {
-    let rows = query(
-        "SELECT reservation.* FROM creation JOIN reservation ON reservation.id = creation.reservation
-         WHERE creation.address = ?1 AND state IN ('recorded', 'final')",
-    );
-    for row in rows.bind(address.as_slice()).fetch_all(&mut *db).await? {
-        let stored = store::stored_row(&row)?;
-        let signed = Filled::signed(stored.account, &stored.raw);
-        let is_there = stored.nonce.is_some_and(|nonce| account.create(nonce) == address);
-        if (stored.chain, stored.account) == (Some(chain), account)
-            && is_there
-            && signed.is_some_and(|signed| signed.to().is_none())
-        {
-            return Ok(true);
+/// Asked at once: each question is a way to the server and back, and others wait meanwhile.
+async fn created(
+    db: &mut Db,
+    (chain, account): (u64, Address),
+    mut addresses: Vec<Address>,
+) -> Sql<Vec<Address>> {
+    let mut found = Vec::new();
+    for some in addresses.chunks(AT_ONCE) {
+        let places: Vec<String> = (1..=some.len()).map(|place| format!("?{place}")).collect();
+        let statement = format!(
+            "SELECT reservation.* FROM creation JOIN reservation ON reservation.id = creation.reservation
+             WHERE creation.address IN ({}) AND state IN ('recorded', 'final')",
+            places.join(", ")
+        );
+        let rows = some.iter().fold(query(statement), |rows, address| rows.bind(address.as_slice()));
+        for row in rows.fetch_all(&mut *db).await? {
+            let stored = store::stored_row(&row)?;
+            let signed = Filled::signed(stored.account, &stored.raw);
+            if (stored.chain, stored.account) == (Some(chain), account)
+                && signed.is_some_and(|signed| signed.to().is_none())
+            {
+                found.extend(stored.nonce.map(|nonce| account.create(nonce)));
+            }
         }
     }
-    Ok(false)
+    addresses.retain(|address| found.contains(address));
+    Ok(addresses)
 }

@@ -48,6 +48,7 @@ mod pause;
 mod pauses;
 mod presented;
 mod reader;
+mod recount;
 mod repeats;
 mod replay;
 mod reserved;

@@ -72,7 +72,7 @@ pub use judged::Judged;
 pub use lint::Warning;
 pub use manifest::{MANIFEST, Manifest, SIGNATURES};
 pub use outcome::Simulated;
-pub use own::Own;
+pub use own::{Own, is_for_another, is_own};
 pub use past::{Again, Past};
 pub use permitted::{Permitted, Replace};
 pub use shadow::Difference;

@@ -22,14 +22,21 @@ use crate::transaction::{Blobs, Checkpoint, Filled, Kind, Request, SealedText, T
 const CHECKPOINT: &str = "own:checkpoint";
 const FILL_GAP: &str = "chancery: fill gap";
 const CANCEL: &str = "chancery: cancel";
+const BUMP: &str = "chancery: bump";
+const AUTO_BUMP: &str = "chancery: auto bump";
 
 /// Whether what was signed for this is charged to no budget.
 pub(in crate::policy) fn takes_nothing(rule: &str) -> bool {
     matches!(rule, CHECKPOINT | FILL_GAP | CANCEL)
 }
 
+/// Whether what was signed for this is charged as what it took the place of.
+pub fn is_for_another(rule: &str) -> bool {
+    matches!(rule, BUMP | AUTO_BUMP)
+}
+
 /// Whether it was signed without a rule.
-pub(in crate::policy) fn is_own(rule: &str) -> bool {
+pub fn is_own(rule: &str) -> bool {
     rule.contains(':')
 }
 
@@ -101,8 +108,8 @@ impl Own<'_> {
         match self {
             Self::FillGap => FILL_GAP,
             Self::Cancel => CANCEL,
-            Self::Bump { .. } => "chancery: bump",
-            Self::AutoBump { .. } => "chancery: auto bump",
+            Self::Bump { .. } => BUMP,
+            Self::AutoBump { .. } => AUTO_BUMP,
         }
     }
 }

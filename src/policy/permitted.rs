@@ -125,6 +125,10 @@ mod tests {
             self.charging(charges)
         }
 
+        pub(crate) fn by_for_test(self, rule: &str) -> Self {
+            Self { rule: rule.into(), ..self }
+        }
+
         pub(crate) fn replacing_for_test(self, replace: Replace) -> Self {
             self.replacing(replace)
         }

@@ -56,6 +56,7 @@ async fn a_pause_is_for_its_own_account_and_client_and_reads_go_on() {
     for (arguments, why) in [
         (["pause", "--account", "treasry"], "no [[account]] `treasry`"),
         (["pause", "--client", "treasury"], "no [[client]] `treasury`"),
+        (["resume", "--client", "no name"], "no [[client]] `no name`"),
     ] {
         let slip = gateway.operate("admin", &arguments).await;
         assert_eq!(slip.code, Some(1), "{slip:?}");

@@ -181,7 +181,7 @@ async fn inv_03_a_batch_is_on_several_counts_of_one_budget() {
         per = ["client", "to"]
         "#
     ));
-    let gateway = Gateway::with_policy(&policy).await;
+    let mut gateway = Gateway::with_policy(&policy).await;
     let transfer = Function::parse("transfer(address,uint256)").unwrap();
     let transfer = transfer.abi_encode_input(&[TOKEN.into(), U256::ONE.into()]).unwrap();
     let call = DynSolValue::Tuple(vec![TOKEN.into(), false.into(), transfer.into()]);
@@ -192,7 +192,7 @@ async fn inv_03_a_batch_is_on_several_counts_of_one_budget() {
     for _ in 0..2 {
         trader.send(batch.clone()).await.unwrap();
     }
-    let refused = trader.send(batch).await.unwrap_err();
+    let refused = trader.send(batch.clone()).await.unwrap_err();
     assert!(is_over(&refused, "calls"), "{refused:?}");
     trader.send(gateway.payment(1)).await.expect("the friend has a count of its own");
     let rows = gateway.chancery(&["limits", "--json"]).await.well();
@@ -200,6 +200,13 @@ async fn inv_03_a_batch_is_on_several_counts_of_one_budget() {
     let mut used: Vec<_> = rows.iter().map(|row| row["used"].as_str().unwrap()).collect();
     used.sort_unstable();
     assert_eq!(used, ["1", "2", "2"], "{rows:#?}");
+
     gateway.settled().await;
+    gateway.kill().await;
+    std::fs::write(gateway.folder().join("policies/main.toml"), policy.replace("\"calls\"", "\"anew\""))
+        .unwrap();
+    gateway.restart().await;
+    let refused = gateway.client("trader").send(batch).await.unwrap_err();
+    assert!(is_over(&refused, "anew"), "counted from what was signed: {refused:?}");
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }

@@ -11,7 +11,7 @@ use crate::config::{Account, Client, Issuer, OWN_ISSUER, OWN_NAME, Operator, Ope
 impl Reader<'_> {
     pub(super) fn client(
         &self,
-        written: written::Client,
+        written: &written::Client,
         accounts: &[Account],
         issuers: &[Issuer],
         keys_kept: Duration,
@@ -41,7 +41,7 @@ impl Reader<'_> {
             identity: self.identity(&written.identity)?,
             issuer: self.issuer_of(written.issuer.as_ref(), issuers)?,
             role: written.role.as_ref().map(|role| self.name(role)).transpose()?,
-            person: written.person,
+            person: written.person.as_ref().map(|person| self.person(person)).transpose()?,
             accounts: written.accounts.iter().map(use_of).collect::<Read<_>>()?,
             origins: written.origins.iter().map(|origin| self.origin(origin)).collect::<Read<_>>()?,
             repeat_window,
@@ -66,7 +66,7 @@ impl Reader<'_> {
         Err(self.at(&written.span(), what))
     }
 
-    pub(super) fn operator(&self, written: written::Operator, issuers: &[Issuer]) -> Read<Operator> {
+    pub(super) fn operator(&self, written: &written::Operator, issuers: &[Issuer]) -> Read<Operator> {
         let role = match written.role.get_ref().as_str() {
             "admin" => OperatorRole::Admin,
             "auditor" => OperatorRole::Auditor,
@@ -83,7 +83,7 @@ impl Reader<'_> {
             identity: self.identity(&written.identity)?,
             issuer,
             role,
-            person: written.person,
+            person: self.person(&written.person)?,
         })
     }
 

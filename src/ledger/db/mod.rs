@@ -117,7 +117,7 @@ impl Location {
             Db::Server(server) => {
                 let done = sqlx::migrate!("migrations/postgres").run(server.as_mut()).await;
                 done.map_err(|error| SqlError::Unfit(error.to_string()))?;
-                is_durable(&mut db).await?;
+                is_fit(&mut db).await?;
             }
         }
         Ok(db)
@@ -221,12 +221,22 @@ fn mark_of(steps: usize) -> i32 {
     i32::from_be_bytes([a, b, c, d]) | 1
 }
 
-/// A server with a standby that it does not wait for loses commits when it fails: payloads that have left, forgotten.
-async fn is_durable(db: &mut Db) -> Sql<()> {
+/// A server with a standby that it does not wait for loses commits when it fails: payloads that have left, forgotten. And one
+/// that cannot write every text would fail a commit, with all that is in it.
+async fn is_fit(db: &mut Db) -> Sql<()> {
     let standbys = query("SELECT count(*) FROM pg_stat_replication").number(db).await?;
     let setting =
-        "SELECT current_setting('synchronous_standby_names') AS waits_for, current_setting('fsync') AS fsync";
+        "SELECT current_setting('synchronous_standby_names') AS waits_for, current_setting('fsync') AS fsync,
+                current_setting('server_encoding') AS encoding";
     let settings = query(setting).fetch_one(db).await?;
+    let encoding: &str = settings.get("encoding")?;
+    if encoding != "UTF8" {
+        let why = format!(
+            "the database's encoding is {encoding}, which has no place for much that a client may say: create it with \
+             `CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0`"
+        );
+        return Err(SqlError::Unfit(why));
+    }
     if standbys > 0 && settings.get::<&str>("waits_for")?.trim().is_empty() {
         let why = "the database has a standby that it does not wait for, and would forget what was signed when it \
                    fails: set `synchronous_standby_names`";

@@ -103,4 +103,36 @@ async fn inv_03_what_takes_a_batchs_place_is_on_all_of_its_counts() {
         counts([("a", (4, 0)), ("b", (6, 0))]),
         "three on each, and none on its own"
     );
+
+    desk.send(Ask { mined: 2, ..ASK }, &[("a", 1), ("b", 1)]).await.unwrap();
+    let less = desk.send(Ask { mined: 2, ..over(2) }, &[("a", 1)]).await.unwrap();
+    desk.mined(&less).await;
+    assert_eq!(
+        desk.used().await,
+        counts([("a", (5, 0)), ("b", (7, 0))]),
+        "what it leaves out stays as it was"
+    );
+}
+
+/// It was allowed by the rule of what it does again.
+#[tokio::test]
+async fn inv_03_what_was_bumped_is_counted_anew_by_the_rule_that_allowed_it() {
+    let mut desk = Desk::open(9).await;
+    let again = |fee| Ask { nonce: Some(0), fee: Some(fee), replace: Replace::Any, ..ASK };
+    let send = async |desk: &Desk, ask: Ask, rule: &str| {
+        let permitted = desk.permitted(ask, &[("a", 1)]).by_for_test(rule);
+        let claim = desk.ledger.reserve(permitted, Purpose::Send).await.unwrap();
+        desk.ledger.record(sign(fresh(claim))).await.unwrap()
+    };
+    send(&desk, ASK, "pay").await;
+    send(&desk, again(1000), "chancery: bump").await;
+    let last = send(&desk, again(2000), "chancery: auto bump").await;
+    for (budget, count) in [("c", (1, 1)), ("d", (1, 0))] {
+        desk.policy = policy(&format!(
+            "[[budget]]\nid = \"{budget}\"\nsum = \"count\"\nmax = 9\nwindow = \"1h\"\nper = [\"rule\"]\n"
+        ));
+        desk.ledger.activate(Arc::clone(&desk.policy)).await.unwrap();
+        assert_eq!(desk.used().await, counts([("rule=pay", count)]));
+        desk.mined(&last).await;
+    }
 }

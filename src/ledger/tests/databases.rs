@@ -119,6 +119,12 @@ async fn a_file_with_tables_of_another_version_is_not_opened() {
 #[tokio::test]
 async fn a_database_that_cannot_keep_what_it_is_told_is_not_used() {
     let shared = Shared::on(Arc::new(Server::start()));
+    let latin = "CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0";
+    shared.server.psql("postgres", latin);
+    let at = Location::Server(SecretUrl::parse_database(&shared.server.url("latin")).unwrap());
+    let refused = at.create().await.err().unwrap();
+    assert!(refused.to_string().contains("encoding is LATIN1"), "{refused}");
+
     shared.sql("ALTER SYSTEM SET fsync = off");
     shared.server.psql("postgres", "SELECT pg_reload_conf()");
     sleep(Duration::from_millis(500)).await;

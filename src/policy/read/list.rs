@@ -6,9 +6,10 @@ use std::fmt::Write as _;
 use alloy_primitives::Address;
 use sha2::{Digest as _, Sha256};
 
+use crate::config::is_name;
 use crate::policy::load::Beside;
 use crate::policy::read::File;
-use crate::policy::read::names::{Names, checksummed, is_name};
+use crate::policy::read::names::{Names, checksummed};
 use crate::policy::written::{AddressList, Text};
 
 pub(super) fn read(
@@ -48,12 +49,16 @@ pub(super) fn read(
 /// One address in a line; after `#`, and in empty lines, anything.
 fn addresses(file: &str, text: &str) -> Result<Vec<Address>, String> {
     let mut found = Vec::new();
-    for (at, line) in text.lines().enumerate() {
-        let written = line.split('#').next().unwrap_or_default().trim();
+    for (at, all) in text.lines().enumerate() {
+        let line = at.saturating_add(1);
+        // As in TOML. The ledger keeps the text, and no database has a place for a NUL.
+        if let Some(control) = all.chars().find(|c| c.is_control() && *c != '\t') {
+            return Err(format!("{file}:{line}: the character {control:?} may not stand in a list"));
+        }
+        let written = all.split('#').next().unwrap_or_default().trim();
         if written.is_empty() {
             continue;
         }
-        let line = at.saturating_add(1);
         let address = checksummed(written).map_err(|why| format!("{file}:{line}: {why}"))?;
         if found.contains(&address) {
             return Err(format!("{file}:{line}: `{written}` stands there twice"));
@@ -122,6 +127,7 @@ mod tests {
             (LIST, PINNED.replace("payees =", "\"pay ees\" ="), 2, "a list's name"),
             ("# none\n", pinned("# none\n"), 2, "has no address"),
             ("0x12\n", pinned("0x12\n"), 2, "payees.txt:1: `0x12`"),
+            ("# \0\n", pinned("# \0\n"), 2, "payees.txt:1: the character '\\0' may not"),
         ] {
             let error = load(list, &lists, "\"@payees\"").unwrap_err();
             assert!(error.contains(&format!("p.toml:{line}: ")) && error.contains(why), "{lists}: {error}");

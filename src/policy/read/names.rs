@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use alloy_primitives::Address;
 
-use crate::config::Client;
+use crate::config::{Client, is_name};
 use crate::policy::facts::{Book, Contract};
 use crate::policy::read::File;
 use crate::policy::world::World;
@@ -151,11 +151,6 @@ pub(super) fn checksummed(text: &str) -> Result<Address, String> {
     } else {
         Err(format!("`{text}` has no EIP-55 checksum; compare it with its source, then write {written}"))
     }
-}
-
-pub(super) fn is_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
 }
 
 #[cfg(test)]
