@@ -12,7 +12,7 @@ mod which;
 use serde_json::json;
 
 use crate::cmd::admin_client::AdminArgs;
-use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
+use crate::cmd::{Context, Done, Failure, HintExt as _, Success, harden};
 use crate::config::{Backup, Config};
 use crate::ledger::KeyUse;
 use crate::signer::{self, KeyInfo};
@@ -79,6 +79,7 @@ enum Verb {
 
 impl Keys {
     pub fn run(self, context: &Context) -> Done {
+        harden()?;
         match self.verb {
             Verb::Generate { token, label, backup, admin } => {
                 generate(context, &token, &label, backup, &admin)

@@ -16,4 +16,14 @@ pub mod serve;
 pub mod signer_worker;
 pub mod tx;
 
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+
 pub use output::{Context, Done, Failure, HintExt, Success};
+
+/// Keys, PINs and signatures that have not left yet are in this process: no core dump has them, and no other process of this
+/// user may look.
+fn harden() -> anyhow::Result<()> {
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    Ok(())
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use alloy_primitives::keccak256;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{Admin, Api, Health};
 use crate::audit::{Auditor, Checkpoints, Doors, Drills, Keys, Reconciler, TrustWatch};
 use crate::clock::Clock;
-use crate::cmd::{Context, Done, HintExt as _, Success};
+use crate::cmd::{Context, Done, HintExt as _, Success, harden};
 use crate::config::{Client, Config, Network};
 use crate::identity::Person;
 use crate::ledger::{Configuration, Ledger, Location, Note};
@@ -251,14 +251,6 @@ fn client_of(person: &Person) -> Arc<Client> {
             repeat_window: None,
         }),
     }
-}
-
-/// The key of the listener is in this process, and so are signatures that have not left yet: no core dump has them, and
-/// no other process of this user may look.
-fn harden() -> anyhow::Result<()> {
-    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    Ok(())
 }
 
 /// Each connection is a file descriptor, and most systems begin with 1024 of them: fewer than connections may be open.

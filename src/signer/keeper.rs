@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,10 @@ const SHORTEST_START: Duration = Duration::from_secs(2);
 
 /// To decrypt files of keys takes long by intention.
 const DECRYPTION: Duration = Duration::from_secs(20);
+
+/// A worker says every second how it is, also where a call hangs. One that has not for two of these is stopped, or nobody
+/// watches its calls any more. Two, for the first may have passed while this process was stopped itself.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// How long requests wait for a new worker.
 const RESTART: Duration = Duration::from_secs(3);
@@ -146,12 +151,14 @@ impl Keeper {
         ready.set(1.0);
 
         let since = Instant::now();
-        let (pending, mut distrust) = (Pending::default(), self.distrust.clone());
+        let (pending, heard) = (Pending::default(), AtomicU64::new(0));
+        let mut distrust = self.distrust.clone();
         let window = sessions.saturating_mul(IN_FLIGHT).max(16);
         let why = tokio::select! {
             () = self.stop.cancelled() => return Ok(()),
             () = hand_over(self, &mut to, &pending, window) => "the socket to its worker broke".to_owned(),
-            why = self.take_back(&mut from, &pending, life) => why,
+            why = self.take_back(&mut from, (&pending, &heard), life) => why,
+            () = silence(&heard) => "its worker has said nothing for ten seconds".to_owned(),
             _ = distrust.wait_for(|last| *last >= life) => "it signed with another key than it was to".to_owned(),
             status = child.wait() => status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})")),
         };
@@ -167,14 +174,21 @@ impl Keeper {
     }
 
     /// Gives each answer to whoever waits for it; returns why there will be no more.
-    async fn take_back(&self, from: &mut OwnedReadHalf, pending: &Pending, life: u64) -> String {
+    async fn take_back(
+        &self,
+        from: &mut OwnedReadHalf,
+        (pending, heard): (&Pending, &AtomicU64),
+        life: u64,
+    ) -> String {
         let name = &self.name;
         let mut alerts = Alerts::new(name, self.queue.room());
         let of_token = |metric| metrics::histogram!(metric, "token" => name.to_string());
         let (waited, took) =
             (of_token("chancery_token_wait_seconds"), of_token("chancery_token_call_seconds"));
         loop {
-            let (id, result) = match read(from).await {
+            let frame = read(from).await;
+            heard.fetch_add(1, Ordering::Relaxed);
+            let (id, result) = match frame {
                 Ok(Frame::Signed { id, raw, waited_us, took_us }) => {
                     waited.record(Duration::from_micros(waited_us.into()).as_secs_f64());
                     self.counter.answered();
@@ -346,6 +360,17 @@ fn error_of(class: Class, name: &Arc<str>, why: String) -> SignError {
 /// Waits until there is something to read, or the end; loses nothing of it.
 async fn wait_readable(from: &OwnedReadHalf) {
     drop(from.readable().await);
+}
+
+/// Ends when nothing was heard for long.
+async fn silence(heard: &AtomicU64) {
+    let (mut before, mut quiet) = (0, 0_u32);
+    while quiet < 2 {
+        tokio::time::sleep(QUIET).await;
+        let now = heard.load(Ordering::Relaxed);
+        quiet = if now == before { quiet.saturating_add(1) } else { 0 };
+        before = now;
+    }
 }
 
 async fn read(from: &mut OwnedReadHalf) -> std::io::Result<Frame> {

@@ -11,8 +11,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::Duration;
 
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::signer::pin::Pin;
 
@@ -23,9 +25,43 @@ const TRYING_AGAIN: &str = "the process ended while it logged in, twice in a row
 /// Held from an attempt to log in until what came of it is written.
 static ATTEMPT: Mutex<()> = Mutex::new(());
 
-/// Begins an attempt.
-pub(super) fn attempt() -> MutexGuard<'static, ()> {
-    ATTEMPT.lock().unwrap_or_else(PoisonError::into_inner)
+/// How often, and how far apart, it is looked whether another process is done with its attempt.
+const LOOKS: (u32, Duration) = (100, Duration::from_millis(100));
+
+/// An attempt to log in; neither this process nor another makes one at this token until it is dropped.
+pub(super) struct Attempt {
+    _here: MutexGuard<'static, ()>,
+    _elsewhere: File,
+}
+
+/// Begins an attempt. Whether the latch is closed is to be looked at after this: somebody else's may just have been refused.
+pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
+    let here = ATTEMPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(folder) = latch.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    // It stays, for who waits for it holds it open.
+    let lock = latch.with_extension("pin-lock");
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(no_link())
+        .open(lock)?;
+    wait_for(&lock)?;
+    Ok(Attempt { _here: here, _elsewhere: lock })
+}
+
+#[expect(clippy::disallowed_methods, reason = "whoever asks a token has left the runtime's threads")]
+fn wait_for(lock: &File) -> io::Result<()> {
+    for _ in 0..LOOKS.0 {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => sleep(LOOKS.1),
+            done => return Ok(done?),
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::TimedOut, "another process has been logging in there for ten seconds"))
 }
 
 /// Whether no attempt is under way: a process that ended now would leave a PIN that was just refused to be tried again.
@@ -44,9 +80,26 @@ fn folder(state: &Path, token: &str) -> PathBuf {
     state.join(format!("{token}.worker"))
 }
 
-/// Makes the folder in which a worker of another user writes its latch, and takes along what was latched before.
-pub(super) fn give_to(state: &Path, token: &str, user: u32, group: u32) -> io::Result<PathBuf> {
+/// Makes the folder in which a worker of this user writes its latch, and takes along what was latched before. Another user's is
+/// taken only where the configuration names who is to have it: who looks after a gateway as root would lock it out.
+pub(super) fn give_to(
+    state: &Path,
+    token: &str,
+    (user, group): (u32, u32),
+    is_named: bool,
+) -> io::Result<PathBuf> {
     let (before, own) = (path(state, token), folder(state, token));
+    if let (false, Ok(there)) = (is_named, std::fs::metadata(&own))
+        && there.uid() != user
+    {
+        let what = format!(
+            "{} belongs to the user {}, as whom the gateway runs: run this as that user, or give the folder and what is in \
+             it to the user {user}",
+            own.display(),
+            there.uid()
+        );
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
     match DirBuilder::new().recursive(true).mode(0o700).create(&own) {
         Err(error) if !own.is_dir() => return Err(error),
         _ => {}
@@ -71,7 +124,12 @@ pub(super) fn reason(latch: &Path) -> io::Result<Option<String>> {
     Ok(read(latch)?.map(|text| text.trim().to_owned()))
 }
 
-/// The same, for a PIN in this file: an attempt that was interrupted does not count against one that was right before.
+/// The same, where a token refused the PIN: an attempt that was interrupted says nothing to whoever's was right before.
+pub(super) fn refused(latch: &Path) -> io::Result<Option<String>> {
+    Ok(reason(latch)?.filter(|why| why != TRYING))
+}
+
+/// The same as [`reason`], for a PIN in this file: an attempt that was interrupted does not count against one that was right before.
 pub(super) fn closed(latch: &Path, pin: &Pin) -> io::Result<Option<String>> {
     let why = reason(latch)?;
     if why.as_deref() != Some(TRYING) {
@@ -138,22 +196,25 @@ fn read(file: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// All of it, or nothing: on a full disk, or where the power fails, half a latch would be one that nobody closed.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    // Its folder may be another user's, who may not lead us elsewhere.
-    let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(no_link)
-        .open(path)?;
+    let draft = path.with_extension("pin-draft");
+    // What a process left that was killed here.
+    remove(&draft)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(no_link()).open(&draft)?;
     writeln!(file, "{}", text.trim_end())?;
     file.sync_all()?;
+    std::fs::rename(&draft, path)?;
     sync_folder(path)
+}
+
+/// Its folder may be another user's, who may not lead us elsewhere.
+fn no_link() -> i32 {
+    i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()
 }
 
 fn remove(file: &Path) -> io::Result<()> {
@@ -223,11 +284,40 @@ mod tests {
         refuse(&before, "CKR_PIN_INCORRECT").unwrap();
         let us = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         for _ in 0..2 {
-            let own = give_to(state.path(), "main", us.0, us.1).unwrap();
+            let own = give_to(state.path(), "main", us, false).unwrap();
             assert_eq!((path(state.path(), "main"), before.exists()), (own.clone(), false));
             assert_eq!(reason(&own).unwrap().as_deref(), Some("CKR_PIN_INCORRECT"));
         }
+        // Not even by root.
+        let other = (us.0 + 1, us.1);
+        let refused = give_to(state.path(), "main", other, false).unwrap_err().to_string();
+        assert!(refused.contains(&format!("belongs to the user {}", us.0)), "{refused}");
         assert!(unlatch(state.path(), "main").unwrap());
+    }
+
+    /// Two processes that try at once: the second sees what came of the first's.
+    #[test]
+    fn inv_07_one_attempt_is_made_at_a_time() {
+        let state = tempfile::tempdir().unwrap();
+        let latch = path(state.path(), "main");
+        let held = attempt(&latch).unwrap();
+        let lock = File::open(latch.with_extension("pin-lock")).unwrap();
+        let other = || flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(other().unwrap_err(), rustix::io::Errno::WOULDBLOCK);
+        assert!(!is_quiet());
+        drop(held);
+        other().unwrap();
+    }
+
+    /// What is there stays as it was where the disk is full.
+    #[test]
+    fn inv_13_a_latch_is_written_whole_or_not_at_all() {
+        let state = tempfile::tempdir().unwrap();
+        let latch = path(state.path(), "main");
+        // Nothing can be written there, as on a full disk.
+        std::fs::create_dir(latch.with_extension("pin-draft")).unwrap();
+        assert!(close(&latch).is_err());
+        assert_eq!(reason(&latch).unwrap(), None, "nothing was tried, and nothing is latched");
     }
 
     #[test]
@@ -236,7 +326,10 @@ mod tests {
         let (latch, other) = (path(state.path(), "main"), state.path().join("other"));
         std::fs::write(&other, "untouched").unwrap();
         std::os::unix::fs::symlink(&other, &latch).unwrap();
-        assert!(close(&latch).is_err());
+        // It is no link afterwards.
+        refuse(&latch, "CKR_PIN_INCORRECT").unwrap();
         assert_eq!(std::fs::read_to_string(&other).unwrap(), "untouched");
+        assert_eq!(reason(&latch).unwrap().as_deref(), Some("CKR_PIN_INCORRECT"));
+        assert!(!latch.is_symlink());
     }
 }

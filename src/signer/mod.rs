@@ -298,12 +298,14 @@ fn launch(
     let as_user = user.map(|user| Ids::of(user)).transpose()?;
     if let SourceSetting::Token { latch, .. } = &mut settings.source {
         let ids = as_user.unwrap_or_else(Ids::ours);
-        *latch = latch::give_to(state, &settings.name, ids.user, ids.group).map_err(|error| {
-            StartError(format!(
-                "token {}: the folder of its PIN latch cannot be made: {error}",
-                settings.name
-            ))
-        })?;
+        *latch = latch::give_to(state, &settings.name, (ids.user, ids.group), as_user.is_some()).map_err(
+            |error| {
+                StartError(format!(
+                    "token {}: the folder of its PIN latch cannot be made: {error}",
+                    settings.name
+                ))
+            },
+        )?;
     }
     Ok(Launch { executable: executable.to_owned(), as_user, pin: pins.of(&settings.name) })
 }

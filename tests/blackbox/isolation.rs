@@ -101,7 +101,7 @@ async fn inv_07_nobody_looks_into_the_gateway_and_it_leaves_no_core() {
     assert_eq!(std::fs::metadata(format!("{proc}/environ")).unwrap().uid(), 0, "others of its user can look");
     let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
 }
 
 #[tokio::test]
@@ -119,6 +119,53 @@ async fn inv_07_a_worker_dies_with_its_gateway_even_inside_its_module() {
     assert_eq!(token.count(places::PROCESS), u64::try_from(hung.as_raw_nonzero().get()).unwrap());
     gateway.kill().await;
     eventually("its end", async || (!is_alive(hung)).then_some(())).await;
+}
+
+/// It answers nobody, and it does not end.
+#[tokio::test]
+async fn inv_13_a_worker_that_is_stopped_is_replaced() {
+    let gateway = World::new().await.start().await;
+    gateway.client("trader").send(gateway.payment(1)).await.unwrap();
+    let stopped = gateway.workers()[0];
+    kill_process(stopped, Signal::STOP).unwrap();
+    let within = std::time::Duration::from_secs(30);
+    let replaced = tokio::time::timeout(within, async {
+        while gateway.workers().first().is_none_or(|worker| *worker == stopped) {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    });
+    replaced.await.expect("another worker");
+    eventually("a signature", async || gateway.client("trader").send(gateway.payment(2)).await.ok()).await;
+    gateway.settled().await;
+    assert_eq!(gateway.node().sent_by(gateway.treasury()).await.len(), 2);
+    assert!(!is_alive(stopped));
+}
+
+/// Who makes a key sees it.
+#[tokio::test]
+async fn inv_07_the_commands_for_keys_dump_no_core() {
+    let (world, token) = TestToken::before(World::new().await);
+    let gateway = world.start().await;
+    token.faults(&["on = \"C_FindObjectsInit\"; hang = \"for-ever\""]);
+    let listing = gateway.chancery(&["keys", "list"]);
+    let core = eventually("the process inside its module", async || {
+        let ours = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let folder = entry.ok()?.path();
+            let arguments = std::fs::read_to_string(folder.join("cmdline")).ok()?;
+            let is_it =
+                arguments.contains("keys\0list") && arguments.contains(&*gateway.folder().to_string_lossy());
+            is_it.then(|| std::fs::read_to_string(folder.join("limits")).ok())?
+        });
+        ours.flat_map(|limits| limits.lines().map(str::to_owned).collect::<Vec<_>>())
+            .find(|line| line.starts_with("Max core file size"))
+    });
+    tokio::select! {
+        done = listing => panic!("{done:?}"),
+        core = core => {
+            // Now, and the most that it could be.
+            assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -34,7 +34,8 @@ impl Destroy {
         let (name, access) = self.token.access(context)?;
         let config = match Config::load(context.config()) {
             Ok(config) => Some(config),
-            Err(_) if self.token.module.is_some() => None,
+            // Where one is there that cannot be read, it would have something to say.
+            Err(_) if self.token.module.is_some() && !context.config().exists() => None,
             Err(error) => return Err(error.into()),
         };
         let keys = signer::list(&access)

@@ -104,7 +104,18 @@ impl Token {
         if let Some(refused) = &gate.refused {
             return Err(refused.clone());
         }
-        let _attempt = latch::attempt();
+        let unknown = |error: std::io::Error| {
+            let why = format!("the PIN latch {} cannot be looked at: {error}", self.latch.display());
+            Failure { class: Class::Down, why, label: "latch".to_owned(), closed: false }
+        };
+        let _attempt = latch::attempt(&self.latch).map_err(unknown)?;
+        // By another process, in the meantime.
+        if let Some(why) = latch::refused(&self.latch).map_err(unknown)? {
+            let failure =
+                Failure { class: Class::Credentials, why, label: "latched".to_owned(), closed: false };
+            gate.refused = Some(failure.clone());
+            return Err(failure);
+        }
         match session.login(UserType::User, Some(&self.pin)) {
             Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Ok(()) => {
@@ -262,6 +273,11 @@ pub(super) fn read_pin(source: &Pin, form: PinForm) -> Result<AuthPin, Status> {
 pub(super) fn log_in_once(session: &Handle, pin: &AuthPin, source: &Pin, latch: &Path) -> Result<(), Status> {
     let io =
         |e: std::io::Error| Status::Down(format!("the PIN latch {} cannot be written: {e}", latch.display()));
+    let _attempt = latch::attempt(latch).map_err(io)?;
+    // Another process may have been refused since it was looked at.
+    if let Some(why) = latch::closed(latch, source).map_err(io)? {
+        return Err(Status::Latched(why));
+    }
     latch::close(latch).map_err(io)?;
     match session.login(UserType::User, Some(pin)) {
         Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
