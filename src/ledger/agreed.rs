@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::ledger::db::{Db, Sql, query};
-use crate::ledger::store::malformed;
+use crate::ledger::store::{malformed, signed};
 
 /// For how long one writer leads before it must say so again. One that is gone is missed for no longer.
 const LEASE: Duration = Duration::from_secs(10);
@@ -72,8 +72,4 @@ pub(in crate::ledger) async fn in_force(db: &mut Db) -> Sql<(Option<B256>, i64)>
 pub(in crate::ledger) async fn put_in_force(db: &mut Db, policy: B256) -> Sql<()> {
     let done = query("UPDATE agreed SET policy = ?1");
     done.bind(policy.as_slice()).execute(&mut *db).await.map(drop)
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::ledger::budget::{Fate, Used, bucket, fate, oldest};
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
-use crate::ledger::store::{self, address, malformed};
+use crate::ledger::store::{self, address, malformed, signed, unsigned};
 use crate::ledger::writer::Group;
 use crate::ledger::{OverBudget, ReserveError};
 use crate::policy::Charge;
@@ -82,7 +82,7 @@ pub(in crate::ledger) async fn on_counts_of(
             }
         }
     }
-    // What is final alone takes what the other had from each.
+    // Once this one is final the other is charged no more: on none of its counts is this one for less than it.
     for (budget, scope, amount) in &there {
         let limit = moved.iter().find(|one| one.limit.id == *budget).map(|one| Arc::clone(&one.limit));
         match (on(&mut moved, budget, scope), limit) {
@@ -283,12 +283,4 @@ pub(in crate::ledger) fn place(row: &DbRow) -> Sql<Place> {
 fn amount(row: &DbRow) -> Sql<U256> {
     let bytes: &[u8] = row.get("amount")?;
     U256::try_from_be_slice(bytes).ok_or_else(|| SqlError::decode("an amount of more than 256 bits"))
-}
-
-pub(in crate::ledger) fn unsigned(row: &DbRow, name: &str) -> Sql<u64> {
-    u64::try_from(row.get::<i64>(name)?).map_err(malformed)
-}
-
-pub(in crate::ledger) fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -6,6 +6,7 @@ use alloy_primitives::Address;
 use crate::ledger::audit::Administration;
 use crate::ledger::audit::Body;
 use crate::ledger::db::{Db, Sql, query};
+use crate::ledger::store::{address, signed};
 use crate::ledger::writer::Group;
 
 /// The mined count that an operator took as true; 0 where none did.
@@ -61,9 +62,5 @@ pub(in crate::ledger) async fn missing_below(db: &mut Db, id: i64) -> Sql<Option
     };
     let (Some(chain), Some(nonce)) = (number("chain")?, number("nonce")?) else { return Ok(None) };
     let first = number("below")?.map_or(nonce, |below| below.saturating_add(1));
-    Ok(Some((chain, crate::ledger::store::address(&row)?, first, nonce)))
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+    Ok(Some((chain, address(&row)?, first, nonce)))
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alloy_primitives::{B256, Bytes, U256};
+use alloy_primitives::{Bytes, U256};
 
 use crate::clock::Timestamp;
 use crate::ledger::budget::{Fate, bucket, fate};
-use crate::ledger::charges::{add, insert, on, place, signed, unsigned};
+use crate::ledger::charges::{add, insert, on, place};
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
 use crate::ledger::life::State;
-use crate::ledger::store::{address, malformed};
+use crate::ledger::store::{address, signed, unsigned, word};
 use crate::ledger::writer::Group;
 use crate::policy::{Charge, Past, Policy, is_for_another, is_own};
 
@@ -34,7 +34,7 @@ pub(in crate::ledger) async fn activate(group: &mut Group<'_>, policy: &Policy) 
     let limits: BTreeMap<&str, _> = policy.limits().map(|limit| (limit.id.as_str(), limit)).collect();
     let mut counted = BTreeMap::new();
     for row in query("SELECT id, definition FROM budget").fetch_all(&mut *group.db).await? {
-        counted.insert(row.get::<String>("id")?, definition(&row)?);
+        counted.insert(row.get::<String>("id")?, word(&row, "definition")?);
     }
     for (id, definition) in &counted {
         if limits.get(id.as_str()).is_none_or(|limit| limit.definition != *definition) {
@@ -162,8 +162,4 @@ async fn rules_of(db: &mut Db, (id, rule): (i64, &str), row: &DbRow) -> Sql<Vec<
         rules.push(rule.to_owned());
     }
     Ok(rules)
-}
-
-fn definition(row: &DbRow) -> Sql<B256> {
-    B256::try_from(row.get::<&[u8]>("definition")?).map_err(malformed)
 }

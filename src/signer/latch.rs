@@ -6,15 +6,16 @@
 //! the last accepted PIN's file looked like (not what stood in it) is remembered beside the latch: with that very file,
 //! an attempt that was only interrupted is made once more.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 
 use crate::signer::pin::Pin;
 
@@ -24,6 +25,9 @@ const TRYING_AGAIN: &str = "the process ended while it logged in, twice in a row
 
 /// Held from an attempt to log in until what came of it is written.
 static ATTEMPT: Mutex<()> = Mutex::new(());
+
+/// Threads find out at once that a PIN is wrong: no two of them write one draft, and each process has its own.
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// How often, and how far apart, it is looked whether another process is done with its attempt.
 const LOOKS: (u32, Duration) = (100, Duration::from_millis(100));
@@ -42,23 +46,26 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
     }
     // It stays, for who waits for it holds it open.
     let lock = latch.with_extension("pin-lock");
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(no_link())
-        .open(lock)?;
+    let lock = match create(&lock) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Its folder may be another user's, who may not lead us elsewhere.
+            let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+            OpenOptions::new().write(true).custom_flags(no_link).open(&lock)?
+        }
+        created => created?,
+    };
     wait_for(&lock)?;
     Ok(Attempt { _here: here, _elsewhere: lock })
 }
 
+/// Takes the lock of a file, where need be after another process, which may take ten seconds.
 #[expect(clippy::disallowed_methods, reason = "whoever asks a token has left the runtime's threads")]
-fn wait_for(lock: &File) -> io::Result<()> {
+pub fn wait_for(lock: &File) -> io::Result<()> {
     for _ in 0..LOOKS.0 {
-        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => sleep(LOOKS.1),
-            done => return Ok(done?),
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => sleep(LOOKS.1),
+            Err(TryLockError::Error(why)) => return Err(why),
+            Ok(()) => return Ok(()),
         }
     }
     Err(io::Error::new(io::ErrorKind::TimedOut, "another process has been logging in there for ten seconds"))
@@ -201,20 +208,33 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let draft = path.with_extension("pin-draft");
-    // What a process left that was killed here.
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let draft = draft(path);
+    // What a process with this number left that was killed here.
     remove(&draft)?;
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).custom_flags(no_link()).open(&draft)?;
+    let mut file = create(&draft)?;
     writeln!(file, "{}", text.trim_end())?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;
     sync_folder(path)
 }
 
-/// Its folder may be another user's, who may not lead us elsewhere.
-fn no_link() -> i32 {
-    i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()
+fn draft(path: &Path) -> PathBuf {
+    path.with_extension(format!("pin-draft-{}", std::process::id()))
+}
+
+/// A file that is not there yet, and not through a link. What root makes in another's folder (`keys list`, before the gateway
+/// itself came so far) is that other's, who could not open it else.
+fn create(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    if let Some(folder) = path.parent().filter(|folder| geteuid().is_root() && !folder.as_os_str().is_empty())
+    {
+        let folder = std::fs::metadata(folder)?;
+        if folder.uid() != 0 {
+            fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
+        }
+    }
+    Ok(file)
 }
 
 fn remove(file: &Path) -> io::Result<()> {
@@ -282,7 +302,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let before = path(state.path(), "main");
         refuse(&before, "CKR_PIN_INCORRECT").unwrap();
-        let us = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let us = (geteuid().as_raw(), rustix::process::getegid().as_raw());
         for _ in 0..2 {
             let own = give_to(state.path(), "main", us, false).unwrap();
             assert_eq!((path(state.path(), "main"), before.exists()), (own.clone(), false));
@@ -302,11 +322,24 @@ mod tests {
         let latch = path(state.path(), "main");
         let held = attempt(&latch).unwrap();
         let lock = File::open(latch.with_extension("pin-lock")).unwrap();
-        let other = || flock(&lock, FlockOperation::NonBlockingLockExclusive);
-        assert_eq!(other().unwrap_err(), rustix::io::Errno::WOULDBLOCK);
+        assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
         assert!(!is_quiet());
         drop(held);
-        other().unwrap();
+        lock.try_lock().unwrap();
+    }
+
+    /// Root's `keys list` beside a gateway that runs as somebody else.
+    #[test]
+    fn what_root_leaves_belongs_to_whose_folder_it_is() {
+        let state = tempfile::tempdir().unwrap();
+        let latch = path(state.path(), "main");
+        let owner = if geteuid().is_root() { 12_345 } else { geteuid().as_raw() };
+        lchown(state.path(), Some(owner), None).unwrap();
+        drop(attempt(&latch).unwrap());
+        close(&latch).unwrap();
+        for file in [latch.with_extension("pin-lock"), latch] {
+            assert_eq!(std::fs::metadata(&file).unwrap().uid(), owner, "{}", file.display());
+        }
     }
 
     /// What is there stays as it was where the disk is full.
@@ -315,9 +348,22 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let latch = path(state.path(), "main");
         // Nothing can be written there, as on a full disk.
-        std::fs::create_dir(latch.with_extension("pin-draft")).unwrap();
+        std::fs::create_dir(draft(&latch)).unwrap();
         assert!(close(&latch).is_err());
         assert_eq!(reason(&latch).unwrap(), None, "nothing was tried, and nothing is latched");
+    }
+
+    #[test]
+    fn threads_that_are_refused_at_once_all_write_it() {
+        let state = tempfile::tempdir().unwrap();
+        let latch = path(state.path(), "main");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..50).for_each(|_| refuse(&latch, "CKR_PIN_INCORRECT").unwrap()));
+            }
+        });
+        assert_eq!(reason(&latch).unwrap().as_deref(), Some("CKR_PIN_INCORRECT"));
+        assert!(!draft(&latch).exists());
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::transaction::{AccountKey, Kind, NotOurs};
 
 pub use count::Count;
 pub use drill::Drilled;
-pub use latch::{path as latch_path, unlatch};
+pub use latch::{path as latch_path, unlatch, wait_for};
 pub use link::TokenState;
 pub use pin::Pins;
 pub use protocol::Confinement;

@@ -215,6 +215,28 @@ async fn a_pin_that_is_no_longer_right_is_tried_once_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_that_another_process_was_refused_is_not_tried_by_a_session() {
+    let bench = Bench::of_one("", 8, "deadline = \"1s\"").await;
+    let token = &bench.lanes[0].token;
+    bench.sign_well(0).await;
+    let all = || async { (token.calls("C_Login") >= 9).then_some(()) };
+    eventually("all sessions are logged in", all).await;
+    let logins = token.calls("C_Login");
+    bench.refuse(0, "CKR_PIN_INCORRECT");
+    token.faults(&["on = \"C_SignInit\"; times = 8; lose = \"login\""]);
+    let signed = bench.sign_at_once(0, 32).await;
+    assert!(signed.iter().any(Result::is_err));
+    eventually("the latch", async || {
+        matches!(bench.signer.readiness()[0].state, TokenState::PinLatched(_)).then_some(())
+    })
+    .await;
+    assert_eq!(token.calls("C_Login"), logins, "it was wrong for the other as well");
+    token.lift();
+    assert!(bench.unlatch(0));
+    bench.recovers(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vendors_own_login_code_counts_as_a_wrong_pin() {
     let bench = Parts::of(1, "", 4, "deadline = \"1s\"");
     let token = &bench.lanes[0].token;

@@ -24,6 +24,20 @@ async fn a_pin_that_cannot_be_the_vendors_is_not_tried() {
     assert_eq!(token.calls("C_Login"), 1);
 }
 
+/// Each sees that nothing is latched, and then waits for the others.
+#[tokio::test]
+async fn inv_07_a_wrong_pin_is_tried_once_however_many_processes_try_at_once() {
+    let (world, token) = TestToken::before(World::new().await);
+    world.token.write_wrong_pin();
+    token.faults(&["on = \"C_OpenSession\"; delay_us = 1000000"]);
+    let list = || world.chancery(&["keys", "list"]);
+    let ends = tokio::join!(list(), list(), list());
+    for end in [ends.0, ends.1, ends.2] {
+        assert!(end.code != Some(0) && end.stderr.contains("CKR_PIN_INCORRECT"), "{end:?}");
+    }
+    assert_eq!(token.calls("C_Login"), 1);
+}
+
 /// A world whose treasury has a backup: a second token with the same key, restored there as SoftHSM2 does it.
 pub async fn with_backup() -> World {
     let world = World::new().await;

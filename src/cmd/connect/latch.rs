@@ -9,20 +9,15 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::Duration;
 
 use anyhow::Result;
-use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 
 use crate::cmd::{Failure, HintExt as _};
+use crate::signer::wait_for;
 
 /// A token has refused a PIN, and starting anew is of no use; `EX_NOPERM` of sysexits.h.
 pub const REFUSED: u8 = 77;
-
-/// How often, and how far apart, it is looked whether another connector is done with its attempt.
-const LOOKS: (u32, Duration) = (100, Duration::from_millis(100));
 
 /// An attempt to log in; nobody else makes one with this PIN until it is dropped.
 #[derive(Debug)]
@@ -93,17 +88,6 @@ fn looks(file: &Path) -> io::Result<String> {
     let file = fs::metadata(file)?;
     let (seconds, nanos) = (file.mtime(), file.mtime_nsec());
     Ok(format!("{} {} {} {seconds}.{nanos:09}\n", file.dev(), file.ino(), file.len()))
-}
-
-#[expect(clippy::disallowed_methods, reason = "whoever asks a token has left the runtime's threads")]
-fn wait_for(latch: &File) -> io::Result<()> {
-    for _ in 0..LOOKS.0 {
-        match flock(latch, FlockOperation::NonBlockingLockExclusive) {
-            Err(rustix::io::Errno::WOULDBLOCK) => sleep(LOOKS.1),
-            done => return Ok(done?),
-        }
-    }
-    Err(io::ErrorKind::TimedOut.into())
 }
 
 /// Durably, and nothing else.

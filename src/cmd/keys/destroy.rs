@@ -35,7 +35,9 @@ impl Destroy {
         let config = match Config::load(context.config()) {
             Ok(config) => Some(config),
             // Where one is there that cannot be read, it would have something to say.
-            Err(_) if self.token.module.is_some() && !context.config().exists() => None,
+            Err(_) if self.token.module.is_some() && matches!(context.config().try_exists(), Ok(false)) => {
+                None
+            }
             Err(error) => return Err(error.into()),
         };
         let keys = signer::list(&access)

@@ -46,7 +46,7 @@ pub(super) fn read(
     }
 }
 
-/// One address in a line; after `#`, and in empty lines, anything.
+/// One address in a line; after `#` any text.
 fn addresses(file: &str, text: &str) -> Result<Vec<Address>, String> {
     let mut found = Vec::new();
     for (at, all) in text.lines().enumerate() {

@@ -147,6 +147,11 @@ impl Bench {
         }
     }
 
+    /// Another process at this token was refused.
+    pub fn refuse(&self, lane: usize, why: &str) {
+        std::fs::write(signer::latch_path(self.folder.path(), &self.lanes[lane].name), why).unwrap();
+    }
+
     /// An operator says that the PIN is right.
     pub fn unlatch(&self, lane: usize) -> bool {
         signer::unlatch(self.folder.path(), &self.lanes[lane].name).unwrap()

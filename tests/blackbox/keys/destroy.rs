@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kit::{Gateway, World, eventually};
+use crate::kit::{Gateway, LABEL, World, eventually, softhsm_module};
 
 async fn labels(world: &World) -> Vec<String> {
     let text = world.chancery(&["keys", "list", "--json"]).await.well();
@@ -65,4 +65,20 @@ async fn a_key_whose_transactions_are_open_stays() {
     })
     .await;
     assert!(labels(&gateway.world).await.is_empty());
+}
+
+/// What it says of accounts and open transactions is not known, which is not that it says nothing.
+#[tokio::test]
+async fn beside_a_configuration_with_a_mistake_nothing_is_destroyed() {
+    let world = World::new().await;
+    let key = world.token.generate("old").await.to_string();
+    let module = softhsm_module().display().to_string();
+    let pin = world.token.pin_file().display().to_string();
+    let token = ["--module", &module, "--token-label", LABEL, "--pin-file", &pin];
+    let destroy = [&["keys", "destroy", "old", "--yes", &key], &token[..]].concat();
+    let broken = world.replace("[ledger]", "[leger]");
+    let end = broken.chancery(&destroy).await;
+    assert!(end.code != Some(0) && end.stderr.contains("leger"), "{end:?}");
+    let world = broken.replace("[leger]", "[ledger]");
+    assert_eq!(labels(&world).await, ["old", "treasury"]);
 }
