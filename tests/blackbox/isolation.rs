@@ -148,16 +148,13 @@ async fn inv_07_the_commands_for_keys_dump_no_core() {
     let gateway = world.start().await;
     token.faults(&["on = \"C_FindObjectsInit\"; hang = \"for-ever\""]);
     let listing = gateway.chancery(&["keys", "list"]);
+    // By then it has done what it does first.
     let core = eventually("the process inside its module", async || {
-        let ours = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            let folder = entry.ok()?.path();
-            let arguments = std::fs::read_to_string(folder.join("cmdline")).ok()?;
-            let is_it =
-                arguments.contains("keys\0list") && arguments.contains(&*gateway.folder().to_string_lossy());
-            is_it.then(|| std::fs::read_to_string(folder.join("limits")).ok())?
-        });
-        ours.flat_map(|limits| limits.lines().map(str::to_owned).collect::<Vec<_>>())
-            .find(|line| line.starts_with("Max core file size"))
+        let inside = token.count(places::PROCESS);
+        let arguments = std::fs::read_to_string(format!("/proc/{inside}/cmdline")).ok()?;
+        let limits = std::fs::read_to_string(format!("/proc/{inside}/limits")).ok()?;
+        let core = limits.lines().find(|line| line.starts_with("Max core file size"))?.to_owned();
+        arguments.contains("keys\0list").then_some(core)
     });
     tokio::select! {
         done = listing => panic!("{done:?}"),
