@@ -35,7 +35,7 @@ CREATE TABLE reservation (
     hash        BYTEA,
     -- 1: returned to the client and not sent by us, until we are asked to send it
     returned    BIGINT NOT NULL,
-    outcome     TEXT, -- what a node said of it last
+    outcome     TEXT, -- what a node said of it last: `refused` as long as it said nothing else, `dropped` from then on
     -- Not by lists: one of more than two is a table to SQLite, which it makes for each row that is written.
     CHECK (CASE state
         WHEN 'reserved' THEN live IS NOT DISTINCT FROM 1 AND open = 1 AND raw IS NULL

@@ -119,7 +119,7 @@ fn shown(one: &OpenTransaction, config: &Config) -> Value {
         "max_fee_per_gas": one.fees.max_per_gas().to_string(),
         "max_priority_fee_per_gas": one.fees.max_priority().to_string(),
         "max_fee_per_blob_gas": one.fees.max_per_blob_gas().map(|fee| fee.to_string()),
-        "node": one.word,
+        "node": one.word(),
         "returned": one.is_returned,
     })
 }

@@ -7,7 +7,7 @@ use alloy_primitives::Address;
 
 use crate::ledger::core::Row;
 use crate::ledger::db::{Db, Sql};
-use crate::ledger::life::State;
+use crate::ledger::life::{State, Word};
 use crate::ledger::nonce_store;
 use crate::ledger::store::{self, Held};
 
@@ -88,14 +88,24 @@ impl Accounts {
 
     /// What was to be returned is ours to send.
     pub(in crate::ledger) fn adopted(&mut self, id: i64) {
-        let place = self.places.get(&id);
-        let read = place.and_then(|(account, nonce)| Some((self.read.get_mut(account)?, *nonce)));
-        if let Some(held) = read.and_then(|(read, nonce)| read.row((id, nonce))) {
+        if let Some(held) = self.held(id) {
             held.returned = false;
         }
     }
 
-    /// A payload's state, and the other payloads at its nonce with theirs, as [`store::at_nonce_of`] has them; nothing where
+    /// A node said something else of it than before.
+    pub(in crate::ledger) fn said(&mut self, id: i64, word: Word) {
+        if let Some(held) = self.held(id) {
+            held.row.word = Some(word);
+        }
+    }
+
+    fn held(&mut self, id: i64) -> Option<&mut Held> {
+        let (account, nonce) = self.places.get(&id)?;
+        self.read.get_mut(account)?.row((id, *nonce))
+    }
+
+    /// A payload's state, and the other payloads at its nonce with theirs, as the tables have them; nothing where
     /// not all of them are known.
     pub(in crate::ledger) fn at_nonce_of(&self, id: i64) -> Option<(State, Vec<(i64, State)>)> {
         let (account, nonce) = self.places.get(&id)?;
@@ -215,6 +225,7 @@ mod tests {
     use alloy_primitives::B256;
 
     use super::*;
+    use crate::ledger::beside;
     use crate::ledger::store::signed;
     use crate::ledger::tests::kit::{ASK, Ask, CHAIN, PATIENT, fresh, sign, turn, writer};
     use crate::ledger::{Ledger, Purpose};
@@ -252,7 +263,7 @@ mod tests {
                 for held in read.rows.iter().take(2).chain(read.rows.iter().rev().take(3)) {
                     let known = self.at_nonce_of(held.row.id);
                     assert_eq!(known.is_some(), held.row.nonce >= read.mined);
-                    let there = store::at_nonce_of(db, held.row.id).await.unwrap();
+                    let there = beside::at_nonce_of(db, held.row.id).await.unwrap();
                     assert!(known.is_none() || known == there, "{known:?} is not {there:?}");
                 }
             }
@@ -263,8 +274,10 @@ mod tests {
 
     fn read(mined: u64, wanted: Option<u64>) -> Read {
         let fees = Fees::Dynamic { max_fee_per_gas: 1, max_priority_fee_per_gas: 1 };
-        let (intent, is_own, is_authorization) = (B256::ZERO, false, false);
-        let row = |nonce, state| Row { id: 1, nonce, state, intent, fees, is_own, is_authorization };
+        let (intent, word, is_own, is_authorization) = (B256::ZERO, None, false, false);
+        let at = crate::clock::Timestamp::from_millis(0);
+        let row =
+            |nonce, state| Row { id: 1, nonce, at, state, intent, fees, word, is_own, is_authorization };
         let held = |nonce, state| Held { row: row(nonce, state), client: "a".to_owned(), returned: false };
         let rows = vec![held(7, State::Final), held(9, State::Recorded)];
         Read::new((mined, wanted), rows, 0)

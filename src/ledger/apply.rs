@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use crate::ledger::agreed;
 use crate::ledger::audit::Body;
+use crate::ledger::beside;
 use crate::ledger::charges;
 use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
@@ -61,8 +62,8 @@ pub(in crate::ledger) async fn apply(
             void(group, id, &why).await?;
             group.answer(reply, Ok(voided));
         }
-        Command::Outcome { id, outcome, reply } => {
-            note(group, id, &outcome).await?;
+        Command::Outcome { id, outcome, again, reply } => {
+            note(group, id, (&outcome, again)).await?;
             group.answer(reply, Ok(()));
         }
         Command::Settled { id, last, reply } => {
@@ -219,21 +220,39 @@ async fn restore(group: &mut Group<'_>, id: i64, turned: State) -> Sql<()> {
     Ok(())
 }
 
+/// Its client has the bytes, and may hand them to whom it likes: from then on no refusal says that it is nowhere.
+pub(in crate::ledger) async fn handed_out(group: &mut Group<'_>, id: i64) -> Sql<()> {
+    if matches!(store::word_of(group.db, id).await?, None | Some(Word::Refused)) {
+        let outcome = Outcome::Unknown { text: "its client has it".to_owned() };
+        note(group, id, (&outcome, true)).await?;
+    }
+    Ok(())
+}
+
 /// What the node says over and over again is written once.
-async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
+async fn note(group: &mut Group<'_>, id: i64, (outcome, again): (&Outcome, bool)) -> Sql<()> {
     let text = match outcome {
         Outcome::Accepted | Outcome::Known => "",
         Outcome::Refused { text, .. } | Outcome::Unknown { text } => text.as_str(),
     };
     let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
     let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
-    let word = Word::from(outcome);
+    let word = match Word::from(outcome) {
+        Word::Refused if again => Word::Dropped,
+        Word::Refused => Word::Refused.after(store::word_of(group.db, id).await?),
+        word => word,
+    };
     let to = heard(state, word, &others).unwrap_or(state);
     let turned = to != state && charges::turn(group, id, to).await?;
-    if turned && word == Word::Refused {
-        key_store::refused(group.db, id, text).await?;
+    let is_new = store::note(group.db, id, word.name()).await?;
+    if is_new {
+        group.known.accounts.said(id, word);
     }
-    if store::note(group.db, id, word.name()).await? || turned {
+    // What it is told, and told no longer once a node takes it after all, or may have.
+    if turned || (is_new && !word.is_refusal()) {
+        key_store::refused(group.db, id, Some(text).filter(|_| word.is_refusal())).await?;
+    }
+    if is_new || turned {
         group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text }).await?;
     }
     if turned {
@@ -244,7 +263,7 @@ async fn note(group: &mut Group<'_>, id: i64, outcome: &Outcome) -> Sql<()> {
 
 async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {
     let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
-    if matches!(last, Final::Past { .. }) && open::is_transaction_beside(group.db, id).await? {
+    if matches!(last, Final::Past { .. }) && beside::is_transaction(group.db, id).await? {
         return Ok(());
     }
     for (settled, to) in life::settle((id, state), last, &others) {

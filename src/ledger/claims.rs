@@ -7,8 +7,9 @@ use alloy_primitives::{Address, B256, Bytes, U128};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::ledger::apply::signer;
+use crate::ledger::apply::{self, signer};
 use crate::ledger::audit::{Body, Charged, Intent};
+use crate::ledger::beside;
 use crate::ledger::charges::{self, Place};
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
@@ -24,7 +25,7 @@ use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
 use crate::policy::Charge;
 use crate::policy::Replace;
-use crate::transaction::{Fees, Slot};
+use crate::transaction::{Fees, Kind as _, Slot, Tx};
 
 /// How long an explicit nonce waits for those below it: tools fire a burst in any order.
 const GAP: Duration = Duration::from_secs(2);
@@ -135,7 +136,7 @@ impl Parked {
                 group.answer(self.reserve.reply, Err(ReserveError::KeyReused));
                 return Ok(None);
             }
-            (Verdict::Spent { refusal }, _) => {
+            (Verdict::Spent { refusal, .. }, _) => {
                 group.answer(self.reserve.reply, Err(ReserveError::Spent { refusal }));
                 return Ok(None);
             }
@@ -150,8 +151,17 @@ impl Parked {
                 let own = (self.reserve.client.as_str(), self.reserve.purpose == Purpose::Return);
                 let rows = read.seen_by(own, (slot.mined, slot.wanted));
                 let is_sent = self.reserve.purpose == Purpose::Send;
-                let bid = Bid { slot, intent, replace, is_sent, accepted };
+                let bid = Bid { slot, intent, replace, is_sent, accepted, now: group.now };
                 let decision = decide(&rows, &bid, rules.max_open);
+                let decision = match decision {
+                    Decision::Take { nonce, .. } if core::may_be_there(&rows, (nonce, &slot.fees)) => {
+                        let (_, digest) = (self.reserve.assign)(Some(nonce));
+                        let is_signed =
+                            beside::is_signed_at(group.db, account, (nonce, &slot.fees), digest).await?;
+                        if is_signed { core::outbid(&slot) } else { decision }
+                    }
+                    decision => decision,
+                };
                 notice(&decision, &rows, &slot, self.reserve.account);
                 Some(decision)
             }
@@ -170,6 +180,12 @@ impl Parked {
         };
         match decision {
             Decision::Take { nonce, .. } if self.reserve.only_at.is_some_and(|only| only != nonce) => {
+                group.answer(self.reserve.reply, Err(ReserveError::Moved));
+                return Ok(None);
+            }
+            Decision::Take { replaces, .. }
+                if !may_replace(self.reserve.replace, replaces, group).await? =>
+            {
                 group.answer(self.reserve.reply, Err(ReserveError::Moved));
                 return Ok(None);
             }
@@ -217,7 +233,7 @@ impl Reserve {
             nonce,
         });
         let replaces = taken.and_then(|taken| taken.replaces);
-        if let (Some(replaced), Replace::Any) = (replaces, self.replace) {
+        if let (Some(replaced), Replace::Only(_) | Replace::Any) = (replaces, self.replace) {
             // It goes on the counts of what it takes the place of, whoever ordered it.
             let charges = std::mem::take(&mut self.charges);
             self.charges = charges::on_counts_of(group.db, replaced, charges).await?;
@@ -252,7 +268,9 @@ impl Reserve {
             let fees = Fees::of(fees.max_per_gas(), fees.max_priority(), fees.max_per_blob_gas());
             let (state, intent) = (State::Reserved, self.intent);
             let is_authorization = slot.stands.is_authorization();
-            let row = Row { id, nonce, state, intent, fees, is_own: false, is_authorization };
+            let (word, is_own) = (None, false);
+            let at = group.now;
+            let row = Row { id, nonce, at, state, intent, fees, word, is_own, is_authorization };
             let held = Held { row, client: self.client.clone(), returned: self.purpose == Purpose::Return };
             group.known.accounts.add((slot.chain, self.account), held);
         }
@@ -298,17 +316,29 @@ impl Reserve {
         {
             remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
         }
+        let mut known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
+        if self.kind == Tx::NAME && (self.purpose == Purpose::Return || known.returned) {
+            apply::handed_out(group, id).await?;
+        }
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;
             group.known.accounts.adopted(id);
+            known.returned = false;
         }
-        let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
         let body = Body::Repeat { reservation: id, request: &self.request, client: &self.client };
         group.audit(&body).await?;
         group.answer(self.reply, Ok(Claimed::Known(known)));
         Ok(())
     }
+}
+
+/// Whether the payload in whose place another would be signed is the one that this was permitted for.
+async fn may_replace(replace: Replace, other: Option<i64>, group: &mut Group<'_>) -> Sql<bool> {
+    let Replace::Only(hash) = replace else { return Ok(true) };
+    let Some(other) = other else { return Ok(false) };
+    let stored = store::stored(group.db, other).await?;
+    Ok(stored.is_some_and(|stored| stored.hash == hash))
 }
 
 /// Whether it asks for what has left already: answering it once more changes nothing.
@@ -345,6 +375,7 @@ impl Refused {
             Self::NonceTooLow { mined } => ReserveError::NonceTooLow { nonce, mined },
             Self::NonceTooHigh => ReserveError::NonceTooHigh { nonce },
             Self::TooManyOpen => ReserveError::TooManyOpen { max },
+            Self::NoNodeTakesIt => ReserveError::TooManyRefused { max },
             Self::MinedJump { mined, known } => ReserveError::MinedJump { mined, known },
         }
     }

@@ -48,6 +48,8 @@ pub(in crate::ledger) enum Command {
     Outcome {
         id: i64,
         outcome: Outcome,
+        /// Whether somebody may have handed it to a node before.
+        again: bool,
         reply: Reply<Result<(), LedgerError>>,
     },
     Settled {

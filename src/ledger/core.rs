@@ -1,8 +1,12 @@
 //! Which nonce a payload gets, or why it gets none. Pure: rows and a bid in, a decision out.
 
+use std::time::Duration;
+
 use alloy_primitives::B256;
 
-use crate::ledger::life::State;
+use crate::clock::Timestamp;
+use crate::ledger::life::{State, Word};
+use crate::ledger::places::{Nonces, Place, is_nowhere};
 use crate::policy::Replace;
 use crate::transaction::{Fees, Slot, Stands};
 
@@ -11,9 +15,13 @@ use crate::transaction::{Fees, Slot, Stands};
 pub(in crate::ledger) struct Row {
     pub id: i64,
     pub nonce: u64,
+    /// When it was reserved.
+    pub at: Timestamp,
     pub state: State,
     pub intent: B256,
     pub fees: Fees,
+    /// What a node said of it last.
+    pub word: Option<Word>,
     /// Whether the client that claims now had this one signed, and for the same purpose.
     pub is_own: bool,
     /// Whether it is an authorization (EIP-7702), which nobody has to hand in.
@@ -30,11 +38,22 @@ pub(in crate::ledger) struct Bid {
     pub is_sent: bool,
     /// A mined count that an operator took as true; 0 where none did.
     pub accepted: u64,
+    pub now: Timestamp,
+}
+
+impl Row {
+    /// Whether no node ever took it.
+    fn is_nowhere(&self) -> bool {
+        is_nowhere(self.state, self.word)
+    }
 }
 
 /// By how much a node's mined count may stand above what the ledger knows of an account before somebody else than
 /// that node has to say so. Whoever believes any count lets a lying node have nonces signed that wait for years.
 const MAX_JUMP: u64 = 16;
+
+/// How long a client waits that had as many payloads refused at a nonce as it may: for each more.
+const REFUSED_TOO_OFTEN: Duration = Duration::from_secs(600);
 
 /// How many nonces below recorded payloads are filled by ourselves: what is missing beyond that is no accident.
 pub const MAX_GAPS: usize = 16;
@@ -73,6 +92,8 @@ pub(in crate::ledger) enum Refused {
         mined: u64,
     },
     TooManyOpen,
+    /// No node took what this client had signed at the nonce, as often as it may have nonces open.
+    NoNodeTakesIt,
     MinedJump {
         mined: u64,
         known: u64,
@@ -100,7 +121,7 @@ pub enum NotReplaced {
 /// `rows` are this account's on this chain that are not void: those from the highest settled nonce on or from the
 /// mined count on, whichever is higher, and those at the wanted nonce.
 pub(in crate::ledger) fn decide(rows: &[Row], bid: &Bid, max_open: u32) -> Decision {
-    let nonces = Nonces::of(rows, bid.slot.mined);
+    let nonces = Nonces::of(rows, bid.slot.mined, Some(bid.intent));
     if let Some(known) = bid.slot.wanted.and_then(|wanted| repeated(rows, &nonces, wanted, bid.intent)) {
         return known;
     }
@@ -110,12 +131,28 @@ pub(in crate::ledger) fn decide(rows: &[Row], bid: &Bid, max_open: u32) -> Decis
     {
         return Decision::Refuse(Refused::MinedJump { mined: bid.slot.mined, known });
     }
-    match bid.slot.wanted {
+    let decision = match bid.slot.wanted {
         Some(wanted) => explicit(&nonces, bid, wanted, max_open),
         None => {
             refused_before(rows, &nonces, bid).unwrap_or_else(|| lowest_vacant(&nonces, &bid.slot, max_open))
         }
+    };
+    match decision {
+        Decision::Take { nonce, replaces: None } if was_refused_too_often(rows, bid, nonce, max_open) => {
+            Decision::Refuse(Refused::NoNodeTakesIt)
+        }
+        decision => decision,
     }
+}
+
+/// Whether a client had as many payloads signed at a nonce that no node ever took as it may have, and the last of them not
+/// long ago: they cost it nothing, and each is a row that all who come after must read.
+fn was_refused_too_often(rows: &[Row], bid: &Bid, nonce: u64, max_open: u32) -> bool {
+    let is_ordered = matches!(bid.replace, Replace::Only(_) | Replace::Any);
+    let refused = || rows.iter().filter(|row| row.nonce == nonce && row.is_own && row.is_nowhere());
+    let last = refused().map(|row| row.at).max();
+    let is_full = refused().count() >= usize::try_from(max_open).unwrap_or(usize::MAX);
+    !is_ordered && is_full && last.is_some_and(|last| bid.now.since(last) < REFUSED_TOO_OFTEN)
 }
 
 /// How many transactions the chain can have mined of an account by what we know ourselves. Nothing where we know
@@ -127,7 +164,7 @@ pub(in crate::ledger) fn known_count(rows: &[Row]) -> Option<u64> {
 /// The open nonces below recorded transactions that nothing lives at, lowest first: those above cannot be mined before
 /// somebody fills them. An authorization waits for nothing. No more than one over [`MAX_GAPS`] are told.
 pub(in crate::ledger) fn gaps(rows: &[Row], mined: u64) -> Vec<u64> {
-    let nonces = Nonces::of(rows, mined);
+    let nonces = Nonces::of(rows, mined, None);
     let is_waiting = |row: &&Row| row.state == State::Recorded && !row.is_authorization;
     let recorded = rows.iter().filter(is_waiting).map(|row| row.nonce).max();
     let mut gaps = Vec::new();
@@ -141,121 +178,24 @@ pub(in crate::ledger) fn gaps(rows: &[Row], mined: u64) -> Vec<u64> {
     gaps
 }
 
-/// The least that outbids a recorded payload. What a node refused for good is in no pool that we know of: were its blob fee
-/// in the way of all that comes, an account that sends blobs would have to pay more with every refusal.
-pub(in crate::ledger) fn least_over(fees: &Fees, state: State) -> Fees {
-    match state {
-        State::Vacant => Fees::of(fees.max_per_gas(), fees.max_priority(), None).raised(),
-        _ => fees.raised(),
-    }
-}
-
 /// The nonce that an account's next transaction without a nonce of its own would get.
 pub(in crate::ledger) fn next(rows: &[Row], mined: u64) -> u64 {
-    Nonces::of(rows, mined).lowest_free()
+    Nonces::of(rows, mined, None).lowest_free()
 }
 
-/// An account's rows by their nonces: read once, so that a decision is linear in them.
-struct Nonces<'a> {
-    /// The lowest nonce that can still be used. A node that lags, or lies, says less than what is known to be settled.
-    first: u64,
-    /// Lowest nonce first.
-    places: Vec<(u64, Place<'a>)>,
+/// Whether a payload that no node ever took pays exactly this at this nonce: it may be the very same as the one that comes.
+pub(in crate::ledger) fn may_be_there(rows: &[Row], (nonce, fees): (u64, &Fees)) -> bool {
+    let pays = |fees: &Fees| (fees.max_per_gas(), fees.max_priority(), fees.max_per_blob_gas());
+    rows.iter().any(|row| row.nonce == nonce && row.is_nowhere() && pays(&row.fees) == pays(fees))
 }
 
-/// What stands at one nonce.
-#[derive(Clone, Copy, Default)]
-struct Place<'a> {
-    live: Option<&'a Row>,
-    is_settled: bool,
-    /// The least that outbids every payload that was recorded here and may still be mined.
-    floor: Option<Fees>,
-}
-
-impl<'a> Nonces<'a> {
-    fn of(rows: &'a [Row], mined: u64) -> Self {
-        let mut sorted: Vec<&Row> = rows.iter().collect();
-        // They come nearly in this order.
-        sorted.sort_by_key(|row| row.nonce);
-        let (mut first, mut places) = (mined, Vec::with_capacity(sorted.len()));
-        for at_nonce in sorted.chunk_by(|one, other| one.nonce == other.nonce) {
-            let mut place = Place::default();
-            for row in at_nonce {
-                place.add(row);
-            }
-            let Some(nonce) = at_nonce.first().map(|row| row.nonce) else { continue };
-            if place.is_settled {
-                first = first.max(nonce.saturating_add(1));
-            }
-            places.push((nonce, place));
-        }
-        Self { first, places }
-    }
-
-    fn at(&self, nonce: u64) -> Place<'a> {
-        let found = self.places.binary_search_by_key(&nonce, |(nonce, _)| *nonce);
-        found.ok().and_then(|at| self.places.get(at)).map(|(_, place)| *place).unwrap_or_default()
-    }
-
-    fn lowest_free(&self) -> u64 {
-        let mut nonce = self.first;
-        let from = self.places.partition_point(|(below, _)| *below < nonce);
-        for (taken, _) in self.places.iter().skip(from).filter(|(_, place)| place.live.is_some()) {
-            if *taken != nonce {
-                break;
-            }
-            nonce = nonce.saturating_add(1);
-        }
-        nonce
-    }
-
-    /// The nonce right behind the lowest that is free together with it.
-    fn behind_lowest_free(&self) -> u64 {
-        let mut nonce = self.lowest_free();
-        let is_free = |nonce| self.at(nonce).live.is_none();
-        while !(is_free(nonce) && is_free(nonce.saturating_add(1))) {
-            nonce = nonce.saturating_add(1);
-        }
-        nonce.saturating_add(1)
-    }
-
-    /// The lowest open nonce below `wanted` that is not recorded, and what is there.
-    fn missing_below(&self, wanted: u64) -> Option<(u64, Place<'a>)> {
-        let mut nonce = self.first;
-        while nonce < wanted {
-            let place = self.at(nonce);
-            if place.live.is_none_or(|row| row.state == State::Reserved) {
-                return Some((nonce, place));
-            }
-            nonce = nonce.saturating_add(1);
-        }
-        None
-    }
-
-    /// Whether `nonce` is further from the lowest open one than an account may have open. Payloads far above, where a
-    /// node once said that the account was, take no room: it would have none until the chain comes there.
-    fn opens_too_many(&self, nonce: u64, max_open: u32) -> bool {
-        nonce.saturating_sub(self.first) >= u64::from(max_open)
-    }
-}
-
-impl<'a> Place<'a> {
-    fn add(&mut self, row: &'a Row) {
-        if row.state.is_settled() {
-            self.is_settled = true;
-        } else if row.state.is_signed() {
-            let raised = least_over(&row.fees, row.state);
-            self.floor = Some(self.floor.map_or(raised, |floor| raised.highest(&floor)));
-        }
-        // What was outbid holds its nonce as well; the one that outbid it has the say.
-        if row.state.is_live() || (row.state == State::Outbid && self.live.is_none()) {
-            self.live = Some(row);
-        }
-    }
-
-    const fn is_taken(&self) -> bool {
-        self.live.is_some() || self.is_settled
-    }
+/// Where the very same was signed at its nonce before: two rows of one hash are nobody's use.
+pub(in crate::ledger) fn outbid(slot: &Slot) -> Decision {
+    Decision::Refuse(if slot.fees_are_fixed {
+        Refused::Underpriced
+    } else {
+        Refused::Outbid { floor: slot.fees.raised() }
+    })
 }
 
 /// The same intent at the same explicit nonce is the same transaction, however often it is asked for.
@@ -267,7 +207,9 @@ fn repeated(rows: &[Row], nonces: &Nonces<'_>, wanted: u64, intent: B256) -> Opt
     }
     let known = same(State::Recorded).or_else(|| same(State::Final)).or_else(|| same(State::Outbid));
     // What a node refused is sent again, unless its nonce went to another payload meanwhile.
-    let known = known.or_else(|| same(State::Vacant).filter(|_| !nonces.at(wanted).is_taken()));
+    let place = nonces.at(wanted);
+    let still_does = |row: &&Row| !place.is_taken() && place.is_over_rivals(&row.fees);
+    let known = known.or_else(|| same(State::Vacant).filter(still_does));
     known.map(|row| Decision::Known { id: row.id })
 }
 
@@ -304,7 +246,7 @@ fn replacement(nonces: &Nonces<'_>, bid: &Bid, live: &Row) -> Decision {
     match bid.replace {
         Replace::Never => return kept(NotReplaced::NotAllowed),
         Replace::Own if !live.is_own => return kept(NotReplaced::Anothers),
-        Replace::Own | Replace::Any => {}
+        Replace::Own | Replace::Only(_) | Replace::Any => {}
     }
     if live.nonce < nonces.first {
         return Decision::Refuse(Refused::NonceTooLow { mined: nonces.first });
@@ -328,9 +270,11 @@ fn replacement(nonces: &Nonces<'_>, bid: &Bid, live: &Row) -> Decision {
 /// outbid itself, dearer with every try; and where the node was wrong, it would be paid twice.
 fn refused_before(rows: &[Row], nonces: &Nonces<'_>, bid: &Bid) -> Option<Decision> {
     let (nonce, fees) = (nonces.lowest_free(), &bid.slot.fees);
+    let place = nonces.at(nonce);
     let again = |row: &&Row| {
         (row.nonce, row.state, row.intent) == (nonce, State::Vacant, bid.intent)
             && row.fees.at_least(fees) == row.fees
+            && place.is_over_rivals(&row.fees)
     };
     rows.iter().rev().find(again).map(|row| Decision::Known { id: row.id })
 }
@@ -378,6 +322,7 @@ mod tests {
     use crate::ledger::life::{heir, settle};
     use proptest::prelude::*;
 
+    const NOW: Timestamp = Timestamp::from_millis(0);
     const LOW: Fees = Fees::Dynamic { max_fee_per_gas: 100, max_priority_fee_per_gas: 10 };
     const HIGH: Fees = Fees::Dynamic { max_fee_per_gas: 200, max_priority_fee_per_gas: 20 };
 
@@ -385,9 +330,11 @@ mod tests {
         Row {
             id: i64::from(intent),
             nonce,
+            at: Timestamp::from_millis(0),
             state,
             intent: B256::repeat_byte(intent),
             fees: LOW,
+            word: Some(Word::Dropped).filter(|_| state == State::Vacant),
             is_own: false,
             is_authorization: false,
         }
@@ -404,7 +351,14 @@ mod tests {
     fn bid(rows: &[Row], slot: &Slot, intent: u8, replace: Replace) -> Decision {
         decide(
             rows,
-            &Bid { slot: *slot, intent: B256::repeat_byte(intent), replace, is_sent: true, accepted: 0 },
+            &Bid {
+                slot: *slot,
+                intent: B256::repeat_byte(intent),
+                replace,
+                is_sent: true,
+                accepted: 0,
+                now: NOW,
+            },
             8,
         )
     }
@@ -511,7 +465,11 @@ mod tests {
         let returned = |rows: &[Row]| {
             let slot = slot(Some(5), 5, Fees::of(900, 90, None));
             let intent = B256::repeat_byte(2);
-            decide(rows, &Bid { slot, intent, replace: Replace::Own, is_sent: false, accepted: 0 }, 8)
+            decide(
+                rows,
+                &Bid { slot, intent, replace: Replace::Own, is_sent: false, accepted: 0, now: NOW },
+                8,
+            )
         };
         assert_eq!(returned(&rows), replaced);
         let reserved = [Row { state: State::Reserved, ..rows[0] }];
@@ -556,6 +514,67 @@ mod tests {
         assert_eq!(ask(&rows, &fixed, 1), Decision::Known { id: 1 }, "its own bytes are sent again");
     }
 
+    /// Its fees cost its client nothing, and are as high as it liked.
+    #[test]
+    fn inv_13_what_no_node_ever_took_is_in_nobodys_way() {
+        let fees = Fees::Dynamic { max_fee_per_gas: u128::MAX, max_priority_fee_per_gas: u128::MAX };
+        let at = |word| [Row { fees, word, ..row(5, State::Vacant, 1) }, row(5, State::Vacant, 2)];
+        let authorization = authorization(Some(5), false);
+        for word in [Word::Dropped, Word::Unknown, Word::NonceTooLow, Word::Accepted] {
+            let rows = at(Some(word));
+            let answer = ask(&rows, &slot(None, 5, HIGH), 3);
+            assert!(matches!(answer, Decision::Refuse(Refused::Outbid { .. })), "{word:?}: {answer:?}");
+        }
+        let rows = at(Some(Word::Refused));
+        assert_eq!(
+            ask(&rows, &slot(None, 5, LOW.raised()), 3),
+            take(5),
+            "it outbids the one that was dropped"
+        );
+        assert_eq!(ask(&rows[..1], &slot(None, 5, LOW), 3), take(5));
+        assert_eq!(ask(&rows[..1], &authorization, 3), take(5));
+        let kept = Decision::Refuse(Refused::NonceTaken { why: NotReplaced::MayBeMined });
+        assert_eq!(ask(&rows, &authorization, 3), kept);
+        assert_eq!(ask(&rows, &slot(None, 5, LOW), 1), Decision::Known { id: 1 }, "asked for again");
+    }
+
+    #[test]
+    fn inv_12_a_client_has_so_many_refused_at_a_nonce_and_no_more() {
+        let refused = |is_own| Row { is_own, word: Some(Word::Refused), ..row(5, State::Vacant, 1) };
+        let full = [refused(true); 8];
+        let ask = |rows: &[Row], intent, replace| bid(rows, &slot(Some(5), 5, LOW), intent, replace);
+        assert_eq!(ask(&full, 3, Replace::Never), Decision::Refuse(Refused::NoNodeTakesIt));
+        assert_eq!(ask(&full[1..], 3, Replace::Never), take(5));
+        assert_eq!(ask(&[refused(false); 8], 3, Replace::Never), take(5), "another client's");
+        assert_eq!(ask(&full, 1, Replace::Never), Decision::Known { id: 1 }, "asked for again");
+        assert_eq!(ask(&full, 3, Replace::Any), take(5), "an operator's order");
+        // One more every ten minutes: whoever has funds by then gets on without an operator.
+        for (seconds, gets_on) in [(599, false), (600, true)] {
+            let (slot, intent) = (slot(Some(5), 5, LOW), B256::repeat_byte(3));
+            let (replace, now) = (Replace::Never, Timestamp::from_millis(seconds * 1000));
+            let bid = Bid { slot, intent, replace, is_sent: true, accepted: 0, now };
+            assert_eq!(decide(&full, &bid, 8) == take(5), gets_on, "{seconds}");
+        }
+        let live = Row { is_own: true, ..row(5, State::Recorded, 9) };
+        let over = [&full[..], &[live]].concat();
+        let replaced = bid(&over, &slot(Some(5), 5, HIGH), 3, Replace::Own);
+        assert_eq!(replaced, Decision::Take { nonce: 5, replaces: Some(9) }, "what stands there is its own");
+    }
+
+    /// Its own bytes would be refused for ever, by what came to life again beside it.
+    #[test]
+    fn inv_13_what_no_longer_outbids_is_not_sent_again_as_it_is() {
+        let refused = |intent, word| Row { word: Some(word), ..row(5, State::Vacant, intent) };
+        let alone = [refused(1, Word::Refused)];
+        let beside = [refused(1, Word::Refused), refused(2, Word::Accepted)];
+        let floor = LOW.raised();
+        for wanted in [None, Some(5)] {
+            let slot = slot(wanted, 5, LOW);
+            assert_eq!(ask(&alone, &slot, 1), Decision::Known { id: 1 });
+            assert_eq!(ask(&beside, &slot, 1), Decision::Refuse(Refused::Outbid { floor }));
+        }
+    }
+
     #[test]
     fn a_payload_whose_nonce_went_to_another_is_not_sent_again() {
         let fixed = slot(Some(5), 5, LOW);
@@ -591,6 +610,7 @@ mod tests {
                 replace: Replace::Never,
                 is_sent: true,
                 accepted,
+                now: NOW,
             };
             decide(&rows, &bid, 8)
         };
@@ -688,8 +708,11 @@ mod tests {
     }
 
     /// What pools ask for, said once more: a tenth more, or all again where there are blobs. Of what was refused the blob
-    /// fee does not count.
-    fn outbids(fees: &Fees, other: &Row) -> bool {
+    /// fee does not count, and nothing where no node ever took it.
+    fn outbids(fees: &Fees, intent: B256, other: &Row) -> bool {
+        if (other.state, other.word) == (State::Vacant, Some(Word::Refused)) && other.intent != intent {
+            return true;
+        }
         let old = other.fees;
         let blob_fee = old.max_per_blob_gas().filter(|_| other.state != State::Vacant);
         let enough = |new: u128, old: u128| {
@@ -709,7 +732,7 @@ mod tests {
         Claim { wanted: Option<u64>, intent: u8, fees: Fees, fixed: bool, replace: Replace, is_sent: bool },
         Record(usize),
         Void(usize),
-        Refuse(usize),
+        Refuse(usize, Word),
         Mine,
     }
 
@@ -726,7 +749,8 @@ mod tests {
             ),
             3 => any::<prop::sample::Index>().prop_map(|i| Step::Record(i.index(64))),
             1 => any::<prop::sample::Index>().prop_map(|i| Step::Void(i.index(64))),
-            2 => any::<prop::sample::Index>().prop_map(|i| Step::Refuse(i.index(64))),
+            2 => (any::<prop::sample::Index>(), prop_oneof![Just(Word::Refused), Just(Word::Dropped)])
+                .prop_map(|(i, word)| Step::Refuse(i.index(64), word)),
             1 => Just(Step::Mine),
         ]
     }
@@ -747,12 +771,12 @@ mod tests {
                         let seen = rows.iter().filter(|row| row.state != State::Void);
                         let seen: Vec<Row> = seen.map(|row| Row { is_own: mine(row), ..*row }).collect();
                         let intent = B256::repeat_byte(intent);
-                        let bid = Bid { slot, intent, replace, is_sent, accepted: 0 };
+                        let bid = Bid { slot, intent, replace, is_sent, accepted: 0, now: NOW };
                         let decision = decide(&seen, &bid, 8);
                         if matches!(decision, Decision::Refuse(Refused::Outbid { .. } | Refused::Underpriced)) {
                             let there = rows.iter().filter(|row| wanted.is_none_or(|wanted| row.nonce == wanted));
                             let mut signed = there.filter(|row| row.state.is_signed() && !row.state.is_settled());
-                            prop_assert!(signed.any(|row| !outbids(&fees, row)), "{:?} outbids all that is there", fees);
+                            prop_assert!(signed.any(|row| !outbids(&fees, intent, row)), "{:?} outbids all that is there", fees);
                         }
                         if let Decision::Take { nonce, replaces } = decision {
                             prop_assert!(nonce >= mined, "below what is mined");
@@ -763,7 +787,7 @@ mod tests {
                                 prop_assert!(live(below).is_some(), "a gap at {} below {}", below, nonce);
                             }
                             for other in rows.iter().filter(|row| row.nonce == nonce && row.state.is_signed()) {
-                                prop_assert!(outbids(&fees, other), "{:?} does not outbid {:?}", fees, other);
+                                prop_assert!(outbids(&fees, intent, other), "{:?} does not outbid {:?}", fees, other);
                             }
                             prop_assert_eq!(live(nonce).map(|at| rows[at].id), replaces);
                             if let Some(at) = live(nonce) {
@@ -777,7 +801,9 @@ mod tests {
                             }
                             let id = i64::try_from(rows.len()).unwrap();
                             let state = State::Reserved;
-                            rows.push(Row { id, nonce, state, intent, fees, is_own: false, is_authorization: false });
+                            let (word, is_own, is_authorization) = (None, false, false);
+                            let at = NOW;
+                            rows.push(Row { id, nonce, at, state, intent, fees, word, is_own, is_authorization });
                         }
                     }
                     Step::Record(i) => {
@@ -786,8 +812,9 @@ mod tests {
                         }
                     }
                     Step::Void(i) => turn(&mut rows, i, State::Void),
-                    Step::Refuse(i) => {
-                        if rows.get(i).is_some_and(|row| row.nonce >= mined) {
+                    Step::Refuse(i, word) => {
+                        if let Some(row) = rows.get_mut(i).filter(|row| row.nonce >= mined && row.state.is_signed()) {
+                            row.word = Some(word.after(row.word));
                             turn(&mut rows, i, State::Vacant);
                         }
                     }

@@ -59,6 +59,11 @@ pub enum ReserveError {
     #[error("this account has {max} unfinished transactions, as many as [ledger] max_open allows")]
     TooManyOpen { max: u32 },
     #[error(
+        "no node took {max} transactions of this client at this account's next nonce, as many as [ledger] max_open \
+         allows: ask again for one of them, or in ten minutes, or have the nonce used up with `chancery tx cancel`"
+    )]
+    TooManyRefused { max: u32 },
+    #[error(
         "the node says that {mined} transactions of this account are mined, and the ledger knows of {known}; nothing \
          is signed until an operator looks: `chancery tx accept`"
     )]
@@ -67,7 +72,7 @@ pub enum ReserveError {
     StillSigning,
     #[error("the policy was replaced while this was judged")]
     PolicyChanged,
-    /// It was permitted for one nonce only, and another payload has that now: to be judged again.
+    /// It was permitted for one nonce, or in the place of one payload, and another has that now: to be judged again.
     #[error("another payload of this account came before it while it was judged")]
     Moved,
     #[error("this Idempotency-Key was used for another request; give each request a key of its own")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::clock::{Clock, Timestamp};
 use crate::ledger::accounts::Accounts;
 use crate::ledger::audit::{Body, Entry, Head};
+use crate::ledger::beside;
 use crate::ledger::chain_store::{self, End};
 use crate::ledger::claims::Claimed;
 use crate::ledger::command::Reply;
@@ -13,7 +14,6 @@ use crate::ledger::db::{self, Db, Location, Sql};
 use crate::ledger::handover::Handover;
 use crate::ledger::lag::{self, Lag};
 use crate::ledger::life::State;
-use crate::ledger::store;
 use crate::ledger::{LedgerError, ReserveError};
 
 /// How far the wall clock may be from the steady one before somebody should look.
@@ -75,7 +75,7 @@ impl Group<'_> {
         id: i64,
     ) -> Sql<Option<(State, Vec<(i64, State)>)>> {
         match self.known.accounts.at_nonce_of(id) {
-            None => store::at_nonce_of(self.db, id).await,
+            None => beside::at_nonce_of(self.db, id).await,
             known => Ok(known),
         }
     }

@@ -24,8 +24,8 @@ use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Failure, Writer};
 use crate::ledger::{
-    Administration, Claim, Final, LedgerError, Outcome, Pause, PauseOrder, Purpose, RecordError, Recorded,
-    RefusedRow, ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
+    Administration, Claim, LedgerError, Pause, PauseOrder, Purpose, RecordError, Recorded, RefusedRow,
+    ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
 };
 use crate::policy::{Permitted, Policy};
 use crate::transaction::{Kind, Sealed};
@@ -150,7 +150,16 @@ impl Ledger {
         let (client, request) = (client.name.clone(), caller.request().to_string());
         let tally = Arc::clone(&self.refusals);
         let met = self.ask(|reply| {
-            Command::Earlier(Box::new(Repeat { client, request, name, intent, purpose, tally, reply }))
+            Command::Earlier(Box::new(Repeat {
+                kind: K::NAME,
+                client,
+                request,
+                name,
+                intent,
+                purpose,
+                tally,
+                reply,
+            }))
         });
         Ok(match met.await?? {
             Met::Nothing => Earlier::Nothing,
@@ -196,16 +205,6 @@ impl Ledger {
     pub async fn void(&self, id: ReservationId, why: &str) -> Result<Voided, LedgerError> {
         let why = why.to_owned();
         self.ask(|reply| Command::Void { id: id.0, why, reply }).await?
-    }
-
-    /// Writes what a node said of a recorded transaction.
-    pub async fn outcome(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
-        self.ask(|reply| Command::Outcome { id: id.0, outcome, reply }).await?
-    }
-
-    /// Writes what the chain has decided for good.
-    pub async fn settled(&self, id: ReservationId, last: Final) -> Result<(), LedgerError> {
-        self.ask(|reply| Command::Settled { id: id.0, last, reply }).await?
     }
 
     /// Records that a signature was asked for and refused: in a row of its own, or, where a client has too many of

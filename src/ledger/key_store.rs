@@ -6,6 +6,7 @@ use alloy_primitives::B256;
 
 use crate::clock::Timestamp;
 use crate::ledger::audit::cut;
+use crate::ledger::beside;
 use crate::ledger::db::{Db, Sql, SqlError, query};
 use crate::ledger::keys::Named;
 use crate::ledger::store;
@@ -16,19 +17,20 @@ const PRUNED: i64 = 4;
 /// What was reserved under this name last.
 pub(in crate::ledger) async fn named(db: &mut Db, client: &str, name: &str) -> Sql<Option<Named>> {
     let row = query(
-        "SELECT k.reservation, k.intent, k.at, k.refusal, r.nonce
+        "SELECT k.reservation, k.intent, k.at, k.refusal, r.nonce, r.outcome
          FROM idempotency AS k JOIN reservation AS r ON r.id = k.reservation
          WHERE k.client = ?1 AND k.name = ?2",
     );
     let Some(row) = row.bind(client).bind(name).fetch_optional(&mut *db).await? else { return Ok(None) };
     let id: i64 = row.get("reservation")?;
-    let Some((state, others)) = store::at_nonce_of(db, id).await? else { return Ok(None) };
+    let Some((state, others)) = beside::at_nonce_of(db, id).await? else { return Ok(None) };
     let at: i64 = row.get("at")?;
     Ok(Some(Named {
         id,
         intent: store::word(&row, "intent")?,
         at: Timestamp::from_millis(u64::try_from(at).map_err(store::malformed)?),
         state,
+        word: store::word_in(&row)?,
         others: others.into_iter().map(|(_, state)| state).collect(),
         has_nonce: row.get::<Option<i64>>("nonce")?.is_some(),
         refusal: row.get("refusal")?,
@@ -60,10 +62,10 @@ pub(in crate::ledger) async fn put(
     if done == 1 { Ok(()) } else { Err(SqlError::NoRow) }
 }
 
-/// Keeps a node's definite refusal for whoever asks again under the same name.
-pub(in crate::ledger) async fn refused(db: &mut Db, id: i64, text: &str) -> Sql<()> {
+/// Keeps a node's definite refusal for whoever asks again under the same name; `None`: it has taken it after all.
+pub(in crate::ledger) async fn refused(db: &mut Db, id: i64, text: Option<&str>) -> Sql<()> {
     let done = query("UPDATE idempotency SET refusal = ?1 WHERE reservation = ?2");
-    done.bind(cut(text)).bind(id).execute(&mut *db).await.map(drop)
+    done.bind(text.map(cut)).bind(id).execute(&mut *db).await.map(drop)
 }
 
 /// Drops some rows that are forgotten whatever their name; those of whose payload the chain has not decided stay.

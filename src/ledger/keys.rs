@@ -7,7 +7,7 @@ use alloy_primitives::B256;
 
 use crate::clock::Timestamp;
 use crate::identity::IdempotencyKey;
-use crate::ledger::life::State;
+use crate::ledger::life::{State, Word};
 
 /// The name of a claim, and how long it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(in crate::ledger) struct Named {
     pub intent: B256,
     pub at: Timestamp,
     pub state: State,
+    /// What a node said of it last.
+    pub word: Option<Word>,
     /// The states of the other payloads at its nonce.
     pub others: Vec<State>,
     pub has_nonce: bool,
@@ -42,8 +44,9 @@ pub(in crate::ledger) enum Verdict {
     Out { id: i64 },
     /// A node refused it for good, and its nonce is still its own: the same bytes are sent again.
     Refused { id: i64 },
-    /// Its nonce went to another payload: it will not be sent again, nor anything else under this name.
-    Spent { refusal: Option<String> },
+    /// Its nonce went to another payload: it will not be sent again, nor anything else under this name. Where that other
+    /// is a bump of it, it is what the name stands for.
+    Spent { id: i64, refusal: Option<String> },
     /// The name stands for something else.
     OtherIntent,
 }
@@ -97,7 +100,11 @@ pub(in crate::ledger) fn judge(
         State::Reserved => Verdict::Signing,
         State::Void => Verdict::Free,
         State::Vacant if !is_lost => Verdict::Refused { id: named.id },
-        State::Vacant | State::Replaced => Verdict::Spent { refusal: named.refusal.clone() },
+        // A node took it after all, or may have, and it may be mined although its nonce was given away.
+        State::Vacant if named.word.is_some_and(|word| !word.is_refusal()) => Verdict::Out { id: named.id },
+        // What is at the token may fail, and then the nonce is its own again.
+        State::Vacant if named.others.contains(&State::Reserved) => Verdict::Signing,
+        State::Vacant | State::Replaced => Verdict::Spent { id: named.id, refusal: named.refusal.clone() },
         _ => Verdict::Out { id: named.id },
     }
 }
@@ -116,6 +123,7 @@ mod tests {
             intent: OURS,
             at: START,
             state,
+            word: Some(Word::Refused).filter(|_| state == State::Vacant),
             others: Vec::new(),
             has_nonce: true,
             refusal: Some("insufficient funds".to_owned()),
@@ -144,12 +152,18 @@ mod tests {
         assert_eq!(now(&named(State::Outbid)), Verdict::Out { id: 7 }, "it may still be mined");
         assert_eq!(now(&named(State::Void)), Verdict::Free, "never signed");
         assert_eq!(now(&named(State::Vacant)), Verdict::Refused { id: 7 });
-        let spent = Verdict::Spent { refusal: Some("insufficient funds".to_owned()) };
+        let spent = Verdict::Spent { id: 7, refusal: Some("insufficient funds".to_owned()) };
         assert_eq!(now(&named(State::Replaced)), spent);
-        for other in [State::Reserved, State::Recorded, State::Final, State::Replaced] {
-            let lost = Named { others: vec![State::Void, other], ..named(State::Vacant) };
-            assert_eq!(now(&lost), spent, "{other:?}");
+        let beside = |other| Named { others: vec![State::Void, other], ..named(State::Vacant) };
+        for other in [State::Recorded, State::Final, State::Replaced] {
+            assert_eq!(now(&beside(other)), spent, "{other:?}");
         }
+        assert_eq!(now(&beside(State::Reserved)), Verdict::Signing, "which may fail");
+        for word in [Word::Accepted, Word::Known, Word::Unknown, Word::NonceTooLow] {
+            let taken = Named { word: Some(word), ..beside(State::Recorded) };
+            assert_eq!(now(&taken), Verdict::Out { id: 7 }, "{word:?}");
+        }
+        assert_eq!(now(&Named { word: Some(Word::Dropped), ..beside(State::Recorded) }), spent);
         let free = Named { others: vec![State::Vacant, State::Void], ..named(State::Vacant) };
         assert_eq!(now(&free), Verdict::Refused { id: 7 });
     }

@@ -90,13 +90,16 @@ pub(in crate::ledger) enum Word {
     Known,
     /// The nonce is used up, by this very payload or by another: the chain will tell. It is not given away.
     NonceTooLow,
+    /// No node ever took it: it is in no pool.
     Refused,
+    /// Refused as well, but a node took it before, or may have: it may be in the pools of others yet.
+    Dropped,
     Unknown,
 }
 
 impl Word {
-    pub(in crate::ledger) const ALL: [Self; 5] =
-        [Self::Accepted, Self::Known, Self::NonceTooLow, Self::Refused, Self::Unknown];
+    pub(in crate::ledger) const ALL: [Self; 6] =
+        [Self::Accepted, Self::Known, Self::NonceTooLow, Self::Refused, Self::Dropped, Self::Unknown];
 
     pub(in crate::ledger) const fn name(self) -> &'static str {
         match self {
@@ -104,12 +107,27 @@ impl Word {
             Self::Known => "known",
             Self::NonceTooLow => "nonce_too_low",
             Self::Refused => "refused",
+            Self::Dropped => "dropped",
             Self::Unknown => "unknown",
         }
     }
 
     pub(in crate::ledger) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|word| word.name() == name)
+    }
+
+    pub(in crate::ledger) const fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused | Self::Dropped)
+    }
+
+    /// This word of a payload of which `before` was the last.
+    #[must_use]
+    pub(in crate::ledger) const fn after(self, before: Option<Self>) -> Self {
+        match (self, before) {
+            (Self::Refused, None | Some(Self::Refused)) => Self::Refused,
+            (Self::Refused, Some(_)) => Self::Dropped,
+            (word, _) => word,
+        }
     }
 }
 
@@ -130,7 +148,7 @@ impl From<&Outcome> for Word {
 /// A definite refusal frees the nonce for a payload that outbids this one; anything else keeps it live.
 pub(in crate::ledger) fn heard(state: State, word: Word, others: &[State]) -> Option<State> {
     match (word, state) {
-        (Word::Refused, State::Recorded | State::Outbid) => Some(State::Vacant),
+        (Word::Refused | Word::Dropped, State::Recorded | State::Outbid) => Some(State::Vacant),
         // It was sent again and is taken now, unless its nonce went to another meanwhile.
         (Word::Accepted | Word::Known, State::Vacant)
             if !others.iter().any(|other| other.is_live() || other.is_settled()) =>
@@ -193,6 +211,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_took_once_is_not_refused_any_more_but_dropped() {
+        for before in [None, Some(Word::Refused)] {
+            assert_eq!(Word::Refused.after(before), Word::Refused);
+        }
+        for before in Word::ALL.into_iter().filter(|word| *word != Word::Refused) {
+            assert_eq!(Word::Refused.after(Some(before)), Word::Dropped, "{before:?}");
+        }
+        for word in Word::ALL.into_iter().filter(|word| *word != Word::Refused) {
+            assert_eq!(word.after(Some(Word::Accepted)), word);
+        }
+    }
+
+    #[test]
     fn what_is_void_or_settled_stays_so_and_only_what_is_reserved_is_signed() {
         for next in State::ALL {
             for end in [State::Void, State::Final, State::Replaced] {
@@ -223,6 +254,7 @@ mod tests {
     #[test]
     fn inv_10_only_a_definite_refusal_frees_a_nonce() {
         assert_eq!(heard(State::Recorded, Word::Refused, &[]), Some(State::Vacant));
+        assert_eq!(heard(State::Recorded, Word::Dropped, &[]), Some(State::Vacant));
         assert_eq!(heard(State::Outbid, Word::Refused, &[State::Recorded]), Some(State::Vacant));
         for word in [Word::NonceTooLow, Word::Unknown, Word::Accepted, Word::Known] {
             assert_eq!(heard(State::Recorded, word, &[]), None, "{word:?}");

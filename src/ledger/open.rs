@@ -11,10 +11,10 @@ use crate::ledger::audit::{Administration, Body};
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::{Db, DbRow, Sql, query};
 use crate::ledger::handle::recorded;
-use crate::ledger::life::State;
+use crate::ledger::life::{State, Word};
 use crate::ledger::writer::Group;
-use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, ReservationId, core, nonce_store, store};
-use crate::transaction::{Fees, Kind, Tx};
+use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, ReservationId, core, nonce_store, places, store};
+use crate::transaction::{Fees, Kind};
 
 /// How many payloads are read at once, and how many bytes of them unless it is one alone: one with blobs is a megabyte.
 const PAGE: i64 = 128;
@@ -35,10 +35,9 @@ pub struct OpenTransaction {
     pub fees: Fees,
     /// When it was reserved.
     pub at: Timestamp,
-    /// The last word of a node.
-    pub word: Option<String>,
     /// It is its client's to send.
     pub is_returned: bool,
+    word: Option<Word>,
     state: State,
 }
 
@@ -84,14 +83,19 @@ impl OpenTransaction {
         self.state == State::Recorded
     }
 
+    /// The last word of a node.
+    pub fn word(&self) -> Option<&'static str> {
+        self.word.map(Word::name)
+    }
+
     /// `recorded`, `outbid` or `vacant`: `docs/ledger.md` says what each means.
     pub const fn state(&self) -> &'static str {
         self.state.name()
     }
 
-    /// The least that outbids it.
-    pub fn least_over(&self) -> Fees {
-        core::least_over(&self.fees, self.state)
+    /// The least that outbids it; nothing where none has to, for no node ever took it.
+    pub fn least_over(&self) -> Option<Fees> {
+        places::least_over(&self.fees, self.state, self.word)
     }
 }
 
@@ -245,16 +249,6 @@ pub(in crate::ledger) async fn unsettled(
     rows.fetch_all(&mut *db).await?.iter().map(store::stored_row).collect()
 }
 
-/// Whether a signed transaction at the nonce of this payload may yet be mined, or is and its receipt was not seen.
-pub(in crate::ledger) async fn is_transaction_beside(db: &mut Db, id: i64) -> Sql<bool> {
-    let beside = query(
-        "SELECT count(*) AS transactions FROM reservation AS this JOIN reservation AS other
-         ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
-         WHERE this.id = ?1 AND other.kind = ?2 AND other.open = 1 AND other.state <> 'reserved'",
-    );
-    Ok(beside.bind(id).bind(Tx::NAME).number(db).await? > 0)
-}
-
 /// The last reservation.
 pub(in crate::ledger) async fn newest(db: &mut Db) -> Sql<i64> {
     query("SELECT coalesce(max(id), 0) AS id FROM reservation").number(db).await
@@ -303,7 +297,7 @@ fn open_row(row: &DbRow) -> Sql<OpenTransaction> {
         hash: store::word(row, "hash")?,
         fees: store::fees(row)?,
         at: Timestamp::from_millis(store::unsigned(row, "reserved_at")?),
-        word: row.get("outcome")?,
+        word: store::word_in(row)?,
         is_returned: row.is_set("returned")?,
     })
 }
@@ -314,7 +308,7 @@ mod tests {
     use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, POLICY, address, fresh, sign};
     use crate::ledger::{Final, Purpose};
     use crate::policy::{Permitted, Replace};
-    use crate::transaction::{Authorization, DelegationRequest};
+    use crate::transaction::{Authorization, DelegationRequest, Tx};
 
     impl Ledger {
         /// The first page of what is open.

@@ -1,5 +1,8 @@
 //! What became of a recorded transaction when it was handed to the network.
 
+use crate::ledger::command::Command;
+use crate::ledger::{Ledger, LedgerError, ReservationId};
+
 /// A node's word on a transaction that it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -57,4 +60,23 @@ pub enum Voided {
     Void,
     /// It was recorded before.
     Recorded,
+}
+
+impl Ledger {
+    /// Writes what a node said of a recorded transaction.
+    pub async fn outcome(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
+        let again = false;
+        self.ask(|reply| Command::Outcome { id: id.0, outcome, again, reply }).await?
+    }
+
+    /// The same, where another may have handed it to a node before: its client, or a process that was killed.
+    pub async fn outcome_again(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
+        let again = true;
+        self.ask(|reply| Command::Outcome { id: id.0, outcome, again, reply }).await?
+    }
+
+    /// Writes what the chain has decided for good.
+    pub async fn settled(&self, id: ReservationId, last: Final) -> Result<(), LedgerError> {
+        self.ask(|reply| Command::Settled { id: id.0, last, reply }).await?
+    }
 }

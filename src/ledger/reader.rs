@@ -20,6 +20,8 @@ pub(in crate::ledger) struct Reservation {
     pub chain: Option<u64>,
     pub nonce: Option<u64>,
     pub state: String,
+    /// What a node said of it last.
+    pub word: Option<String>,
     pub rule: String,
     /// What it pays at most: in all, as a tip, for blob gas; in wei for a unit.
     pub fees: [Option<U128>; 3],
@@ -97,7 +99,7 @@ pub(in crate::ledger) async fn all_of_kind(db: &mut Db, kind: &'static str) -> S
 /// The reservations after one, by id, at most so many, for [`reservation`].
 pub(in crate::ledger) fn reservations(after: i64, count: i64) -> Query<'static> {
     let rows = query(
-        "SELECT id, kind, client, account, chain, nonce, max_fee, max_tip, max_blob_fee, state, rule, raw, hash
+        "SELECT id, kind, client, account, chain, nonce, max_fee, max_tip, max_blob_fee, state, outcome, rule, raw, hash
          FROM reservation WHERE id > ?1 ORDER BY id LIMIT ?2",
     );
     rows.bind(after).bind(count)
@@ -123,6 +125,7 @@ pub(in crate::ledger) fn reservation(row: &DbRow) -> Sql<Reservation> {
         chain: number("chain")?,
         nonce: number("nonce")?,
         state: row.get("state")?,
+        word: row.get("outcome")?,
         rule: row.get("rule")?,
         fees: [fee("max_fee")?, fee("max_tip")?, fee("max_blob_fee")?],
         signed: hash.zip(bytes),

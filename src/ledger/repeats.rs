@@ -6,7 +6,9 @@ use std::sync::Arc;
 use alloy_primitives::B256;
 use tokio::time::Instant;
 
+use crate::ledger::apply;
 use crate::ledger::audit::Body;
+use crate::ledger::beside;
 use crate::ledger::command::Reply;
 use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::keys::{Name, Named, Verdict, judge};
@@ -14,10 +16,12 @@ use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Purpose, ReserveError, key_store, store};
+use crate::transaction::{Kind as _, Request, Tx};
 
 /// A question for what was recorded under a name.
 #[derive(Debug)]
 pub(in crate::ledger) struct Repeat {
+    pub kind: &'static str,
     pub client: String,
     pub request: String,
     pub name: Name,
@@ -46,8 +50,23 @@ pub(in crate::ledger) async fn verdict(
 ) -> Sql<(Verdict, Option<i64>)> {
     let Some(name) = name else { return Ok((Verdict::Free, None)) };
     let named: Option<Named> = key_store::named(group.db, client, &name.text).await?;
-    let verdict = judge(named.as_ref(), name, intent, (rules.keys_kept, group.now));
+    let mut verdict = judge(named.as_ref(), name, intent, (rules.keys_kept, group.now));
+    if let Verdict::Spent { id, .. } = verdict
+        && let Some(id) = bumped(group, id).await?
+    {
+        verdict = Verdict::Out { id };
+    }
     Ok((verdict, named.map(|named| named.id)))
+}
+
+/// The payload that is, or will be, mined in place of this one and differs from it by its fees only: a bump. Whoever asks
+/// again for what was paid by it must not hear that it failed.
+async fn bumped(group: &mut Group<'_>, id: i64) -> Sql<Option<i64>> {
+    let Some(spent) = store::stored(group.db, id).await? else { return Ok(None) };
+    let again = |stored: &Stored| Request::again(&stored.raw, stored.account);
+    let Some(request) = again(&spent) else { return Ok(None) };
+    let heir = beside::bumped_to(group.db, id).await?;
+    Ok(heir.filter(|heir| again(heir).is_some_and(|other| other.does_the_same(&request))).map(|heir| heir.id))
 }
 
 /// Writes down that this reservation has this name from now on.
@@ -77,13 +96,16 @@ impl Repeat {
                         let (request, client) = (&self.request, &self.client);
                         group.audit(&Body::Repeat { reservation: id, request, client }).await?;
                     }
+                    if self.kind == Tx::NAME && self.purpose == Purpose::Return {
+                        apply::handed_out(group, id).await?;
+                    }
                     Ok(Met::Out(Box::new(known)))
                 }
             }
             Verdict::Signing => Ok(Met::Signing),
             // What a node refused is sent again only if it would be allowed again.
             Verdict::Free | Verdict::Refused { .. } => Ok(Met::Nothing),
-            Verdict::Spent { refusal } => Err(ReserveError::Spent { refusal }),
+            Verdict::Spent { refusal, .. } => Err(ReserveError::Spent { refusal }),
             Verdict::OtherIntent => Err(ReserveError::KeyReused),
         };
         group.answer(self.reply, met);

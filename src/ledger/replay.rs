@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use alloy_primitives::{Address, B256, Bytes, U128, keccak256};
-use serde::Deserialize;
+use alloy_primitives::{Address, B256, keccak256};
 
 use crate::ledger::audit::{Entry, Head};
-use crate::ledger::core::least_over;
 use crate::ledger::life::{State, Word, heard, heir};
 use crate::ledger::note::{Note, SealedRow};
+use crate::ledger::places::least_over;
 use crate::ledger::reader::Reservation;
+use crate::ledger::said::{
+    About, Administration, Agrees, External, Final, Intent, Outcome, Policy, Signature, Started, read,
+};
 use crate::ledger::{Pause, PauseScope};
-use crate::transaction::{Checkpoint, Fees, Kind as _, checkpoint_digest};
+use crate::transaction::{Checkpoint, Kind as _, checkpoint_digest};
 
 /// Everything that the chain has said so far.
 #[derive(Debug)]
@@ -36,80 +38,10 @@ struct Lived {
     seq: i64,
     intent: Intent,
     state: State,
+    /// What a node said of it last.
+    word: Option<Word>,
     /// The hash of what was signed, and of the bytes that could leave.
     signed: Option<(B256, B256)>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Intent {
-    reservation: i64,
-    client: String,
-    kind: String,
-    account: Address,
-    chain: Option<u64>,
-    nonce: Option<u64>,
-    max_fee: Option<U128>,
-    max_tip: Option<U128>,
-    max_blob_fee: Option<U128>,
-    replaces: Option<i64>,
-    rule: String,
-    policy: B256,
-}
-
-#[derive(Deserialize)]
-struct Signature {
-    reservation: i64,
-    hash: B256,
-    raw: Bytes,
-}
-
-#[derive(Deserialize)]
-struct Started {
-    #[serde(default)]
-    shared: bool,
-}
-
-#[derive(Deserialize)]
-struct Outcome {
-    reservation: i64,
-    outcome: String,
-}
-
-#[derive(Deserialize)]
-struct Final {
-    reservation: i64,
-    block: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct External {
-    chain: u64,
-    account: Address,
-    first: u64,
-    last: u64,
-}
-
-#[derive(Deserialize)]
-struct About {
-    reservation: i64,
-}
-
-/// Fields that other actions have are theirs.
-#[derive(Deserialize)]
-struct Administration {
-    action: String,
-    scope: Option<String>,
-    name: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Agrees {
-    agrees: bool,
-}
-
-#[derive(Deserialize)]
-struct Policy {
-    policy: B256,
 }
 
 type Step = Result<(), String>;
@@ -171,7 +103,8 @@ impl Replay {
     /// What a table's row says is what the chain says; else the chain's row to look at, and what is wrong.
     pub(in crate::ledger) fn compare(&mut self, row: &Reservation) -> Result<(), (i64, String)> {
         let id = row.id;
-        let Some(Lived { seq, intent, state, signed }) = self.rows.remove(&id).map(|lived| *lived) else {
+        let Some(Lived { seq, intent, state, word, signed }) = self.rows.remove(&id).map(|lived| *lived)
+        else {
             return Err((self.head.seq, format!("the table has a reservation {id} that the chain has not")));
         };
         let wrong = |what: &str| Err((seq, format!("the table has another {what} for reservation {id}")));
@@ -192,6 +125,9 @@ impl Replay {
                 seq,
                 format!("the table has reservation {id} as {}, the chain as {}", row.state, state.name()),
             ));
+        }
+        if row.word.as_deref() != word.map(Word::name) {
+            return wrong("word of a node");
         }
         if row.signed != signed {
             return wrong("signature");
@@ -275,8 +211,9 @@ impl Replay {
                 if other.state.is_live() || other.state == State::Final {
                     return Err(format!("nonce {nonce} was given away twice, also to reservation {id}"));
                 }
-                let least = least_over(&other.intent.fees(), other.state);
-                if other.signed.is_some() && intent.fees().at_least(&least) != intent.fees() {
+                let least = least_over(&other.intent.fees(), other.state, other.word);
+                let least = least.filter(|_| other.signed.is_some());
+                if least.is_some_and(|least| intent.fees().at_least(&least) != intent.fees()) {
                     return Err(format!(
                         "reservation {id} does not outbid what was recorded at nonce {nonce}"
                     ));
@@ -284,7 +221,8 @@ impl Replay {
             }
             self.at_nonce.entry(place).or_default().push(id);
         }
-        self.rows.insert(id, Box::new(Lived { seq, intent, state: State::Reserved, signed: None }));
+        let (state, word, signed) = (State::Reserved, None, None);
+        self.rows.insert(id, Box::new(Lived { seq, intent, state, word, signed }));
         Ok(())
     }
 
@@ -318,11 +256,16 @@ impl Replay {
     }
 
     fn outcome(&mut self, said: &Outcome) -> Step {
-        let (id, state) = (said.reservation, self.row(said.reservation)?.state);
+        let word = Word::named(&said.outcome).ok_or_else(|| format!("no node says {}", said.outcome))?;
+        let (id, row) = (said.reservation, self.row(said.reservation)?);
+        let state = row.state;
         if !state.is_signed() {
             return Err(format!("reservation {id} was never sent"));
         }
-        let word = Word::named(&said.outcome).ok_or_else(|| format!("no node says {}", said.outcome))?;
+        if word.after(row.word) != word {
+            return Err(format!("it is refused as if no node had taken reservation {id} before"));
+        }
+        row.word = Some(word);
         let others: Vec<State> = self.others(id).into_iter().map(|(_, state)| state).collect();
         let Some(to) = heard(state, word, &others) else { return Ok(()) };
         self.turn(id, to)?;
@@ -383,15 +326,4 @@ impl Replay {
             .map(Box::as_mut)
             .ok_or_else(|| format!("reservation {id} has no intent before it"))
     }
-}
-
-impl Intent {
-    fn fees(&self) -> Fees {
-        let fee = |fee: Option<U128>| fee.unwrap_or_default().to();
-        Fees::of(fee(self.max_fee), fee(self.max_tip), self.max_blob_fee.map(|fee| fee.to()))
-    }
-}
-
-fn read<'a, T: Deserialize<'a>>(entry: &'a Entry) -> Result<T, String> {
-    serde_json::from_str(&entry.body).map_err(|error| format!("it is no row of kind {}: {error}", entry.kind))
 }

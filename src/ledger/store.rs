@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::ledger::audit::Entry;
 use crate::ledger::core::Row;
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
-use crate::ledger::life::State;
+use crate::ledger::life::{State, Word};
 use crate::transaction::{Authorization, Fees, Kind as _};
 
 /// What a new row holds.
@@ -61,20 +61,20 @@ pub(in crate::ledger) async fn rows_of(
     (mined, wanted): (u64, Option<u64>),
 ) -> Sql<Vec<Held>> {
     let rows = query(
-        "SELECT id, kind, nonce, state, intent, max_fee, max_tip, max_blob_fee, client, returned FROM reservation
+        "SELECT id, kind, nonce, reserved_at, state, intent, max_fee, max_tip, max_blob_fee, outcome, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND nonce >= ?3 AND nonce >= coalesce(
              (SELECT nonce FROM reservation
               WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 0
               ORDER BY nonce DESC LIMIT 1), 0)
          UNION
-         SELECT id, kind, nonce, state, intent, max_fee, max_tip, max_blob_fee, client, returned FROM reservation
+         SELECT id, kind, nonce, reserved_at, state, intent, max_fee, max_tip, max_blob_fee, outcome, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND nonce = ?4
          UNION
-         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, max_blob_fee, client, returned FROM reservation
+         SELECT * FROM (SELECT id, kind, nonce, reserved_at, state, intent, max_fee, max_tip, max_blob_fee, outcome, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL AND open = 0
          ORDER BY nonce DESC LIMIT 1) AS settled
          UNION
-         SELECT * FROM (SELECT id, kind, nonce, state, intent, max_fee, max_tip, max_blob_fee, client, returned FROM reservation
+         SELECT * FROM (SELECT id, kind, nonce, reserved_at, state, intent, max_fee, max_tip, max_blob_fee, outcome, client, returned FROM reservation
          WHERE chain = ?1 AND account = ?2 AND live IS NOT NULL
          ORDER BY nonce DESC LIMIT 1) AS highest",
     )
@@ -85,26 +85,6 @@ pub(in crate::ledger) async fn rows_of(
     .fetch_all(&mut *db)
     .await?;
     rows.iter().map(held).collect()
-}
-
-/// A payload's state, and the other payloads at its nonce with theirs; nothing where there is no such payload.
-pub(in crate::ledger) async fn at_nonce_of(db: &mut Db, id: i64) -> Sql<Option<(State, Vec<(i64, State)>)>> {
-    let rows = query(
-        "SELECT this.state AS own, other.id, other.state FROM reservation AS this LEFT JOIN reservation AS other
-         ON other.chain = this.chain AND other.account = this.account AND other.nonce = this.nonce
-            AND other.id <> this.id AND other.live IS NOT NULL
-         WHERE this.id = ?1 ORDER BY other.id",
-    );
-    let rows = rows.bind(id).fetch_all(&mut *db).await?;
-    let Some(first) = rows.first() else { return Ok(None) };
-    let state = state_named(first.get("own")?)?;
-    let mut others = Vec::new();
-    for row in &rows {
-        if let Some(other) = row.get::<Option<i64>>("id")? {
-            others.push((other, state_in(row)?));
-        }
-    }
-    Ok(Some((state, others)))
 }
 
 pub(in crate::ledger) async fn insert(db: &mut Db, new: &NewRow<'_>) -> Sql<i64> {
@@ -264,6 +244,13 @@ pub(in crate::ledger) async fn adopt(db: &mut Db, id: i64) -> Sql<()> {
     done.execute(&mut *db).await.map(drop)
 }
 
+/// What a node said of it last.
+pub(in crate::ledger) async fn word_of(db: &mut Db, id: i64) -> Sql<Option<Word>> {
+    let row =
+        query("SELECT outcome FROM reservation WHERE id = ?1").bind(id).fetch_optional(&mut *db).await?;
+    row.as_ref().map_or(Ok(None), word_in)
+}
+
 /// Notes what a node said last; false where that is what it said before.
 pub(in crate::ledger) async fn note(db: &mut Db, id: i64, outcome: &str) -> Sql<bool> {
     let done = query(
@@ -309,9 +296,11 @@ fn held(row: &DbRow) -> Sql<Held> {
     let row = Row {
         id: row.get("id")?,
         nonce: unsigned(row, "nonce")?,
+        at: Timestamp::from_millis(unsigned(row, "reserved_at")?),
         state: state_in(row)?,
         intent: word(row, "intent")?,
         fees: fees(row)?,
+        word: word_in(row)?,
         is_own: false,
         is_authorization: row.get::<&str>("kind")? == Authorization::NAME,
     };
@@ -328,7 +317,13 @@ pub(in crate::ledger) fn state_in(row: &DbRow) -> Sql<State> {
     state_named(row.get("state")?)
 }
 
-fn state_named(name: &str) -> Sql<State> {
+/// What a node said last.
+pub(in crate::ledger) fn word_in(row: &DbRow) -> Sql<Option<Word>> {
+    let word = |name| Word::named(name).ok_or_else(|| SqlError::decode(format!("no node says {name}")));
+    row.get::<Option<&str>>("outcome")?.map(word).transpose()
+}
+
+pub(in crate::ledger) fn state_named(name: &str) -> Sql<State> {
     State::named(name).ok_or_else(|| SqlError::decode(format!("no state is called {name}")))
 }
 

@@ -102,7 +102,7 @@ impl From<ReserveError> for Refusal {
             ReserveError::NonceTooLow { .. } => Cause::NonceTooLow,
             ReserveError::NonceTooHigh { .. } => Cause::InvalidParams,
             ReserveError::Gap { .. } => Cause::NonceGap,
-            ReserveError::TooManyOpen { .. } => Cause::TooManyOpen,
+            ReserveError::TooManyOpen { .. } | ReserveError::TooManyRefused { .. } => Cause::TooManyOpen,
             ReserveError::MinedJump { .. } => Cause::MinedJump,
             ReserveError::KeyReused => Cause::KeyReused,
             ReserveError::Spent { refusal: Some(_) } => Cause::NodeRefused,

@@ -46,11 +46,11 @@ impl App {
         let live = live(&open, nonce)?.clone();
         let detail = serde_json::json!({ "account": account, "nonce": nonce, "hash": live.hash });
         self.ledger.administered(by.clone(), "bump", detail).await?;
-        self.bump_by(&live, floor(&open), 10, (Some(by), Bound::None)).await
+        self.bump_by(&live, &open, 10, (Some(by), Bound::None)).await
     }
 
-    /// Uses the nonce up by a transfer of nothing in place of what is recorded there, with a blob of zeros where that
-    /// has blobs: an operator's order.
+    /// Uses the nonce up by a transfer of nothing in place of what is recorded there, or was refused, with a blob of zeros
+    /// where what is recorded has blobs: an operator's order.
     pub async fn cancel(
         self: &Arc<Self>,
         account: Address,
@@ -58,16 +58,21 @@ impl App {
         by: Administration,
     ) -> Result<Sent, Refusal> {
         let open = self.open_at(account, nonce).await?;
-        let live = live(&open, nonce)?;
-        let detail = serde_json::json!({ "account": account, "nonce": nonce, "hash": live.hash });
+        let live = open.iter().find(|one| one.is_live());
+        // What was refused holds its nonce as long as nothing is mined there.
+        let Some(named) = live.or(open.last()) else { return Err(nothing_waits(nonce)) };
+        let detail = serde_json::json!({ "account": account, "nonce": nonce, "hash": named.hash });
         self.ledger.administered(by.clone(), "cancel", detail).await?;
         let caller = caller(OWN_NAME, account, Some(by))?;
         let (nothing, market) = self.nothing(account, nonce).await?;
-        let fees = floor(&open).map_or(market, |floor| market.highest(&floor));
-        let request = if live.fees.max_per_blob_gas().is_some() {
-            Request::nothing_with_a_blob(account, nonce, Request::again(&live.raw, account).as_ref())
-        } else {
-            nothing
+        let fees = floor(&open, is_ours).map_or(market, |floor| market.highest(&floor));
+        // What may be in a pool is in that of blobs, or in the other.
+        let pooled = live.or(open.iter().rev().find(|one| one.least_over().is_some()));
+        let request = match pooled {
+            Some(pooled) if pooled.fees.max_per_blob_gas().is_some() => {
+                Request::nothing_with_a_blob(account, nonce, Request::again(&pooled.raw, account).as_ref())
+            }
+            _ => nothing,
         };
         self.own_road(Ordered::Cancel, caller, request.paying(&fees), Bound::None).await
     }
@@ -84,16 +89,17 @@ impl App {
         // Without fees of its own it is the same intent as before, whose bytes are sent again; with them it is not.
         if raise {
             let open = self.open_at(account, nonce).await?;
-            request = request.paying(&floor(&open).map_or(market, |floor| market.at_least(&floor)));
+            request = request.paying(&floor(&open, is_ours).map_or(market, |floor| market.at_least(&floor)));
         }
         self.own_road(Ordered::FillGap, caller, request, Bound::Execution(cap)).await
     }
 
-    /// The same payload for at least `step` per cent more, and no less than `floor` and what the node suggests now.
+    /// The same payload for at least `step` per cent more, and no less than what outbids all that is `open` at its nonce and
+    /// what the node suggests now.
     pub(super) async fn bump_by(
         self: &Arc<Self>,
         live: &OpenTransaction,
-        floor: Option<Fees>,
+        open: &[OpenTransaction],
         step: u32,
         (by, bound): (Option<Administration>, Bound),
     ) -> Result<Sent, Refusal> {
@@ -115,11 +121,17 @@ impl App {
         let quote = self.quoted(&request).await?;
         let market = request.clone().fill(&quote, None)?.fees();
         let mut fees = market.at_least(&stepped(&live.fees, step));
-        if let Some(floor) = floor {
+        // A bump that was refused is not asked for once more as it was.
+        let is_a_bump = |one: &OpenTransaction| {
+            let other = Some(one).filter(|one| one.client == live.client);
+            let other = other.and_then(|one| Request::again(&one.raw, one.account));
+            other.is_some_and(|other| other.does_the_same(&request))
+        };
+        if let Some(floor) = floor(open, is_a_bump) {
             fees = fees.at_least(&floor);
         }
-        let order =
-            if is_ordered { Ordered::Bump(request.clone()) } else { Ordered::AutoBump(request.clone()) };
+        let (of, hash) = (request.clone(), live.hash);
+        let order = if is_ordered { Ordered::Bump { of, hash } } else { Ordered::AutoBump { of, hash } };
         self.own_road(order, caller, request.paying(&fees), bound).await
     }
 
@@ -174,8 +186,11 @@ impl App {
                         return Ok(Sent { hash, fees, outcome });
                     }
                     Err(Stop::Outbid(least)) => floor = Some(least),
-                    Err(Stop::PolicyChanged | Stop::Moved) => {
-                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    Err(Stop::PolicyChanged) => tokio::time::sleep(Duration::from_millis(100)).await,
+                    Err(Stop::Moved) => {
+                        return Err(refused(
+                            "what waits at this nonce is not what was to be bumped any more; see `chancery tx list`",
+                        ));
                     }
                     Err(Stop::Confirmed) => {}
                     Err(Stop::Refused(refusal)) => return Err(refusal),
@@ -195,8 +210,8 @@ impl App {
 enum Ordered {
     FillGap,
     Cancel,
-    Bump(Request),
-    AutoBump(Request),
+    Bump { of: Request, hash: B256 },
+    AutoBump { of: Request, hash: B256 },
 }
 
 impl Ordered {
@@ -204,8 +219,8 @@ impl Ordered {
         match self {
             Self::FillGap => Own::FillGap,
             Self::Cancel => Own::Cancel,
-            Self::Bump(of) => Own::Bump { of },
-            Self::AutoBump(of) => Own::AutoBump { of },
+            Self::Bump { of, hash } => Own::Bump { of, hash: *hash },
+            Self::AutoBump { of, hash } => Own::AutoBump { of, hash: *hash },
         }
     }
 }
@@ -225,17 +240,26 @@ impl Bound {
     }
 }
 
-/// What outbids every payload that was recorded there.
-pub(super) fn floor(open: &[OpenTransaction]) -> Option<Fees> {
-    open.iter().map(OpenTransaction::least_over).reduce(|floor, fees| fees.highest(&floor))
+/// What outbids every payload that was recorded there and may be in a pool, and those that were `tried` in vain: the same for
+/// the same fees is the same intent, which no ledger signs anew.
+fn floor(open: &[OpenTransaction], tried: impl Fn(&OpenTransaction) -> bool) -> Option<Fees> {
+    let raised = |one: &OpenTransaction| tried(one).then(|| one.fees.raised());
+    let least = open.iter().filter_map(|one| one.least_over().or_else(|| raised(one)));
+    least.reduce(|floor, fees| fees.highest(&floor))
+}
+
+fn is_ours(one: &OpenTransaction) -> bool {
+    one.client == OWN_NAME
 }
 
 fn live(open: &[OpenTransaction], nonce: u64) -> Result<&OpenTransaction, Refusal> {
-    open.iter().find(|one| one.is_live()).ok_or_else(|| {
-        refused(format!(
-            "nothing of this account is waiting to be mined at nonce {nonce}; see `chancery tx list`"
-        ))
-    })
+    open.iter().find(|one| one.is_live()).ok_or_else(|| nothing_waits(nonce))
+}
+
+fn nothing_waits(nonce: u64) -> Refusal {
+    refused(format!(
+        "nothing of this account is waiting to be mined at nonce {nonce}; see `chancery tx list`"
+    ))
 }
 
 /// `step` per cent more of each figure, and never less than a pool asks for.

@@ -12,7 +12,7 @@ use crate::clock::{Clock, after, later};
 use crate::config::{AutoBump, Config};
 use crate::ledger::{MAX_GAPS, Outcome, RefusalClass};
 use crate::methods::App;
-use crate::methods::own::{Bound, floor};
+use crate::methods::own::Bound;
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -176,7 +176,7 @@ impl Upkeep {
             return;
         }
         let bound = (None, Bound::PerGas(rule.up_to));
-        match self.app.bump_by(live, floor(&at), rule.step, bound).await {
+        match self.app.bump_by(live, &at, rule.step, bound).await {
             Ok(sent) => {
                 tracing::info!(%account, nonce = live.nonce, old = %live.hash, new = %sent.hash, "not mined in time: bumped");
                 metrics::counter!("chancery_auto_bumps_total").increment(1);

@@ -18,6 +18,10 @@ pub(in crate::policy) struct Caps {
     pub of_chain: BTreeMap<u64, ChainCaps>,
 }
 
+/// What the least that can be done uses, in gas. Nodes refuse a transaction with less, but one that is signed has to be outbid
+/// to be rid of it: so its fee per gas is held against the cap as if it had this.
+const TRANSFER: u64 = 21_000;
+
 /// A missing cap is none, but for one: what nobody bounds, a node or a client could spend whole on fees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::policy) struct ChainCaps {
@@ -94,7 +98,7 @@ impl ChainCaps {
         };
         let count = |number: U256| number.to_string();
         let per_gas = U256::from(asked.fees().max_per_gas());
-        let fee = asked.max_execution_fee();
+        let fee = asked.max_execution_fee().max(U256::from(TRANSFER).saturating_mul(per_gas));
         let bytes = U256::from(asked.data().len());
         let (max_gas, max_bytes) = (self.gas.map(U256::from), self.calldata.map(U256::from));
         hold("max_fee_per_gas", "a fee per gas of", per_gas, self.fee_per_gas, show_wei)?;

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use alloy_primitives::U256;
+use alloy_primitives::{B256, U256};
 
 use crate::config::{Client, OWN_NAME};
 use crate::identity::{AccountCaller, Caller, RequestId};
@@ -47,10 +47,10 @@ pub enum Own<'a> {
     FillGap,
     /// Use a nonce up in place of what is recorded there.
     Cancel,
-    /// Have this very transaction mined sooner.
-    Bump { of: &'a Request },
+    /// Have this very transaction, which has this hash, mined sooner.
+    Bump { of: &'a Request, hash: B256 },
     /// The same, by the account's `auto_bump`.
-    AutoBump { of: &'a Request },
+    AutoBump { of: &'a Request, hash: B256 },
 }
 
 impl Policy {
@@ -75,7 +75,7 @@ impl Policy {
             Own::FillGap => does_nothing(&asked) && asked.blobs().is_none(),
             // What has blobs gives way to blobs only.
             Own::Cancel => does_nothing(&asked) && asked.blobs().is_none_or(Blobs::is_one_of_zeros),
-            Own::Bump { of } | Own::AutoBump { of } => asked.request().does_the_same(of),
+            Own::Bump { of, .. } | Own::AutoBump { of, .. } => asked.request().does_the_same(of),
         };
         if asked.from() != caller.account() || asked.request().nonce().is_none() || !is_as_named {
             let sentence = format!("this is no {}: it does something else", own.name());
@@ -96,7 +96,11 @@ impl Policy {
             }
         };
         drop(whole);
-        let replace = if matches!(own, Own::FillGap) { Replace::Never } else { Replace::Any };
+        let replace = match own {
+            Own::FillGap => Replace::Never,
+            Own::Cancel => Replace::Any,
+            Own::Bump { hash, .. } | Own::AutoBump { hash, .. } => Replace::Only(hash),
+        };
         let permitted = Permitted::new(asked, caller.clone(), own.name().into(), self.hash);
         Ok(permitted.replacing(replace).charging(charges))
     }
@@ -199,10 +203,10 @@ mod tests {
         assert!(permit(Own::FillGap, unnamed).is_err());
 
         let first = with("value", "0x7");
-        let of = first.request();
-        assert!(permit(Own::Bump { of }, with("value", "0x7")).is_ok());
+        let (of, hash) = (first.request(), B256::repeat_byte(7));
+        assert!(permit(Own::Bump { of, hash }, with("value", "0x7")).is_ok());
         for (key, value) in [("to", ALICE), ("value", "0x8"), ("data", "0x00"), ("nonce", "0x6")] {
-            assert!(permit(Own::Bump { of }, with(key, value)).is_err(), "{key}");
+            assert!(permit(Own::Bump { of, hash }, with(key, value)).is_err(), "{key}");
         }
     }
 
@@ -228,7 +232,7 @@ mod tests {
             checkpoint: 1,
             at: "2026-01-01T00:00:00.000Z".to_owned(),
             heads: Vec::new(),
-            previous: alloy_primitives::B256::ZERO,
+            previous: B256::ZERO,
         };
         let sealed = SealedText::new(key, &statement).unwrap();
         let policy = policy("").unwrap();
@@ -248,21 +252,21 @@ mod tests {
         let policy = policy(&format!("{CONTRACTS}{PAY}{count}")).unwrap();
         let nothing = json!({ "to": TREASURY, "gas": "0x5208", "nonce": "0x5" });
         let first = transaction(&json!({ "to": ALICE, "nonce": "0x5" }));
-        let of = first.request();
+        let (of, hash) = (first.request(), B256::repeat_byte(7));
         for (own, asked, scope, replace) in [
             (Own::FillGap, &nothing, None, Replace::Never),
             (Own::Cancel, &nothing, None, Replace::Any),
             (
-                Own::Bump { of },
+                Own::Bump { of, hash },
                 &json!({ "to": ALICE, "nonce": "0x5" }),
                 Some("rule=chancery: bump"),
-                Replace::Any,
+                Replace::Only(hash),
             ),
             (
-                Own::AutoBump { of },
+                Own::AutoBump { of, hash },
                 &json!({ "to": ALICE, "nonce": "0x5" }),
                 Some("rule=chancery: auto bump"),
-                Replace::Any,
+                Replace::Only(hash),
             ),
         ] {
             let permitted = policy.permit_own(own, &caller("ann"), transaction(asked)).unwrap();

@@ -15,7 +15,9 @@ pub enum Replace {
     Never,
     /// What the same client had signed for the same purpose: `replace = "own"`.
     Own,
-    /// Whatever is there: what an operator does.
+    /// The recorded payload with this hash, and nothing that may have taken its place meanwhile: a bump.
+    Only(B256),
+    /// Whatever is there: an operator's cancellation.
     Any,
 }
 

@@ -2,13 +2,18 @@
 
 use alloy_consensus::{Transaction as _, TxEnvelope, TxType};
 use alloy_eips::eip2718::Decodable2718 as _;
-use alloy_primitives::{Address, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 
 use crate::transaction::request::AskedFees;
 use crate::transaction::{Blobs, Fees, Request, SignedTransaction};
 
 /// What a transfer without calldata costs, in gas.
 const TRANSFER: u64 = 21_000;
+
+/// What was signed in these bytes; nothing where they are no signed transaction.
+pub fn digest_of(raw: &[u8]) -> Option<B256> {
+    TxEnvelope::decode_2718_exact(raw).ok().map(|signed| signed.signature_hash())
+}
 
 impl Request {
     /// A transfer of nothing from an account to itself, which does no more than use up its nonce. `is_dynamic`:
@@ -122,6 +127,7 @@ mod tests {
             let (signature, _) = key.sign_prehash_recoverable(Tx::digest(&unsigned).as_slice()).unwrap();
             let signature = recover(Tx::digest(&unsigned), &signature.to_bytes().into(), from).unwrap();
             let raw = Tx::seal(&unsigned, signature).raw;
+            assert_eq!(digest_of(&raw), Some(Tx::digest(&unsigned)));
             assert_eq!(Request::again(&raw, Address::repeat_byte(7)), None, "another account signed it");
             let again = Request::again(&raw, from).unwrap();
             let whole = Request { gas: again.gas, ..request };
@@ -130,7 +136,7 @@ mod tests {
             let paid = again.paying(&LOW).fill(&quote, None).unwrap();
             assert_eq!(paid.fees().max_per_gas(), 100);
         }
-        assert_eq!(Request::again(b"no transaction", from), None);
+        assert_eq!((Request::again(b"no transaction", from), digest_of(b"no transaction")), (None, None));
     }
 
     #[test]

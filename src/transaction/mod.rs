@@ -23,6 +23,7 @@ mod simulation;
 mod typed_data;
 
 pub use account_key::AccountKey;
+pub use again::digest_of;
 pub use authorizations::{Authorizations, AuthorizationsError, Handed};
 pub use blobs::{Blobs, BlobsError};
 pub use checkpoint::{ChainHead, Checkpoint, SealedText, Statement, checkpoint_digest, is_signed_checkpoint};

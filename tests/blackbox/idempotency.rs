@@ -9,6 +9,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use crate::kit::{Client, Fault, Gateway, Output, Tool, World, eventually, run, tool};
+use crate::nonces::unmined;
 use crate::token::with_remote_token;
 
 /// A body under a key; `None` where no answer came.
@@ -246,4 +247,27 @@ async fn curl_and_cast_through_the_connector_repeat_themselves_safely() {
     let other = cast(&["send", "--unlocked", "--from", &from, crate::kit::FRIEND, "--value", "5"]).await;
     assert!(other.stderr.contains("idempotency_key_reused"), "{other:?}");
     gateway.node().mines(gateway.treasury(), 1).await;
+}
+
+#[tokio::test]
+async fn inv_10_a_repeat_of_what_an_operator_bumped_gets_what_was_mined() {
+    let gateway = unmined().await.start().await;
+    let trader = gateway.client("trader");
+    let mut payment = gateway.payment(7);
+    payment["gasPrice"] = json!("0x77359400"); // two gwei
+    let first = post(&trader, "order-17", &send(&payment)).await.unwrap()["result"].clone();
+    assert!(first.is_string(), "{first}");
+    let bump = ["tx", "bump", "--json", "--account", "treasury", "--nonce", "0"];
+    let bumped: Value = serde_json::from_str(&gateway.operate("admin", &bump).await.well()).unwrap();
+    gateway.node().ask("anvil_mine", json!(["0x80"])).await;
+    eventually("the repeat gets it", async || {
+        let again = post(&trader, "order-17", &send(&payment)).await.unwrap();
+        assert!(again["result"].is_string(), "it never hears that it failed: {again}");
+        (again["result"] == bumped["hash"]).then_some(())
+    })
+    .await;
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 1, "and nothing is paid twice");
+    let other = post(&trader, "order-17", &send(&gateway.payment(8))).await.unwrap();
+    assert_eq!(other["error"]["data"]["code"], "idempotency_key_reused", "{other}");
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }

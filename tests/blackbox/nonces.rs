@@ -209,3 +209,73 @@ async fn what_is_not_mined_in_time_is_bumped_by_itself_up_to_a_bound() {
     assert_eq!(mined[0]["gasPrice"], format!("{:#x}", 4_500_000_000_u64), "half as much again, twice");
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
+
+/// It costs its client nothing, so its fees may be of any height.
+#[tokio::test]
+async fn inv_13_what_no_node_takes_is_in_nobodys_way_and_an_operator_can_use_its_nonce_up() {
+    let gateway = unmined().await.start().await;
+    let trader = gateway.client("trader");
+    // 40,000 gwei for a unit, of which it has fewer than a transfer of nothing uses.
+    let empty = |wei: u64, gwei: u64| {
+        let (mut payment, fee) = (gateway.payment(wei), format!("{:#x}", gwei * 1_000_000_000));
+        payment["gas"] = json!("0x0");
+        payment["maxFeePerGas"] = json!(fee);
+        payment["maxPriorityFeePerGas"] = json!(fee);
+        payment
+    };
+    let over = trader.send(empty(1, 50_000)).await.unwrap_err();
+    assert!(over.message.contains("`max_execution_fee` is 1 ether"), "{over:?}");
+    for wei in 1..=2 {
+        let refused = trader.send(empty(wei, 40_000)).await.unwrap_err();
+        assert_eq!(refused.data["code"], "node_refused", "{refused:?}");
+    }
+    let listed = async || -> Vec<Value> {
+        let listed = gateway.operate("auditor", &["tx", "list", "--json"]).await.well();
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        listed["transactions"].as_array().unwrap().clone()
+    };
+    let told: Vec<_> =
+        listed().await.into_iter().map(|one| (one["state"].clone(), one["node"].clone())).collect();
+    assert_eq!(told, vec![(json!("vacant"), json!("refused")); 2]);
+
+    let cancel = ["tx", "cancel", "--json", "--account", "treasury", "--nonce", "0"];
+    let done: Value = serde_json::from_str(&gateway.operate("admin", &cancel).await.well()).unwrap();
+    assert_eq!(done["node"], "accepted", "{done}");
+    // The next goes above it, for what the market asks.
+    let paid = trader.send(gateway.payment(3)).await.unwrap();
+    mine(&gateway).await;
+    let (own, paid) =
+        (gateway.node().transaction(&done["hash"]).await, gateway.node().transaction(&paid).await);
+    assert_eq!((&own["nonce"], &own["value"], &paid["nonce"]), (&json!("0x0"), &json!("0x0"), &json!("0x1")));
+    let gwei = |sent: &Value| {
+        let fee = sent["maxFeePerGas"].as_str().unwrap().trim_start_matches("0x");
+        u64::from_str_radix(fee, 16).unwrap() / 1_000_000_000
+    };
+    assert!(gwei(&own) < 100 && gwei(&paid) < 100, "{own} {paid}");
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn what_was_to_be_bumped_or_cancelled_and_was_refused_is_tried_again_for_more() {
+    let gateway = unmined().await.start().await;
+    let trader = gateway.client("trader");
+    for wei in 1..=2 {
+        let mut stuck = gateway.payment(wei);
+        stuck["gasPrice"] = json!("0x2540be400"); // ten gwei, more than the market asks
+        trader.send(stuck).await.unwrap();
+    }
+    for (verb, nonce) in [("bump", "0"), ("cancel", "1")] {
+        let order = ["tx", verb, "--json", "--account", "treasury", "--nonce", nonce];
+        let said = async || -> Value {
+            serde_json::from_str(&gateway.operate("admin", &order).await.well()).unwrap()
+        };
+        let fault = Fault::Refuse { code: -32000, message: "replacement transaction underpriced" };
+        gateway.node().fail("eth_sendRawTransaction", fault);
+        assert_eq!(said().await["node"], "refused");
+        gateway.node().heal();
+        assert_eq!(said().await["node"], "accepted", "{verb}");
+    }
+    mine(&gateway).await;
+    assert_eq!(gateway.node().mined(gateway.treasury()).await, 2);
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}

@@ -8,6 +8,7 @@ use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, fresh, known, si
 use crate::ledger::{
     Earlier, Filter, Final, Outcome, Purpose, Recorded, RefusalClass, ReserveError, Reserved, show, verify,
 };
+use crate::policy::Replace;
 use crate::transaction::{Kind as _, Message, Tx};
 
 const KEYED: Ask = Ask { key: Some("order-17"), ..ASK };
@@ -133,6 +134,85 @@ async fn a_refused_payload_is_sent_again_until_its_nonce_is_anothers_and_then_it
         let spent = desk.earlier(KEYED, Purpose::Send).await.unwrap_err();
         assert_eq!(spent.to_string(), "insufficient funds");
     }
+}
+
+/// By an operator, or by itself: it was paid.
+#[tokio::test]
+async fn inv_10_a_repeat_of_what_was_bumped_gets_what_is_mined_in_its_place_and_never_hears_that_it_failed() {
+    for is_final in [false, true] {
+        let desk = Desk::open(PATIENT).await;
+        let first = desk.send(KEYED).await.unwrap();
+        let bump = Ask {
+            nonce: Some(0),
+            fee: Some(1000),
+            replace: Replace::Only(first.hash()),
+            is_bump: true,
+            request: 2,
+            ..ASK
+        };
+        let dearer = desk.send(bump).await.unwrap();
+        assert_eq!(desk.met(KEYED).await.unwrap().hash(), first.hash(), "either may be mined");
+        desk.ledger.outcome(dearer.id(), Outcome::Accepted).await.unwrap();
+        if is_final {
+            let mined = Final::Mined { block: 1, succeeded: true };
+            desk.ledger.settled(dearer.id(), mined).await.unwrap();
+            assert_eq!(desk.states().await, ["replaced", "final"]);
+        } else {
+            desk.refuse(&first).await;
+            assert_eq!(desk.states().await, ["vacant", "recorded"]);
+        }
+        assert_eq!(desk.met(KEYED).await.unwrap().hash(), dearer.hash());
+        for _ in 0..2 {
+            assert_eq!(desk.send(Ask { request: 3, ..KEYED }).await.unwrap().hash(), dearer.hash());
+        }
+        assert_eq!(desk.states().await.len(), 2, "nothing was paid twice");
+        let reused = desk.send(Ask { value: 2, ..KEYED }).await;
+        assert!(matches!(reused, Err(ReserveError::KeyReused)), "{reused:?}");
+        verify(&desk.file).await.unwrap().unwrap();
+    }
+    // What does something else in its place is not what it asked for; nor what another client asked for, nor itself once more.
+    for (value, client, is_bump) in [(2, "alice", true), (1, "bob", true), (1, "alice", false)] {
+        let desk = Desk::open(PATIENT).await;
+        desk.send(KEYED).await.unwrap();
+        let over = Ask { client, value, is_bump, request: 2, ..ASK };
+        let other = Ask { nonce: Some(0), fee: Some(1000), replace: Replace::Any, ..over };
+        let other = desk.send(other).await.unwrap();
+        desk.ledger.settled(other.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();
+        let spent = desk.send(KEYED).await.unwrap_err();
+        assert!(matches!(spent, ReserveError::Spent { refusal: None, .. }), "{spent:?}");
+    }
+}
+
+/// The refusal is true until a node takes it after all.
+#[tokio::test]
+async fn what_a_node_took_after_all_is_not_said_to_be_refused() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(KEYED).await.unwrap();
+    desk.refuse(&sent).await;
+    desk.ledger.outcome(sent.id(), Outcome::Accepted).await.unwrap();
+    let over = Ask { value: 2, nonce: Some(0), fee: Some(1000), replace: Replace::Any, ..ASK };
+    let over = desk.send(over).await.unwrap();
+    desk.ledger.settled(over.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();
+    let told = desk.send(KEYED).await.unwrap_err().to_string();
+    assert!(told.contains("another transaction is mined"), "{told}");
+}
+
+/// Its nonce was given away, and a node has it all the same: either may be mined.
+#[tokio::test]
+async fn inv_10_what_a_node_took_after_its_nonce_was_given_away_is_not_said_to_be_refused() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(KEYED).await.unwrap();
+    desk.refuse(&sent).await;
+    let over = desk.send(Ask { client: "bob", value: 2, ..ASK }).await.unwrap();
+    assert_eq!(over.nonce(), Some(0));
+    let told = desk.send(KEYED).await.unwrap_err();
+    assert_eq!(told.to_string(), "insufficient funds");
+    desk.ledger.outcome(sent.id(), Outcome::Accepted).await.unwrap();
+    assert_eq!(desk.met(KEYED).await.unwrap().hash(), sent.hash());
+    assert_eq!(desk.states().await, ["vacant", "recorded"]);
+    desk.ledger.settled(over.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();
+    let told = desk.send(KEYED).await.unwrap_err().to_string();
+    assert!(told.contains("another transaction is mined"), "{told}");
 }
 
 #[tokio::test]

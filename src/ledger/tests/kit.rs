@@ -75,6 +75,7 @@ pub struct Ask {
     pub policy: B256,
     pub replace: Replace,
     pub key: Option<&'static str>,
+    pub is_bump: bool,
     /// Seconds of the client's `repeat_window`.
     pub window: Option<u64>,
 }
@@ -91,6 +92,7 @@ pub const ASK: Ask = Ask {
     policy: POLICY,
     replace: Replace::Never,
     key: None,
+    is_bump: false,
     window: None,
 };
 
@@ -147,6 +149,15 @@ impl Desk {
         bodies.map(|body| (number(&body, "first"), number(&body, "last"))).collect()
     }
 
+    /// What nodes said, by the audit chain, oldest first.
+    pub async fn words(&self) -> Vec<String> {
+        let filter =
+            crate::ledger::Filter { kind: Some("outcome".to_owned()), ..crate::ledger::Filter::default() };
+        let rows = crate::ledger::show(&self.file, &filter).await.unwrap();
+        let bodies = rows.iter().map(|row| serde_json::from_str::<serde_json::Value>(&row.body).unwrap());
+        bodies.map(|body| body["outcome"].as_str().unwrap().to_owned()).collect()
+    }
+
     pub async fn sql(&self, statement: &'static str) {
         sql(&self.file, statement).await;
     }
@@ -173,7 +184,10 @@ impl Ask {
         let fees = QuotedFees { base_fee: Some(100), max_priority_fee: 7, gas_price: 107 };
         let quote = Quote { chain_id: CHAIN, mined: self.mined, gas: None, fees: Some(fees) };
         let filled = Request::parse(Some(&params)).unwrap().fill(&quote, self.floor.as_ref()).unwrap();
-        Permitted::for_test(filled, self.caller(), self.policy).replacing_for_test(self.replace)
+        let permitted = Permitted::for_test(filled, self.caller(), self.policy);
+        permitted
+            .by_for_test(if self.is_bump { "chancery: bump" } else { "test" })
+            .replacing_for_test(self.replace)
     }
 
     /// As `policy` permits it, with what it takes from its budgets.

@@ -8,8 +8,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::identity::RequestId;
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, address, fresh, known, sign};
-use crate::ledger::{Administration, Doubt, Final, Outcome, Purpose, RefusalClass, ReserveError, Voided};
+use crate::ledger::{
+    Administration, Doubt, Final, Outcome, Purpose, Recorded, RefusalClass, ReserveError, Voided,
+};
 use crate::policy::Replace;
+use crate::transaction::Tx;
 
 const REFUSED: RefusalClass = RefusalClass::InsufficientFunds;
 
@@ -180,36 +183,28 @@ async fn a_nonce_that_the_chain_has_mined_is_too_low_and_is_skipped() {
     assert_eq!(desk.ledger.next_nonce(CHAIN, address(1), 20).await.unwrap(), 20);
 }
 
+/// An operator, or the account's `auto_bump`, means the payload that was looked at, and no other that came meanwhile.
 #[tokio::test]
-async fn inv_02_a_refused_nonce_goes_only_to_who_outbids() {
-    let desk = Desk::open(PATIENT).await;
-    let first = desk.send(ASK).await.unwrap();
-    desk.ledger.outcome(first.id(), refused(REFUSED)).await.unwrap();
-    assert!(desk.live().await.is_empty(), "what was refused is not sent again");
-
-    let fixed = desk.send(Ask { nonce: Some(0), fee: Some(100), ..ASK }).await.unwrap_err();
-    assert!(matches!(fixed, ReserveError::Underpriced), "{fixed:?}");
-    let ReserveError::Outbid { floor } = desk.send(Ask { value: 2, ..ASK }).await.unwrap_err() else {
-        panic!()
+async fn inv_02_a_bump_takes_the_place_of_the_payload_that_it_was_for_and_of_no_other() {
+    let bump = |of: &Recorded<Tx>, fee| {
+        let replace = Replace::Only(of.hash());
+        Ask { request: 2, nonce: Some(0), fee: Some(fee), replace, ..ASK }
     };
-    let second = desk.send(Ask { value: 2, floor: Some(floor), ..ASK }).await.unwrap();
-    assert_eq!((first.nonce(), second.nonce()), (Some(0), Some(0)));
-
-    // The node takes the first after all, too late: its nonce has gone to another.
-    desk.ledger.outcome(first.id(), Outcome::Accepted).await.unwrap();
-    assert_eq!(desk.states().await, ["vacant", "recorded"]);
-}
-
-#[tokio::test]
-async fn a_refused_payload_that_a_node_takes_after_all_is_live_again() {
     let desk = Desk::open(PATIENT).await;
-    let sent = desk.send(ASK).await.unwrap();
-    for outcome in [Outcome::Accepted, refused(REFUSED), Outcome::Accepted] {
-        desk.ledger.outcome(sent.id(), outcome).await.unwrap();
-    }
-    assert_eq!(desk.live().await[0].raw(), sent.raw());
-    let verified = crate::ledger::verify(&desk.file).await.unwrap();
-    assert!(verified.is_ok(), "every turn is in the chain: {verified:?}");
+    let first = desk.send(Ask { fee: Some(1000), ..OWN }).await.unwrap();
+    let cancelled = Ask { value: 0, fee: Some(2000), replace: Replace::Any, ..OWN };
+    let cancelled = desk.send(cancelled).await.unwrap();
+    let moved = desk.send(bump(&first, 4000)).await.unwrap_err();
+    assert!(matches!(moved, ReserveError::Moved), "{moved:?}");
+    assert_eq!(desk.states().await, ["outbid", "recorded"], "the cancellation stands");
+    let bumped = desk.send(bump(&cancelled, 4000)).await.unwrap();
+    assert_eq!((bumped.nonce(), desk.states().await[1].as_str()), (Some(0), "outbid"));
+    // Nor a place that is empty by now.
+    let desk = Desk::open(PATIENT).await;
+    let first = desk.send(Ask { fee: Some(1000), ..OWN }).await.unwrap();
+    desk.ledger.outcome(first.id(), refused(REFUSED)).await.unwrap();
+    let moved = desk.send(bump(&first, 4000)).await.unwrap_err();
+    assert!(matches!(moved, ReserveError::Moved), "{moved:?}");
 }
 
 #[tokio::test]
@@ -238,10 +233,14 @@ async fn what_is_final_ends_every_other_payload_at_its_nonce() {
         other => panic!("{other:?}"),
     };
     let lied_of = desk.send(ASK).await.unwrap();
-    desk.ledger.outcome(lied_of.id(), refused(REFUSED)).await.unwrap();
+    for outcome in [Outcome::Accepted, refused(REFUSED)] {
+        desk.ledger.outcome(lied_of.id(), outcome).await.unwrap();
+    }
     let higher = floor(desk.send(Ask { value: 2, ..ASK }).await.unwrap_err());
     let second = desk.send(Ask { value: 2, floor: Some(higher), ..ASK }).await.unwrap();
-    desk.ledger.outcome(second.id(), refused(REFUSED)).await.unwrap();
+    for outcome in [Outcome::Known, refused(REFUSED)] {
+        desk.ledger.outcome(second.id(), outcome).await.unwrap();
+    }
     let highest = floor(desk.send(Ask { value: 3, ..ASK }).await.unwrap_err());
     let signing = desk.reserve(Ask { value: 3, floor: Some(highest), ..ASK }).await;
 

@@ -52,14 +52,18 @@ pub struct Payload {
     at: u64,
     /// The ledger was told that a node refused it.
     pub refused: bool,
+    /// The ledger was told that a node took it, or may have.
+    pub taken: bool,
     /// The ledger was told what the chain decided of it.
     pub settled: Option<bool>,
 }
 
 /// What a claim was given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Intent {
     ask: Ask,
+    /// The payloads that a node had taken by then, or might have.
+    taken: BTreeSet<i64>,
     /// Which policy was in force then, by its place in the history.
     since: usize,
 }
@@ -87,8 +91,9 @@ impl Record {
 
     pub fn intended(&mut self, id: i64, ask: Ask) {
         let since = self.history.len() - 1;
+        let taken = self.payloads.iter().filter(|(_, payload)| payload.taken).map(|(id, _)| *id).collect();
         assert!(
-            self.intents.insert(id, Intent { ask, since }).is_none(),
+            self.intents.insert(id, Intent { ask, taken, since }).is_none(),
             "reservation {id} was handed out twice"
         );
     }
@@ -100,11 +105,12 @@ impl Record {
 
     /// The ledger says that this may leave.
     pub fn recorded(&mut self, id: i64, raw: &Bytes, hash: B256, now: u64) {
-        let intent = *self.intents.get(&id).expect("inv 1: nobody was given this reservation");
+        let intent = self.intents.get(&id).expect("inv 1: nobody was given this reservation").clone();
         assert_eq!(keccak256(raw), hash);
         let payload = read(intent.ask, raw, hash, now);
-        for (_, rival) in self.at(payload.ask.seed, payload.nonce) {
-            may_stand_beside(rival, &payload);
+        for (id, rival) in self.at(payload.ask.seed, payload.nonce) {
+            let may_be_pooled = !rival.refused || intent.taken.contains(&id);
+            may_stand_beside(rival, &payload, may_be_pooled);
         }
         for twin in self.payloads.values().filter(|other| is_same_request(&other.ask, &payload)) {
             assert_eq!(
@@ -156,9 +162,10 @@ impl Record {
         most.values().copied().sum()
     }
 
-    pub fn told_refused(&mut self, id: i64) {
+    pub fn told(&mut self, id: i64, is_refusal: bool) {
         if let Some(payload) = self.payloads.get_mut(&id) {
-            payload.refused = true;
+            payload.refused |= is_refusal;
+            payload.taken |= !is_refusal;
         }
     }
 
@@ -202,14 +209,15 @@ fn limit(policy: &[Budget], like: &Budget) -> Option<u64> {
     policy.iter().find(|other| other.counts_as(like)).map(|budget| budget.max)
 }
 
-/// Invariant 2, between a payload that was recorded before and one that is now.
-fn may_stand_beside(before: &Payload, now: &Payload) {
+/// Invariant 2, between a payload that was recorded before and one that is now. Whether a node may have had the first when
+/// the second was reserved: then it has to be outbid.
+fn may_stand_beside(before: &Payload, now: &Payload, may_be_pooled: bool) {
     let is_replacement = now.ask.replace != crate::policy::Replace::Never
         && now.ask.nonce.is_some()
         && now.ask.client == before.ask.client;
     assert!(before.refused || is_replacement, "inv 2: two payloads at a nonce: {before:?} {now:?}");
     assert_ne!(before.settled, Some(true), "inv 2: signed at a nonce that is mined: {before:?} {now:?}");
-    for (was, is) in [(before.fee, now.fee), (before.tip, now.tip)] {
+    for (was, is) in [(before.fee, now.fee), (before.tip, now.tip)].into_iter().filter(|_| may_be_pooled) {
         assert!(is * 10 >= was * 11, "inv 2: it does not outbid what was there: {before:?} {now:?}");
     }
 }
@@ -239,5 +247,17 @@ fn read(ask: Ask, raw: &Bytes, hash: B256, at: u64) -> Payload {
     assert_eq!(value, U256::from(ask.value), "something else was signed than was asked for");
     assert!(ask.nonce.is_none_or(|wanted| wanted == nonce), "another nonce was signed than was asked for");
     let cost = value + U256::from(gas) * U256::from(fee);
-    Payload { ask, nonce, hash, raw: raw.clone(), fee, tip, cost, at, refused: false, settled: None }
+    Payload {
+        ask,
+        nonce,
+        hash,
+        raw: raw.clone(),
+        fee,
+        tip,
+        cost,
+        at,
+        refused: false,
+        taken: false,
+        settled: None,
+    }
 }

@@ -327,7 +327,7 @@ impl World {
             Owed::Record { id, raw, hash, answer } => {
                 answer.pass(end, |()| record.recorded(id, &raw, hash, now));
             }
-            Owed::Refused { id, answer } => answer.pass(end, |()| record.told_refused(id)),
+            Owed::Outcome { id, is_refusal, answer } => answer.pass(end, |()| record.told(id, is_refusal)),
             Owed::Settled { id, last, answer } => answer.pass(end, |()| record.told_settled(id, last)),
             Owed::Policy { policy, answer } => answer.pass(end, |()| record.policy(POLICIES[policy])),
             Owed::Claim { answer } => answer.pass(end, |_| {}),

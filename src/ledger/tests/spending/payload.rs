@@ -3,6 +3,7 @@
 use alloy_primitives::B256;
 
 use crate::ledger::life::State;
+use crate::ledger::tests::taken::Taken;
 use crate::transaction::Fees;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +18,9 @@ pub struct Payload {
     pub at: u64,
     /// The widest limit of all that was in force while it was on its way.
     pub limit: u64,
+    pub taken: Taken,
+    /// When it was reserved, it did not outbid what a node may have had.
+    pub is_too_cheap: bool,
 }
 
 pub fn fees(bid: u64) -> Fees {

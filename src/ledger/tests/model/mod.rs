@@ -7,17 +7,20 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "a model that panics is a test that fails")]
 
+mod payload;
+
 use std::collections::BTreeSet;
 
-use alloy_primitives::B256;
 use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use crate::ledger::Final;
 use crate::ledger::core::{Bid, Decision, Row, decide};
 use crate::ledger::life::{State, Word, heard, heir, settle};
 use crate::ledger::tests::kit::stand_back;
+use crate::ledger::tests::model::payload::{Payload, fees, intent};
+use crate::ledger::tests::taken::{START_OF_TIME, Taken};
 use crate::policy::Replace;
-use crate::transaction::{Fees, Slot, Stands};
+use crate::transaction::{Slot, Stands};
 
 const REPLICAS: u8 = 2;
 const MAX_OPEN: u32 = 4;
@@ -42,8 +45,8 @@ enum Fault {
     RecordWithoutReservation,
     /// The payload at a nonce counts as gone when a node gives no answer.
     SilenceFreesTheNonce,
-    /// What was refused is not outbid.
-    SameFeesAgain,
+    /// What a node took and then refused counts as if none had ever taken it.
+    DroppedIsNowhere,
 }
 
 /// The database, what the replicas hold in memory, and the network.
@@ -58,17 +61,6 @@ struct World {
     finalized: usize,
     crashes: u8,
     reorgs: u8,
-}
-
-/// A row of the database.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Payload {
-    nonce: u64,
-    state: State,
-    client: u8,
-    /// Whether the client named the nonce.
-    wanted: bool,
-    bid: u128,
 }
 
 /// A payload between its reservation and its record, in the memory of one replica.
@@ -102,37 +94,17 @@ enum Step {
     Finalize,
 }
 
-fn fees(bid: u128) -> Fees {
-    // Each bid is more than a tenth above the one before.
-    let fee = (0..bid).fold(1000, |fee, _| fee * 112 / 100);
-    Fees::Dynamic { max_fee_per_gas: fee, max_priority_fee_per_gas: fee }
-}
-
-impl Payload {
-    /// The same client's same transfer, at the same nonce where it named one.
-    fn intent(&self) -> B256 {
-        intent(self.client, self.wanted.then_some(self.nonce), self.bid)
-    }
-}
-
-fn intent(client: u8, wanted: Option<u64>, bid: u128) -> B256 {
-    let wanted = wanted.map_or(0xff, |nonce| u8::try_from(nonce).unwrap());
-    // Fees that the client set belong to the intent; those that we filled in do not.
-    let bid = if wanted == 0xff { 0 } else { u8::try_from(bid).unwrap() };
-    let mut intent = B256::ZERO;
-    intent[..3].copy_from_slice(&[client, wanted, bid]);
-    intent
-}
-
 impl World {
     fn rows(&self, client: u8) -> Vec<Row> {
         let rows = self.payloads.iter().enumerate().filter(|(_, payload)| payload.state != State::Void);
         rows.map(|(id, payload)| Row {
             id: i64::try_from(id).unwrap(),
             nonce: payload.nonce,
+            at: START_OF_TIME,
             state: payload.state,
             intent: payload.intent(),
             fees: fees(payload.bid),
+            word: payload.taken.word(payload.state),
             is_own: payload.client == client,
             is_authorization: false,
         })
@@ -175,6 +147,9 @@ impl World {
     fn turn(&mut self, id: usize, to: State) {
         assert!(self.payloads[id].state.may_become(to));
         self.payloads[id].state = to;
+        if to.is_settled() {
+            self.payloads[id].taken = Taken::default();
+        }
     }
 }
 
@@ -249,19 +224,31 @@ impl Model for Bounds {
                     stands: Stands::Transaction,
                 };
                 let mut rows = world.rows(client);
-                if self.fault == Fault::SameFeesAgain {
-                    rows.retain(|row| row.state != State::Vacant);
+                if self.fault == Fault::DroppedIsNowhere {
+                    for row in rows.iter_mut().filter(|row| row.state == State::Vacant) {
+                        row.word = Some(Word::Refused);
+                    }
                 }
                 // Whoever names a nonce may replace what is its own there.
                 let replace = if wanted.is_some() { Replace::Own } else { Replace::Never };
                 let intent = intent(client, wanted, bid);
-                match decide(&rows, &Bid { slot, intent, replace, is_sent: true, accepted: 0 }, MAX_OPEN) {
+                match decide(
+                    &rows,
+                    &Bid { slot, intent, replace, is_sent: true, accepted: 0, now: START_OF_TIME },
+                    MAX_OPEN,
+                ) {
                     Decision::Take { nonce, replaces } if nonce < self.nonces => {
                         if let Some(replaced) = replaces {
                             world.turn(usize::try_from(replaced).unwrap(), State::Outbid);
                         }
-                        let wanted = wanted.is_some();
-                        world.payloads.push(Payload { nonce, state: State::Reserved, client, wanted, bid });
+                        let (state, taken, wanted) = (State::Reserved, Taken::default(), wanted.is_some());
+                        let is_too_cheap = world.payloads.iter().any(|row| {
+                            row.nonce == nonce
+                                && row.taken.may_be_pooled(row.state)
+                                && !fees(bid).outbids(&fees(row.bid))
+                        });
+                        let new = Payload { nonce, state, client, wanted, bid, taken, is_too_cheap };
+                        world.payloads.push(new);
                         world.tasks.insert(Task { replica, payload: world.payloads.len() - 1 });
                     }
                     _ => return None,
@@ -283,13 +270,14 @@ impl Model for Bounds {
                 world.crashes += 1;
                 world.tasks.retain(|task| task.replica != replica);
             }
-            Step::Send { payload, word } => {
+            Step::Send { payload, word: said } => {
                 world.left.insert(payload);
                 let state = world.payloads[payload].state;
                 let others: Vec<State> = world.others(payload).into_iter().map(|(_, state)| state).collect();
-                let mut turned = heard(state, word, &others);
+                let heard_as = world.payloads[payload].taken.hear(said, state);
+                let mut turned = heard(state, heard_as, &others);
                 if self.fault == Fault::SilenceFreesTheNonce
-                    && word == Word::Unknown
+                    && said == Word::Unknown
                     && state == State::Recorded
                 {
                     turned = Some(State::Void);
@@ -331,13 +319,8 @@ impl Model for Bounds {
                     at.filter(|row| row.state.is_live() || row.state == State::Final).count() <= 1
                 })
             }),
-            Property::always("inv 2: a second record outbids the first", |_, world: &World| {
-                let signed: Vec<&Payload> =
-                    world.payloads.iter().filter(|row| row.state.is_signed()).collect();
-                signed.iter().enumerate().all(|(later, row)| {
-                    let mut earlier = signed[..later].iter().filter(|other| other.nonce == row.nonce);
-                    earlier.all(|other| fees(row.bid).outbids(&fees(other.bid)))
-                })
+            Property::always("inv 2: a second record outbids what a node may have", |_, world: &World| {
+                world.payloads.iter().all(|row| !row.is_too_cheap || !row.state.is_signed())
             }),
             Property::always(
                 "inv 10: one intent at an explicit nonce is recorded once",
@@ -391,7 +374,7 @@ fn a_guard_that_is_missing_is_found() {
     for (fault, broken) in [
         (Fault::RecordWithoutReservation, "inv 2: one payload lives at a nonce"),
         (Fault::SilenceFreesTheNonce, "inv 1: what left is durable"),
-        (Fault::SameFeesAgain, "inv 2: a second record outbids the first"),
+        (Fault::DroppedIsNowhere, "inv 2: a second record outbids what a node may have"),
     ] {
         let checker = Bounds { fault, ..SMALL }.checker().threads(2);
         let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();

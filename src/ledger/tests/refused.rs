@@ -1,0 +1,122 @@
+//! What becomes of a nonce that a node's definite refusal made free: whether what comes there has to outbid what was.
+
+use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, sign};
+use crate::ledger::{Claim, Outcome, Purpose, RefusalClass, ReserveError};
+
+fn refused() -> Outcome {
+    Outcome::Refused { class: RefusalClass::InsufficientFunds, text: "the node's words".to_owned() }
+}
+
+#[tokio::test]
+async fn inv_02_a_nonce_that_was_dropped_goes_only_to_who_outbids() {
+    let desk = Desk::open(PATIENT).await;
+    let first = desk.send(ASK).await.unwrap();
+    for outcome in [Outcome::Accepted, refused()] {
+        desk.ledger.outcome(first.id(), outcome).await.unwrap();
+    }
+    assert!(desk.live().await.is_empty(), "what was refused is not sent again");
+
+    let fixed = desk.send(Ask { nonce: Some(0), fee: Some(100), ..ASK }).await.unwrap_err();
+    assert!(matches!(fixed, ReserveError::Underpriced), "{fixed:?}");
+    let ReserveError::Outbid { floor } = desk.send(Ask { value: 2, ..ASK }).await.unwrap_err() else {
+        panic!()
+    };
+    let second = desk.send(Ask { value: 2, floor: Some(floor), ..ASK }).await.unwrap();
+    assert_eq!((first.nonce(), second.nonce()), (Some(0), Some(0)));
+
+    // The node takes the first after all, too late: its nonce has gone to another.
+    desk.ledger.outcome(first.id(), Outcome::Accepted).await.unwrap();
+    assert_eq!(desk.states().await, ["vacant", "recorded"]);
+}
+
+/// Its fees, which cost its client nothing, are in nobody's way, and do not grow with every try.
+#[tokio::test]
+async fn inv_13_what_no_node_ever_took_is_outbid_by_nobody() {
+    let desk = Desk::open(PATIENT).await;
+    for value in 1..=3 {
+        let sent = desk.send(Ask { value, fee: Some(u64::MAX), ..ASK }).await.unwrap();
+        assert_eq!(sent.nonce(), Some(0));
+        desk.ledger.outcome(sent.id(), refused()).await.unwrap();
+        assert!(desk.ledger.open_transactions().await.unwrap().iter().all(|one| one.least_over().is_none()));
+    }
+    let next = desk.send(Ask { client: "bob", value: 4, ..ASK }).await.unwrap();
+    assert_eq!((next.nonce(), desk.states().await[3].as_str()), (Some(0), "recorded"));
+
+    // From the first time on that it may be in a pool it has to be outbid, also by what was written before a crash.
+    let unknown = Outcome::Unknown { text: "time-out".to_owned() };
+    for outcome in [refused(), unknown, refused()] {
+        desk.ledger.outcome(next.id(), outcome).await.unwrap();
+    }
+    let desk = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
+    let cheap = desk.send(Ask { value: 5, ..ASK }).await.unwrap_err();
+    assert!(matches!(cheap, ReserveError::Outbid { .. }), "{cheap:?}");
+    let words = desk.words().await;
+    assert_eq!(words, ["refused", "refused", "refused", "refused", "unknown", "dropped"]);
+    crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+    desk.sql("UPDATE reservation SET outcome = 'refused' WHERE id = 4").await;
+    let told = crate::ledger::verify(&desk.file).await.unwrap().unwrap_err();
+    assert!(told.why.contains("another word of a node"), "{told:?}");
+}
+
+/// Two clients that ask for the very same make two rows of one hash otherwise, where a token signs the same alike.
+#[tokio::test]
+async fn inv_02_what_was_signed_and_refused_is_not_signed_once_more_for_another() {
+    let desk = Desk::open(PATIENT).await;
+    for (nonce, fee) in [(None, None), (Some(0), Some(900))] {
+        let ask = Ask { nonce, fee, ..ASK };
+        let sent = desk.send(ask).await.unwrap();
+        desk.ledger.outcome(sent.id(), refused()).await.unwrap();
+        let bobs = desk.send(Ask { client: "bob", ..ask }).await.unwrap_err();
+        let is_told = if fee.is_some() {
+            matches!(bobs, ReserveError::Underpriced)
+        } else {
+            matches!(bobs, ReserveError::Outbid { .. })
+        };
+        assert!(is_told, "{bobs:?}");
+    }
+    let other = desk.send(Ask { client: "bob", value: 7, ..ASK }).await.unwrap();
+    assert_eq!(other.nonce(), Some(0), "something else for the same fees");
+}
+
+#[tokio::test]
+async fn a_refused_payload_that_a_node_takes_after_all_is_live_again() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(ASK).await.unwrap();
+    for outcome in [Outcome::Accepted, refused(), Outcome::Accepted] {
+        desk.ledger.outcome(sent.id(), outcome).await.unwrap();
+    }
+    assert_eq!(desk.live().await[0].raw(), sent.raw());
+    let verified = crate::ledger::verify(&desk.file).await.unwrap();
+    assert!(verified.is_ok(), "every turn is in the chain: {verified:?}");
+}
+
+/// Its client may hand it to whom it likes, whatever our nodes say.
+#[tokio::test]
+async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
+    let named = Ask { nonce: Some(0), ..ASK };
+    let returned =
+        async |desk: &Desk| match desk.ledger.reserve(named.permitted(), Purpose::Return).await.unwrap() {
+            Claim::Fresh(reserved) => desk.ledger.record(sign(reserved)).await.unwrap(),
+            Claim::Known(known) => known,
+        };
+    // Returned first, then sent here; refused first, then returned; handed in with its bytes.
+    for case in 0..3 {
+        let desk = Desk::open(PATIENT).await;
+        if case == 0 {
+            returned(&desk).await;
+        }
+        let sent = desk.send(named).await.unwrap();
+        if case == 2 {
+            desk.ledger.outcome_again(sent.id(), refused()).await.unwrap();
+        } else {
+            desk.ledger.outcome(sent.id(), refused()).await.unwrap();
+        }
+        if case == 1 {
+            assert_eq!(returned(&desk).await.raw(), sent.raw());
+        }
+        assert_eq!(desk.states().await, ["vacant"], "{case}");
+        let cheap = desk.send(Ask { value: 2, ..ASK }).await.unwrap_err();
+        assert!(matches!(cheap, ReserveError::Outbid { .. }), "{case}: {cheap:?}");
+        crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+    }
+}
