@@ -59,7 +59,8 @@ impl Reply {
                 Self { text: Unwritten::Around { head: head(id, "result"), value }, code: None }
             }
             Answer::Error(error) => {
-                Self::error(id, &ErrorObject::owned(error.code, error.message, error.data))
+                let code = Some(error.code);
+                Self { text: Unwritten::Around { head: head(id, "error"), value: error.into_json() }, code }
             }
         }
     }

@@ -790,6 +790,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn inv_12_an_answer_on_a_socket_goes_in_pieces_and_is_under_way_until_it_is_read() {
+        let share = Arc::new(Share::new(1, Arc::new(Room::new(1 << 30, None))));
+        let mut whole = socket(&Limits::default(), &share).await;
+        whole.send(Message::text(CALL.replace("echo", "much"))).await.unwrap();
+        let (mut near, mut head) = (whole.into_inner(), [0; 4]);
+        near.read_exact(&mut head).await.unwrap();
+        assert_eq!(head, [0x01, 126, 0xff, 0xfc], "a text that goes on, 64 KiB with its head");
+        assert!(share.enter().is_none(), "most of it is not read");
+        let mut socket = WebSocketStream::from_partially_read(near, head.to_vec(), Role::Client, None).await;
+        socket.send(Message::Ping(Bytes::new())).await.unwrap();
+        assert!(matches!(socket.next().await, Some(Ok(Message::Pong(_)))), "between two pieces");
+        let Some(Ok(Message::Text(answer))) = socket.next().await else { panic!("an answer") };
+        assert!(answer.len() > 1 << 20);
+        assert!(share.enter().is_some());
+    }
+
+    #[tokio::test]
+    async fn inv_12_who_pings_and_does_not_read_is_not_answered_each_time() {
+        let mut socket = socket(&Limits::default(), &share_with(1 << 20)).await;
+        for _ in 0..4000 {
+            socket.send(Message::Ping(Bytes::from_static(&[0; 125]))).await.unwrap();
+        }
+        socket.send(Message::text(CALL)).await.unwrap();
+        let mut pongs = 0;
+        while !matches!(socket.next().await, Some(Ok(Message::Text(_)))) {
+            pongs += 1;
+        }
+        assert!(pongs < 3000, "{pongs}");
+    }
+
+    #[tokio::test]
     async fn a_compressed_body_is_refused() {
         assert_eq!(status(good().header("content-encoding", "identity"), &[]).await, 200);
         for coding in ["gzip", "br", "identity, gzip", ""] {

@@ -99,8 +99,7 @@ impl Place {
         &self.share.room
     }
 
-    /// The answer's bytes, which keep the place until the last of them is handed to the socket, or the connection
-    /// is gone.
+    /// The answer's bytes, which keep the place until the last of them has left, or the connection is gone.
     pub fn answer(self, json: Bytes) -> Bytes {
         // What there was no room for, and must be told all the same.
         let taken = self.small.load(Ordering::Relaxed).saturating_add(self.large.load(Ordering::Relaxed));

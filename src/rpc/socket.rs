@@ -21,7 +21,8 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
@@ -66,6 +67,13 @@ const MAX_AT_ONCE: usize = 32;
 /// so many bytes a second.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(10);
 const SLOWEST: usize = 256 * 1024;
+
+/// A longer message goes in frames of so many bytes: each is copied on its way, and nobody counts the copy. With its head of
+/// four bytes one fills four records of TLS. Not much smaller: there are clients that take 16,384 frames of a message.
+const PIECE: usize = 64 * 1024 - 4;
+
+/// What may be copied for a client that does not read: a piece, and answers to its pings, of which the newest is enough.
+const MAX_COPIED: usize = 2 * PIECE;
 
 /// Between two pings; a client that answered none of two is gone.
 const PING_EVERY: Duration = Duration::from_secs(30);
@@ -127,6 +135,10 @@ pub(super) struct Socket<S> {
 #[derive(Default)]
 struct Letters {
     waiting: VecDeque<Message>,
+    /// The one that is being written: kept until its last byte has left, and with it its place in its client's share.
+    whole: Bytes,
+    /// What of it is not handed over yet.
+    rest: Bytes,
     /// By when the one that is being written must be taken off our hands.
     until: Option<Instant>,
 }
@@ -149,6 +161,22 @@ impl Letters {
         self.until.unwrap_or_else(Instant::now)
     }
 
+    /// The next frame, where all before it have left.
+    fn next(&mut self) -> Option<Message> {
+        let is_first = self.rest.is_empty();
+        if is_first {
+            self.whole = Bytes::new();
+            let message = self.waiting.pop_front()?;
+            self.until = Some(until_of(&message));
+            let Message::Text(text) = message else { return Some(message) };
+            self.whole = text.into();
+            self.rest = self.whole.clone();
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        let kind = if is_first { Data::Text } else { Data::Continue };
+        Some(Message::Frame(Frame::message(piece, OpCode::Data(kind), self.rest.is_empty())))
+    }
+
     /// Until all is written; may be left and come back to at any time.
     async fn write<W>(&mut self, sink: &mut W) -> Result<(), Error>
     where
@@ -158,11 +186,10 @@ impl Letters {
             loop {
                 ready!(sink.poll_ready_unpin(context))?;
                 ready!(sink.poll_flush_unpin(context))?;
-                let Some(next) = self.waiting.pop_front() else {
+                let Some(next) = self.next() else {
                     self.until = None;
                     return Poll::Ready(Ok(()));
                 };
-                self.until = Some(until_of(&next));
                 sink.start_send_unpin(next)?;
             }
         })
@@ -209,6 +236,7 @@ impl<S: Answers> Socket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(4 * 1024)
             .write_buffer_size(0)
+            .max_write_buffer_size(MAX_COPIED)
             .max_message_size(Some(self.inner.max_body))
             .max_frame_size(Some(self.inner.max_body));
         let unfinished = Arc::<Unfinished>::default();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use alloy_primitives::U256;
 use bytes::Bytes;
 use memchr::memchr2;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::room::Held;
@@ -30,16 +30,19 @@ pub struct Json {
 }
 
 /// A JSON-RPC error as the node wrote it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct NodeError {
     pub code: i32,
     #[serde(default)]
     pub message: String,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<RawValue>>,
     /// It says what it answers, and not that it could not read what it was asked.
     #[serde(skip)]
     pub names_its_call: bool,
+    /// What a large one takes of its asker's room.
+    #[serde(skip)]
+    pub(super) held: Option<Arc<Held>>,
 }
 
 /// An answer, before it is known to be one.
@@ -79,17 +82,19 @@ impl Answer {
 
     /// With what its body takes of its asker's room.
     pub(super) fn holding(mut self, held: Option<&Arc<Held>>) -> Self {
-        if let Self::Result(json) = &mut self {
-            json.held = held.cloned();
-        }
+        let place = match &mut self {
+            Self::Result(json) => &mut json.held,
+            Self::Error(error) => &mut error.held,
+        };
+        *place = held.cloned();
         self
     }
 
     /// An error of a node that another may not make is a failure of this node.
     pub(super) fn or_elsewhere(self) -> Result<Self, UpstreamError> {
         match self {
-            Self::Error(NodeError { code, message, data, .. }) => {
-                let error = UpstreamError::Node { code, message, data };
+            Self::Error(NodeError { code, message, data, held, .. }) => {
+                let error = UpstreamError::Node { code, message, data, held };
                 if error.may_differ_elsewhere() { Err(error) } else { Ok(Self::told(Err(error))?) }
             }
             result @ Self::Result(_) => Ok(result),
@@ -99,8 +104,8 @@ impl Answer {
     /// Where no node did better, the error is the answer after all.
     pub(super) fn told(answer: Result<Self, UpstreamError>) -> Result<Self, UpstreamError> {
         match answer {
-            Err(UpstreamError::Node { code, message, data }) => {
-                Ok(Self::Error(NodeError { code, message, data, names_its_call: true }))
+            Err(UpstreamError::Node { code, message, data, held }) => {
+                Ok(Self::Error(NodeError { code, message, data, names_its_call: true, held }))
             }
             other => other,
         }
@@ -110,8 +115,8 @@ impl Answer {
     pub(super) fn ok(self) -> Result<Json, UpstreamError> {
         match self {
             Self::Result(result) => Ok(result),
-            Self::Error(NodeError { code, message, data, .. }) => {
-                Err(UpstreamError::Node { code, message, data })
+            Self::Error(NodeError { code, message, data, held, .. }) => {
+                Err(UpstreamError::Node { code, message, data, held })
             }
         }
     }
@@ -151,6 +156,18 @@ impl Written<'_> {
             }
             _ => Err(UpstreamError::garbage("the id is not the one that was asked")),
         }
+    }
+}
+
+impl NodeError {
+    /// As it is passed on. What it takes of its asker's room goes with it.
+    pub fn into_json(mut self) -> Json {
+        let held = self.held.take();
+        let data = self.data.as_deref().map_or(0, |data| data.get().len());
+        let mut body = Vec::with_capacity(self.message.len().saturating_add(data).saturating_add(64));
+        // A code, a text and JSON that was read before: this does not fail.
+        drop(serde_json::to_writer(&mut body, &self));
+        Json { held, ..Json::of(body.into()) }
     }
 }
 

@@ -305,4 +305,23 @@ mod tests {
         first.on("eth_blockNumber", Reply::Close);
         assert_eq!(ask(&upstream).await, [Ok(json!("0xb")), Ok(json!("0xb")), Ok(json!("0xb"))]);
     }
+
+    #[tokio::test]
+    async fn inv_12_errors_that_are_asked_one_by_one_take_room_until_they_are_told() {
+        let fake = Fake::start().await;
+        fake.takes_batches(false);
+        fake.on("eth_call", Reply::Error(3, "x".repeat(300_000).leak()));
+        let mut chain = fake.chain();
+        (chain.max_answer, chain.timeout) = (1 << 20, Duration::from_secs(10));
+        let upstream = Upstream::new(&chain, &still()).unwrap();
+        // Enough for those that are under way at once, and not for all of them.
+        let room = Arc::new(Room::new(8 << 20, None));
+        let told = upstream.forward_batch(Some(&room), &[("eth_call", None); 40]).await;
+        let errors = told.iter().filter(|one| matches!(one, Ok(Answer::Error(_)))).count();
+        let refused = told.iter().filter(|one| matches!(one, Err(UpstreamError::NoRoom))).count();
+        assert!(errors >= LANES && refused > 0 && errors + refused == 40, "{errors}, {refused}");
+        assert!(room.used() > 0);
+        drop(told);
+        assert_eq!(room.used(), 0);
+    }
 }

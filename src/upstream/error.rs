@@ -1,6 +1,10 @@
 //! Why the node could not answer. No sentence here holds more of its URL than scheme and host.
 
+use std::sync::Arc;
+
 use serde_json::value::RawValue;
+
+use crate::room::Held;
 
 /// What went wrong between us and the node.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,7 +30,8 @@ pub enum UpstreamError {
     Reverted { message: String, data: Option<Box<RawValue>> },
     /// The node answers a call of ours with an error; its own words, which say nothing of the transaction.
     #[error("the node answers with an error ({code}): {message}")]
-    Node { code: i32, message: String, data: Option<Box<RawValue>> },
+    /// `held`: what a large one takes of its asker's room.
+    Node { code: i32, message: String, data: Option<Box<RawValue>>, held: Option<Arc<Held>> },
 }
 
 /// JSON-RPC codes (EIP-1474) of a node that cannot, for now or at all: method unknown, not supported, limit exceeded.

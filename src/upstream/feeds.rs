@@ -292,7 +292,9 @@ impl Hub {
                 }
                 return;
             }
-            (_, Some(NodeError { code, message, data, .. })) => UpstreamError::Node { code, message, data },
+            (_, Some(NodeError { code, message, data, held, .. })) => {
+                UpstreamError::Node { code, message, data, held }
+            }
             (None, None) => UpstreamError::garbage("no name for a subscription"),
         };
         for who in topic.waiting.drain(..) {

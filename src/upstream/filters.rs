@@ -135,7 +135,13 @@ impl Filters {
 }
 
 fn refusal((code, message): (i32, &str)) -> Answer {
-    Answer::Error(NodeError { code, message: message.to_owned(), data: None, names_its_call: true })
+    Answer::Error(NodeError {
+        code,
+        message: message.to_owned(),
+        data: None,
+        names_its_call: true,
+        held: None,
+    })
 }
 
 /// As geth writes them: hexadecimal digits of a random number.

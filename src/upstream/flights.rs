@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::upstream::client::Call;
-use crate::upstream::{Answer, UpstreamError};
+use crate::upstream::{Answer, NodeError, UpstreamError};
 
 /// How old a question may be that is joined: far less than a block.
 const FRESH: Duration = Duration::from_millis(50);
@@ -147,8 +147,14 @@ impl Lead<'_> {
     /// Hands the answer to those that wait, and back. Where nobody does it is not shared, and may be changed in place.
     fn land(self, answer: Outcome) -> Outcome {
         self.leave();
-        // Others may have room where this client has none: they ask by themselves.
-        if matches!(answer, Err(UpstreamError::NoRoom)) {
+        // Others may have room where this client has none. And a large error, unlike a result, is copied by each who gets
+        // it, and counted for one: they ask by themselves.
+        let is_large = matches!(
+            &answer,
+            Ok(Answer::Error(NodeError { held: Some(_), .. }))
+                | Err(UpstreamError::Node { held: Some(_), .. })
+        );
+        if is_large || matches!(answer, Err(UpstreamError::NoRoom)) {
             return answer;
         }
         if let Some(others) = self.flight.answer.get().filter(|others| others.receiver_count() > 0) {

@@ -683,6 +683,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn inv_12_a_large_error_is_counted_until_somebody_else_counts_it() {
+        let fake = Fake::start().await;
+        let mut chain = fake.chain();
+        (chain.max_answer, chain.timeout) = (2 << 20, Duration::from_secs(10));
+        let upstream = Upstream::new(&chain, &still()).unwrap();
+        let room = Arc::new(Room::new(8 << 20, None));
+        // The second is one that another node might not make.
+        for said in ["execution reverted", "header not found"] {
+            fake.on("eth_call", Reply::Error(3, format!("{said}{}", "x".repeat(600_000)).leak()));
+            let answer = upstream.forward(Some(&room), "eth_call", None).await;
+            let Ok(Answer::Error(error)) = answer else { panic!("{answer:?}") };
+            let mut json = error.into_json();
+            assert!(room.used() > 300_000, "{said}");
+            json.let_go();
+            assert_eq!(room.used(), 0, "{said}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_read_on_a_connection_that_the_node_has_just_closed_is_asked_again_and_a_send_is_not() {
         let fake = Fake::start().await;
         let upstream = fake.upstream(&still());

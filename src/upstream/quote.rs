@@ -125,7 +125,7 @@ fn with_margin(estimate: u64, percent: u64) -> u64 {
 }
 
 /// Why there is no estimate: because the transaction would fail, or because the node does not answer just now.
-fn not_estimated(NodeError { code, message, data, .. }: NodeError) -> UpstreamError {
+fn not_estimated(NodeError { code, message, data, held, .. }: NodeError) -> UpstreamError {
     let lower = message.to_ascii_lowercase();
     if code == REVERTED || lower.contains("revert") {
         let message = match message.split_at_checked(GETHS_REVERT.len()) {
@@ -139,7 +139,7 @@ fn not_estimated(NodeError { code, message, data, .. }: NodeError) -> UpstreamEr
         _ if WOULD_FAIL.iter().any(|text| lower.contains(text)) => {
             UpstreamError::Reverted { message: shortened(&message), data }
         }
-        _ => UpstreamError::Node { code, message, data },
+        _ => UpstreamError::Node { code, message, data, held },
     }
 }
 
@@ -183,6 +183,10 @@ pub(super) fn call_of(request: &Request) -> Value {
 mod tests {
     use super::*;
 
+    fn told(code: i32, said: &str) -> NodeError {
+        NodeError { code, message: said.to_owned(), data: None, names_its_call: true, held: None }
+    }
+
     #[test]
     fn an_estimate_gets_its_margin_and_no_more_than_a_transaction_may_have() {
         for (estimate, percent, gas) in [
@@ -209,8 +213,7 @@ mod tests {
             (-32004, "Upfront cost exceeds account balance", "insufficient funds for gas * price + value"),
             (-32000, "invalid opcode: INVALID", "invalid opcode: INVALID"),
         ] {
-            let error =
-                not_estimated(NodeError { code, message: said.to_owned(), data: None, names_its_call: true });
+            let error = not_estimated(told(code, said));
             assert!(
                 matches!(&error, UpstreamError::Reverted { message, .. } if message == words),
                 "{error:?}"
@@ -219,8 +222,7 @@ mod tests {
         for (code, said) in
             [(-32005, "daily request count exceeded"), (-32603, "internal error"), (-32601, "not found")]
         {
-            let error =
-                not_estimated(NodeError { code, message: said.to_owned(), data: None, names_its_call: true });
+            let error = not_estimated(told(code, said));
             assert!(matches!(error, UpstreamError::Node { .. }), "{said}");
         }
     }
