@@ -92,14 +92,23 @@ pub(in crate::ledger) enum Word {
     NonceTooLow,
     /// No node ever took it: it is in no pool.
     Refused,
+    /// Refused for what it is: no node of this chain can ever have taken it.
+    Invalid,
     /// Refused as well, but a node took it before, or may have: it may be in the pools of others yet.
     Dropped,
     Unknown,
 }
 
 impl Word {
-    pub(in crate::ledger) const ALL: [Self; 6] =
-        [Self::Accepted, Self::Known, Self::NonceTooLow, Self::Refused, Self::Dropped, Self::Unknown];
+    pub(in crate::ledger) const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Known,
+        Self::NonceTooLow,
+        Self::Refused,
+        Self::Invalid,
+        Self::Dropped,
+        Self::Unknown,
+    ];
 
     pub(in crate::ledger) const fn name(self) -> &'static str {
         match self {
@@ -107,6 +116,7 @@ impl Word {
             Self::Known => "known",
             Self::NonceTooLow => "nonce_too_low",
             Self::Refused => "refused",
+            Self::Invalid => "invalid",
             Self::Dropped => "dropped",
             Self::Unknown => "unknown",
         }
@@ -117,14 +127,14 @@ impl Word {
     }
 
     pub(in crate::ledger) const fn is_refusal(self) -> bool {
-        matches!(self, Self::Refused | Self::Dropped)
+        matches!(self, Self::Refused | Self::Invalid | Self::Dropped)
     }
 
     /// This word of a payload of which `before` was the last.
     #[must_use]
     pub(in crate::ledger) const fn after(self, before: Option<Self>) -> Self {
         match (self, before) {
-            (Self::Refused, None | Some(Self::Refused)) => Self::Refused,
+            (Self::Refused, None | Some(Self::Refused | Self::Invalid)) => Self::Refused,
             (Self::Refused, Some(_)) => Self::Dropped,
             (word, _) => word,
         }
@@ -137,6 +147,7 @@ impl From<&Outcome> for Word {
             Outcome::Accepted => Self::Accepted,
             Outcome::Known => Self::Known,
             Outcome::Refused { class: RefusalClass::NonceTooLow, .. } => Self::NonceTooLow,
+            Outcome::Refused { class, .. } if class.is_of_its_bytes() => Self::Invalid,
             Outcome::Refused { .. } => Self::Refused,
             Outcome::Unknown { .. } => Self::Unknown,
         }
@@ -148,7 +159,7 @@ impl From<&Outcome> for Word {
 /// A definite refusal frees the nonce for a payload that outbids this one; anything else keeps it live.
 pub(in crate::ledger) fn heard(state: State, word: Word, others: &[State]) -> Option<State> {
     match (word, state) {
-        (Word::Refused | Word::Dropped, State::Recorded | State::Outbid) => Some(State::Vacant),
+        (word, State::Recorded | State::Outbid) if word.is_refusal() => Some(State::Vacant),
         // It was sent again and is taken now, unless its nonce went to another meanwhile.
         (Word::Accepted | Word::Known, State::Vacant)
             if !others.iter().any(|other| other.is_live() || other.is_settled()) =>
@@ -208,14 +219,16 @@ mod tests {
         let refused = |class| Outcome::Refused { class, text: text.clone() };
         assert_eq!(Word::from(&refused(RefusalClass::NonceTooLow)), Word::NonceTooLow);
         assert_eq!(Word::from(&refused(RefusalClass::InsufficientFunds)), Word::Refused);
+        assert_eq!(Word::from(&refused(RefusalClass::IntrinsicGas)), Word::Invalid);
     }
 
     #[test]
     fn what_a_node_took_once_is_not_refused_any_more_but_dropped() {
-        for before in [None, Some(Word::Refused)] {
+        let never = [Word::Refused, Word::Invalid];
+        for before in never.map(Some).into_iter().chain([None]) {
             assert_eq!(Word::Refused.after(before), Word::Refused);
         }
-        for before in Word::ALL.into_iter().filter(|word| *word != Word::Refused) {
+        for before in Word::ALL.into_iter().filter(|word| !never.contains(word)) {
             assert_eq!(Word::Refused.after(Some(before)), Word::Dropped, "{before:?}");
         }
         for word in Word::ALL.into_iter().filter(|word| *word != Word::Refused) {
@@ -255,6 +268,7 @@ mod tests {
     fn inv_10_only_a_definite_refusal_frees_a_nonce() {
         assert_eq!(heard(State::Recorded, Word::Refused, &[]), Some(State::Vacant));
         assert_eq!(heard(State::Recorded, Word::Dropped, &[]), Some(State::Vacant));
+        assert_eq!(heard(State::Recorded, Word::Invalid, &[]), Some(State::Vacant));
         assert_eq!(heard(State::Outbid, Word::Refused, &[State::Recorded]), Some(State::Vacant));
         for word in [Word::NonceTooLow, Word::Unknown, Word::Accepted, Word::Known] {
             assert_eq!(heard(State::Recorded, word, &[]), None, "{word:?}");

@@ -62,6 +62,13 @@ pub enum Voided {
     Recorded,
 }
 
+impl RefusalClass {
+    /// Whether no node of this chain can ever have taken it, whatever state it is in.
+    pub const fn is_of_its_bytes(self) -> bool {
+        matches!(self, Self::ChainId | Self::IntrinsicGas | Self::Undecodable | Self::TooLarge)
+    }
+}
+
 impl Ledger {
     /// Writes what a node said of a recorded transaction.
     pub async fn outcome(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {

@@ -136,7 +136,7 @@ pub(in crate::ledger) fn least_over(fees: &Fees, state: State, word: Option<Word
     }
 }
 
-/// Whether no node ever took a payload: each that it was handed to refused it for good, each time.
+/// Whether no node ever took a payload: each that it was handed to refused it for good, each time, or for what it is.
 pub(in crate::ledger) fn is_nowhere(state: State, word: Option<Word>) -> bool {
-    (state, word) == (State::Vacant, Some(Word::Refused))
+    state == State::Vacant && matches!(word, Some(Word::Refused | Word::Invalid))
 }

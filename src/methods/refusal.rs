@@ -162,7 +162,7 @@ pub const TABLE: &[Row] = &[
         Cause::TooManyOpen,
         -32005,
         "too_many_open",
-        "The account has as many unfinished transactions as the configuration allows.",
+        "The account has as many unfinished transactions as the configuration allows, or no node took as many of the client's at its next nonce.",
     ),
     row(
         Cause::Paused,

@@ -100,7 +100,7 @@ impl Upstream {
     async fn judge(&self, text: &str, hash: B256) -> Outcome {
         match classify(text) {
             Verdict::Known => Outcome::Known,
-            Verdict::Refused(class, text) if is_of_its_bytes(class) => Outcome::Refused { class, text },
+            Verdict::Refused(class, text) if class.is_of_its_bytes() => Outcome::Refused { class, text },
             // Our own transaction, mined or pooled meanwhile, is in its own way, or is not paid for a second time. Where
             // a node does not tell whether it is that, nothing is definite.
             Verdict::Refused(class, text) => match self.knows(hash).await {
@@ -131,17 +131,6 @@ fn together(outcomes: Vec<Outcome>) -> Outcome {
     };
     let none = || Outcome::Unknown { text: "no node was asked".to_owned() };
     outcomes.into_iter().min_by_key(rank).unwrap_or_else(none)
-}
-
-/// Whether no node of this chain can ever have taken it, whatever state it is in.
-const fn is_of_its_bytes(class: RefusalClass) -> bool {
-    matches!(
-        class,
-        RefusalClass::ChainId
-            | RefusalClass::IntrinsicGas
-            | RefusalClass::Undecodable
-            | RefusalClass::TooLarge
-    )
 }
 
 const fn label(outcome: &Outcome) -> &'static str {

@@ -90,6 +90,22 @@ async fn a_refused_payload_that_a_node_takes_after_all_is_live_again() {
     assert!(verified.is_ok(), "every turn is in the chain: {verified:?}");
 }
 
+/// Whatever was said of it before, and whoever has it: its fees are in nobody's way.
+#[tokio::test]
+async fn inv_13_what_no_node_can_take_was_never_in_a_pool() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(Ask { fee: Some(u64::MAX), ..ASK }).await.unwrap();
+    desk.ledger.outcome(sent.id(), Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
+    let invalid = Outcome::Refused { class: RefusalClass::IntrinsicGas, text: String::new() };
+    desk.ledger.outcome_again(sent.id(), invalid).await.unwrap();
+    assert_eq!(
+        (desk.states().await, desk.words().await),
+        (vec!["vacant".to_owned()], vec!["unknown".to_owned(), "invalid".to_owned()])
+    );
+    assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(0));
+    crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+}
+
 /// Its client may hand it to whom it likes, whatever our nodes say.
 #[tokio::test]
 async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {

@@ -192,7 +192,10 @@ impl Model for Bounds {
             }
             if payload.state.is_signed() {
                 // `Known` does what `Accepted` does, `NonceTooLow` what `Unknown` does.
-                let words = [Word::Accepted, Word::Refused, Word::Unknown];
+                // What is no refusal is the same to all but one that was refused, and to a guard that is taken out.
+                let is_more = payload.state == State::Vacant || self.fault == Fault::SilenceFreesTheNonce;
+                let words =
+                    [Word::Accepted, Word::Refused].into_iter().chain(is_more.then_some(Word::Unknown));
                 steps.extend(words.map(|word| Step::Send { payload: id, word }));
             }
         }
