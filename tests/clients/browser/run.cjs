@@ -628,8 +628,21 @@ async function guestLater(browser) {
   return { page, host: new URL(page.url()).host, asked: ask(page, 'eth_requestAccounts') };
 }
 
-/** A page that the browser makes ready before anybody asks to see it is nobody until then. */
+/**
+ * A page that the browser makes ready before anybody asks to see it is nobody until then. Whoever steers the browser loses such
+ * a page for good at times, on a slow machine, where it is shown: then it is another page's turn.
+ */
 async function prerendered(browser) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await prerenderedOnce(browser);
+    } catch (error) {
+      if (tries === 3 || !/^it is followed:/.test(error.message)) throw error;
+    }
+  }
+}
+
+async function prerenderedOnce(browser) {
   const html = `<!doctype html><title>a page</title>
     <script type="speculationrules">{"prerender":[{"urls":["/next"],"eagerness":"immediate"}]}</script>
     <script>
