@@ -15,6 +15,7 @@ use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
 use crate::ledger::nonce_store;
 use crate::ledger::open;
+use crate::ledger::outcome::Sender;
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
 use crate::ledger::recount::{self, NotCounted};
@@ -62,8 +63,8 @@ pub(in crate::ledger) async fn apply(
             void(group, id, &why).await?;
             group.answer(reply, Ok(voided));
         }
-        Command::Outcome { id, outcome, again, reply } => {
-            note(group, id, (&outcome, again)).await?;
+        Command::Outcome { id, outcome, sender, reply } => {
+            note(group, id, (&outcome, sender)).await?;
             group.answer(reply, Ok(()));
         }
         Command::Settled { id, last, reply } => {
@@ -224,13 +225,13 @@ async fn restore(group: &mut Group<'_>, id: i64, turned: State) -> Sql<()> {
 pub(in crate::ledger) async fn handed_out(group: &mut Group<'_>, id: i64) -> Sql<()> {
     if matches!(store::word_of(group.db, id).await?, None | Some(Word::Refused)) {
         let outcome = Outcome::Unknown { text: "its client has it".to_owned() };
-        note(group, id, (&outcome, true)).await?;
+        note(group, id, (&outcome, Sender::Client)).await?;
     }
     Ok(())
 }
 
 /// What the node says over and over again is written once.
-async fn note(group: &mut Group<'_>, id: i64, (outcome, again): (&Outcome, bool)) -> Sql<()> {
+async fn note(group: &mut Group<'_>, id: i64, (outcome, sender): (&Outcome, Sender)) -> Sql<()> {
     let text = match outcome {
         Outcome::Accepted | Outcome::Known => "",
         Outcome::Refused { text, .. } | Outcome::Unknown { text } => text.as_str(),
@@ -238,8 +239,12 @@ async fn note(group: &mut Group<'_>, id: i64, (outcome, again): (&Outcome, bool)
     let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
     let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
     let word = match Word::from(outcome) {
-        Word::Refused if again => Word::Dropped,
-        Word::Refused => Word::Refused.after(store::word_of(group.db, id).await?),
+        word if word.is_refusal() => match store::word_of(group.db, id).await? {
+            // Its client may have sent it elsewhere, or a process that was killed may have, and not said so.
+            _ if sender == Sender::Client => word.after(Some(Word::Unknown)),
+            None if sender == Sender::Again => word.after(Some(Word::Unknown)),
+            before => word.after(before),
+        },
         word => word,
     };
     let to = heard(state, word, &others).unwrap_or(state);
@@ -249,7 +254,7 @@ async fn note(group: &mut Group<'_>, id: i64, (outcome, again): (&Outcome, bool)
         group.known.accounts.said(id, word);
     }
     // What it is told, and told no longer once a node takes it after all, or may have.
-    if turned || (is_new && !word.is_refusal()) {
+    if turned || is_new {
         key_store::refused(group.db, id, Some(text).filter(|_| word.is_refusal())).await?;
     }
     if is_new || turned {

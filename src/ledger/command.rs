@@ -10,6 +10,7 @@ use crate::ledger::authorizations::HandedIn;
 use crate::ledger::claims::Reserve;
 use crate::ledger::creations::Created;
 use crate::ledger::open::Inquiry;
+use crate::ledger::outcome::Sender;
 use crate::ledger::presented::Inquest;
 use crate::ledger::repeats::Repeat;
 use crate::ledger::store::Stored;
@@ -48,8 +49,7 @@ pub(in crate::ledger) enum Command {
     Outcome {
         id: i64,
         outcome: Outcome,
-        /// Whether somebody may have handed it to a node before.
-        again: bool,
+        sender: Sender,
         reply: Reply<Result<(), LedgerError>>,
     },
     Settled {

@@ -135,7 +135,8 @@ impl Word {
     pub(in crate::ledger) const fn after(self, before: Option<Self>) -> Self {
         match (self, before) {
             (Self::Refused, None | Some(Self::Refused | Self::Invalid)) => Self::Refused,
-            (Self::Refused, Some(_)) => Self::Dropped,
+            (Self::Refused, Some(_))
+            | (Self::Invalid, Some(Self::Accepted | Self::Known | Self::Dropped)) => Self::Dropped,
             (word, _) => word,
         }
     }
@@ -147,7 +148,11 @@ impl From<&Outcome> for Word {
             Outcome::Accepted => Self::Accepted,
             Outcome::Known => Self::Known,
             Outcome::Refused { class: RefusalClass::NonceTooLow, .. } => Self::NonceTooLow,
-            Outcome::Refused { class, .. } if class.is_of_its_bytes() => Self::Invalid,
+            // Not what is too large for our nodes' pools.
+            Outcome::Refused {
+                class: RefusalClass::ChainId | RefusalClass::IntrinsicGas | RefusalClass::Undecodable,
+                ..
+            } => Self::Invalid,
             Outcome::Refused { .. } => Self::Refused,
             Outcome::Unknown { .. } => Self::Unknown,
         }
@@ -231,9 +236,11 @@ mod tests {
         for before in Word::ALL.into_iter().filter(|word| !never.contains(word)) {
             assert_eq!(Word::Refused.after(Some(before)), Word::Dropped, "{before:?}");
         }
-        for word in Word::ALL.into_iter().filter(|word| *word != Word::Refused) {
+        for word in Word::ALL.into_iter().filter(|word| !never.contains(word)) {
             assert_eq!(word.after(Some(Word::Accepted)), word);
         }
+        assert_eq!(Word::Invalid.after(Some(Word::Unknown)), Word::Invalid, "its fees are in nobody's way");
+        assert_eq!(Word::Invalid.after(Some(Word::Known)), Word::Dropped, "who is to be believed?");
     }
 
     #[test]

@@ -16,6 +16,17 @@ pub enum Outcome {
     Unknown { text: String },
 }
 
+/// Who handed a transaction to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::ledger) enum Sender {
+    /// The task that had it recorded, or a client's repeat.
+    First,
+    /// The one that looks after what is open.
+    Again,
+    /// Its client, through us.
+    Client,
+}
+
 /// The definite refusals, told by the text, not by the code, which nodes choose freely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalClass {
@@ -72,14 +83,21 @@ impl RefusalClass {
 impl Ledger {
     /// Writes what a node said of a recorded transaction.
     pub async fn outcome(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
-        let again = false;
-        self.ask(|reply| Command::Outcome { id: id.0, outcome, again, reply }).await?
+        self.heard(id, outcome, Sender::First).await
     }
 
-    /// The same, where another may have handed it to a node before: its client, or a process that was killed.
+    /// The same, where a process that was killed may have handed it to a node before.
     pub async fn outcome_again(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
-        let again = true;
-        self.ask(|reply| Command::Outcome { id: id.0, outcome, again, reply }).await?
+        self.heard(id, outcome, Sender::Again).await
+    }
+
+    /// The same of what its client has the bytes of, and may have handed to whom it likes.
+    pub async fn outcome_of_client(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
+        self.heard(id, outcome, Sender::Client).await
+    }
+
+    async fn heard(&self, id: ReservationId, outcome: Outcome, sender: Sender) -> Result<(), LedgerError> {
+        self.ask(|reply| Command::Outcome { id: id.0, outcome, sender, reply }).await?
     }
 
     /// Writes what the chain has decided for good.

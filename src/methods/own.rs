@@ -121,14 +121,15 @@ impl App {
         let quote = self.quoted(&request).await?;
         let market = request.clone().fill(&quote, None)?.fees();
         let mut fees = market.at_least(&stepped(&live.fees, step));
-        // A bump that was refused is not asked for once more as it was.
-        let is_a_bump = |one: &OpenTransaction| {
-            let other = Some(one).filter(|one| one.client == live.client);
-            let other = other.and_then(|one| Request::again(&one.raw, one.account));
-            other.is_some_and(|other| other.does_the_same(&request))
-        };
-        if let Some(floor) = floor(open, is_a_bump) {
+        if let Some(floor) = floor(open, |_| false) {
             fees = fees.at_least(&floor);
+        }
+        // What was refused for just this is not signed anew for it. What its client was refused for more is no bound.
+        let was_tried = |fees: Fees| open.iter().any(|one| one.client == live.client && one.fees == fees);
+        for _ in open {
+            if was_tried(as_kept(&fees)) {
+                fees = fees.raised();
+            }
         }
         let (of, hash) = (request.clone(), live.hash);
         let order = if is_ordered { Ordered::Bump { of, hash } } else { Ordered::AutoBump { of, hash } };
@@ -246,6 +247,11 @@ fn floor(open: &[OpenTransaction], tried: impl Fn(&OpenTransaction) -> bool) -> 
     let raised = |one: &OpenTransaction| tried(one).then(|| one.fees.raised());
     let least = open.iter().filter_map(|one| one.least_over().or_else(|| raised(one)));
     least.reduce(|floor, fees| fees.highest(&floor))
+}
+
+/// As the ledger has them, whatever kind of transaction they are of.
+fn as_kept(fees: &Fees) -> Fees {
+    Fees::of(fees.max_per_gas(), fees.max_priority(), fees.max_per_blob_gas())
 }
 
 fn is_ours(one: &OpenTransaction) -> bool {

@@ -96,7 +96,7 @@ async fn hand_on<K: Sendable>(
         let app = Arc::clone(app);
         async move {
             let outcome = app.upstream.broadcast_if(&recorded, conditions.as_ref()).await;
-            if let Err(error) = app.ledger.outcome_again(recorded.id(), outcome.clone()).await {
+            if let Err(error) = app.ledger.outcome_of_client(recorded.id(), outcome.clone()).await {
                 tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
             }
             outcome

@@ -12,7 +12,7 @@ use crate::clock::{Clock, after, later};
 use crate::config::{AutoBump, Config};
 use crate::ledger::{MAX_GAPS, Outcome, RefusalClass};
 use crate::methods::App;
-use crate::methods::own::Bound;
+use crate::methods::own::{Bound, Sent};
 
 const EVERY: Duration = Duration::from_secs(1);
 
@@ -177,6 +177,12 @@ impl Upkeep {
         }
         let bound = (None, Bound::PerGas(rule.up_to));
         match self.app.bump_by(live, &at, rule.step, bound).await {
+            // What a node refuses now it would refuse a second later, too, and each is signed for more.
+            Ok(Sent { outcome: Outcome::Refused { text, .. }, .. }) => {
+                tracing::warn!(%account, nonce = live.nonce, text, "not mined in time, and its bump was refused");
+                metrics::counter!("chancery_auto_bump_failures_total").increment(1);
+                self.rests.insert(place, after(rule.after));
+            }
             Ok(sent) => {
                 tracing::info!(%account, nonce = live.nonce, old = %live.hash, new = %sent.hash, "not mined in time: bumped");
                 metrics::counter!("chancery_auto_bumps_total").increment(1);

@@ -183,6 +183,18 @@ async fn inv_10_a_repeat_of_what_was_bumped_gets_what_is_mined_in_its_place_and_
     }
 }
 
+/// The last refusal is told, whatever was said in between.
+#[tokio::test]
+async fn what_is_refused_once_more_says_so() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(KEYED).await.unwrap();
+    desk.refuse(&sent).await;
+    desk.ledger.outcome(sent.id(), Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
+    desk.refuse(&sent).await;
+    desk.send(Ask { value: 2, fee: Some(1000), ..ASK }).await.unwrap();
+    assert_eq!(desk.send(KEYED).await.unwrap_err().to_string(), "insufficient funds");
+}
+
 /// The refusal is true until a node takes it after all.
 #[tokio::test]
 async fn what_a_node_took_after_all_is_not_said_to_be_refused() {

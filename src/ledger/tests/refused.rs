@@ -106,6 +106,20 @@ async fn inv_13_what_no_node_can_take_was_never_in_a_pool() {
     crate::ledger::verify(&desk.file).await.unwrap().unwrap();
 }
 
+/// A process that was killed may have had it sent, and no word of it written.
+#[tokio::test]
+async fn inv_10_what_is_sent_again_without_a_word_of_it_may_be_in_a_pool() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(ASK).await.unwrap();
+    desk.ledger.outcome_again(sent.id(), refused()).await.unwrap();
+    let told = desk.send(Ask { value: 2, seed: 2, ..ASK }).await.unwrap();
+    for _ in 0..2 {
+        desk.ledger.outcome(told.id(), refused()).await.unwrap();
+        desk.ledger.outcome_again(told.id(), refused()).await.unwrap();
+    }
+    assert_eq!(desk.words().await, ["dropped", "refused"]);
+}
+
 /// Its client may hand it to whom it likes, whatever our nodes say.
 #[tokio::test]
 async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
@@ -123,7 +137,7 @@ async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
         }
         let sent = desk.send(named).await.unwrap();
         if case == 2 {
-            desk.ledger.outcome_again(sent.id(), refused()).await.unwrap();
+            desk.ledger.outcome_of_client(sent.id(), refused()).await.unwrap();
         } else {
             desk.ledger.outcome(sent.id(), refused()).await.unwrap();
         }

@@ -51,10 +51,10 @@ pub fn heard(command: Command, end: End, number: impl Fn(B256) -> usize, owed: &
             owed.push(Owed::Record { id, raw: raw.clone(), hash, answer });
             Command::Record { id, kind, has_nonce, raw, hash, reply }
         }
-        Command::Outcome { id, outcome, again, reply } => {
+        Command::Outcome { id, outcome, sender, reply } => {
             let (reply, answer) = listen(reply);
             owed.push(Owed::Outcome { id, is_refusal: is_refusal(&outcome), answer });
-            Command::Outcome { id, outcome, again, reply }
+            Command::Outcome { id, outcome, sender, reply }
         }
         Command::Settled { id, last, reply } => {
             let (reply, answer) = listen(reply);
