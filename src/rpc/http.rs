@@ -722,7 +722,16 @@ mod tests {
 
     /// A socket of the trader's with this share, as its client has it.
     async fn socket(limits: &Limits, share: &Arc<Share>) -> WebSocketStream<tokio::io::DuplexStream> {
-        let (near, far) = tokio::io::duplex(1 << 16);
+        narrow_socket(1 << 16, limits, share).await
+    }
+
+    /// One on whose way there is room for so many bytes.
+    async fn narrow_socket(
+        room: usize,
+        limits: &Limits,
+        share: &Arc<Share>,
+    ) -> WebSocketStream<tokio::io::DuplexStream> {
+        let (near, far) = tokio::io::duplex(room);
         let (inner, client, share) = (rpc(limits).0, client("trader", &[]), Arc::clone(share));
         let socket = Socket { inner, route: 0, client, share, life: life() };
         tokio::spawn(async move { socket.run(far).await });
@@ -804,6 +813,25 @@ mod tests {
         let Some(Ok(Message::Text(answer))) = socket.next().await else { panic!("an answer") };
         assert!(answer.len() > 1 << 20);
         assert!(share.enter().is_some());
+    }
+
+    /// What is handed over and has not left is copied, and takes its place all the same.
+    #[tokio::test]
+    async fn inv_12_an_answer_on_a_socket_is_under_way_until_its_last_byte_has_left() {
+        let share = Arc::new(Share::new(1, Arc::new(Room::new(1 << 20, None))));
+        let mut socket = narrow_socket(16, &Limits::default(), &share).await;
+        socket.send(Message::text(CALL)).await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(share.enter().is_none(), "it is longer than what is on its way");
+        assert!(matches!(socket.next().await, Some(Ok(Message::Text(_)))));
+        let is_free = async {
+            while share.enter().is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), is_free).await.unwrap();
     }
 
     #[tokio::test]
