@@ -103,18 +103,31 @@ max_fee_per_gas   = "500 gwei"
 max_execution_fee = "1 ether"
 "#;
 
+/// Where Chromium looks for what the machine's administrator has set.
+const MANAGED: &str = "/etc/chromium/policies/managed";
+
 /// What the browser is told by the machine's administrator; taken back when this is dropped.
-struct ManagedPolicy(String);
+struct ManagedPolicy;
 
 impl ManagedPolicy {
     fn write(policy: &Value) -> Self {
-        let folder = "/etc/chromium/policies/managed";
-        let file = format!("{folder}/chancery-test-{}.json", std::process::id());
         let young = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&young, policy.to_string()).unwrap();
-        as_root(&["install", "-d", folder]);
+        // A run that was killed takes nothing back, and the browser would believe it for as long as the machine stands.
+        Self::take_back();
+        as_root(&["install", "-d", MANAGED]);
+        let file = format!("{MANAGED}/chancery-test.json");
         as_root(&["install", "-m", "644", young.path().to_str().unwrap(), &file]);
-        Self(file)
+        Self
+    }
+
+    fn take_back() {
+        let Ok(files) = std::fs::read_dir(MANAGED) else { return };
+        for file in files.map(|file| file.unwrap().path()) {
+            if file.file_name().unwrap().to_str().unwrap().starts_with("chancery-test") {
+                as_root(&["rm", "-f", file.to_str().unwrap()]);
+            }
+        }
     }
 }
 
@@ -128,7 +141,7 @@ fn as_root(command: &[&str]) {
 
 impl Drop for ManagedPolicy {
     fn drop(&mut self) {
-        as_root(&["rm", "-f", &self.0]);
+        Self::take_back();
     }
 }
 

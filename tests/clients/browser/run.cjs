@@ -17,13 +17,13 @@ const [EXTENSION, STACK] = process.env.IDS.split(',');
 const lower = (list) => list.map((one) => one.toLowerCase());
 const payment = (more) => ({ from: FROM, to: FRIEND, value: '0x1', ...more });
 
-/** A site on a port of its own, which makes it an origin of its own. */
+/** A site on a port of its own, which makes it an origin of its own: a folder, or one page (or what makes it of a request). */
 async function site(folder, html = '<!doctype html><title>a page</title>') {
-  const server = http.createServer((request, response) => {
+  const server = http.createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://x');
     const file = folder && path.join(folder, pathname === '/' ? 'index.html' : pathname);
     const types = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
-    if (!file) return response.setHeader('content-type', 'text/html').end(html);
+    if (!file) return response.setHeader('content-type', 'text/html').end(typeof html === 'function' ? await html(request) : html);
     if (!existsSync(file)) return response.writeHead(404).end();
     response.setHeader('content-type', types[path.extname(file)] ?? 'application/octet-stream');
     createReadStream(file).pipe(response);
@@ -217,10 +217,15 @@ async function wallet(browser, options) {
   // A page that was not let in gets nothing.
   assert.deepEqual(await ask(page, 'eth_accounts'), { result: [] });
   // The first gateway may not be reached at once; another is never taken in its place.
-  await eventually('the first chain is told', async () => {
-    const { result } = await ask(page, 'eth_chainId');
-    assert.notEqual(result, '0xa');
-    return result === '0x7a69';
+  let last;
+  const first = eventually('the first chain is told', async () => {
+    last = await ask(page, 'eth_chainId');
+    assert.notEqual(last.result, '0xa');
+    return last.result === '0x7a69';
+  });
+  await first.catch(async ({ message }) => {
+    const managed = await (await worker(browser, EXTENSION)).evaluate(() => chrome.storage.managed.get());
+    throw new Error(`${message}, but ${JSON.stringify({ last, managed })}`);
   });
   for (const [method, params] of [
     ['eth_sendTransaction', [payment()]],
@@ -628,46 +633,35 @@ async function guestLater(browser) {
   return { page, host: new URL(page.url()).host, asked: ask(page, 'eth_requestAccounts') };
 }
 
-/** A page that the browser makes ready before anybody asks to see it is nobody until then. */
+/** A page that the browser makes ready before anybody asks to see it is nobody until then; it tells its site what it was answered. */
 async function prerendered(browser) {
   const html = `<!doctype html><title>a page</title>
-    <script type="speculationrules">{"prerender":[{"urls":["/next"],"eagerness":"immediate"}]}</script>
     <script>
-      if (document.prerendering) {
-        const keep = ({ error }) => (localStorage.early = error ? error.code : 'let in');
-        addEventListener('message', ({ data }) => data.to === 'page' && data.id === 7 && keep(data));
+      const asked = (id) => new Promise((resolve) => {
+        const isAnswer = (data) => data.to === 'page' && data.id === id;
+        addEventListener('message', ({ data }) => isAnswer(data) && resolve(data.error?.code ?? data.result));
         const text = '{"method":"eth_accounts","params":[]}';
-        addEventListener('load', () => window.postMessage({ channel: 'chancery-wallet', to: 'extension', id: 7, text }, origin));
-      }
+        window.postMessage({ channel: 'chancery-wallet', to: 'extension', id, text }, origin);
+      });
+      const tell = async (when, id) => fetch('/told', { method: 'POST', body: JSON.stringify([when, await asked(id)]) });
+      document.addEventListener('prerenderingchange', () => tell('shown', 8));
+      addEventListener('load', () => tell(document.prerendering ? 'made ready' : 'loaded', 7));
     </script>`;
+  // The one that is made ready has no such rules: the driver would follow what it makes ready in its turn.
+  const rules = '<script type="speculationrules">{"prerender":[{"urls":["/next"],"eagerness":"immediate"}]}</script>';
+  const told = [];
+  const at = await site(undefined, async (request) => {
+    if (request.url !== '/told') return request.url === '/' ? html + rules : html;
+    told.push((await request.toArray()).join(''));
+    return '';
+  });
   const page = await browser.newPage();
-  const at = new URL(await site(undefined, html)).origin;
   await page.goto(at);
-  await page.waitForFunction(() => localStorage.early);
-  assert.equal(await page.evaluate(() => localStorage.early), '4100');
+  await eventually('it is made ready', () => told.length === 2);
   await page.evaluate(() => void (location.href = '/next')).catch(() => {});
-  await eventually('it is shown', () => page.evaluate(() => location.pathname === '/next').catch(() => false));
-  // The page is followed into the frame that is shown from now on, which takes a moment.
-  const followed = eventually('it is followed', async () => {
-    try {
-      await discover(page);
-      return await ask(page, 'eth_accounts');
-    } catch (error) {
-      if (!/detached|destroyed|closed/i.test(error.message)) throw error;
-      return undefined;
-    }
-  });
-  // At times the driver never finds it again: then the same page is asked as one that was not made ready.
-  const answer = await followed.catch(async (error) => {
-    if (!/^it is followed: not within/.test(error.message)) throw error;
-    console.log('prerendered: the driver lost the page');
-    const fresh = await browser.newPage();
-    await fresh.goto(`${at}/next`);
-    await discover(fresh);
-    return await ask(fresh, 'eth_accounts');
-  });
-  assert.deepEqual(answer, { result: [] });
-  await page.close().catch(() => {});
+  await eventually('it is shown', () => told.length === 3);
+  assert.deepEqual(told, ['["loaded",[]]', '["made ready",4100]', '["shown",[]]']);
+  await page.close();
 }
 
 /** What the user sees is what is sent, and hides nothing. */
