@@ -1,14 +1,19 @@
-//! How much memory answers may fill, on their way and until they are read: one client's, and within that of all.
+//! How much memory answers may fill, on their way and until they are read: one client's, and within that of all. And how many of
+//! a client's answers may be on their way at once.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Semaphore;
 
 /// Room for the answers of one client, or of a node's answers to questions of our own.
 #[derive(Debug)]
 pub struct Room {
     max: usize,
     used: AtomicUsize,
+    /// Answers that nodes are waited for.
+    awaited: Semaphore,
     /// What is large takes of this one too.
     all: Option<Arc<Room>>,
 }
@@ -33,9 +38,18 @@ pub struct Meter<R> {
 /// as there are calls. What is larger is counted in steps of it. In bytes.
 pub const SMALL: usize = 256 * 1024;
 
+/// Answers of one client that nodes are waited for at once, at all nodes together. A batch is one call of its client, and many
+/// of a node's where that takes no batches.
+pub const MAX_AWAITED: usize = 256;
+
 impl Room {
     pub const fn new(max: usize, all: Option<Arc<Self>>) -> Self {
-        Self { max, used: AtomicUsize::new(0), all }
+        Self { max, used: AtomicUsize::new(0), awaited: Semaphore::const_new(MAX_AWAITED), all }
+    }
+
+    /// A place for each answer while a node is waited for.
+    pub const fn awaited(&self) -> &Semaphore {
+        &self.awaited
     }
 
     pub fn is_full(&self) -> bool {

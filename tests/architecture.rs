@@ -31,6 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "ledger",
             "metrics",
             "policy",
+            "room",
             "seats",
             "signer",
             "transaction",

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::identity::Caller;
 use crate::methods::{App, Cause, Refusal};
+use crate::room::{Held, Room};
 use crate::upstream::{Feed, News};
 
 /// Subscriptions of one WebSocket.
@@ -31,6 +32,8 @@ pub struct Outbox {
     news: mpsc::Sender<Bytes>,
     open: Arc<Mutex<HashMap<String, Open>>>,
     places: Arc<Semaphore>,
+    /// Its client's, for the news that wait.
+    room: Arc<Room>,
     /// Its client does not read what it subscribed to.
     overrun: CancellationToken,
 }
@@ -42,13 +45,37 @@ struct Open {
     _place: OwnedSemaphorePermit,
 }
 
+/// Where the news of one subscription go.
+struct Delivery {
+    news: mpsc::Sender<Bytes>,
+    room: Arc<Room>,
+    overrun: CancellationToken,
+}
+
+/// An item that is not sent yet: it counts as what its client has not read.
+struct Waiting {
+    json: Vec<u8>,
+    _held: Held,
+}
+
+impl AsRef<[u8]> for Waiting {
+    fn as_ref(&self) -> &[u8] {
+        &self.json
+    }
+}
+
 impl Outbox {
     /// The outbox, what is to be sent, and a token that says that there is too much of it.
-    pub fn new() -> (Self, mpsc::Receiver<Bytes>, CancellationToken) {
+    pub fn new(room: Arc<Room>) -> (Self, mpsc::Receiver<Bytes>, CancellationToken) {
         let (news, sent) = mpsc::channel(MAX_WAITING);
         let overrun = CancellationToken::new();
         let places = Arc::new(Semaphore::new(MAX_SUBSCRIPTIONS));
-        (Self { news, open: Arc::default(), places, overrun: overrun.clone() }, sent, overrun)
+        (Self { news, open: Arc::default(), places, room, overrun: overrun.clone() }, sent, overrun)
+    }
+
+    /// Not the subscriptions: a delivery does not keep itself.
+    fn delivery(&self) -> Delivery {
+        Delivery { news: self.news.clone(), room: Arc::clone(&self.room), overrun: self.overrun.clone() }
     }
 
     fn open(&self) -> std::sync::MutexGuard<'_, HashMap<String, Open>> {
@@ -79,8 +106,7 @@ pub(super) async fn subscribe(
     };
     let name = name()?;
     let feed = app.upstream.subscribe(&caller.client().name, params).await?;
-    let deliver = deliver(name.clone(), feed, outbox.news.clone(), outbox.overrun.clone());
-    let delivery = AbortOnDropHandle::new(tokio::spawn(deliver));
+    let delivery = AbortOnDropHandle::new(tokio::spawn(deliver(name.clone(), feed, outbox.delivery())));
     outbox.open().insert(name.clone(), Open { _delivery: delivery, _place: place });
     Ok(name)
 }
@@ -95,15 +121,18 @@ pub(super) fn unsubscribe(outbox: Option<&Outbox>, params: Option<&RawValue>) ->
     Ok(outbox.open().remove(&name).is_some())
 }
 
-async fn deliver(name: String, mut feed: Feed, news: mpsc::Sender<Bytes>, overrun: CancellationToken) {
+async fn deliver(name: String, mut feed: Feed, to: Delivery) {
     let head = format!(
         r#"{{"jsonrpc":"2.0","method":"eth_subscription","params":{{"subscription":"{name}","result":"#
     );
     loop {
         match feed.next().await {
             News::Item(item) => {
-                let message = [head.as_bytes(), &item, b"}}"].concat().into();
-                if news.try_send(message).is_err() {
+                // It may be a large one, and is written once for each subscription.
+                let length = head.len().saturating_add(item.len()).saturating_add(2);
+                let Some(counted) = to.room.hold(length) else { break };
+                let json = [head.as_bytes(), &item, b"}}"].concat();
+                if to.news.try_send(Bytes::from_owner(Waiting { json, _held: counted })).is_err() {
                     break;
                 }
             }
@@ -113,7 +142,7 @@ async fn deliver(name: String, mut feed: Feed, news: mpsc::Sender<Bytes>, overru
     }
     // News that were left out would not be noticed: the socket is closed, and its client begins anew.
     metrics::counter!("chancery_sockets_overrun_total").increment(1);
-    overrun.cancel();
+    to.overrun.cancel();
 }
 
 fn kind_of(params: &RawValue) -> Option<String> {
@@ -135,6 +164,8 @@ fn name() -> Result<String, Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn kind(params: &str) -> Option<String> {
@@ -158,15 +189,40 @@ mod tests {
 
     #[tokio::test]
     async fn inv_12_who_does_not_read_its_news_is_overrun() {
-        let (outbox, waiting, overrun) = Outbox::new();
+        let (outbox, waiting, overrun) = Outbox::new(Arc::new(Room::new(1 << 20, None)));
         for _ in 0..MAX_WAITING {
             outbox.news.try_send(Bytes::new()).unwrap();
         }
         let (send, feed) = Feed::for_test();
-        let task = tokio::spawn(deliver("0x1".to_owned(), feed, outbox.news.clone(), overrun.clone()));
+        let task = tokio::spawn(deliver("0x1".to_owned(), feed, outbox.delivery()));
         send.send("{}".into()).unwrap();
         overrun.cancelled().await;
         task.await.unwrap();
         drop(waiting);
+    }
+
+    #[tokio::test]
+    async fn inv_12_news_count_as_what_their_client_has_not_read() {
+        let room = Arc::new(Room::new(1 << 20, None));
+        let (outbox, mut waiting, overrun) = Outbox::new(Arc::clone(&room));
+        let (send, feed) = Feed::for_test();
+        let task = tokio::spawn(deliver("0x1".to_owned(), feed, outbox.delivery()));
+        let large = Bytes::from("1".repeat(300 << 10));
+        // As many as there is room for, again and again: read ones count no more.
+        for _ in 0..4 {
+            send.send(large.clone()).unwrap();
+            send.send(large.clone()).unwrap();
+            for _ in 0..2 {
+                let item = waiting.recv().await.unwrap();
+                assert!(item.starts_with(b"{\"jsonrpc\"") && item.ends_with(b"1}}"));
+            }
+        }
+        for _ in 0..3 {
+            send.send(large.clone()).unwrap();
+        }
+        tokio::time::timeout(Duration::from_secs(10), overrun.cancelled()).await.unwrap();
+        task.await.unwrap();
+        drop(waiting);
+        assert!(room.take(1 << 20), "nothing is held any more");
     }
 }

@@ -147,6 +147,11 @@ impl Method {
         matches!(self, Self::Forward(_))
     }
 
+    /// Whether it leaves something behind that only its answer names.
+    pub const fn leaves_a_name(self) -> bool {
+        matches!(self, Self::NewFilter(_) | Self::Subscribe)
+    }
+
     /// Whether it asks a key for a signature, or brings one: each leaves a row in the audit.
     pub const fn signs(self) -> bool {
         matches!(

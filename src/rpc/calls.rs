@@ -258,8 +258,10 @@ where
         }
         let mut reply = self.service.call(request).await;
         let outcome = if is_late { "too_late" } else { outcome_of(&reply) };
-        // An answer about a signature is never dropped: whoever does not see it would ask again.
-        if let (Err(over), false) = (budget.take(&mut reply), is_ordered) {
+        // An answer about a signature is never dropped: whoever does not see it would ask again. Nor is a name, which is short:
+        // whoever does not know it cannot end what it is of.
+        let is_told = is_ordered || method.is_some_and(Method::leaves_a_name) && reply.code().is_none();
+        if let (Err(over), false) = (budget.take(&mut reply), is_told) {
             count(over.outcome());
             return Some(refuse(&caller, &id, &over.refusal()).into());
         }
@@ -672,6 +674,19 @@ mod tests {
         assert_eq!(errors.iter().filter(|error| **error == refused).count(), 2, "{errors:?}");
         for signature in [0, 3, 4] {
             assert_eq!(errors[signature], None, "the signature is there");
+        }
+    }
+
+    #[tokio::test]
+    async fn inv_12_the_name_of_what_was_made_is_told_though_there_is_no_room() {
+        let calls = calls(1, 150);
+        let long = format!(r#"["{}"]"#, "a".repeat(150));
+        for (method, is_told) in [("eth_subscribe", true), ("eth_newFilter", true), ("echo", false)] {
+            // They begin together; the long one ends first, and there is nothing left.
+            let batch = format!("[{},{}]", call(1, "echo", &long), call(2, method, "[7]"));
+            let answer = answer(&calls, &batch).await;
+            assert_eq!(answer[0]["error"]["data"]["code"], "answer_too_large");
+            assert_eq!(answer[1]["result"] == json!([7]), is_told, "{method}: {answer}");
         }
     }
 

@@ -259,7 +259,7 @@ impl<S: Answers> Socket<S> {
         unfinished: &Unfinished,
     ) -> Option<Farewell> {
         let (mut sink, mut source) = stream.split();
-        let (outbox, mut news, overrun) = Outbox::new();
+        let (outbox, mut news, overrun) = Outbox::new(Arc::clone(self.share.room()));
         let mut answers = FuturesUnordered::new();
         let mut letters = Letters::default();
         let mut ping = interval(PING_EVERY);

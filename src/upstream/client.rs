@@ -24,8 +24,11 @@ use crate::upstream::{Answer, UpstreamError, batch};
 /// (`answer.rs`), and exact in every JSON decoder.
 const FIRST_ID: u64 = 1_000_000_000_000_000;
 
-/// How the names of methods begin that hand a transaction over.
-const SENDS: &str = "eth_send";
+/// How the names of methods begin that hand a transaction over, or make a filter.
+const ONCE: [&str; 2] = ["eth_send", "eth_new"];
+
+/// Of the others, those that leave nothing behind to be answered a second time.
+const EMPTIED: [&str; 2] = ["eth_getFilterChanges", "eth_uninstallFilter"];
 
 /// Room for the head of most requests, in bytes.
 const HEAD: usize = 512;
@@ -61,6 +64,14 @@ pub(super) struct Client {
     seconds: metrics::Histogram,
 }
 
+impl Call<'_> {
+    /// A transaction that is handed over twice is another's word against the first; what a filter had to tell is told once, and
+    /// an error says that it may be lost, where an empty answer would not.
+    fn may_be_repeated(&self) -> bool {
+        !EMPTIED.contains(&self.method) && !ONCE.iter().any(|begin| self.method.starts_with(begin))
+    }
+}
+
 impl Client {
     pub(super) fn new(chain: &Chain, node: &Node, clock: Clock) -> Result<Self, UpstreamError> {
         let credentials = Credentials::new(&node.url, &node.auth, clock)?;
@@ -83,9 +94,7 @@ impl Client {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut body = Vec::with_capacity(size(&call));
         write(&mut body, id, call);
-        // A transaction that is handed over twice is another's word against the first.
-        let is_read = !call.method.starts_with(SENDS);
-        let Arrived { status, body, held } = self.timed((&body, is_read), room).await?;
+        let Arrived { status, body, held } = self.timed((&body, call.may_be_repeated()), room).await?;
         Ok(read(status, body, id)?.holding(held.map(Arc::new).as_ref()))
     }
 
@@ -115,12 +124,13 @@ impl Client {
 
     async fn timed(
         &self,
-        (body, is_read): (&[u8], bool),
+        (body, may_be_repeated): (&[u8], bool),
         room: &Arc<Room>,
     ) -> Result<Arrived, UpstreamError> {
         let asked = Instant::now();
         let until = later(asked, self.timeout);
-        let answer = self.pool.send((&self.request(body), is_read), (self.max_answer, room), until).await;
+        let request = self.request(body);
+        let answer = self.pool.send((&request, may_be_repeated), (self.max_answer, room), until).await;
         self.seconds.record(asked.elapsed());
         answer
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::room::Room;
@@ -41,19 +42,37 @@ struct Filter {
 }
 
 impl Upstream {
-    /// Makes a filter for this client: `eth_newFilter` and its relatives.
+    /// Makes a filter for this client: `eth_newFilter` and its relatives. It is made, and counted, whether or not the client
+    /// still waits: whoever asks and hangs up, again and again, would have as many of a node's as he likes.
     pub async fn new_filter(
         &self,
         (client, room): (&str, Option<&Arc<Room>>),
         method: &'static str,
         params: Option<&RawValue>,
     ) -> Result<Answer, UpstreamError> {
-        let filters = &self.0.filters;
         let client: Arc<str> = client.into();
-        let Some(seat) = filters.seat(&client) else {
+        let Some(seat) = self.0.filters.seat(&client) else {
             return Ok(refusal((-32005, "too many filters; uninstall those that are not needed any more")));
         };
-        let call = Call { method, params };
+        let (upstream, room) = (self.clone(), room.cloned());
+        let params = params.map(ToOwned::to_owned);
+        let (reply, made) = oneshot::channel();
+        tokio::spawn(async move {
+            let call = Call { method, params: params.as_deref() };
+            let made = upstream.make_filter((client, seat), room.as_ref(), call, || reply.is_closed()).await;
+            // Whoever hung up in this moment has one that is forgotten with time.
+            drop(reply.send(made));
+        });
+        made.await.unwrap_or(Err(UpstreamError::Busy))
+    }
+
+    async fn make_filter(
+        &self,
+        (client, seat): (Arc<str>, Seat<Arc<str>>),
+        room: Option<&Arc<Room>>,
+        call: Call<'_>,
+        is_unwanted: impl Fn() -> bool,
+    ) -> Result<Answer, UpstreamError> {
         let make = async |node: Arc<Node>| {
             let answer = node.read(call, Whose::Clients(room)).await.and_then(Answer::or_elsewhere)?;
             Ok((node, answer))
@@ -64,11 +83,16 @@ impl Upstream {
             Err(error) => return Answer::told(Err(error)),
         };
         let id = serde_json::from_slice::<Box<RawValue>>(result.bytes()).map_err(UpstreamError::garbage)?;
+        if is_unwanted() {
+            let params = to_raw_value(&(id,)).map_err(UpstreamError::garbage)?;
+            let end = Call { method: "eth_uninstallFilter", params: Some(&params) };
+            return node.read(end, Whose::Clients(room)).await;
+        }
         let node = self.0.nodes.place_of(&node).ok_or(UpstreamError::Busy)?;
         let name = name()?;
         let shown = to_raw_value(&name).map_err(UpstreamError::garbage)?;
         let (seat, used) = (Arc::new(seat), Instant::now());
-        filters.put(name, Filter { client, _seat: seat, node, id: id.into(), used });
+        self.0.filters.put(name, Filter { client, _seat: seat, node, id: id.into(), used });
         Ok(Answer::Result(shown.into()))
     }
 
@@ -221,12 +245,34 @@ mod tests {
         fake.on("eth_newBlockFilter", Reply::Hang);
         let make = || upstream.new_filter(("ada", None), "eth_newBlockFilter", None);
         let seats = &upstream.0.filters.seats;
-        let _others: Vec<_> = (1..MAX_OF_A_CLIENT).map(|_| seats.take("ada".into()).unwrap()).collect();
+        let others: Vec<_> = (1..MAX_OF_A_CLIENT).map(|_| seats.take("ada".into()).unwrap()).collect();
         let mut under_way = Box::pin(make());
         assert!(futures_util::poll!(&mut under_way).is_pending());
         assert!(text(make().await).unwrap_err().contains("too many"));
         drop(under_way);
-        assert!(seats.take("ada".into()).is_some(), "whoever hung up has none");
+        assert!(seats.take("ada".into()).is_none(), "the node may make it all the same");
+        drop(others);
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_filter_whose_asker_has_hung_up_is_ended_at_its_node() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        fake.on("eth_newBlockFilter", Reply::Result(json!("0x7")));
+        fake.on("eth_uninstallFilter", Reply::Result(json!(true)));
+        let mut under_way = Box::pin(upstream.new_filter(("ada", None), "eth_newBlockFilter", None));
+        assert!(futures_util::poll!(&mut under_way).is_pending());
+        drop(under_way);
+        let seats = Arc::clone(&upstream.0.filters.seats);
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while !seats.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(fake.calls("eth_uninstallFilter"), [json!(["0x7"])]);
+        assert!(upstream.0.filters.lock().is_empty());
     }
 
     #[tokio::test]

@@ -702,10 +702,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_read_on_a_connection_that_the_node_has_just_closed_is_asked_again_and_a_send_is_not() {
+    async fn a_read_on_a_connection_that_the_node_has_just_closed_is_asked_again_and_what_is_done_once_is_not()
+     {
         let fake = Fake::start().await;
         let upstream = fake.upstream(&still());
-        for (method, asked) in [("eth_blockNumber", 2), ("eth_sendRawTransaction", 1)] {
+        for (method, asked) in [
+            ("eth_blockNumber", 2),
+            ("eth_getFilterLogs", 2),
+            ("eth_sendRawTransaction", 1),
+            ("eth_getFilterChanges", 1),
+            ("eth_newFilter", 1),
+            ("eth_uninstallFilter", 1),
+        ] {
             fake.on("eth_gasPrice", Reply::Result(json!("0x1")));
             upstream.forward(None, "eth_gasPrice", None).await.unwrap();
             fake.on(method, Reply::Close);

@@ -11,9 +11,9 @@ use serde_json::value::to_raw_value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, after};
 use crate::config;
-use crate::room::Room;
+use crate::room::{MAX_AWAITED, Room};
 use crate::transaction::QuotedFees;
 use crate::upstream::client::{Batched, Call, Client};
 use crate::upstream::together::Together;
@@ -78,9 +78,9 @@ pub(super) const CHAIN_ID_HOLDS: Duration = Duration::from_secs(10);
 /// After a batch that was not answered as one.
 const NO_BATCH_FOR: Duration = Duration::from_secs(60);
 
-/// Calls to a node that are under way at once: each may need a connection of its own. Of reads as many as all clients
-/// together have by default, four times what one of them has: none fills them alone.
-const READS: usize = 1024;
+/// Calls to a node that are under way at once: each may need a connection of its own. Of reads four times what one client may
+/// have: none fills them alone.
+const READS: usize = 4 * MAX_AWAITED;
 const OWN: usize = 256;
 
 /// What answers to questions of our own may fill while they come, in bytes.
@@ -96,19 +96,30 @@ const MAX_COUNTS: usize = 4096;
 const PLACE_WITHIN: Duration = Duration::from_secs(2);
 
 impl Places {
-    const fn of(&self, whose: Whose<'_>) -> &Semaphore {
-        match whose {
-            Whose::Clients(_) => &self.reads,
-            Whose::Own => &self.own,
-        }
+    /// One for a call, and of a client's own where it is a client's; within [`PLACE_WITHIN`].
+    async fn take<'a>(
+        &'a self,
+        whose: Whose<'a>,
+    ) -> Result<(SemaphorePermit<'a>, Option<SemaphorePermit<'a>>), UpstreamError> {
+        let until = after(PLACE_WITHIN);
+        let (all, own) = match whose {
+            Whose::Clients(room) => (&self.reads, room.map(|room| room.awaited())),
+            Whose::Own => (&self.own, None),
+        };
+        // Whoever waits for his own has nothing that others wait for.
+        let own = match own {
+            Some(own) => Some(place(own, until).await?),
+            None => None,
+        };
+        Ok((place(all, until).await?, own))
     }
 }
 
-async fn place(places: &Semaphore) -> Result<SemaphorePermit<'_>, UpstreamError> {
+async fn place(places: &Semaphore, until: Instant) -> Result<SemaphorePermit<'_>, UpstreamError> {
     if let Ok(place) = places.try_acquire() {
         return Ok(place);
     }
-    match tokio::time::timeout(PLACE_WITHIN, places.acquire()).await {
+    match tokio::time::timeout_at(until, places.acquire()).await {
         Ok(Ok(place)) => Ok(place),
         _ => Err(UpstreamError::Busy),
     }
@@ -144,7 +155,7 @@ impl Node {
 
     /// A read, passed on with the node's own word.
     pub(super) async fn read(&self, call: Call<'_>, whose: Whose<'_>) -> Result<Answer, UpstreamError> {
-        let _place = place(self.places.of(whose)).await?;
+        let _places = self.places.take(whose).await?;
         self.pinned().await?;
         let answer = self.client.call(call, self.room_of(whose)).await;
         match whose {
@@ -159,7 +170,7 @@ impl Node {
         calls: &[Call<'_>],
         whose: Whose<'_>,
     ) -> Result<Batched, UpstreamError> {
-        let _place = place(self.places.of(whose)).await?;
+        let _places = self.places.take(whose).await?;
         self.pinned().await?;
         // Ours are large, and are asked for in other ways where they take too long.
         self.noticed_of_clients(self.client.batch(calls, self.room_of(whose)).await)
@@ -210,7 +221,7 @@ impl Node {
         method: &'static str,
         params: Option<Value>,
     ) -> Result<Answer, UpstreamError> {
-        let _place = place(&self.places.own).await?;
+        let _places = self.places.take(Whose::Own).await?;
         self.pinned().await?;
         self.put(method, params).await
     }
@@ -341,6 +352,27 @@ mod tests {
         assert!(own.is_ok(), "what a signature needs goes on");
         assert!(reads.iter().all(Result::is_err));
         assert_eq!(fake.calls("eth_blockNumber").len(), 8, "the others had their turn");
+    }
+
+    #[tokio::test]
+    async fn inv_12_one_client_has_a_part_of_a_nodes_places() {
+        let fake = Fake::start().await;
+        let mut chain = fake.chain();
+        // So many connect at once that some may have to try twice.
+        chain.timeout = Duration::from_secs(10);
+        let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
+        fake.on("eth_blockNumber", Reply::Hang);
+        fake.on("eth_gasPrice", Reply::Result(json!("0x1")));
+        node.pinned().await.unwrap();
+        let [ada, bob] = [(); 2].map(|()| Arc::new(Room::new(1 << 20, None)));
+        let ask = |method, room| node.read(Call { method, params: None }, Whose::Clients(Some(room)));
+        let all = futures_util::future::join_all((0..2 * READS).map(|_| ask("eth_blockNumber", &ada)));
+        let mut hanging = Box::pin(all);
+        assert!(futures_util::poll!(&mut hanging).is_pending());
+        assert_eq!(node.places.reads.available_permits(), READS - MAX_AWAITED);
+        ask("eth_gasPrice", &bob).await.unwrap();
+        drop(hanging);
+        assert_eq!(ada.awaited().available_permits(), MAX_AWAITED, "whoever hangs up waits for nothing");
     }
 
     #[tokio::test]

@@ -63,10 +63,10 @@ impl Pool {
     }
 
     /// The answer to a whole request, which must come until then; of no more than `max` bytes, and if there is room.
-    /// Redirects are not followed. `is_read`: it may be asked twice.
+    /// Redirects are not followed. `may_be_repeated`: it may be asked twice.
     pub(super) async fn send(
         &self,
-        (request, is_read): (&[u8], bool),
+        (request, may_be_repeated): (&[u8], bool),
         (max, room): (usize, &Arc<Room>),
         until: Instant,
     ) -> Result<Arrived, UpstreamError> {
@@ -91,7 +91,7 @@ impl Pool {
                 // Closed by the node while nobody looked.
                 Err(Failed::Unsent) if is_kept => {}
                 // Most likely the same, a moment later. One that has just been opened is asked then.
-                Err(Failed::Unanswered(_)) if is_kept && is_read && !is_asked => {
+                Err(Failed::Unanswered(_)) if is_kept && may_be_repeated && !is_asked => {
                     (kept_left, is_asked) = (0, true);
                 }
                 Err(Failed::Unsent) => {
