@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::admin::{Answer, audit, keys, pauses, transactions};
 use crate::config::{Config, Operator, OperatorRole};
@@ -33,7 +34,9 @@ struct Inner {
     ledger: Ledger,
     /// One for each chain, in the order of the configuration.
     apps: Vec<Arc<App>>,
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    /// `serve` waits for all of them before it ends.
+    tasks: TaskTracker,
 }
 
 /// A request that is let in: by whom, and with what body.
@@ -102,8 +105,8 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 const MAX_IN_FLIGHT: usize = 64;
 
 impl Api {
-    pub fn new(config: Config, ledger: Ledger, apps: Vec<Arc<App>>) -> Self {
-        Self(Arc::new(Inner { config, ledger, apps, places: Semaphore::new(MAX_IN_FLIGHT) }))
+    pub fn new(config: Config, ledger: Ledger, apps: Vec<Arc<App>>, tasks: TaskTracker) -> Self {
+        Self(Arc::new(Inner { config, ledger, apps, places: Arc::new(Semaphore::new(MAX_IN_FLIGHT)), tasks }))
     }
 
     pub(in crate::admin) fn config(&self) -> &Config {
@@ -204,7 +207,7 @@ impl Api {
                 roles.iter().map(|r| role(*r)).collect::<Vec<_>>().join(" or ")
             )));
         }
-        let Ok(_place) = self.0.places.try_acquire() else {
+        let Ok(place) = Arc::clone(&self.0.places).try_acquire_owned() else {
             return Err(ApiError::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many requests of operators at once",
@@ -215,7 +218,17 @@ impl Api {
         let request = RequestId::random().map_err(|error| {
             ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("the system gives no randomness: {error}"))
         })?;
-        self.call(*call, Asked { operator, request, body }).await
+        let (api, asked) = (self.clone(), Asked { operator, request, body });
+        // What was begun is finished, and recorded, whether or not the operator still waits.
+        let work = async move {
+            let reply = api.call(*call, asked).await;
+            drop(place);
+            reply
+        };
+        self.0.tasks.spawn(work).await.unwrap_or_else(|_| {
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "this went wrong inside the gateway")
+                .hint("whether it was done is not known; look before you try again"))
+        })
     }
 }
 

@@ -104,7 +104,7 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     let admin = admin.map(|(listener, hosts)| {
         let named = chains.iter().map(|(chain, upstream)| (chain.name.clone(), upstream.clone()));
         let health = Health::new(ledger.clone(), signer.clone(), named.collect(), late, trust);
-        let api = Api::new(config.clone(), ledger.clone(), apps.clone());
+        let api = Api::new(config.clone(), ledger.clone(), apps.clone(), tasks.clone());
         (listener, Admin::new(hosts, health, metrics.clone(), api))
     });
 

@@ -1,10 +1,12 @@
 //! `keys drill`: a backup is proved before it is needed, by the gateway that runs or without one.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::with_backup;
-use crate::kit::{Gateway, Output, World};
+use crate::kit::{Gateway, Output, TestToken, World};
 
 fn told(end: &Output) -> Value {
     serde_json::from_str(&end.stdout).unwrap_or_else(|error| panic!("{error}: {end:?}"))
@@ -61,6 +63,21 @@ async fn a_running_gateway_drills_with_its_own_workers_and_writes_who_wanted_it(
     crate::kit::eventually("the metric", async || {
         let page = gateway.admin("admin", "/metrics").await.ok()?.body;
         page.contains("chancery_drill_overdue{account=\"treasury\",token=\"spare\"} 0").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_drill_whose_operator_has_hung_up_is_ended_and_recorded() {
+    let (world, token) = TestToken::before(World::new().await);
+    let gateway = world.start().await;
+    token.faults(&["on = \"C_Sign\"; delay_us = 1000000"]);
+    let asked = json!({ "account": "treasury" });
+    let drill = gateway.admin_post("admin", "/v1/keys/drill", &asked);
+    assert!(tokio::time::timeout(Duration::from_millis(700), drill).await.is_err(), "it is still drilled");
+    crate::kit::eventually("the row", async || {
+        let row = ("main".to_owned(), "drilled".to_owned(), json!("admin"));
+        (rows(&gateway.world).await == [row]).then_some(())
     })
     .await;
 }
