@@ -68,9 +68,12 @@ impl Health {
         checks.extend(self.signer.readiness().into_iter().map(|token| Check {
             name: format!("token {}", token.token),
             trouble: match token.state {
-                TokenState::Ready { .. } => None,
                 // Its accounts' other tokens sign; its own metric tells.
                 _ if token.is_covered => None,
+                TokenState::Ready { .. } if token.breaker_is_open => {
+                    Some("it failed several times in a row, and has not signed since".to_owned())
+                }
+                TokenState::Ready { .. } => None,
                 other => Some(other.to_string()),
             },
         }));

@@ -71,7 +71,10 @@ impl Reader<'_> {
             written.operator.iter().map(|o| self.operator(o, &issuers)).collect::<Read<Vec<_>>>()?;
         self.unique("[[token]] name", tokens.iter().map(|t| &t.name))?;
         // Each has a latch of its own: a wrong PIN would be tried twice.
-        let same = |t: &Token| format!("{} {:?} {:?}", t.label, t.serial, (&t.module, &t.environment));
+        let same = |t: &Token| {
+            let environment: Vec<_> = t.environment.iter().map(|(name, value)| (name, real(value))).collect();
+            format!("{} {:?} {:?}", t.label, t.serial, (real(&t.module), environment))
+        };
         self.unique("the token behind a [[token]]", tokens.iter().map(same))?;
         self.unique("[[account]] name", accounts.iter().map(|a| &a.name))?;
         self.unique("[[account]] address", accounts.iter().map(|a| &a.address))?;
@@ -220,6 +223,11 @@ pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.chars().all(plain)
 }
 
+/// Where a path leads, if it is one: links are no second token.
+fn real(path: impl AsRef<Path>) -> PathBuf {
+    std::fs::canonicalize(&path).unwrap_or_else(|_| path.as_ref().to_owned())
+}
+
 fn hosts(written: &[Text]) -> Vec<String> {
     written.iter().map(|host| host.get_ref().to_ascii_lowercase()).collect()
 }
@@ -348,6 +356,16 @@ accounts = ["treasury"]
         let token = GOOD.split("\n\n").find(|table| table.starts_with("[[token]]")).unwrap();
         let token = token.replace("\"main\"", "\"second\"");
         assert!(read(&format!("{GOOD}\n{token}\n")).unwrap_err().what.contains("behind a [[token]]"));
+        let folder = tempfile::tempdir().unwrap();
+        let [module, link, other] = ["m.so", "l.so", "o.so"].map(|name| folder.path().join(name));
+        std::fs::write(&module, "").unwrap();
+        std::fs::write(&other, "").unwrap();
+        std::os::unix::fs::symlink(&module, &link).unwrap();
+        let with =
+            |text: &str, path: &Path| text.replace("/usr/lib/softhsm/libsofthsm2.so", path.to_str().unwrap());
+        let both = |path| format!("{}\n{}\n", with(GOOD, &module), with(&token, path));
+        assert!(read(&both(&link)).unwrap_err().what.contains("behind a [[token]]"));
+        read(&both(&other)).unwrap();
     }
 
     #[test]

@@ -74,7 +74,9 @@ pub(super) fn at_one_site<'a>(
     accounts: impl Iterator<Item = (Address, Vec<Option<&'a str>>)>,
 ) -> Vec<Address> {
     let one = |sites: &[Option<&str>]| {
-        sites.len() > 1 && sites.iter().all(|site| site.is_none() || Some(site) == sites.first())
+        let mut known = sites.iter().flatten();
+        let first = known.next();
+        sites.len() > 1 && known.all(|site| Some(site) == first)
     };
     accounts.filter(|(_, sites)| one(sites)).map(|(account, _)| account).collect()
 }
@@ -101,7 +103,9 @@ mod tests {
             (account(3), vec![Some("east"), Some("west")]),
             (account(4), vec![None, None]),
             (account(5), vec![Some("east"), None]),
+            (account(6), vec![None, Some("east")]),
+            (account(7), vec![None, Some("east"), Some("west")]),
         ];
-        assert_eq!(at_one_site(accounts.into_iter()), [account(2), account(4), account(5)]);
+        assert_eq!(at_one_site(accounts.into_iter()), [2, 4, 5, 6].map(account));
     }
 }

@@ -6,11 +6,13 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command as StdCommand, Stdio};
-use std::sync::Arc;
+use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, LazyLock};
 
 use nix::unistd::User;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
+use tokio::runtime::Handle;
 
 use crate::signer::StartError;
 use crate::signer::pin::hand_over;
@@ -70,7 +72,57 @@ impl Launch {
             // Where root sets a user, all other groups are dropped.
             command.uid(ids.user).gid(ids.group);
         }
-        let child = Command::from(command).kill_on_drop(true).spawn()?;
-        Ok((child, UnixStream::from_std(ours)?))
+        Ok((start(command)?, UnixStream::from_std(ours)?))
+    }
+}
+
+/// A command, the runtime that is told of its end, and where the process goes.
+type Order = (StdCommand, Handle, SyncSender<io::Result<Child>>);
+
+/// A worker is to end with us, and for the kernel "us" is the thread that started it (`PR_SET_PDEATHSIG` in prctl(2)). A runtime's
+/// threads come and go: this one stays.
+static STARTER: LazyLock<Sender<Order>> = LazyLock::new(|| {
+    let (orders, taken) = channel::<Order>();
+    let starter = move || {
+        for (command, runtime, reply) in taken {
+            let _runtime = runtime.enter();
+            // Who ordered it may have gone, and the process goes with its handle.
+            drop(reply.send(Command::from(command).kill_on_drop(true).spawn()));
+        }
+    };
+    // Without the thread nobody takes an order, which its sender is told.
+    drop(std::thread::Builder::new().name("worker-starter".to_owned()).spawn(starter));
+    orders
+});
+
+fn start(command: StdCommand) -> io::Result<Child> {
+    let gone = || io::Error::other("the thread that starts workers is gone");
+    let (reply, started) = sync_channel(1);
+    STARTER.send((command, Handle::current(), reply)).map_err(|_| gone())?;
+    started.recv().map_err(|_| gone())?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_worker_outlives_the_thread_that_wanted_it() {
+        let mut command = StdCommand::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "sleep", "60"]);
+        let runtime = Handle::current();
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                let child = start(command).unwrap();
+                // Long enough for it to have asked the kernel.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                child
+            })
+        });
+        let mut child = tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(1), child.wait()).await.is_err(), "it was killed");
+        child.kill().await.unwrap();
     }
 }

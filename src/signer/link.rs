@@ -126,9 +126,13 @@ impl Link {
         self.confinement.borrow().clone()
     }
 
+    pub(super) fn breaker_is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Ready, and its breaker closed.
     pub(super) fn is_well(&self) -> bool {
-        matches!(*self.state.borrow(), TokenState::Ready { .. }) && !self.open.load(Ordering::Relaxed)
+        matches!(*self.state.borrow(), TokenState::Ready { .. }) && !self.breaker_is_open()
     }
 
     /// Whether it is to be asked for a signature that nobody needs: to see that it signs again, or to keep its

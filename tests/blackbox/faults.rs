@@ -236,6 +236,29 @@ async fn a_pin_that_another_process_was_refused_is_not_tried_by_a_session() {
     bench.recovers(0).await;
 }
 
+/// Nobody knows what the token made of the PIN: it may have counted a wrong one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_in_a_sessions_login_counts_as_an_attempt() {
+    let bench = Bench::of_one("", 1, "deadline = \"1s\"").await;
+    let token = &bench.lanes[0].token;
+    bench.sign_well(0).await;
+    let logins = token.calls("C_Login");
+    token.faults(&["on = \"C_SignInit\"; times = 1; lose = \"login\"", "on = \"C_Login\"; abort = true"]);
+    drop(bench.sign(0).await);
+    eventually("the latch", async || {
+        matches!(bench.signer.readiness()[0].state, TokenState::PinLatched(_)).then_some(())
+    })
+    .await;
+    assert_eq!(
+        token.calls("C_Login") - logins,
+        2,
+        "the session's, and once more the PIN that was right before"
+    );
+    token.lift();
+    assert!(bench.unlatch(0));
+    bench.recovers(0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vendors_own_login_code_counts_as_a_wrong_pin() {
     let bench = Parts::of(1, "", 4, "deadline = \"1s\"");

@@ -6,7 +6,8 @@ use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use crate::kit::{
-    Gateway, PIN, RemoteToken, STRANGER, World, eventually, remote_module, softhsm_module, spy_module,
+    Gateway, PIN, RemoteToken, STRANGER, TestToken, World, eventually, remote_module, softhsm_module,
+    spy_module,
 };
 
 #[tokio::test]
@@ -263,4 +264,25 @@ async fn a_token_that_is_not_there_signs_nothing_and_reads_go_on() {
     std::fs::remove_dir_all(world.folder().join("token/tokens")).unwrap();
     let said = world.refuses_or_is_not_ready().await;
     assert!(said.contains("main") || said.contains("token"), "{said}");
+}
+
+#[tokio::test]
+async fn inv_13_a_gateway_whose_only_token_does_not_sign_is_not_ready_until_it_does() {
+    let (world, token) = TestToken::before(World::new().await);
+    let gateway = world.append("\n[signer]\ndeadline = \"500ms\"\n").start().await;
+    // Each is late, and the worker itself is well.
+    token.faults(&["on = \"C_Sign\"; delay_us = 800000"]);
+    let greeting = json!(["0x68656c6c6f", gateway.treasury()]);
+    for _ in 0..3 {
+        gateway.client("trader").call("personal_sign", greeting.clone()).await.unwrap_err();
+    }
+    let ready = gateway.admin("admin", "/readyz").await.unwrap();
+    assert_eq!(ready.status, http::StatusCode::SERVICE_UNAVAILABLE, "{}", ready.body);
+    assert!(ready.body.contains("it failed several times in a row"), "{}", ready.body);
+    token.lift();
+    eventually("it is ready", async || {
+        let ready = gateway.admin("admin", "/readyz").await.ok()?;
+        (ready.status == http::StatusCode::OK).then_some(())
+    })
+    .await;
 }

@@ -172,7 +172,15 @@ pub fn unwrap(access: &TokenAccess, wrapped: &WrappedKey, under: &str) -> Result
         ],
     ]
     .concat();
-    session.create_object(&public).map(drop).map_err(token)
+    // The key is there, has proved itself, and signs. What is missing beside it keeps nobody from using it.
+    if let Err(error) = session.create_object(&public) {
+        tracing::warn!(
+            label = wrapped.label,
+            "the key is there, but not its public key, which `keys list` and `keys backup` read: {}",
+            said(&error)
+        );
+    }
+    Ok(())
 }
 
 /// The one wrapping key of this label.

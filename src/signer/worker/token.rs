@@ -98,7 +98,8 @@ impl Token {
 
 impl Token {
     /// Login is the application's on most tokens, which then say so, and the session's on some (NetHSM). A PIN that
-    /// was right once may have been changed since: it is refused once as well, and latched.
+    /// was right once may have been changed since: it is refused once as well, and latched, as is one that nobody knows of what
+    /// it was answered. Of a session that is in already the PIN is asked by no token, and the latch stays as it is.
     fn log_in(&self, session: &Handle) -> Result<(), Failure> {
         let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(refused) = &gate.refused {
@@ -116,7 +117,16 @@ impl Token {
             gate.refused = Some(failure.clone());
             return Err(failure);
         }
-        match session.login(UserType::User, Some(&self.pin)) {
+        let is_in = is_logged_in(session);
+        if !is_in {
+            latch::close(&self.latch).map_err(unknown)?;
+        }
+        let answer = session.login(UserType::User, Some(&self.pin));
+        let refused = answer.as_ref().err().map(class_of_login) == Some(Class::Credentials);
+        if !is_in && !refused {
+            latch::open(&self.latch).map_err(unknown)?;
+        }
+        match answer {
             Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
             Ok(()) => {
                 self.tally.login();
@@ -125,7 +135,7 @@ impl Token {
             }
             Err(error) => {
                 let failure = Failure { class: class_of_login(&error), ..failure(&error) };
-                if failure.class == Class::Credentials {
+                if refused {
                     self.refused(&failure.why);
                     gate.refused = Some(failure.clone());
                 }
