@@ -1,5 +1,6 @@
 //! The caller of one request: made anew for each, so that a removed client is gone with its next request.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
@@ -127,12 +128,22 @@ impl AccountCaller {
     }
 }
 
+thread_local! {
+    /// Names that nobody has yet: the system is asked once for many, and not for each request.
+    static AHEAD: RefCell<Vec<RequestId>> = const { RefCell::new(Vec::new()) };
+}
+
 impl RequestId {
     /// A new name, not to be guessed; without randomness from the system there is no request.
     pub fn random() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        Ok(Self(u128::from_be_bytes(bytes)))
+        AHEAD.with_borrow_mut(|ahead| {
+            if ahead.is_empty() {
+                let mut bytes = [[0; 16]; 64];
+                getrandom::fill(bytes.as_flattened_mut())?;
+                ahead.extend(bytes.map(|name| Self(u128::from_be_bytes(name))));
+            }
+            ahead.pop().ok_or(getrandom::Error::UNEXPECTED)
+        })
     }
 
     /// Reads a name back that was written by `Display`; an unreadable one is the name 0, which no request has.
