@@ -25,6 +25,13 @@ pub struct Held {
     bytes: usize,
 }
 
+/// The same for what is there and does not grow: where it is small, it takes nothing of the room of all.
+#[derive(Debug)]
+pub struct Kept {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
 /// What is on its way and grows: nothing is taken of the room before the first step is full, and then whole steps.
 #[derive(Debug)]
 pub struct Meter<R> {
@@ -38,8 +45,8 @@ pub struct Meter<R> {
 /// as there are calls. What is larger is counted in steps of it. In bytes.
 pub const SMALL: usize = 256 * 1024;
 
-/// Answers of one client that nodes are waited for at once, at all nodes together. A batch is one call of its client, and many
-/// of a node's where that takes no batches.
+/// Answers of one client that nodes are waited for at once, at all nodes together, where it may not have more calls under way. A
+/// batch is one call of its client, and many of a node's where that takes no batches.
 pub const MAX_AWAITED: usize = 256;
 
 impl Room {
@@ -47,9 +54,22 @@ impl Room {
         Self { max, used: AtomicUsize::new(0), awaited: Semaphore::const_new(MAX_AWAITED), all }
     }
 
+    /// With places for more answers at once.
+    #[must_use]
+    pub fn awaiting(mut self, more: usize) -> Self {
+        self.awaited = Semaphore::new(more.clamp(MAX_AWAITED, Semaphore::MAX_PERMITS));
+        self
+    }
+
     /// A place for each answer while a node is waited for.
     pub const fn awaited(&self) -> &Semaphore {
         &self.awaited
+    }
+
+    /// For what is there, and goes when it is dropped.
+    pub fn keep(self: &Arc<Self>, bytes: usize) -> Option<Kept> {
+        let is_there = if bytes > SMALL { self.take_large(bytes) } else { self.take(bytes) };
+        is_there.then(|| Kept { room: Arc::clone(self), bytes })
     }
 
     pub fn is_full(&self) -> bool {
@@ -149,6 +169,16 @@ impl<R: Borrow<Arc<Room>>> Meter<R> {
     /// What it has taken.
     pub fn into_held(self) -> Option<Held> {
         self.held
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.bytes > SMALL {
+            self.room.give_back_large(self.bytes);
+        } else {
+            self.room.give_back(self.bytes);
+        }
     }
 }
 

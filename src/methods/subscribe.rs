@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::identity::Caller;
 use crate::methods::{App, Cause, Refusal};
-use crate::room::{Held, Room};
+use crate::room::{Kept, Room};
 use crate::upstream::{Feed, News};
 
 /// Subscriptions of one WebSocket.
@@ -55,7 +55,7 @@ struct Delivery {
 /// An item that is not sent yet: it counts as what its client has not read.
 struct Waiting {
     json: Vec<u8>,
-    _held: Held,
+    _kept: Kept,
 }
 
 impl AsRef<[u8]> for Waiting {
@@ -130,9 +130,9 @@ async fn deliver(name: String, mut feed: Feed, to: Delivery) {
             News::Item(item) => {
                 // It may be a large one, and is written once for each subscription.
                 let length = head.len().saturating_add(item.len()).saturating_add(2);
-                let Some(counted) = to.room.hold(length) else { break };
+                let Some(kept) = to.room.keep(length) else { break };
                 let json = [head.as_bytes(), &item, b"}}"].concat();
-                if to.news.try_send(Bytes::from_owner(Waiting { json, _held: counted })).is_err() {
+                if to.news.try_send(Bytes::from_owner(Waiting { json, _kept: kept })).is_err() {
                     break;
                 }
             }
@@ -217,7 +217,7 @@ mod tests {
                 assert!(item.starts_with(b"{\"jsonrpc\"") && item.ends_with(b"1}}"));
             }
         }
-        for _ in 0..3 {
+        for _ in 0..4 {
             send.send(large.clone()).unwrap();
         }
         tokio::time::timeout(Duration::from_secs(10), overrun.cancelled()).await.unwrap();

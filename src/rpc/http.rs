@@ -270,8 +270,9 @@ impl<S: Answers> Inner<S> {
     fn share_of(&self, client: &Client) -> Arc<Share> {
         let mut per_client = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || {
-            let room = Room::new(MAX_OF_A_CLIENT, Some(Arc::clone(&self.room)));
-            Arc::new(Share::new(self.max_in_flight_per_client, Arc::new(room)))
+            let max_calls = self.max_in_flight_per_client;
+            let room = Room::new(MAX_OF_A_CLIENT, Some(Arc::clone(&self.room))).awaiting(max_calls);
+            Arc::new(Share::new(max_calls, Arc::new(room)))
         };
         per_client.entry(client.name.clone()).or_insert_with(new).clone()
     }

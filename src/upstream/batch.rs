@@ -121,7 +121,10 @@ impl Node {
                     }
                 }
             }
-            let some = some.iter().map(|call| self.read(*call, whose));
+            let some = some.iter().map(async |call| {
+                let _own = whose.place().await?;
+                self.read(*call, whose).await
+            });
             answers
                 .extend(join_all(some).await.into_iter().map(|answer| answer.and_then(Answer::or_elsewhere)));
         }

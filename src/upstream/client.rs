@@ -27,8 +27,8 @@ const FIRST_ID: u64 = 1_000_000_000_000_000;
 /// How the names of methods begin that hand a transaction over, or make a filter.
 const ONCE: [&str; 2] = ["eth_send", "eth_new"];
 
-/// Of the others, those that leave nothing behind to be answered a second time.
-const EMPTIED: [&str; 2] = ["eth_getFilterChanges", "eth_uninstallFilter"];
+/// What leaves nothing behind to be answered a second time.
+const EMPTIES: &str = "eth_getFilterChanges";
 
 /// Room for the head of most requests, in bytes.
 const HEAD: usize = 512;
@@ -68,7 +68,7 @@ impl Call<'_> {
     /// A transaction that is handed over twice is another's word against the first; what a filter had to tell is told once, and
     /// an error says that it may be lost, where an empty answer would not.
     fn may_be_repeated(&self) -> bool {
-        !EMPTIED.contains(&self.method) && !ONCE.iter().any(|begin| self.method.starts_with(begin))
+        self.method != EMPTIES && !ONCE.iter().any(|begin| self.method.starts_with(begin))
     }
 }
 

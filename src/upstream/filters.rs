@@ -73,8 +73,10 @@ impl Upstream {
         call: Call<'_>,
         is_unwanted: impl Fn() -> bool,
     ) -> Result<Answer, UpstreamError> {
+        let whose = Whose::Clients(room);
+        let _own = whose.place().await?;
         let make = async |node: Arc<Node>| {
-            let answer = node.read(call, Whose::Clients(room)).await.and_then(Answer::or_elsewhere)?;
+            let answer = node.read(call, whose).await.and_then(Answer::or_elsewhere)?;
             Ok((node, answer))
         };
         let (node, result) = match self.0.nodes.first(make).await {
@@ -83,17 +85,26 @@ impl Upstream {
             Err(error) => return Answer::told(Err(error)),
         };
         let id = serde_json::from_slice::<Box<RawValue>>(result.bytes()).map_err(UpstreamError::garbage)?;
-        if is_unwanted() {
-            let params = to_raw_value(&(id,)).map_err(UpstreamError::garbage)?;
-            let end = Call { method: "eth_uninstallFilter", params: Some(&params) };
-            return node.read(end, Whose::Clients(room)).await;
-        }
         let node = self.0.nodes.place_of(&node).ok_or(UpstreamError::Busy)?;
         let name = name()?;
         let shown = to_raw_value(&name).map_err(UpstreamError::garbage)?;
-        let (seat, used) = (Arc::new(seat), Instant::now());
-        self.0.filters.put(name, Filter { client, _seat: seat, node, id: id.into(), used });
+        let filter = Filter { client, _seat: Arc::new(seat), node, id: id.into(), used: Instant::now() };
+        self.0.filters.put(name.clone(), filter.clone());
+        if is_unwanted() {
+            return self.end_filter(&name, filter).await;
+        }
         Ok(Answer::Result(shown.into()))
+    }
+
+    /// Its seat is free when the node has answered; else when it is forgotten.
+    async fn end_filter(&self, name: &str, filter: Filter) -> Result<Answer, UpstreamError> {
+        let Some(node) = self.0.nodes.at(filter.node) else { return Ok(refusal(NOT_FOUND)) };
+        let params = to_raw_value(&(filter.id,)).map_err(UpstreamError::garbage)?;
+        let end = Call { method: "eth_uninstallFilter", params: Some(&params) };
+        // That its client has too much under way is no reason to keep it.
+        let answer = node.read(end, Whose::Own).await?;
+        self.0.filters.forget(name);
+        Ok(answer)
     }
 
     /// Asks the node that has a client's filter: for what is new, for all of it, or to forget it.
@@ -106,18 +117,23 @@ impl Upstream {
         let named = params.and_then(|params| serde_json::from_str::<(String,)>(params.get()).ok());
         let filters = &self.0.filters;
         let found = named.and_then(|(name,)| Some((filters.of(client, &name)?, name)));
-        let Some((Filter { node, id, .. }, name)) = found else {
+        let Some((filter, name)) = found else {
             // Uninstalling what is not there is answered by no, as the nodes do.
             let is_about_the_end = method == "eth_uninstallFilter" && params.is_some();
             let no = RawValue::from_string("false".to_owned()).map_err(UpstreamError::garbage)?;
             return Ok(if is_about_the_end { Answer::Result(no.into()) } else { refusal(NOT_FOUND) });
         };
         if method == "eth_uninstallFilter" {
-            filters.forget(&name);
+            let upstream = self.clone();
+            // Whoever hangs up meanwhile has it ended all the same.
+            let ended = tokio::spawn(async move { upstream.end_filter(&name, filter).await });
+            return ended.await.unwrap_or(Err(UpstreamError::Busy));
         }
-        let Some(node) = self.0.nodes.at(node) else { return Ok(refusal(NOT_FOUND)) };
-        let params = to_raw_value(&(id,)).map_err(UpstreamError::garbage)?;
-        node.read(Call { method, params: Some(&params) }, Whose::Clients(room)).await
+        let Some(node) = self.0.nodes.at(filter.node) else { return Ok(refusal(NOT_FOUND)) };
+        let params = to_raw_value(&(filter.id,)).map_err(UpstreamError::garbage)?;
+        let whose = Whose::Clients(room);
+        let _own = whose.place().await?;
+        node.read(Call { method, params: Some(&params) }, whose).await
     }
 }
 
@@ -273,6 +289,32 @@ mod tests {
         .unwrap();
         assert_eq!(fake.calls("eth_uninstallFilter"), [json!(["0x7"])]);
         assert!(upstream.0.filters.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn inv_12_a_filter_counts_until_its_node_has_ended_it() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        fake.on("eth_newBlockFilter", Reply::Result(json!("0x7")));
+        let name = text(upstream.new_filter(("ada", None), "eth_newBlockFilter", None).await).unwrap();
+        let params = raw(&json!([serde_json::from_str::<String>(&name).unwrap()]));
+        let end = || upstream.filter(("ada", None), "eth_uninstallFilter", Some(&params));
+        let seats = Arc::clone(&upstream.0.filters.seats);
+        fake.on("eth_uninstallFilter", Reply::Close);
+        end().await.unwrap_err();
+        assert!(!seats.is_empty(), "the node has it still");
+        fake.on("eth_uninstallFilter", Reply::Result(json!(true)));
+        let mut under_way = Box::pin(end());
+        assert!(futures_util::poll!(&mut under_way).is_pending());
+        drop(under_way);
+        tokio::time::timeout(Duration::from_secs(10), async {
+            while !seats.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!(text(end().await).unwrap(), "false", "it is gone");
     }
 
     #[tokio::test]

@@ -97,10 +97,9 @@ impl Upstream {
         method: &'static str,
         params: Option<&RawValue>,
     ) -> Result<Answer, UpstreamError> {
-        let call = Call { method, params };
-        let read = async |node: Arc<node::Node>| {
-            node.read(call, node::Whose::Clients(room)).await.and_then(Answer::or_elsewhere)
-        };
+        let (call, whose) = (Call { method, params }, node::Whose::Clients(room));
+        let _own = whose.place().await?;
+        let read = async |node: Arc<node::Node>| node.read(call, whose).await.and_then(Answer::or_elsewhere);
         self.0.flights.share(call, async || Answer::told(self.0.nodes.first(read).await)).await
     }
 }
@@ -712,7 +711,7 @@ mod tests {
             ("eth_sendRawTransaction", 1),
             ("eth_getFilterChanges", 1),
             ("eth_newFilter", 1),
-            ("eth_uninstallFilter", 1),
+            ("eth_uninstallFilter", 2),
         ] {
             fake.on("eth_gasPrice", Reply::Result(json!("0x1")));
             upstream.forward(None, "eth_gasPrice", None).await.unwrap();
@@ -720,6 +719,23 @@ mod tests {
             assert!(upstream.forward(None, method, None).await.is_err());
             assert_eq!(fake.calls(method).len(), asked, "{method}");
         }
+    }
+
+    #[tokio::test]
+    async fn inv_12_who_has_too_much_under_way_keeps_nobody_who_asks_the_same() {
+        let fake = Fake::start().await;
+        let upstream = fake.upstream(&still());
+        fake.on("eth_blockNumber", Reply::Result(json!("0x1")));
+        let [ada, bob] = [(); 2].map(|()| Arc::new(Room::new(1 << 20, None)));
+        let all = u32::try_from(ada.awaited().available_permits()).unwrap();
+        let _under_way = ada.awaited().try_acquire_many(all).unwrap();
+        let mut of_ada = Box::pin(upstream.forward(Some(&ada), "eth_blockNumber", None));
+        assert!(futures_util::poll!(&mut of_ada).is_pending());
+        let began = tokio::time::Instant::now();
+        upstream.forward(Some(&bob), "eth_blockNumber", None).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1), "he did not wait for her");
+        let refused = of_ada.await.unwrap_err();
+        assert!(matches!(refused, UpstreamError::NoRoom), "{refused:?}");
     }
 
     #[tokio::test]

@@ -11,7 +11,7 @@ use serde_json::value::to_raw_value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-use crate::clock::{Clock, after};
+use crate::clock::Clock;
 use crate::config;
 use crate::room::{MAX_AWAITED, Room};
 use crate::transaction::QuotedFees;
@@ -95,34 +95,29 @@ const MAX_COUNTS: usize = 4096;
 /// How long a call waits for its place.
 const PLACE_WITHIN: Duration = Duration::from_secs(2);
 
-impl Places {
-    /// One for a call, and of a client's own where it is a client's; within [`PLACE_WITHIN`].
-    async fn take<'a>(
-        &'a self,
-        whose: Whose<'a>,
-    ) -> Result<(SemaphorePermit<'a>, Option<SemaphorePermit<'a>>), UpstreamError> {
-        let until = after(PLACE_WITHIN);
-        let (all, own) = match whose {
-            Whose::Clients(room) => (&self.reads, room.map(|room| room.awaited())),
-            Whose::Own => (&self.own, None),
-        };
-        // Whoever waits for his own has nothing that others wait for.
-        let own = match own {
-            Some(own) => Some(place(own, until).await?),
-            None => None,
-        };
-        Ok((place(all, until).await?, own))
+impl<'a> Whose<'a> {
+    /// A client's own place, for each answer that it is to get: to be taken before anything that others wait for, too.
+    pub(super) async fn place(self) -> Result<Option<SemaphorePermit<'a>>, UpstreamError> {
+        let Whose::Clients(Some(room)) = self else { return Ok(None) };
+        place(room.awaited()).await.map(Some).ok_or(UpstreamError::NoRoom)
     }
 }
 
-async fn place(places: &Semaphore, until: Instant) -> Result<SemaphorePermit<'_>, UpstreamError> {
+impl Places {
+    async fn take(&self, whose: Whose<'_>) -> Result<SemaphorePermit<'_>, UpstreamError> {
+        let places = match whose {
+            Whose::Clients(_) => &self.reads,
+            Whose::Own => &self.own,
+        };
+        place(places).await.ok_or(UpstreamError::Busy)
+    }
+}
+
+async fn place(places: &Semaphore) -> Option<SemaphorePermit<'_>> {
     if let Ok(place) = places.try_acquire() {
-        return Ok(place);
+        return Some(place);
     }
-    match tokio::time::timeout_at(until, places.acquire()).await {
-        Ok(Ok(place)) => Ok(place),
-        _ => Err(UpstreamError::Busy),
-    }
+    tokio::time::timeout(PLACE_WITHIN, places.acquire()).await.ok()?.ok()
 }
 
 impl Node {
@@ -153,9 +148,9 @@ impl Node {
         })
     }
 
-    /// A read, passed on with the node's own word.
+    /// A read, passed on with the node's own word. A client's has its client's place already.
     pub(super) async fn read(&self, call: Call<'_>, whose: Whose<'_>) -> Result<Answer, UpstreamError> {
-        let _places = self.places.take(whose).await?;
+        let _place = self.places.take(whose).await?;
         self.pinned().await?;
         let answer = self.client.call(call, self.room_of(whose)).await;
         match whose {
@@ -170,7 +165,8 @@ impl Node {
         calls: &[Call<'_>],
         whose: Whose<'_>,
     ) -> Result<Batched, UpstreamError> {
-        let _places = self.places.take(whose).await?;
+        let _own = whose.place().await?;
+        let _place = self.places.take(whose).await?;
         self.pinned().await?;
         // Ours are large, and are asked for in other ways where they take too long.
         self.noticed_of_clients(self.client.batch(calls, self.room_of(whose)).await)
@@ -221,7 +217,7 @@ impl Node {
         method: &'static str,
         params: Option<Value>,
     ) -> Result<Answer, UpstreamError> {
-        let _places = self.places.take(Whose::Own).await?;
+        let _place = self.places.take(Whose::Own).await?;
         self.pinned().await?;
         self.put(method, params).await
     }
@@ -365,12 +361,15 @@ mod tests {
         fake.on("eth_gasPrice", Reply::Result(json!("0x1")));
         node.pinned().await.unwrap();
         let [ada, bob] = [(); 2].map(|()| Arc::new(Room::new(1 << 20, None)));
-        let ask = |method, room| node.read(Call { method, params: None }, Whose::Clients(Some(room)));
-        let all = futures_util::future::join_all((0..2 * READS).map(|_| ask("eth_blockNumber", &ada)));
-        let mut hanging = Box::pin(all);
+        let calls = [Call { method: "eth_blockNumber", params: None }; 16];
+        node.takes_no_batch();
+        // Each sixteen at once.
+        let batches = (0..READS / 8).map(|_| node.read_batch(&calls, Whose::Clients(Some(&ada))));
+        let mut hanging = Box::pin(futures_util::future::join_all(batches));
         assert!(futures_util::poll!(&mut hanging).is_pending());
         assert_eq!(node.places.reads.available_permits(), READS - MAX_AWAITED);
-        ask("eth_gasPrice", &bob).await.unwrap();
+        let call = Call { method: "eth_gasPrice", params: None };
+        node.read(call, Whose::Clients(Some(&bob))).await.unwrap();
         drop(hanging);
         assert_eq!(ada.awaited().available_permits(), MAX_AWAITED, "whoever hangs up waits for nothing");
     }
