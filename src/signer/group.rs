@@ -69,7 +69,7 @@ pub(super) fn share(by: Instant, now: Instant, tokens: usize) -> Duration {
     left.checked_div(tokens).unwrap_or(left)
 }
 
-/// Accounts with several tokens, of which all are known to stand at one site, or which say nothing of sites.
+/// Accounts with several tokens, of which no two are known to stand at different sites.
 pub(super) fn at_one_site<'a>(
     accounts: impl Iterator<Item = (Address, Vec<Option<&'a str>>)>,
 ) -> Vec<Address> {

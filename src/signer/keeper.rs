@@ -21,6 +21,9 @@ use crate::signer::protocol::{Class, Confinement, Frame, MAX_FRAME, Settings, So
 use crate::signer::queue::{Job, Queue};
 use crate::signer::{SignError, latch};
 
+/// How long a worker that is not needed any more may take to end by itself.
+const LAST_CALL: Duration = Duration::from_secs(2);
+
 /// How many requests a worker has for each session: enough to keep it busy, few enough that the line before it stays
 /// fair.
 const IN_FLIGHT: usize = 4;
@@ -155,12 +158,18 @@ impl Keeper {
         let mut distrust = self.distrust.clone();
         let window = sessions.saturating_mul(IN_FLIGHT).max(16);
         let why = tokio::select! {
-            () = self.stop.cancelled() => return Ok(()),
-            () = hand_over(self, &mut to, &pending, window) => "the socket to its worker broke".to_owned(),
-            why = self.take_back(&mut from, (&pending, &heard), life) => why,
-            () = silence(&heard) => "its worker has said nothing for ten seconds".to_owned(),
-            _ = distrust.wait_for(|last| *last >= life) => "it signed with another key than it was to".to_owned(),
-            status = child.wait() => status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})")),
+            () = self.stop.cancelled() => None,
+            () = hand_over(self, &mut to, &pending, window) => Some("the socket to its worker broke".to_owned()),
+            why = self.take_back(&mut from, (&pending, &heard), life) => Some(why),
+            () = silence(&heard) => Some("its worker has said nothing for ten seconds".to_owned()),
+            _ = distrust.wait_for(|last| *last >= life) => Some("it signed with another key than it was to".to_owned()),
+            status = child.wait() => Some(status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})"))),
+        };
+        let Some(why) = why else {
+            // It ends by itself when nobody is there to hear it, and not in the middle of a login, which would latch its PIN.
+            drop((from, to));
+            drop(timeout(LAST_CALL, child.wait()).await);
+            return Ok(());
         };
         ready.set(0.0);
         let lived = since.elapsed();

@@ -10,6 +10,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
@@ -26,6 +27,9 @@ const TRYING_AGAIN: &str = "the process ended while it logged in, twice in a row
 /// Held from an attempt to log in until what came of it is written.
 static ATTEMPT: Mutex<()> = Mutex::new(());
 
+/// The process ends: no attempt is begun any more.
+static ENDS: AtomicBool = AtomicBool::new(false);
+
 /// Threads find out at once that a PIN is wrong: no two of them write one draft, and each process has its own.
 static WRITING: Mutex<()> = Mutex::new(());
 
@@ -41,6 +45,9 @@ pub(super) struct Attempt {
 /// Begins an attempt. Whether the latch is closed is to be looked at after this: somebody else's may just have been refused.
 pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
     let here = ATTEMPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if ENDS.load(Ordering::SeqCst) {
+        return Err(io::Error::other("the process ends"));
+    }
     if let Some(folder) = latch.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -71,7 +78,13 @@ pub fn wait_for(lock: &File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "another process has been logging in there for ten seconds"))
 }
 
-/// Whether no attempt is under way: a process that ended now would leave a PIN that was just refused to be tried again.
+/// The process is about to end, and begins no more attempts.
+pub(super) fn ends() {
+    ENDS.store(true, Ordering::SeqCst);
+}
+
+/// Whether no attempt is under way: a process that ended in one would leave a PIN that was just refused to be tried again, or a right
+/// one latched.
 pub(super) fn is_quiet() -> bool {
     ATTEMPT.try_lock().is_ok()
 }
@@ -166,6 +179,11 @@ pub(super) fn accept(latch: &Path, pin: &Pin) -> io::Result<()> {
         write(&accepted(latch), &looks)?;
     }
     open(latch)
+}
+
+/// Leaves it as it was before an attempt that was not refused.
+pub(super) fn leave(latch: &Path, before: Option<&str>) -> io::Result<()> {
+    before.map_or_else(|| open(latch), |why| write(latch, why))
 }
 
 /// Opens it, durably, after success or an operator's word.

@@ -259,6 +259,39 @@ async fn a_crash_in_a_sessions_login_counts_as_an_attempt() {
     bench.recovers(0).await;
 }
 
+/// The PIN is right, and whoever looks at its file next sees another, as of systemd's credentials after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_while_sessions_log_in_latches_nothing() {
+    let parts = Parts::of(1, "login = \"session\"\n", 4, "deadline = \"2s\"");
+    let token = &parts.lanes[0].token;
+    token.faults(&["on = \"C_Login\"; delay_us = 400000"]);
+    let bench = parts.start_again().await;
+    let token = &bench.lanes[0].token;
+    let logins = token.calls("C_Login");
+    eventually("a session logs in", async || (token.calls("C_Login") > logins).then_some(())).await;
+    bench.signer.stop().await;
+    let copy = token.folder().join("pin-copy");
+    std::fs::copy(token.pin_file(), &copy).unwrap();
+    std::fs::rename(copy, token.pin_file()).unwrap();
+    token.lift();
+    let bench = bench.start_again().await;
+    bench.sign_well(0).await;
+}
+
+/// What another process may have tried with another PIN stays as it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sessions_login_leaves_anothers_latch_as_it_was() {
+    let bench = Bench::of_one("", 1, "deadline = \"1s\"").await;
+    let token = &bench.lanes[0].token;
+    bench.sign_well(0).await;
+    bench.refuse(0, "the process ended while it logged in");
+    let logins = token.calls("C_Login");
+    token.faults(&["on = \"C_SignInit\"; times = 1; lose = \"login\""]);
+    bench.recovers(0).await;
+    assert!(token.calls("C_Login") > logins);
+    assert!(bench.unlatch(0), "it is still there");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_vendors_own_login_code_counts_as_a_wrong_pin() {
     let bench = Parts::of(1, "", 4, "deadline = \"1s\"");

@@ -284,7 +284,7 @@ async fn what_was_to_be_bumped_or_cancelled_and_was_refused_is_tried_again_for_m
 /// Each is a signature, and for more than the one before.
 #[tokio::test]
 async fn inv_12_a_bump_by_itself_that_is_refused_rests_before_the_next() {
-    let bump = "key = \"treasury\"\nauto_bump = { after = \"4s\", step = 50, up_to = \"500 gwei\" }";
+    let bump = "key = \"treasury\"\nauto_bump = { after = \"6s\", step = 50, up_to = \"500 gwei\" }";
     let gateway = unmined().await.replace("key = \"treasury\"", bump).start().await;
     let mut stuck = gateway.payment(7);
     stuck["gasPrice"] = json!("0x77359400"); // two gwei
@@ -294,7 +294,7 @@ async fn inv_12_a_bump_by_itself_that_is_refused_rests_before_the_next() {
     let refused = async || gateway.metric("chancery_auto_bump_failures_total").await;
     eventually("it is bumped", async || (refused().await > 0.0).then_some(())).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert!(refused().await < 1.5, "one in four seconds");
+    assert!(refused().await < 1.5, "one in six seconds");
     gateway.node().heal();
     eventually("it is bumped again, for more than what was refused", async || {
         (gateway.metric("chancery_auto_bumps_total").await > 0.0).then_some(())

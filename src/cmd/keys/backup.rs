@@ -162,7 +162,7 @@ impl Restore {
             .hint(self.file.display(), "name the file that `keys backup` wrote")?;
         let wrapped: WrappedKey = serde_json::from_str(&text)
             .hint(self.file.display(), "it is no file that `keys backup` wrote, or it was changed")?;
-        signer::unwrap(&access, &wrapped, &self.wrapping_key).hint(
+        let trouble = signer::unwrap(&access, &wrapped, &self.wrapping_key).hint(
             "the key was not restored",
             "it wants the same wrapping key that it was wrapped under: compare the check values of both tokens",
         )?;
@@ -175,12 +175,16 @@ impl Restore {
             };
             put_on_record(context, &config, &self.admin, &row);
         }
+        let without = trouble.as_ref().map_or_else(String::new, |why| {
+            format!("\nIts public key could not be put beside it ({why}): `keys list` does not show its address, and `keys backup` does not take it")
+        });
         let text = format!(
-            "key `{}` is in token {name} and signs for {}\nFor the configuration: `backups = [\"{name}\"]` in its [[account]]; \
-             then `chancery keys drill`, now and every 90 days",
+            "key `{}` is in token {name} and signs for {}{without}\nFor the configuration: `backups = [\"{name}\"]` in its \
+             [[account]]; then `chancery keys drill`, now and every 90 days",
             wrapped.label, wrapped.address
         );
-        context.print(&json!({ "token": name, "label": wrapped.label, "address": wrapped.address }), text)?;
+        let told = json!({ "token": name, "label": wrapped.label, "address": wrapped.address, "no_public_key": trouble });
+        context.print(&told, text)?;
         Ok(Success::Done)
     }
 }

@@ -123,8 +123,9 @@ pub fn wrap(access: &TokenAccess, label: &str, under: &str) -> Result<WrappedKey
     })
 }
 
-/// Brings a wrapped key into another token and has it prove its address there. One that cannot is not left.
-pub fn unwrap(access: &TokenAccess, wrapped: &WrappedKey, under: &str) -> Result<(), KeyError> {
+/// Brings a wrapped key into another token and has it prove its address there. One that cannot is not left. It may be there without
+/// its public key, and the reason is told.
+pub fn unwrap(access: &TokenAccess, wrapped: &WrappedKey, under: &str) -> Result<Option<String>, KeyError> {
     if (wrapped.version, wrapped.mechanism.as_str()) != (WRAPPED_VERSION, MECHANISM) {
         return Err(KeyError::Token(format!(
             "the file is of version {}, by {}; this program reads version {WRAPPED_VERSION}, by {MECHANISM}",
@@ -159,7 +160,7 @@ pub fn unwrap(access: &TokenAccess, wrapped: &WrappedKey, under: &str) -> Result
         return Err(KeyError::Unfit(why));
     }
     if wrapped.point.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let public = [
         &name[..],
@@ -173,14 +174,7 @@ pub fn unwrap(access: &TokenAccess, wrapped: &WrappedKey, under: &str) -> Result
     ]
     .concat();
     // The key is there, has proved itself, and signs. What is missing beside it keeps nobody from using it.
-    if let Err(error) = session.create_object(&public) {
-        tracing::warn!(
-            label = wrapped.label,
-            "the key is there, but not its public key, which `keys list` and `keys backup` read: {}",
-            said(&error)
-        );
-    }
-    Ok(())
+    Ok(session.create_object(&public).err().map(|error| said(&error)))
 }
 
 /// The one wrapping key of this label.

@@ -166,6 +166,7 @@ fn read(input: &mut impl Read) -> io::Result<Frame> {
 #[expect(clippy::exit, reason = "the worker's last rung: a new process is the only cure for a stuck module")]
 fn end(code: i32) -> ! {
     // Unless a login is under way: what came of it must be written first, for a refused PIN is never tried again.
+    latch::ends();
     for _ in 0..100 {
         if latch::is_quiet() {
             break;

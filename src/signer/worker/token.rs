@@ -106,7 +106,7 @@ impl Token {
             return Err(refused.clone());
         }
         let unknown = |error: std::io::Error| {
-            let why = format!("the PIN latch {} cannot be looked at: {error}", self.latch.display());
+            let why = format!("the PIN latch {} cannot be read or written: {error}", self.latch.display());
             Failure { class: Class::Down, why, label: "latch".to_owned(), closed: false }
         };
         let _attempt = latch::attempt(&self.latch).map_err(unknown)?;
@@ -118,13 +118,15 @@ impl Token {
             return Err(failure);
         }
         let is_in = is_logged_in(session);
+        // Of an attempt of another process, maybe with another PIN: ours says nothing of it.
+        let before = latch::reason(&self.latch).map_err(unknown)?;
         if !is_in {
             latch::close(&self.latch).map_err(unknown)?;
         }
         let answer = session.login(UserType::User, Some(&self.pin));
         let refused = answer.as_ref().err().map(class_of_login) == Some(Class::Credentials);
         if !is_in && !refused {
-            latch::open(&self.latch).map_err(unknown)?;
+            latch::leave(&self.latch, before.as_deref()).map_err(unknown)?;
         }
         match answer {
             Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),

@@ -1,13 +1,20 @@
 //! A key outlives its token: wrapped under a key that both tokens trust, or by the vendor's means.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use crate::kit::{Output, PIN, Token, World, softhsm_module};
+use crate::kit::{Output, PIN, TestToken, Token, World, softhsm_module, test_token};
 
 const SO_PIN: &str = "12345678";
 
 /// A world whose account's key may be wrapped, and a second token that is empty.
 async fn two() -> (World, Token) {
+    two_with(&softhsm_module(), "").await
+}
+
+/// The same, where the second one's module is another, or wants more of its environment.
+async fn two_with(module: &Path, environment: &str) -> (World, Token) {
     let world = World::new().await;
     let second = Token::create(&world.folder().join("second")).await;
     std::fs::write(world.folder().join("so-pin"), SO_PIN).unwrap();
@@ -16,9 +23,9 @@ async fn two() -> (World, Token) {
     let made: Value = serde_json::from_str(&account).unwrap();
     let table = format!(
         "\n[[token]]\nname = \"second\"\nnetwork = false\nlabel = \"chancery\"\nmodule = \"{}\"\npin_file = \"{}\"\n\
-         environment.SOFTHSM2_CONF = \"{}\"\n\
+         environment.SOFTHSM2_CONF = \"{}\"\n{environment}\
          \n[[account]]\nname = \"desk\"\naddress = {}\ntoken = \"main\"\nkey = \"desk\"\nbackup = \"wrapped\"\n",
-        softhsm_module().display(),
+        module.display(),
         second.pin_file().display(),
         second.configuration().display(),
         made["address"],
@@ -114,6 +121,26 @@ async fn a_key_that_was_wrapped_signs_in_another_token_when_its_own_is_gone() {
         .map(|row| row["body"]["what"].as_str().unwrap())
         .collect();
     assert!(done.contains(&"drilled") && done.contains(&"backed-up"), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_restored_without_its_public_key_signs_and_that_is_told() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let token = TestToken::in_front(folder.path());
+    let environment = format!(
+        "environment.CHANCERY_TEST_TOKEN = \"{}\"\nenvironment.CHANCERY_TEST_TOKEN_MODULE = \"{}\"\n",
+        folder.path().display(),
+        softhsm_module().display()
+    );
+    let (world, _second) = two_with(test_token::module(), &environment).await;
+    ceremony(&world).await;
+    backup(&world, "desk", "wrap").await.well();
+    token.faults(&["on = \"C_CreateObject\"; code = \"CKR_ACTION_PROHIBITED\""]);
+    let said = restore(&world, "second").await.well();
+    assert!(
+        said.contains("signs for") && said.contains("could not be put beside it (C_CreateObject"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

@@ -203,6 +203,9 @@ watch! {
     );
     19 C_SignInit(session: CK_SESSION_HANDLE, mechanism: *mut CK_MECHANISM, key: CK_OBJECT_HANDLE);
     21 C_GenerateRandom(session: CK_SESSION_HANDLE, place: *mut CK_BYTE, length: CK_ULONG);
+    22 C_CreateObject(
+        session: CK_SESSION_HANDLE, template: *mut CK_ATTRIBUTE, length: CK_ULONG, place: *mut CK_OBJECT_HANDLE
+    );
 }
 
 #[allow(non_snake_case, reason = "as PKCS#11 has it")]

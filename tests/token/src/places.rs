@@ -25,6 +25,7 @@ pub const FUNCTIONS: &[&str] = &[
     "C_SignInit",
     "C_Sign",
     "C_GenerateRandom",
+    "C_CreateObject",
 ];
 
 /// Logins with a wrong PIN, ever.
