@@ -1,11 +1,12 @@
 //! Several reads in one body, for nodes that take that; one by one for those that do not.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::clock::after;
@@ -15,7 +16,7 @@ use crate::upstream::client::{Batched, Call};
 use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, Upstream, UpstreamError};
 
-/// How many reads of a batch are under way at once where they are asked one by one; and how many go in one body where all
+/// How many reads of a batch may be under way at once where they are asked one by one; and how many go in one body where all
 /// of them are too much for one.
 const LANES: usize = 16;
 
@@ -46,8 +47,7 @@ impl Upstream {
     ) -> Vec<Outcome> {
         let calls: Vec<Call<'_>> =
             calls.iter().map(|(method, params)| Call { method, params: *params }).collect();
-        let read = async |node: Arc<Node>| node.read_batch(&calls, Whose::Clients(room)).await;
-        let answers = match self.0.nodes.first(read).await {
+        let answers = match self.ask_batch(room, &calls).await {
             Ok(answers) => answers,
             Err(error) => return calls.iter().map(|_| Err(error.clone())).collect(),
         };
@@ -65,6 +65,44 @@ impl Upstream {
         }
         told
     }
+
+    /// However many nodes are asked, what it takes of its client's places is taken once.
+    async fn ask_batch(
+        &self,
+        room: Option<&Arc<Room>>,
+        calls: &[Call<'_>],
+    ) -> Result<Vec<Outcome>, UpstreamError> {
+        let whose = Whose::Clients(room);
+        let _first = whose.place().await?;
+        let lanes = Lanes::of(room);
+        let read = async |node: Arc<Node>| node.read_batch(calls, whose, &lanes).await;
+        self.0.nodes.first(read).await
+    }
+}
+
+/// How many reads of a batch are under way at once where they are asked one by one.
+#[derive(Debug)]
+pub(super) struct Lanes<'a> {
+    places: Option<&'a Semaphore>,
+    /// Beside its first.
+    more: OnceLock<Option<SemaphorePermit<'a>>>,
+}
+
+impl<'a> Lanes<'a> {
+    /// Of a client, or of ours.
+    pub(super) fn of(room: Option<&'a Arc<Room>>) -> Self {
+        Self { places: room.map(|room| room.awaited()), more: OnceLock::new() }
+    }
+
+    /// As many as its client has places for now: nobody waits for one with another in his hand.
+    fn count(&self) -> usize {
+        let Some(places) = self.places else { return LANES };
+        let more = self.more.get_or_init(|| {
+            let free = places.available_permits().min(LANES.saturating_sub(1));
+            places.try_acquire_many(u32::try_from(free).ok()?).ok()
+        });
+        more.as_ref().map_or(0, SemaphorePermit::num_permits).saturating_add(1)
+    }
 }
 
 impl Node {
@@ -73,14 +111,15 @@ impl Node {
         &self,
         calls: &[Call<'_>],
         whose: Whose<'_>,
+        lanes: &Lanes<'_>,
     ) -> Result<Vec<Outcome>, UpstreamError> {
-        self.read_batch_within(calls, whose, ONE_BY_ONE_WITHIN).await
+        self.read_batch_within(calls, (whose, lanes), ONE_BY_ONE_WITHIN).await
     }
 
     async fn read_batch_within(
         &self,
         calls: &[Call<'_>],
-        whose: Whose<'_>,
+        (whose, lanes): (Whose<'_>, &Lanes<'_>),
         one_by_one_within: Duration,
     ) -> Result<Vec<Outcome>, UpstreamError> {
         let is_one = calls.len() == 1 && matches!(whose, Whose::Own);
@@ -121,12 +160,10 @@ impl Node {
                     }
                 }
             }
-            let some = some.iter().map(async |call| {
-                let _own = whose.place().await?;
-                self.read(*call, whose).await
-            });
-            answers
-                .extend(join_all(some).await.into_iter().map(|answer| answer.and_then(Answer::or_elsewhere)));
+            for some in some.chunks(lanes.count()) {
+                let some = join_all(some.iter().map(|call| self.read(*call, whose))).await;
+                answers.extend(some.into_iter().map(|answer| answer.and_then(Answer::or_elsewhere)));
+            }
         }
         Ok(answers)
     }
@@ -249,7 +286,7 @@ mod tests {
         let mut sizes = Vec::new();
         for _ in 0..4 {
             let size = node.own_batch();
-            let answers = node.read_batch(&calls[..size], Whose::Own).await.unwrap();
+            let answers = node.read_batch(&calls[..size], Whose::Own, &Lanes::of(None)).await.unwrap();
             assert!(
                 answers.len() == size && answers.iter().all(Result::is_ok),
                 "each is answered all the same"
@@ -276,7 +313,10 @@ mod tests {
         let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
         let calls = vec![Call { method: "eth_blockNumber", params: None }; 3];
         for (within, is_answered) in [(Duration::from_secs(20), true), (Duration::ZERO, false)] {
-            let answers = node.read_batch_within(&calls, Whose::Clients(None), within).await.unwrap();
+            let answers = node
+                .read_batch_within(&calls, (Whose::Clients(None), &Lanes::of(None)), within)
+                .await
+                .unwrap();
             assert_eq!(answers.len(), 3);
             assert!(answers.iter().all(|answer| answer.is_ok() == is_answered), "{answers:?}");
         }

@@ -15,9 +15,7 @@ pub enum UpstreamError {
     Timeout,
     #[error("too many calls wait for the node")]
     Busy,
-    #[error(
-        "too much of what was answered is on its way, or not read yet: there is no room for this answer; read, and ask again"
-    )]
+    #[error("too much of what was asked is on its way, or is answered and not read yet: read, and ask again")]
     NoRoom,
     #[error("the node is on chain {found}, the configuration pins chain {ours}; it is not used")]
     OtherChain { found: u64, ours: u64 },

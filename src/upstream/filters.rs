@@ -39,6 +39,8 @@ struct Filter {
     node: usize,
     id: Arc<RawValue>,
     used: Instant,
+    /// The node is being asked to end it: it is nobody's any more.
+    ends: bool,
 }
 
 impl Upstream {
@@ -88,23 +90,28 @@ impl Upstream {
         let node = self.0.nodes.place_of(&node).ok_or(UpstreamError::Busy)?;
         let name = name()?;
         let shown = to_raw_value(&name).map_err(UpstreamError::garbage)?;
-        let filter = Filter { client, _seat: Arc::new(seat), node, id: id.into(), used: Instant::now() };
+        let (seat, used, ends) = (Arc::new(seat), Instant::now(), is_unwanted());
+        let filter = Filter { client, _seat: seat, node, id: id.into(), used, ends };
         self.0.filters.put(name.clone(), filter.clone());
-        if is_unwanted() {
+        if ends {
             return self.end_filter(&name, filter).await;
         }
         Ok(Answer::Result(shown.into()))
     }
 
-    /// Its seat is free when the node has answered; else when it is forgotten.
+    /// Its seat is free when the node does not have it any more; else when it is forgotten.
     async fn end_filter(&self, name: &str, filter: Filter) -> Result<Answer, UpstreamError> {
         let Some(node) = self.0.nodes.at(filter.node) else { return Ok(refusal(NOT_FOUND)) };
         let params = to_raw_value(&(filter.id,)).map_err(UpstreamError::garbage)?;
         let end = Call { method: "eth_uninstallFilter", params: Some(&params) };
         // That its client has too much under way is no reason to keep it.
-        let answer = node.read(end, Whose::Own).await?;
-        self.0.filters.forget(name);
-        Ok(answer)
+        let answer = node.read(end, Whose::Clients(None)).await;
+        match &answer {
+            Ok(Answer::Result(_)) => self.0.filters.forget(name),
+            Ok(Answer::Error(error)) if error.message.contains("not found") => self.0.filters.forget(name),
+            Ok(Answer::Error(_)) | Err(_) => self.0.filters.keep(name),
+        }
+        answer
     }
 
     /// Asks the node that has a client's filter: for what is new, for all of it, or to forget it.
@@ -116,14 +123,15 @@ impl Upstream {
     ) -> Result<Answer, UpstreamError> {
         let named = params.and_then(|params| serde_json::from_str::<(String,)>(params.get()).ok());
         let filters = &self.0.filters;
-        let found = named.and_then(|(name,)| Some((filters.of(client, &name)?, name)));
+        let ends = method == "eth_uninstallFilter";
+        let found = named.and_then(|(name,)| Some((filters.of(client, &name, ends)?, name)));
         let Some((filter, name)) = found else {
             // Uninstalling what is not there is answered by no, as the nodes do.
-            let is_about_the_end = method == "eth_uninstallFilter" && params.is_some();
+            let is_about_the_end = ends && params.is_some();
             let no = RawValue::from_string("false".to_owned()).map_err(UpstreamError::garbage)?;
             return Ok(if is_about_the_end { Answer::Result(no.into()) } else { refusal(NOT_FOUND) });
         };
-        if method == "eth_uninstallFilter" {
+        if ends {
             let upstream = self.clone();
             // Whoever hangs up meanwhile has it ended all the same.
             let ended = tokio::spawn(async move { upstream.end_filter(&name, filter).await });
@@ -157,12 +165,19 @@ impl Filters {
         filters.insert(name, filter);
     }
 
-    /// Nobody learns of another client's filter.
-    fn of(&self, client: &str, name: &str) -> Option<Filter> {
+    /// Nobody learns of another client's filter. With `ends` whoever gets it is to end it, and nobody else does.
+    fn of(&self, client: &str, name: &str, ends: bool) -> Option<Filter> {
         let mut filters = self.lock();
-        let filter = filters.get_mut(name).filter(|filter| &*filter.client == client)?;
-        filter.used = Instant::now();
+        let filter = filters.get_mut(name).filter(|filter| &*filter.client == client && !filter.ends)?;
+        (filter.used, filter.ends) = (Instant::now(), ends);
         Some(filter.clone())
+    }
+
+    /// It could not be ended: whoever has it may try again.
+    fn keep(&self, name: &str) {
+        if let Some(filter) = self.lock().get_mut(name) {
+            filter.ends = false;
+        }
     }
 
     fn forget(&self, name: &str) {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ledger::{Final, Ledger, LedgerError, Pages, Recorded, ReservationId, Standing};
 use crate::transaction::{Authorization, Delegation, Kind, Tx};
 use crate::upstream::answer::read_number;
+use crate::upstream::batch::Lanes;
 use crate::upstream::client::Call;
 use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, Upstream, UpstreamError};
@@ -253,7 +254,7 @@ impl View<'_> {
         let hashes: Vec<_> = hashes.collect::<Result<_, _>>().map_err(UpstreamError::garbage)?;
         let method = "eth_getTransactionReceipt";
         let calls: Vec<_> = hashes.iter().map(|hash| Call { method, params: Some(hash) }).collect();
-        let receipts: Vec<_> = match self.node.read_batch(&calls, Whose::Own).await {
+        let receipts: Vec<_> = match self.node.read_batch(&calls, Whose::Own, &Lanes::of(None)).await {
             Err(error) if !error.is_about_the_node() => mined.iter().map(|_| Err(error.clone())).collect(),
             receipts => receipts?,
         };

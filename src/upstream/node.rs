@@ -79,7 +79,7 @@ pub(super) const CHAIN_ID_HOLDS: Duration = Duration::from_secs(10);
 const NO_BATCH_FOR: Duration = Duration::from_secs(60);
 
 /// Calls to a node that are under way at once: each may need a connection of its own. Of reads four times what one client may
-/// have: none fills them alone.
+/// have by default: none fills them alone.
 const READS: usize = 4 * MAX_AWAITED;
 const OWN: usize = 256;
 
@@ -165,7 +165,6 @@ impl Node {
         calls: &[Call<'_>],
         whose: Whose<'_>,
     ) -> Result<Batched, UpstreamError> {
-        let _own = whose.place().await?;
         let _place = self.places.take(whose).await?;
         self.pinned().await?;
         // Ours are large, and are asked for in other ways where they take too long.
@@ -326,6 +325,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::upstream::Upstream;
     use crate::upstream::tests::{Fake, Reply, still};
 
     #[tokio::test]
@@ -356,20 +356,20 @@ mod tests {
         let mut chain = fake.chain();
         // So many connect at once that some may have to try twice.
         chain.timeout = Duration::from_secs(10);
-        let node = Node::new(&chain, &chain.nodes[0], still()).unwrap();
+        let upstream = Upstream::new(&chain, &still()).unwrap();
         fake.on("eth_blockNumber", Reply::Hang);
         fake.on("eth_gasPrice", Reply::Result(json!("0x1")));
-        node.pinned().await.unwrap();
         let [ada, bob] = [(); 2].map(|()| Arc::new(Room::new(1 << 20, None)));
-        let calls = [Call { method: "eth_blockNumber", params: None }; 16];
+        upstream.forward(Some(&bob), "eth_gasPrice", None).await.unwrap();
+        let node = Arc::clone(upstream.0.nodes.at(0).unwrap());
         node.takes_no_batch();
-        // Each sixteen at once.
-        let batches = (0..READS / 8).map(|_| node.read_batch(&calls, Whose::Clients(Some(&ada))));
+        // Each sixteen at once, or as many as there are places for.
+        let batches =
+            (0..READS / 8).map(|_| upstream.forward_batch(Some(&ada), &[("eth_blockNumber", None); 16]));
         let mut hanging = Box::pin(futures_util::future::join_all(batches));
         assert!(futures_util::poll!(&mut hanging).is_pending());
         assert_eq!(node.places.reads.available_permits(), READS - MAX_AWAITED);
-        let call = Call { method: "eth_gasPrice", params: None };
-        node.read(call, Whose::Clients(Some(&bob))).await.unwrap();
+        upstream.forward(Some(&bob), "eth_gasPrice", None).await.unwrap();
         drop(hanging);
         assert_eq!(ada.awaited().available_permits(), MAX_AWAITED, "whoever hangs up waits for nothing");
     }
