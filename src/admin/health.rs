@@ -70,7 +70,7 @@ impl Health {
             trouble: match token.state {
                 // Its accounts' other tokens sign; its own metric tells.
                 _ if token.is_covered => None,
-                TokenState::Ready { .. } if token.breaker_is_open => {
+                TokenState::Ready { .. } if token.fails => {
                     Some("it failed several times in a row, and has not signed since".to_owned())
                 }
                 TokenState::Ready { .. } => None,

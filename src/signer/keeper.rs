@@ -243,7 +243,7 @@ impl Keeper {
     /// A worker that is ready, with how many sessions it has.
     async fn start(&self) -> Result<(Child, OwnedReadHalf, OwnedWriteHalf, usize), TokenState> {
         let down = |why: &dyn fmt::Display| TokenState::Down(why.to_string());
-        let (child, stream) = self.launch.worker(&self.settings).map_err(|e| down(&e))?;
+        let (mut child, stream) = self.launch.worker(&self.settings).map_err(|e| down(&e))?;
         let (mut from, mut to) = stream.into_split();
         let mut out = Vec::new();
         Frame::Settings(serde_json::to_vec(&self.settings).map_err(|e| down(&e))?).write(&mut out);
@@ -255,7 +255,14 @@ impl Keeper {
             }
             read(&mut from).await
         };
-        match timeout(self.patience(), word).await {
+        let word = timeout(self.patience(), word);
+        let Some(word) = self.stop.run_until_cancelled(word).await else {
+            // As at the end of a life.
+            drop((from, to));
+            drop(timeout(LAST_CALL, child.wait()).await);
+            return Err(down(&"the gateway is stopping"));
+        };
+        match word {
             Ok(Ok(Frame::Status(Status::Ready { sessions, confinement }))) => {
                 self.confined(confinement);
                 Ok((child, from, to, sessions))

@@ -45,9 +45,6 @@ pub(super) struct Attempt {
 /// Begins an attempt. Whether the latch is closed is to be looked at after this: somebody else's may just have been refused.
 pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
     let here = ATTEMPT.lock().unwrap_or_else(PoisonError::into_inner);
-    if ENDS.load(Ordering::SeqCst) {
-        return Err(io::Error::other("the process ends"));
-    }
     if let Some(folder) = latch.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -62,6 +59,9 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
         created => created?,
     };
     wait_for(&lock)?;
+    if ENDS.load(Ordering::SeqCst) {
+        return Err(io::Error::other("the process ends"));
+    }
     Ok(Attempt { _here: here, _elsewhere: lock })
 }
 

@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(25);
 /// Requests in a row that a token did not answer, after which others are asked before it.
 const STRIKES: u32 = 3;
 
+/// After so long with an open breaker and no signature an operator is told.
+const FAILS_AFTER: Duration = Duration::from_secs(3);
+
 /// How one token stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenState {
@@ -126,21 +129,26 @@ impl Link {
         self.confinement.borrow().clone()
     }
 
-    pub(super) fn breaker_is_open(&self) -> bool {
-        self.open.load(Ordering::Relaxed)
+    /// Its breaker is open, and has been for longer than a rush of requests that came too late would keep it so.
+    pub(super) fn fails(&self) -> bool {
+        self.open.load(Ordering::Relaxed) && self.silent_for() >= FAILS_AFTER
+    }
+
+    /// Since its last signature.
+    fn silent_for(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(self.signed.load(Ordering::Relaxed)))
     }
 
     /// Ready, and its breaker closed.
     pub(super) fn is_well(&self) -> bool {
-        matches!(*self.state.borrow(), TokenState::Ready { .. }) && !self.breaker_is_open()
+        matches!(*self.state.borrow(), TokenState::Ready { .. }) && !self.open.load(Ordering::Relaxed)
     }
 
     /// Whether it is to be asked for a signature that nobody needs: to see that it signs again, or to keep its
     /// sessions from being closed for idleness.
     pub(super) fn wants_probe(&self, idle: Duration) -> bool {
-        let signed = Duration::from_millis(self.signed.load(Ordering::Relaxed));
         let is_ready = matches!(*self.state.borrow(), TokenState::Ready { .. });
-        is_ready && (self.open.load(Ordering::Relaxed) || self.began.elapsed().saturating_sub(signed) >= idle)
+        is_ready && (self.open.load(Ordering::Relaxed) || self.silent_for() >= idle)
     }
 
     /// What the breaker learns of a request's end.

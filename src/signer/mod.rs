@@ -85,8 +85,8 @@ pub struct TokenStatus {
     pub state: TokenState,
     /// What the kernel keeps from its worker; nothing before one was ready.
     pub confinement: Option<Confinement>,
-    /// It failed several times in a row, and is asked last until it has signed again.
-    pub breaker_is_open: bool,
+    /// It failed several times in a row, and has signed nothing for some seconds.
+    pub fails: bool,
     /// While it is down, another token signs for each of its accounts.
     pub is_covered: bool,
 }
@@ -183,8 +183,8 @@ impl Signer {
             let ours: Vec<&Group> = groups.values().filter(has).collect();
             let is_covered = !ours.is_empty() && ours.iter().all(|group| group.has_other(links, number));
             let (token, state) = (link.name().to_owned(), link.state());
-            let (confinement, breaker_is_open) = (link.confinement(), link.breaker_is_open());
-            TokenStatus { token, state, confinement, breaker_is_open, is_covered }
+            let (confinement, fails) = (link.confinement(), link.fails());
+            TokenStatus { token, state, confinement, fails, is_covered }
         };
         links.iter().enumerate().map(status).collect()
     }

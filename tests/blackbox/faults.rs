@@ -264,11 +264,14 @@ async fn a_crash_in_a_sessions_login_counts_as_an_attempt() {
 async fn a_restart_while_sessions_log_in_latches_nothing() {
     let parts = Parts::of(1, "login = \"session\"\n", 4, "deadline = \"2s\"");
     let token = &parts.lanes[0].token;
-    token.faults(&["on = \"C_Login\"; delay_us = 400000"]);
+    token.faults(&["on = \"C_Login\"; delay_us = 300000"]);
     let bench = parts.start_again().await;
     let token = &bench.lanes[0].token;
     let logins = token.calls("C_Login");
     eventually("a session logs in", async || (token.calls("C_Login") > logins).then_some(())).await;
+    // As systemd does it, or a terminal: to the gateway and to its workers.
+    let worker = i32::try_from(token.count(places::PROCESS)).unwrap();
+    kill_process(Pid::from_raw(worker).unwrap(), Signal::TERM).unwrap();
     bench.signer.stop().await;
     let copy = token.folder().join("pin-copy");
     std::fs::copy(token.pin_file(), &copy).unwrap();
@@ -276,6 +279,18 @@ async fn a_restart_while_sessions_log_in_latches_nothing() {
     token.lift();
     let bench = bench.start_again().await;
     bench.sign_well(0).await;
+}
+
+/// A module that cannot say that a session is logged in is asked to log it in, and says that it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_login_that_is_there_already_latches_nothing() {
+    let parts = Parts::of(1, "", 4, "deadline = \"2s\"");
+    parts.lanes[0].token.faults(&["on = \"C_GetSessionInfo\"; code = \"CKR_FUNCTION_FAILED\""]);
+    let bench = parts.start_again().await;
+    let token = &bench.lanes[0].token;
+    eventually("each session asked", async || (token.calls("C_Login") >= 5).then_some(())).await;
+    bench.sign_well(0).await;
+    assert!(!bench.unlatch(0), "a right PIN is latched");
 }
 
 /// What another process may have tried with another PIN stays as it is.

@@ -160,7 +160,7 @@ pub fn unwrap(access: &TokenAccess, wrapped: &WrappedKey, under: &str) -> Result
         return Err(KeyError::Unfit(why));
     }
     if wrapped.point.is_empty() {
-        return Ok(None);
+        return Ok(Some("the file has none".to_owned()));
     }
     let public = [
         &name[..],

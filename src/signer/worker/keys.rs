@@ -187,7 +187,10 @@ pub(super) fn source(access: &TokenAccess) -> Pin {
 /// A PIN that was refused before is not tried.
 pub(super) fn not_latched(access: &TokenAccess) -> Result<(), KeyError> {
     let Some(latch) = &access.latch else { return Ok(()) };
-    let closed = latch::closed(latch, &source(access)).map_err(|e| KeyError::Token(e.to_string()))?;
+    let io = |error: std::io::Error| KeyError::Token(error.to_string());
+    // While another logs in it looks closed.
+    let _attempt = latch::attempt(latch).map_err(io)?;
+    let closed = latch::closed(latch, &source(access)).map_err(io)?;
     closed.map_or(Ok(()), |why| Err(KeyError::Latched(why)))
 }
 

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use nix::sys::signal::{self, SigSet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
 use tracing_subscriber::EnvFilter;
@@ -130,8 +131,11 @@ fn is_left(stream: &UnixStream) -> io::Result<bool> {
     Ok(fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::RDHUP)))
 }
 
-/// No core dump, no ptrace by others, and no life without the gateway.
+/// No core dump, no ptrace by others, and no life without the gateway. What asks the gateway to end asks its whole group (systemd, a
+/// terminal), and is not for us: we end with the gateway, and in no login.
 fn harden() -> io::Result<()> {
+    // Every thread that comes after has this mask.
+    SigSet::from_iter([signal::SIGHUP, signal::SIGINT, signal::SIGTERM]).thread_block()?;
     rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;

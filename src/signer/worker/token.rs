@@ -124,7 +124,10 @@ impl Token {
             latch::close(&self.latch).map_err(unknown)?;
         }
         let answer = session.login(UserType::User, Some(&self.pin));
-        let refused = answer.as_ref().err().map(class_of_login) == Some(Class::Credentials);
+        let refused = match &answer {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => false,
+            Err(error) => class_of_login(error) == Class::Credentials,
+        };
         if !is_in && !refused {
             latch::leave(&self.latch, before.as_deref()).map_err(unknown)?;
         }

@@ -76,7 +76,6 @@ async fn inv_13_a_token_that_hangs_is_left_alone_until_it_signs_again() {
     // Each of the first few waits for its share of the deadline, and is signed by the other token.
     let first = bench.times(0, 3, 1).await;
     assert!(first[0] >= Duration::from_millis(450), "{first:?}");
-    assert!(bench.signer.readiness()[0].breaker_is_open);
     let then = bench.times(0, 3, 10).await;
     assert!(then[29] < Duration::from_millis(400), "{then:?}");
 

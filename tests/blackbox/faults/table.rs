@@ -179,5 +179,6 @@ async fn try_one(bench: &Bench, lane: usize, case: &Case) -> Duration {
 
 /// What closes the PIN latch: the token speaks of the PIN, or fails in a login for no known reason.
 fn may_latch(case: &Case) -> bool {
-    case.fault.contains("PIN") || case.fault.contains("USER_TYPE_INVALID") || case.function == "C_Login"
+    let speaks_of_it = case.fault.contains("PIN") || case.fault.contains("USER_TYPE_INVALID");
+    speaks_of_it || case.function == "C_Login" && !case.fault.contains("USER_ALREADY_LOGGED_IN")
 }
