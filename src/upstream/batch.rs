@@ -1,6 +1,6 @@
 //! Several reads in one body, for nodes that take that; one by one for those that do not.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,23 +85,31 @@ impl Upstream {
 pub(super) struct Lanes<'a> {
     places: Option<&'a Semaphore>,
     /// Beside its first.
-    more: OnceLock<Option<SemaphorePermit<'a>>>,
+    more: Mutex<Option<SemaphorePermit<'a>>>,
 }
 
 impl<'a> Lanes<'a> {
     /// Of a client, or of ours.
     pub(super) fn of(room: Option<&'a Arc<Room>>) -> Self {
-        Self { places: room.map(|room| room.awaited()), more: OnceLock::new() }
+        Self { places: room.map(|room| room.awaited()), more: Mutex::default() }
     }
 
-    /// As many as its client has places for now: nobody waits for one with another in his hand.
-    fn count(&self) -> usize {
+    /// For so many calls as many as its client has places for by now: nobody waits for one with another in his hand.
+    fn count(&self, calls: usize) -> usize {
         let Some(places) = self.places else { return LANES };
-        let more = self.more.get_or_init(|| {
-            let free = places.available_permits().min(LANES.saturating_sub(1));
-            places.try_acquire_many(u32::try_from(free).ok()?).ok()
-        });
-        more.as_ref().map_or(0, SemaphorePermit::num_permits).saturating_add(1)
+        let mut more = self.more.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = |more: &Option<SemaphorePermit<'_>>| {
+            more.as_ref().map_or(0, SemaphorePermit::num_permits).saturating_add(1)
+        };
+        let missing = calls.min(LANES).saturating_sub(there(&more));
+        let free = u32::try_from(places.available_permits().min(missing)).unwrap_or_default();
+        if let Some(got) = (free > 0).then(|| places.try_acquire_many(free).ok()).flatten() {
+            match &mut *more {
+                Some(more) => more.merge(got),
+                none => *none = Some(got),
+            }
+        }
+        there(&more)
     }
 }
 
@@ -160,7 +168,11 @@ impl Node {
                     }
                 }
             }
-            for some in some.chunks(lanes.count()) {
+            for some in some.chunks(lanes.count(calls.len())) {
+                if Instant::now() >= until {
+                    answers.extend(some.iter().map(|_| Err(UpstreamError::Timeout)));
+                    continue;
+                }
                 let some = join_all(some.iter().map(|call| self.read(*call, whose))).await;
                 answers.extend(some.into_iter().map(|answer| answer.and_then(Answer::or_elsewhere)));
             }

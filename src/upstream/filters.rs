@@ -108,7 +108,10 @@ impl Upstream {
         let answer = node.read(end, Whose::Clients(None)).await;
         match &answer {
             Ok(Answer::Result(_)) => self.0.filters.forget(name),
-            Ok(Answer::Error(error)) if error.message.contains("not found") => self.0.filters.forget(name),
+            // Not the method: the filter.
+            Ok(Answer::Error(error)) if error.code != -32601 && error.message.contains("not found") => {
+                self.0.filters.forget(name);
+            }
             Ok(Answer::Error(_)) | Err(_) => self.0.filters.keep(name),
         }
         answer
