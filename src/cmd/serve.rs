@@ -73,7 +73,7 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     ledger.note(configuration(&config)).await?;
     ledger.activate(policy.now()).await?;
     tokio::spawn(PolicyReload::new(Arc::clone(&policy), ledger.clone()).run(stop.clone()));
-    let signer = Signer::start(&config, std::env::current_exe()?, &pins).await?;
+    let Some(signer) = signer(&config, &pins, &stop).await? else { return stopped(ledger).await };
     let chains = config
         .chains
         .iter()
@@ -128,7 +128,6 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
         let upkeep = Upkeep::new(Arc::clone(app), &config, clock.clone());
         background.push(tokio::spawn(upkeep.run(stop.clone())));
     }
-    tokio::spawn(stop_on_signal(stop.clone()));
 
     let drain = config.gateway.drain;
     let on_gateway = gateway.run(
@@ -157,6 +156,19 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
         tracing::warn!("the last rows of the audit were not written in time");
     }
     signer.stop().await;
+    stopped(ledger).await
+}
+
+/// The signer, unless we are to stop before its tokens are ready: a worker is not to be killed in its login.
+async fn signer(config: &Config, pins: &Pins, stop: &CancellationToken) -> anyhow::Result<Option<Signer>> {
+    tokio::spawn(stop_on_signal(stop.clone()));
+    match Signer::start(config, std::env::current_exe()?, pins, stop).await {
+        Err(_) if stop.is_cancelled() => Ok(None),
+        started => Ok(Some(started?)),
+    }
+}
+
+async fn stopped(ledger: Ledger) -> Done {
     ledger.close().await;
     // Not said, but logged: who reads it may stand still.
     tracing::info!("stopped");

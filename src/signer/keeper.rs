@@ -21,8 +21,8 @@ use crate::signer::protocol::{Class, Confinement, Frame, MAX_FRAME, Settings, So
 use crate::signer::queue::{Job, Queue};
 use crate::signer::{SignError, latch};
 
-/// How long a worker that is not needed any more may take to end by itself.
-const LAST_CALL: Duration = Duration::from_secs(2);
+/// How long a worker that is not needed any more may take to end by itself: longer than it waits for its own login.
+pub(super) const LAST_CALL: Duration = Duration::from_secs(6);
 
 /// How many requests a worker has for each session: enough to keep it busy, few enough that the line before it stays
 /// fair.
@@ -90,6 +90,9 @@ impl Keeper {
         let (mut wait, mut short_lives) = (FIRST_BACK_OFF, 0_u32);
         for life in 1_u64.. {
             let Err(end) = self.one_life(life, short_lives < SHORT_LIVES).await else { return };
+            if self.stop.is_cancelled() {
+                return;
+            }
             holds_another(&self.name, &end.state);
             metrics::counter!("chancery_worker_starts_total", "token" => self.name.to_string()).increment(1);
             let was_short = end.ready.is_some_and(|ready| ready < GOOD_LIFE);
@@ -166,9 +169,7 @@ impl Keeper {
             status = child.wait() => Some(status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})"))),
         };
         let Some(why) = why else {
-            // It ends by itself when nobody is there to hear it, and not in the middle of a login, which would latch its PIN.
-            drop((from, to));
-            drop(timeout(LAST_CALL, child.wait()).await);
+            last_call(child, (from, to)).await;
             return Ok(());
         };
         ready.set(0.0);
@@ -243,13 +244,13 @@ impl Keeper {
     /// A worker that is ready, with how many sessions it has.
     async fn start(&self) -> Result<(Child, OwnedReadHalf, OwnedWriteHalf, usize), TokenState> {
         let down = |why: &dyn fmt::Display| TokenState::Down(why.to_string());
-        let (mut child, stream) = self.launch.worker(&self.settings).map_err(|e| down(&e))?;
+        let (child, stream) = self.launch.worker(&self.settings).map_err(|e| down(&e))?;
         let (mut from, mut to) = stream.into_split();
         let mut out = Vec::new();
         Frame::Settings(serde_json::to_vec(&self.settings).map_err(|e| down(&e))?).write(&mut out);
         to.write_all(&out).await.map_err(|e| down(&e))?;
         let word = async {
-            let first = timeout(RESTART, wait_readable(&from)).await;
+            let first = timeout(RESTART, from.readable()).await;
             if first.is_err() && matches!(*self.tell.borrow(), TokenState::Restarting(_)) {
                 self.refuse(down(&"its worker takes long to start anew"));
             }
@@ -257,9 +258,7 @@ impl Keeper {
         };
         let word = timeout(self.patience(), word);
         let Some(word) = self.stop.run_until_cancelled(word).await else {
-            // As at the end of a life.
-            drop((from, to));
-            drop(timeout(LAST_CALL, child.wait()).await);
+            last_call(child, (from, to)).await;
             return Err(down(&"the gateway is stopping"));
         };
         match word {
@@ -373,9 +372,10 @@ fn error_of(class: Class, name: &Arc<str>, why: String) -> SignError {
     }
 }
 
-/// Waits until there is something to read, or the end; loses nothing of it.
-async fn wait_readable(from: &OwnedReadHalf) {
-    drop(from.readable().await);
+/// A worker ends by itself when nobody is there to hear it, and not in the middle of a login, which would latch its PIN.
+async fn last_call(mut child: Child, socket: (OwnedReadHalf, OwnedWriteHalf)) {
+    drop(socket);
+    drop(timeout(LAST_CALL, child.wait()).await);
 }
 
 /// Ends when nothing was heard for long.

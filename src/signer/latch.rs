@@ -59,7 +59,7 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
         created => created?,
     };
     wait_for(&lock)?;
-    if ENDS.load(Ordering::SeqCst) {
+    if is_over() {
         return Err(io::Error::other("the process ends"));
     }
     Ok(Attempt { _here: here, _elsewhere: lock })
@@ -81,6 +81,10 @@ pub fn wait_for(lock: &File) -> io::Result<()> {
 /// The process is about to end, and begins no more attempts.
 pub(super) fn ends() {
     ENDS.store(true, Ordering::SeqCst);
+}
+
+pub(super) fn is_over() -> bool {
+    ENDS.load(Ordering::SeqCst)
 }
 
 /// Whether no attempt is under way: a process that ended in one would leave a PIN that was just refused to be tried again, or a right

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::later;
 use crate::signer::count::{Count, Counter};
-use crate::signer::keeper::Keeper;
+use crate::signer::keeper::{Keeper, LAST_CALL};
 use crate::signer::launch::Launch;
 use crate::signer::protocol::{Confinement, Settings, SourceSetting};
 use crate::signer::queue::{Answer, Job, Queue};
@@ -233,7 +233,7 @@ impl Link {
 
     pub(super) async fn stop(&self) {
         self.stop.cancel();
-        drop(timeout(Duration::from_secs(3), self.done.cancelled()).await);
+        drop(timeout(LAST_CALL.saturating_mul(2), self.done.cancelled()).await);
     }
 }
 

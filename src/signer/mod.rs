@@ -117,8 +117,13 @@ impl Signer {
     /// Starts a worker for each token and waits until each has shown what it holds, or that it is not there.
     ///
     /// A token that is down is tried again and again; one that is there and holds another key than the
-    /// configuration pins ends the start.
-    pub async fn start(config: &Config, executable: PathBuf, pins: &Pins) -> Result<Self, StartError> {
+    /// configuration pins ends the start, and so does `stop`.
+    pub async fn start(
+        config: &Config,
+        executable: PathBuf,
+        pins: &Pins,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
         let state = config.ledger.path.parent().unwrap_or(Path::new(".")).to_owned();
         let (mut links, mut groups) = (Vec::new(), groups_of(config));
         let mut seats = HashMap::new();
@@ -139,10 +144,17 @@ impl Signer {
         }
         // Every worker is heard before any error ends the process: one that dies in the middle of its login leaves
         // its PIN latched.
-        let mut heard = Ok(());
-        for link in &links {
-            heard = heard.and(link.first_answer().await);
-        }
+        let heard = async {
+            let mut heard = Ok(());
+            for link in &links {
+                heard = heard.and(link.first_answer().await);
+            }
+            heard
+        };
+        let Some(heard) = stop.run_until_cancelled(heard).await else {
+            stop_all(&links).await;
+            return Err(StartError("it was stopped before its tokens were ready".to_owned()));
+        };
         heard?;
         let (deadline, stop) = (config.signer.deadline, CancellationToken::new());
         let signer =
@@ -214,9 +226,7 @@ impl Signer {
     /// Ends the workers.
     pub async fn stop(&self) {
         self.0.stop.cancel();
-        for link in &self.0.links {
-            link.stop().await;
-        }
+        stop_all(&self.0.links).await;
     }
 
     fn group(&self, account: Address) -> Result<&Group, SignError> {
@@ -246,6 +256,11 @@ impl Signer {
         }
         Err(error)
     }
+}
+
+/// One that hangs keeps none of the others waiting.
+async fn stop_all(links: &[Link]) {
+    futures_util::future::join_all(links.iter().map(Link::stop)).await;
 }
 
 /// A signature of one token that nobody needs but the one who watches it.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Backup, Drills};
 use crate::clock::Clock;
@@ -25,7 +26,9 @@ pub async fn tokens(config: &Config, pins: Result<Pins, StartError>) -> Vec<Find
         }
     };
     let started = match std::env::current_exe() {
-        Ok(executable) => Signer::start(config, executable, &pins).await.map_err(|error| error.to_string()),
+        Ok(executable) => Signer::start(config, executable, &pins, &CancellationToken::new())
+            .await
+            .map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let signer = match started {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::cmd::admin_client::AdminArgs;
 use crate::cmd::keys::record::{put_on_record, used};
@@ -86,7 +87,8 @@ impl Drill {
         }
         let pins = Pins::take(config)?;
         let drilled = runtime.block_on(async {
-            let signer = Signer::start(config, std::env::current_exe()?, &pins).await?;
+            let signer =
+                Signer::start(config, std::env::current_exe()?, &pins, &CancellationToken::new()).await?;
             let mut drilled = Vec::with_capacity(accounts.len());
             for account in &accounts {
                 drilled.push((*account, signer.drill(account.address).await));

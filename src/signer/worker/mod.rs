@@ -48,6 +48,10 @@ const ANSWERS: usize = 1024;
 /// How long a session may be idle. Some tokens close those that were for 30 s.
 const IDLE: Duration = Duration::from_secs(20);
 
+/// How long a worker that is to end waits for a login that is under way, and how often it looks.
+const LOGIN_ENDS: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Threads that sign with software keys.
 const SOFTWARE_THREADS: usize = 2;
 
@@ -171,11 +175,10 @@ fn read(input: &mut impl Read) -> io::Result<Frame> {
 fn end(code: i32) -> ! {
     // Unless a login is under way: what came of it must be written first, for a refused PIN is never tried again.
     latch::ends();
-    for _ in 0..100 {
-        if latch::is_quiet() {
-            break;
-        }
-        pool::pause(Duration::from_millis(10));
+    let mut waited = Duration::ZERO;
+    while !latch::is_quiet() && waited < LOGIN_ENDS {
+        pool::pause(LOOK);
+        waited = waited.saturating_add(LOOK);
     }
     log::flush();
     std::process::exit(code)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::signer::latch;
 use crate::signer::protocol::{Class, Frame};
 use crate::signer::worker::end;
 use crate::signer::worker::session::{Failure, Job, Session, Source};
@@ -167,7 +168,10 @@ impl Shared {
             Class::Request | Class::Session | Class::Busy | Class::Late => false,
         };
         if hopeless {
-            tracing::error!(why = failure.why, "the token is down; the worker ends and is started anew");
+            // Where the gateway has gone, sessions that find no login any more are nobody's trouble.
+            if !latch::is_over() {
+                tracing::error!(why = failure.why, "the token is down; the worker ends and is started anew");
+            }
             if let Some(job) = job {
                 self.fail(job.id, failure.class, &failure.why);
             }

@@ -8,6 +8,7 @@ use chancery::config::Config;
 use chancery::signer::{self, Pins, SignError, Signer, StartError};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::Errors;
 use crate::kit::{TestKey, TestToken};
@@ -223,8 +224,12 @@ impl Parts {
     }
 
     pub async fn try_start(&self) -> Result<Bench, StartError> {
+        self.start_unless(&CancellationToken::new()).await
+    }
+
+    pub async fn start_unless(&self, stop: &CancellationToken) -> Result<Bench, StartError> {
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_chancery"));
-        let signer = Signer::start(&self.config, executable, &Pins::default()).await?;
+        let signer = Signer::start(&self.config, executable, &Pins::default(), stop).await?;
         Ok(Bench {
             lanes: Arc::clone(&self.lanes),
             signer,

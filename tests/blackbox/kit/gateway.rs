@@ -432,14 +432,19 @@ impl World {
         command
     }
 
-    async fn serve(&self) -> Result<Process, Output> {
+    /// Starts the program, and does not wait until it listens.
+    pub fn begin(&self) -> Process {
         // The signal that a file has grown too large is ignored, so that the write fails as on a full disk.
         let mut shell = Command::new("sh");
         let script = format!("trap '' XFSZ\n{}\nexec \"$@\"", self.prelude);
         shell.args(["-c", &script, "sh"]).current_dir(self.folder());
         let serve = self.command();
         shell.arg(serve.as_std().get_program()).args(serve.as_std().get_args()).args(["serve", "--json"]);
-        let mut process = Process::start(&mut shell);
+        Process::start(&mut shell)
+    }
+
+    async fn serve(&self) -> Result<Process, Output> {
+        let mut process = self.begin();
         process.says(&self.address().to_string()).await?;
         Ok(process)
     }
