@@ -12,7 +12,7 @@ use tokio::runtime;
 
 use crate::clock::Clock;
 use crate::cmd::doctor::finding::{Finding, State};
-use crate::cmd::{Context, Done, Success};
+use crate::cmd::{Context, Done, Failure, Success, stop};
 use crate::config::Config;
 use crate::signer::Pins;
 
@@ -46,9 +46,14 @@ impl Doctor {
                 tell(files::policy(&config))?;
                 tell(files::ledger(&config))?;
                 let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-                tell(runtime.block_on(services::tokens(&config, pins)))?;
-                tell(runtime.block_on(services::drills(&config, clock.clone())))?;
-                tell(runtime.block_on(services::node(&config, clock)))?;
+                let stop = runtime.block_on(async { stop::on_signal() })?;
+                tell(runtime.block_on(services::tokens(&config, pins, &stop)))?;
+                let rest = async {
+                    tell(services::drills(&config, clock.clone()).await)?;
+                    tell(services::node(&config, clock).await)
+                };
+                let rest = runtime.block_on(stop.run_until_cancelled(rest));
+                rest.ok_or_else(|| Failure::new("interrupted"))??;
                 tell(services::ports(&config))?;
                 runtime.shutdown_background();
             }

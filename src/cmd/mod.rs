@@ -14,6 +14,7 @@ pub mod policy;
 mod progress;
 pub mod serve;
 pub mod signer_worker;
+mod stop;
 pub mod tx;
 
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use alloy_primitives::keccak256;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Api, Health};
 use crate::audit::{Auditor, Checkpoints, Doors, Drills, Keys, Reconciler, TrustWatch};
 use crate::clock::Clock;
-use crate::cmd::{Context, Done, HintExt as _, Success, harden};
+use crate::cmd::{Context, Done, HintExt as _, Success, harden, stop};
 use crate::config::{Client, Config, Network};
 use crate::identity::Person;
 use crate::ledger::{Configuration, Ledger, Location, Note};
@@ -23,7 +23,7 @@ use crate::methods::{self, App, PolicyReload, Service, Upkeep};
 use crate::metrics::Exposition;
 use crate::policy::{ActivePolicy, World};
 use crate::rpc::{Life, Rpc};
-use crate::signer::{Pins, Signer};
+use crate::signer::{Pins, Signer, StartError};
 use crate::upstream::{self, Upstream, UpstreamError};
 
 /// Run the gateway
@@ -53,27 +53,73 @@ impl Serve {
     }
 }
 
+/// What everything else stands on.
+struct Ground {
+    clock: Clock,
+    metrics: Exposition,
+    /// Held to the end: what was begun for clients runs on them.
+    threads: Arc<Threads>,
+    trust: Trust,
+    policy: Arc<ActivePolicy>,
+    ledger: Ledger,
+}
+
+impl Ground {
+    async fn lay(config: &Config) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let metrics = Exposition::install()?;
+        // What can be wrong in files is found before anything is started.
+        let trust = Trust::load(Sources::new(config), clock.clone())?;
+        // From here on SIGHUP means this, and does not end the process.
+        tokio::spawn(trust.clone().follow());
+        let policy = ActivePolicy::load(&config.policies, World::new(config), config.officers.clone())?;
+        let policy = Arc::new(policy.trying(config.shadow.as_deref()));
+        let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
+            "the ledger cannot be opened",
+            "is another `chancery serve` running on it, and can its folder be written?",
+        )?;
+        ledger.note(configuration(config)).await?;
+        ledger.activate(policy.now()).await?;
+        let threads = Arc::new(Threads::start()?);
+        Ok(Self { clock, metrics, threads, trust, policy, ledger })
+    }
+}
+
 async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherited) -> Done {
-    let clock = Clock::system();
-    let stop = CancellationToken::new();
+    let executable = std::env::current_exe()?;
+    let ground = Ground::lay(&config).await?;
+    let stop = stop::on_signal()?;
+    let (ledger, _threads) = (ground.ledger.clone(), Arc::clone(&ground.threads));
+    tokio::spawn(PolicyReload::new(Arc::clone(&ground.policy), ledger.clone()).run(stop.clone()));
+    let served = match Signer::start(&config, executable, &pins, &stop).await {
+        Ok(signer) => {
+            let served = serve_with(context, config, ground, signer.clone(), inherited, &stop).await;
+            stop.cancel();
+            // Also where a port is in use: a worker that went down with us might be in a session's login.
+            signer.stop().await;
+            served
+        }
+        Err(StartError::Stopped) => Ok(()),
+        Err(error) => Err(error.into()),
+    };
+    ledger.close().await;
+    served?;
+    // Not said, but logged: who reads it may stand still.
+    tracing::info!("stopped");
+    Ok(Success::Done)
+}
+
+/// Opens the doors, and serves until `stop`.
+async fn serve_with(
+    context: &Context,
+    config: Config,
+    ground: Ground,
+    signer: Signer,
+    inherited: Inherited,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Ground { clock, metrics, threads, trust, policy, ledger } = ground;
     let tasks = TaskTracker::new();
-    let metrics = Exposition::install()?;
-
-    // What can be wrong in files is found before anything is started.
-    let trust = Trust::load(Sources::new(&config), clock.clone())?;
-    // From here on SIGHUP means this, and does not end the process.
-    tokio::spawn(trust.clone().follow());
-    let policy = ActivePolicy::load(&config.policies, World::new(&config), config.officers.clone())?;
-    let policy = Arc::new(policy.trying(config.shadow.as_deref()));
-
-    let ledger = Ledger::open(&config.ledger, config.signer.deadline, clock.clone()).await.hint(
-        "the ledger cannot be opened",
-        "is another `chancery serve` running on it, and can its folder be written?",
-    )?;
-    ledger.note(configuration(&config)).await?;
-    ledger.activate(policy.now()).await?;
-    tokio::spawn(PolicyReload::new(Arc::clone(&policy), ledger.clone()).run(stop.clone()));
-    let Some(signer) = signer(&config, &pins, &stop).await? else { return stopped(ledger).await };
     let chains = config
         .chains
         .iter()
@@ -97,10 +143,8 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     let (hosts, services) = (config.gateway.hosts.clone(), services(&config, &apps));
     let trusted = TrustWatch::new(trust.clone());
     let rpc = Rpc::new(services, &config.limits, hosts, methods::is_ordered);
-    // Held to the end: what was begun for clients runs on them.
-    let threads = Arc::new(Threads::start()?);
     let (gateway, admin) = listeners(&config, &trust, &clock, inherited)?;
-    let gateway = gateway.on(Arc::clone(&threads));
+    let gateway = gateway.on(threads);
     let admin = admin.map(|(listener, hosts)| {
         let named = chains.iter().map(|(chain, upstream)| (chain.name.clone(), upstream.clone()));
         let health = Health::new(ledger.clone(), signer.clone(), named.collect(), late, trust);
@@ -108,7 +152,8 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
         (listener, Admin::new(hosts, health, metrics.clone(), api))
     });
 
-    say_where(context, gateway.local_addr(), admin.as_ref().map(|(listener, _)| listener.local_addr()))?;
+    let admin_address = admin.as_ref().map(|(listener, _)| listener.local_addr());
+    say_where(context, gateway.local_addr(), admin_address, stop).await?;
 
     let mut doors = Doors::default().with("gateway", gateway.visitors());
     if let Some((listener, _)) = &admin {
@@ -155,24 +200,7 @@ async fn serve(context: &Context, config: Config, pins: Pins, inherited: Inherit
     if tokio::time::timeout(drain, auditor).await.is_err() {
         tracing::warn!("the last rows of the audit were not written in time");
     }
-    signer.stop().await;
-    stopped(ledger).await
-}
-
-/// The signer, unless we are to stop before its tokens are ready: a worker is not to be killed in its login.
-async fn signer(config: &Config, pins: &Pins, stop: &CancellationToken) -> anyhow::Result<Option<Signer>> {
-    tokio::spawn(stop_on_signal(stop.clone()));
-    match Signer::start(config, std::env::current_exe()?, pins, stop).await {
-        Err(_) if stop.is_cancelled() => Ok(None),
-        started => Ok(Some(started?)),
-    }
-}
-
-async fn stopped(ledger: Ledger) -> Done {
-    ledger.close().await;
-    // Not said, but logged: who reads it may stand still.
-    tracing::info!("stopped");
-    Ok(Success::Done)
+    Ok(())
 }
 
 /// Where the end of the audit chain is kept, if anywhere.
@@ -215,10 +243,22 @@ fn listeners(
     Ok((gateway, admin))
 }
 
-fn say_where(context: &Context, gateway: SocketAddr, admin: Option<SocketAddr>) -> anyhow::Result<()> {
-    let admin = admin.map(|admin| admin.to_string());
-    let listening = json!({ "event": "listening", "gateway": gateway.to_string(), "admin": admin });
-    context.print(&listening, format_args!("listening on https://{gateway}"))
+/// Says where it listens, unless it is to stop: who reads it may stand still.
+async fn say_where(
+    context: &Context,
+    gateway: SocketAddr,
+    admin: Option<SocketAddr>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let context = context.clone();
+    let (told, said) = oneshot::channel();
+    // The runtime would wait for a thread of its own.
+    std::thread::spawn(move || {
+        let admin = admin.map(|admin| admin.to_string());
+        let listening = json!({ "event": "listening", "gateway": gateway.to_string(), "admin": admin });
+        told.send(context.print(&listening, format_args!("listening on https://{gateway}")))
+    });
+    stop.run_until_cancelled(said).await.map_or(Ok(()), |said| said?)
 }
 
 /// What answers for each chain, by its name and its number.
@@ -281,18 +321,4 @@ fn raise_open_files(config: &Config) {
              (LimitNOFILE), or connections are refused when they run out"
         );
     }
-}
-
-async fn stop_on_signal(stop: CancellationToken) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be received; stop with SIGKILL only, which the ledger survives");
-        return;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
-    tracing::info!("stopping: no new connections; open requests are finished");
-    stop.cancel();
 }

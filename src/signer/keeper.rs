@@ -21,19 +21,9 @@ use crate::signer::protocol::{Class, Confinement, Frame, MAX_FRAME, Settings, So
 use crate::signer::queue::{Job, Queue};
 use crate::signer::{SignError, latch};
 
-/// How long a worker that is not needed any more may take to end by itself: longer than it waits for its own login.
-pub(super) const LAST_CALL: Duration = Duration::from_secs(6);
-
 /// How many requests a worker has for each session: enough to keep it busy, few enough that the line before it stays
 /// fair.
 const IN_FLIGHT: usize = 4;
-
-/// How long a worker may take to load its module, log in and prove its keys: as long as several calls may.
-const START_CALLS: u32 = 3;
-const SHORTEST_START: Duration = Duration::from_secs(2);
-
-/// To decrypt files of keys takes long by intention.
-const DECRYPTION: Duration = Duration::from_secs(20);
 
 /// A worker says every second how it is, also where a call hangs. One that has not for two of these is stopped, or nobody
 /// watches its calls any more. Two, for the first may have passed while this process was stopped itself.
@@ -169,7 +159,7 @@ impl Keeper {
             status = child.wait() => Some(status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})"))),
         };
         let Some(why) = why else {
-            last_call(child, (from, to)).await;
+            self.last_call(child, (from, to)).await;
             return Ok(());
         };
         ready.set(0.0);
@@ -256,9 +246,9 @@ impl Keeper {
             }
             read(&mut from).await
         };
-        let word = timeout(self.patience(), word);
+        let word = timeout(self.settings.start_limit(), word);
         let Some(word) = self.stop.run_until_cancelled(word).await else {
-            last_call(child, (from, to)).await;
+            self.last_call(child, (from, to)).await;
             return Err(down(&"the gateway is stopping"));
         };
         match word {
@@ -291,14 +281,10 @@ impl Keeper {
         });
     }
 
-    fn patience(&self) -> Duration {
-        match &self.settings.source {
-            SourceSetting::Token { .. } => {
-                let call = Duration::from_millis(self.settings.hang_limit_ms);
-                call.saturating_mul(START_CALLS).max(SHORTEST_START)
-            }
-            SourceSetting::Keystores { .. } => DECRYPTION,
-        }
+    /// A worker ends by itself when nobody is there to hear it, and not in the middle of a login, which would latch its PIN.
+    async fn last_call(&self, mut child: Child, socket: (OwnedReadHalf, OwnedWriteHalf)) {
+        drop(socket);
+        drop(timeout(self.settings.end_limit(), child.wait()).await);
     }
 }
 
@@ -370,12 +356,6 @@ fn error_of(class: Class, name: &Arc<str>, why: String) -> SignError {
         Class::Request => SignError::Refused { token, why },
         Class::Session | Class::Down | Class::Gone | Class::Credentials => SignError::Down { token, why },
     }
-}
-
-/// A worker ends by itself when nobody is there to hear it, and not in the middle of a login, which would latch its PIN.
-async fn last_call(mut child: Child, socket: (OwnedReadHalf, OwnedWriteHalf)) {
-    drop(socket);
-    drop(timeout(LAST_CALL, child.wait()).await);
 }
 
 /// Ends when nothing was heard for long.

@@ -10,13 +10,13 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
+use tokio::time::Instant;
 
 use crate::signer::pin::Pin;
 
@@ -27,14 +27,20 @@ const TRYING_AGAIN: &str = "the process ended while it logged in, twice in a row
 /// Held from an attempt to log in until what came of it is written.
 static ATTEMPT: Mutex<()> = Mutex::new(());
 
-/// The process ends: no attempt is begun any more.
-static ENDS: AtomicBool = AtomicBool::new(false);
+/// What an end of this process has to know of attempts, and an attempt of the end.
+static LIFE: Mutex<Life> = Mutex::new(Life { is_over: false, trying_since: None });
 
 /// Threads find out at once that a PIN is wrong: no two of them write one draft, and each process has its own.
 static WRITING: Mutex<()> = Mutex::new(());
 
 /// How often, and how far apart, it is looked whether another process is done with its attempt.
 const LOOKS: (u32, Duration) = (100, Duration::from_millis(100));
+
+struct Life {
+    /// The process ends: no attempt is begun any more.
+    is_over: bool,
+    trying_since: Option<Instant>,
+}
 
 /// An attempt to log in; neither this process nor another makes one at this token until it is dropped.
 pub(super) struct Attempt {
@@ -59,10 +65,22 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
         created => created?,
     };
     wait_for(&lock)?;
-    if is_over() {
+    let mut life = life();
+    if life.is_over {
         return Err(io::Error::other("the process ends"));
     }
+    life.trying_since = Some(Instant::now());
     Ok(Attempt { _here: here, _elsewhere: lock })
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        life().trying_since = None;
+    }
+}
+
+fn life() -> MutexGuard<'static, Life> {
+    LIFE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes the lock of a file, where need be after another process, which may take ten seconds.
@@ -80,17 +98,18 @@ pub fn wait_for(lock: &File) -> io::Result<()> {
 
 /// The process is about to end, and begins no more attempts.
 pub(super) fn ends() {
-    ENDS.store(true, Ordering::SeqCst);
+    life().is_over = true;
 }
 
+/// Whether the process is about to end: what fails then is nobody's trouble.
 pub(super) fn is_over() -> bool {
-    ENDS.load(Ordering::SeqCst)
+    life().is_over
 }
 
-/// Whether no attempt is under way: a process that ended in one would leave a PIN that was just refused to be tried again, or a right
-/// one latched.
-pub(super) fn is_quiet() -> bool {
-    ATTEMPT.try_lock().is_ok()
+/// For how long an attempt has been under way, if one is: a process that ended in it would leave a PIN that was just refused to be
+/// tried again, or a right one latched.
+pub(super) fn trying_for() -> Option<Duration> {
+    life().trying_since.map(|since| since.elapsed())
 }
 
 /// Where a token's latch lies: beside the ledger, or in its worker's own folder there, once there is one.
@@ -345,7 +364,7 @@ mod tests {
         let held = attempt(&latch).unwrap();
         let lock = File::open(latch.with_extension("pin-lock")).unwrap();
         assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
-        assert!(!is_quiet());
+        assert!(trying_for().is_some());
         drop(held);
         lock.try_lock().unwrap();
     }

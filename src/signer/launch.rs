@@ -45,12 +45,12 @@ impl Ids {
         if !rustix::process::geteuid().is_root() {
             let what =
                 "only root can start a worker as another user: start `serve` as root, or leave `user` out";
-            return Err(StartError(format!("user `{name}`: {what}")));
+            return Err(StartError::Wrong(format!("user `{name}`: {what}")));
         }
         match User::from_name(name) {
             Ok(Some(user)) => Ok(Self { user: user.uid.as_raw(), group: user.gid.as_raw() }),
-            Ok(None) => Err(StartError(format!("there is no user `{name}` on this machine"))),
-            Err(error) => Err(StartError(format!("user `{name}` cannot be looked up: {error}"))),
+            Ok(None) => Err(StartError::Wrong(format!("there is no user `{name}` on this machine"))),
+            Err(error) => Err(StartError::Wrong(format!("user `{name}` cannot be looked up: {error}"))),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::later;
 use crate::signer::count::{Count, Counter};
-use crate::signer::keeper::{Keeper, LAST_CALL};
+use crate::signer::keeper::Keeper;
 use crate::signer::launch::Launch;
 use crate::signer::protocol::{Confinement, Settings, SourceSetting};
 use crate::signer::queue::{Answer, Job, Queue};
@@ -65,6 +65,8 @@ pub(super) struct Link {
     began: Instant,
     stop: CancellationToken,
     done: CancellationToken,
+    /// How long its worker may take to end.
+    ends_within: Duration,
 }
 
 impl Link {
@@ -79,7 +81,7 @@ impl Link {
         let (confine, confinement) = watch::channel(None);
         let (distrusted, distrust) = watch::channel(0);
         let (stop, done) = (CancellationToken::new(), CancellationToken::new());
-        let counter = Arc::<Counter>::default();
+        let (counter, ends_within) = (Arc::<Counter>::default(), settings.end_limit());
         let keeper = Keeper {
             settings,
             launch,
@@ -109,6 +111,7 @@ impl Link {
             began: Instant::now(),
             stop,
             done,
+            ends_within,
         }
     }
 
@@ -181,7 +184,9 @@ impl Link {
             return Ok(());
         };
         match &*state {
-            TokenState::Mismatch(why) => return Err(StartError(format!("token {}: {why}", self.name))),
+            TokenState::Mismatch(why) => {
+                return Err(StartError::Wrong(format!("token {}: {why}", self.name)));
+            }
             TokenState::Ready { .. } => {}
             other => tracing::error!(token = %self.name, state = %other, "starting without this token"),
         }
@@ -232,8 +237,10 @@ impl Link {
     }
 
     pub(super) async fn stop(&self) {
+        /// The worker's own limit comes first.
+        const MORE: Duration = Duration::from_secs(1);
         self.stop.cancel();
-        drop(timeout(LAST_CALL.saturating_mul(2), self.done.cancelled()).await);
+        drop(timeout(self.ends_within.saturating_add(MORE), self.done.cancelled()).await);
     }
 }
 

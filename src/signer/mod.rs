@@ -91,10 +91,15 @@ pub struct TokenStatus {
     pub is_covered: bool,
 }
 
-/// Why `serve` may not start.
+/// Why there is no signer.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(pub(in crate::signer) String);
+pub enum StartError {
+    #[error("{0}")]
+    Wrong(String),
+    /// No worker of it runs any more, and none was ended in its login.
+    #[error("stopped before the tokens were ready")]
+    Stopped,
+}
 
 /// Why there is no signature. Nothing left the process.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,7 +122,8 @@ impl Signer {
     /// Starts a worker for each token and waits until each has shown what it holds, or that it is not there.
     ///
     /// A token that is down is tried again and again; one that is there and holds another key than the
-    /// configuration pins ends the start, and so does `stop`.
+    /// configuration pins ends the start, and so does `stop`. Who starts it has to `stop` it: a worker that goes down with
+    /// its gateway may be in a session's login.
     pub async fn start(
         config: &Config,
         executable: PathBuf,
@@ -125,15 +131,21 @@ impl Signer {
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
         let state = config.ledger.path.parent().unwrap_or(Path::new(".")).to_owned();
-        let (mut links, mut groups) = (Vec::new(), groups_of(config));
-        let mut seats = HashMap::new();
+        let mut groups = groups_of(config);
+        let mut workers = Vec::new();
         for mut settings in settings_of(config, &state) {
             let launch = launch(config, &state, &mut settings, &executable, pins)?;
-            for key in &settings.keys {
-                seats.insert((key.address, settings.name.clone()), (links.len(), key.number));
-            }
-            links.push(Link::start(settings, launch));
+            workers.push((settings, launch));
         }
+        let mut seats = HashMap::new();
+        for (number, (settings, _)) in workers.iter().enumerate() {
+            for key in &settings.keys {
+                seats.insert((key.address, settings.name.clone()), (number, key.number));
+            }
+        }
+        // From here on there are workers, and no way out but by their end.
+        let links: Vec<Link> =
+            workers.into_iter().map(|(settings, launch)| Link::start(settings, launch)).collect();
         // The primary first, in the order of the configuration.
         for account in &config.accounts {
             let group = groups.get_mut(&account.address);
@@ -151,11 +163,11 @@ impl Signer {
             }
             heard
         };
-        let Some(heard) = stop.run_until_cancelled(heard).await else {
+        let heard = stop.run_until_cancelled(heard).await.unwrap_or(Err(StartError::Stopped));
+        if let Err(error) = heard {
             stop_all(&links).await;
-            return Err(StartError("it was stopped before its tokens were ready".to_owned()));
-        };
-        heard?;
+            return Err(error);
+        }
         let (deadline, stop) = (config.signer.deadline, CancellationToken::new());
         let signer =
             Self(Arc::new(Inner { links, groups, deadline, probes: AtomicU64::new(0), stop: stop.clone() }));
@@ -318,7 +330,7 @@ fn launch(
         let ids = as_user.unwrap_or_else(Ids::ours);
         *latch = latch::give_to(state, &settings.name, (ids.user, ids.group), as_user.is_some()).map_err(
             |error| {
-                StartError(format!(
+                StartError::Wrong(format!(
                     "token {}: the folder of its PIN latch cannot be made: {error}",
                     settings.name
                 ))

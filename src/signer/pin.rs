@@ -62,7 +62,7 @@ impl Pins {
         let mut pins = HashMap::new();
         for token in &config.tokens {
             let wrong = |what: &dyn fmt::Display| {
-                StartError(format!("{}: token {}: {}: {what}", token.pin_place, token.name, token.pin))
+                StartError::Wrong(format!("{}: token {}: {}: {what}", token.pin_place, token.name, token.pin))
             };
             let Some(file) = open(token).map_err(|error| wrong(&error))? else { continue };
             if !file.metadata().map_err(|error| wrong(&error))?.is_file() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::config::{Account, Config, KeySource, PinSource};
 use crate::signer::latch;
@@ -9,6 +10,36 @@ use crate::signer::protocol::{KeySetting, SandboxSetting, Settings, SourceSettin
 
 /// The worker that holds software keys.
 const SOFTWARE: &str = "software";
+
+/// How long a worker may take to load its module, log in and prove its keys: as long as several calls may.
+const START_CALLS: u32 = 3;
+const SHORTEST_START: Duration = Duration::from_secs(2);
+
+/// To decrypt files of keys takes long by intention.
+const DECRYPTION: Duration = Duration::from_secs(20);
+
+/// What it takes to end beside a login.
+const A_MOMENT: Duration = Duration::from_secs(1);
+
+impl Settings {
+    /// How long a call into the module may take.
+    pub(super) const fn hang_limit(&self) -> Duration {
+        Duration::from_millis(self.hang_limit_ms)
+    }
+
+    /// How long a worker may take until it is ready, and so its first login.
+    pub(super) fn start_limit(&self) -> Duration {
+        match &self.source {
+            SourceSetting::Token { .. } => self.hang_limit().saturating_mul(START_CALLS).max(SHORTEST_START),
+            SourceSetting::Keystores { .. } => DECRYPTION,
+        }
+    }
+
+    /// How long a worker may take to end by itself: a login that it has begun is finished.
+    pub(super) fn end_limit(&self) -> Duration {
+        self.start_limit().saturating_add(A_MOMENT)
+    }
+}
 
 /// One for each token, and one for software keys where there are any.
 pub(super) fn settings_of(config: &Config, state: &Path) -> Vec<Settings> {

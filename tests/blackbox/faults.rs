@@ -4,10 +4,10 @@
 mod bench;
 mod group;
 mod start;
+mod stop;
 mod table;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use chancery::signer::{SignError, TokenState};
@@ -19,6 +19,7 @@ use crate::kit::test_token::places;
 use crate::kit::{TestToken, World, eventually, insist, signer_of};
 
 use bench::{Bench, Parts};
+use stop::replace_pin_file;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inv_06_only_the_accounts_own_low_s_signature_leaves() {
@@ -278,34 +279,6 @@ async fn a_restart_while_sessions_log_in_latches_nothing() {
     token.lift();
     let bench = bench.start_again().await;
     bench.sign_well(0).await;
-}
-
-/// A login may take longer than a service is started, and longer than a worker takes for anything else.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_in_the_first_login_waits_for_it_and_latches_nothing() {
-    let (world, token) = TestToken::before(World::new().await);
-    token.faults(&["on = \"C_Login\"; delay_us = 2500000"]);
-    let process = world.begin();
-    eventually("it logs in", async || (token.calls("C_Login") > 0).then_some(())).await;
-    // As from a terminal: to all of them.
-    for worker in process.children() {
-        kill_process(worker, Signal::INT).unwrap();
-    }
-    process.signal(Signal::INT);
-    let end = process.ends().await;
-    assert_eq!(end.code, Some(0), "{end:?}");
-    assert!(end.stderr.contains("\"stopped\"") && !end.stderr.contains("ERROR"), "{}", end.stderr);
-    replace_pin_file(&world.token.pin_file());
-    token.lift();
-    let gateway = world.start().await;
-    gateway.client("trader").send(gateway.payment(1)).await.unwrap();
-}
-
-/// The same PIN in another file, as of systemd's credentials after a restart.
-fn replace_pin_file(file: &Path) {
-    let copy = file.with_extension("copy");
-    std::fs::copy(file, &copy).unwrap();
-    std::fs::rename(copy, file).unwrap();
 }
 
 /// A module that cannot say that a session is logged in is asked to log it in, and says that it is.

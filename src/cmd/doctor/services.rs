@@ -14,8 +14,12 @@ use crate::ledger;
 use crate::signer::{Confinement, Pins, SignError, Signer, StartError, TokenState};
 use crate::upstream::{Upstream, UpstreamError};
 
-/// Whether each token is there with the keys that the configuration pins, and each key signs.
-pub async fn tokens(config: &Config, pins: Result<Pins, StartError>) -> Vec<Finding> {
+/// Whether each token is there with the keys that the configuration pins, and each key signs; nothing where it is stopped before.
+pub async fn tokens(
+    config: &Config,
+    pins: Result<Pins, StartError>,
+    stop: &CancellationToken,
+) -> Vec<Finding> {
     if config.tokens.is_empty() && config.accounts.is_empty() {
         return Vec::new();
     }
@@ -26,13 +30,12 @@ pub async fn tokens(config: &Config, pins: Result<Pins, StartError>) -> Vec<Find
         }
     };
     let started = match std::env::current_exe() {
-        Ok(executable) => Signer::start(config, executable, &pins, &CancellationToken::new())
-            .await
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+        Ok(executable) => Signer::start(config, executable, &pins, stop).await,
+        Err(error) => Err(StartError::Wrong(error.to_string())),
     };
     let signer = match started {
         Ok(signer) => signer,
+        Err(StartError::Stopped) => return Vec::new(),
         Err(why) => {
             let fix = "`chancery keys list` shows what the token holds; [[account]] must say the same";
             return vec![Finding::failed("token", why, fix)];

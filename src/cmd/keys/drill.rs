@@ -2,12 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
 use crate::cmd::admin_client::AdminArgs;
 use crate::cmd::keys::record::{put_on_record, used};
 use crate::cmd::keys::which::{Which, account_of};
-use crate::cmd::{Context, Done, Failure, HintExt as _, Success};
+use crate::cmd::{Context, Done, Failure, HintExt as _, Success, stop};
 use crate::config::{Account, Config, KeySource};
 use crate::ledger::{self, KeyUse};
 use crate::signer::{self, Drilled, Pins, Signer};
@@ -87,19 +86,23 @@ impl Drill {
         }
         let pins = Pins::take(config)?;
         let drilled = runtime.block_on(async {
-            let signer =
-                Signer::start(config, std::env::current_exe()?, &pins, &CancellationToken::new()).await?;
-            let mut drilled = Vec::with_capacity(accounts.len());
-            for account in &accounts {
-                drilled.push((*account, signer.drill(account.address).await));
-            }
+            let stop = stop::on_signal()?;
+            let signer = Signer::start(config, std::env::current_exe()?, &pins, &stop)
+                .await
+                .hint("the tokens do not start", "`chancery doctor` tries each thing that can be wrong")?;
+            let drills = async {
+                let mut drilled = Vec::with_capacity(accounts.len());
+                for account in &accounts {
+                    drilled.push((*account, signer.drill(account.address).await));
+                }
+                drilled
+            };
+            let drilled = stop.run_until_cancelled(drills).await;
             signer.stop().await;
-            anyhow::Ok(drilled)
+            anyhow::Ok(drilled.ok_or_else(|| Failure::new("interrupted; no drill is recorded"))?)
         });
         runtime.shutdown_background();
-        let drilled = drilled
-            .hint("the tokens do not start", "`chancery doctor` tries each thing that can be wrong")?;
-        Ok(drilled
+        Ok(drilled?
             .into_iter()
             .map(|(account, drilled)| self.recorded(context, config, account, drilled))
             .collect())

@@ -48,8 +48,7 @@ const ANSWERS: usize = 1024;
 /// How long a session may be idle. Some tokens close those that were for 30 s.
 const IDLE: Duration = Duration::from_secs(20);
 
-/// How long a worker that is to end waits for a login that is under way, and how often it looks.
-const LOGIN_ENDS: Duration = Duration::from_secs(5);
+/// How often a worker that is to end looks whether the login that is under way is done.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Threads that sign with software keys.
@@ -60,7 +59,7 @@ pub fn run() -> io::Result<()> {
     harden()?;
     // Standard input is the socketpair: nothing is opened by name, nothing is in the arguments.
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    if is_left(&stream)? {
+    if is_left(&stream, Some(&Timespec::default()))? {
         return Ok(());
     }
     let handed = take_over(&stream)?.map(File::from);
@@ -74,8 +73,11 @@ pub fn run() -> io::Result<()> {
     // The gateway's log takes what is written to standard error. What `cryptoki` says of each session that is closed after
     // its token died, the worker says once.
     let _log = log::start(EnvFilter::new("info,cryptoki=off"), false)?;
+    let login = settings.start_limit();
+    let gateway = stream.try_clone()?;
+    std::thread::spawn(move || leave_with(&gateway, login));
     let (answers, outbox) = sync_channel(ANSWERS);
-    let writer = std::thread::spawn(move || write_answers(stream, &outbox));
+    let writer = std::thread::spawn(move || write_answers(stream, &outbox, login));
 
     let tally = Arc::new(Tally::default());
     let (pool, sessions) = match open(&settings, handed, &answers, &tally) {
@@ -101,7 +103,7 @@ pub fn run() -> io::Result<()> {
             }
             // The gateway is gone, or does not keep to the protocol. A session may hang in the module for ever,
             // so nothing is waited for.
-            _ => end(0),
+            _ => end(0, login),
         }
     }
 }
@@ -112,7 +114,7 @@ fn open(
     answers: &SyncSender<Frame>,
     tally: &Arc<Tally>,
 ) -> Result<(Pool, usize), Status> {
-    let times = Times { hang: Duration::from_millis(settings.hang_limit_ms), idle: IDLE };
+    let times = Times { hang: settings.hang_limit(), idle: IDLE };
     let (tally, max_stuck, answers) = (Arc::clone(tally), settings.max_stuck, answers.clone());
     match &settings.source {
         SourceSetting::Token { .. } => {
@@ -128,11 +130,19 @@ fn open(
     }
 }
 
-/// Whether the gateway was gone before the kernel was told to end us with it. What it wrote may be there to read.
-fn is_left(stream: &UnixStream) -> io::Result<bool> {
+/// Whether the gateway is gone, also before the kernel was told to end us with it. What it wrote may be there to read.
+fn is_left(stream: &UnixStream, within: Option<&Timespec>) -> io::Result<bool> {
     let mut fds = [PollFd::new(stream, PollFlags::RDHUP)];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+    poll(&mut fds, within)?;
     Ok(fds.iter().any(|fd| fd.revents().intersects(PollFlags::HUP | PollFlags::RDHUP)))
+}
+
+/// Ends with the gateway also where the main thread is in the module, and does not read: what it has not begun it does not begin.
+fn leave_with(gateway: &UnixStream, login: Duration) {
+    while !is_left(gateway, None).unwrap_or_default() {
+        pool::pause(LOOK);
+    }
+    end(0, login);
 }
 
 /// No core dump, no ptrace by others, and no life without the gateway. What asks the gateway to end asks its whole group (systemd, a
@@ -147,7 +157,7 @@ fn harden() -> io::Result<()> {
 }
 
 /// Writes answers as they come, as many as there are in one write.
-fn write_answers(mut stream: UnixStream, outbox: &Receiver<Frame>) {
+fn write_answers(mut stream: UnixStream, outbox: &Receiver<Frame>, login: Duration) {
     let mut out = Vec::new();
     while let Ok(frame) = outbox.recv() {
         out.clear();
@@ -156,7 +166,7 @@ fn write_answers(mut stream: UnixStream, outbox: &Receiver<Frame>) {
             more.write(&mut out);
         }
         if stream.write_all(&out).is_err() {
-            end(0);
+            end(0, login);
         }
     }
 }
@@ -171,14 +181,14 @@ fn read(input: &mut impl Read) -> io::Result<Frame> {
 }
 
 /// Ends the process whatever its other threads are stuck in: a module that hangs cannot be joined.
+///
+/// A login that is under way may take this long from its beginning: what came of it must be written first, for a refused PIN is never
+/// tried again.
 #[expect(clippy::exit, reason = "the worker's last rung: a new process is the only cure for a stuck module")]
-fn end(code: i32) -> ! {
-    // Unless a login is under way: what came of it must be written first, for a refused PIN is never tried again.
+fn end(code: i32, login: Duration) -> ! {
     latch::ends();
-    let mut waited = Duration::ZERO;
-    while !latch::is_quiet() && waited < LOGIN_ENDS {
+    while latch::trying_for().is_some_and(|so_far| so_far < login) {
         pool::pause(LOOK);
-        waited = waited.saturating_add(LOOK);
     }
     log::flush();
     std::process::exit(code)
@@ -192,8 +202,8 @@ mod tests {
     fn a_worker_whose_gateway_is_gone_already_does_not_begin() {
         let (mut gateway, worker) = UnixStream::pair().unwrap();
         gateway.write_all(b"settings").unwrap();
-        assert!(!is_left(&worker).unwrap());
+        assert!(!is_left(&worker, Some(&Timespec::default())).unwrap());
         drop(gateway);
-        assert!(is_left(&worker).unwrap(), "what it wrote is still there, and it is not");
+        assert!(is_left(&worker, None).unwrap(), "what it wrote is still there, and it is not");
     }
 }

@@ -58,7 +58,7 @@ struct Shared {
     strikes: AtomicUsize,
     /// The thread that keeps its session alive just now; 0 where none does.
     keeping: AtomicU64,
-    idle: Duration,
+    times: Times,
 }
 
 /// What the watchdog sees of a thread: since when it is in the module, and for which request.
@@ -85,7 +85,7 @@ impl Pool {
             tally,
             strikes: AtomicUsize::new(0),
             keeping: AtomicU64::new(0),
-            idle: times.idle,
+            times,
         });
         let source = Arc::new(source);
         let mut next = 0_u64;
@@ -102,7 +102,7 @@ impl Pool {
             seat();
         }
         let watched = Arc::clone(&shared);
-        std::thread::spawn(move || watch(&watched, times.hang, max_stuck, seat));
+        std::thread::spawn(move || watch(&watched, max_stuck, seat));
         Self { shared }
     }
 
@@ -178,14 +178,14 @@ impl Shared {
             // The answers are on their way out before the process ends.
             drop(self.answers.send(Frame::Report(self.tally.report(0, 0))));
             pause(Duration::from_millis(20));
-            end(1);
+            end(1, self.times.hang);
         }
     }
 }
 
 /// One thread: takes requests, signs them with its own session, and ends when it was given up on.
 fn work<S: Source>(shared: &Shared, source: &S, thread: u64) {
-    let (mut session, mut wait, mut idle) = (None, FIRST_PAUSE, shared.idle);
+    let (mut session, mut wait, mut idle) = (None, FIRST_PAUSE, shared.times.idle);
     loop {
         if session.is_none() {
             // Without a session no request is taken: another thread may have one.
@@ -212,11 +212,11 @@ fn work<S: Source>(shared: &Shared, source: &S, thread: u64) {
                 if !keep_alive(shared, source, &mut session, thread) {
                     return;
                 }
-                idle = shared.idle;
+                idle = shared.times.idle;
             }
             continue;
         };
-        idle = shared.idle;
+        idle = shared.times.idle;
         if job.by <= Instant::now() {
             // Never signed for nobody.
             shared.fail(job.id, Class::Late, "its deadline passed before the token was asked");
@@ -333,14 +333,14 @@ fn sign<S: Source>(
 
 /// Gives up on calls that hang: their requests are answered, and other threads take their seats. Above
 /// `max_stuck` the module is beyond hope, and the process ends.
-fn watch(shared: &Shared, hang: Duration, max_stuck: usize, mut seat: impl FnMut()) {
+fn watch(shared: &Shared, max_stuck: usize, mut seat: impl FnMut()) {
     let mut reported = Instant::now();
     loop {
         pause(WATCH);
         let now = Instant::now();
         let (mut lost, mut busy) = (Vec::new(), 0_usize);
         lock(&shared.seats).retain(|seat| match seat.busy {
-            Some((job, since)) if now.saturating_duration_since(since) > hang => {
+            Some((job, since)) if now.saturating_duration_since(since) > shared.times.hang => {
                 shared.has_kept(seat.thread);
                 lost.push(job);
                 false
@@ -360,7 +360,7 @@ fn watch(shared: &Shared, hang: Duration, max_stuck: usize, mut seat: impl FnMut
                 tracing::error!("too many calls hang; the worker ends and is started anew");
                 drop(shared.answers.send(Frame::Report(shared.tally.report(0, 0))));
                 pause(Duration::from_millis(20));
-                end(1);
+                end(1, shared.times.hang);
             }
             seat();
         }

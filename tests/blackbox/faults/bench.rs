@@ -224,12 +224,9 @@ impl Parts {
     }
 
     pub async fn try_start(&self) -> Result<Bench, StartError> {
-        self.start_unless(&CancellationToken::new()).await
-    }
-
-    pub async fn start_unless(&self, stop: &CancellationToken) -> Result<Bench, StartError> {
         let executable = PathBuf::from(env!("CARGO_BIN_EXE_chancery"));
-        let signer = Signer::start(&self.config, executable, &Pins::default(), stop).await?;
+        let (pins, stop) = (Pins::default(), CancellationToken::new());
+        let signer = Signer::start(&self.config, executable, &pins, &stop).await?;
         Ok(Bench {
             lanes: Arc::clone(&self.lanes),
             signer,

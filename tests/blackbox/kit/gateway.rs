@@ -434,12 +434,17 @@ impl World {
 
     /// Starts the program, and does not wait until it listens.
     pub fn begin(&self) -> Process {
+        self.begin_to(&["serve", "--json"])
+    }
+
+    /// Starts another verb of it.
+    pub fn begin_to(&self, arguments: &[&str]) -> Process {
         // The signal that a file has grown too large is ignored, so that the write fails as on a full disk.
         let mut shell = Command::new("sh");
         let script = format!("trap '' XFSZ\n{}\nexec \"$@\"", self.prelude);
         shell.args(["-c", &script, "sh"]).current_dir(self.folder());
-        let serve = self.command();
-        shell.arg(serve.as_std().get_program()).args(serve.as_std().get_args()).args(["serve", "--json"]);
+        let command = self.command();
+        shell.arg(command.as_std().get_program()).args(command.as_std().get_args()).args(arguments);
         Process::start(&mut shell)
     }
 
