@@ -46,16 +46,20 @@ impl Doctor {
                 tell(files::policy(&config))?;
                 tell(files::ledger(&config))?;
                 let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-                let stop = runtime.block_on(async { stop::on_signal() })?;
-                tell(runtime.block_on(services::tokens(&config, pins, &stop)))?;
-                let rest = async {
-                    tell(services::drills(&config, clock.clone()).await)?;
-                    tell(services::node(&config, clock).await)
-                };
-                let rest = runtime.block_on(stop.run_until_cancelled(rest));
-                rest.ok_or_else(|| Failure::new("interrupted"))??;
-                tell(services::ports(&config))?;
+                let waited = runtime.block_on(async {
+                    let stop = stop::on_signal()?;
+                    tell(services::tokens(&config, pins, &stop).await)?;
+                    let rest = async {
+                        tell(services::drills(&config, clock.clone()).await)?;
+                        tell(services::node(&config, clock).await)
+                    };
+                    let rest = stop.run_until_cancelled(rest).await;
+                    rest.unwrap_or_else(|| Err(Failure::new("interrupted").into()))
+                });
+                // A look-up of a name that takes long is nobody's any more.
                 runtime.shutdown_background();
+                waited?;
+                tell(services::ports(&config))?;
             }
         }
         if failed == 0 {

@@ -154,22 +154,29 @@ impl Keeper {
             () = self.stop.cancelled() => None,
             () = hand_over(self, &mut to, &pending, window) => Some("the socket to its worker broke".to_owned()),
             why = self.take_back(&mut from, (&pending, &heard), life) => Some(why),
-            () = silence(&heard) => Some("its worker has said nothing for ten seconds".to_owned()),
+            () = silence(&heard) => {
+                // It would not hear that it is to end.
+                drop(child.start_kill());
+                Some("its worker has said nothing for ten seconds".to_owned())
+            }
             _ = distrust.wait_for(|last| *last >= life) => Some("it signed with another key than it was to".to_owned()),
             status = child.wait() => Some(status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})"))),
         };
+        ready.set(0.0);
         let Some(why) = why else {
             self.last_call(child, (from, to)).await;
             return Ok(());
         };
-        ready.set(0.0);
         let lived = since.elapsed();
         let again = even_if_short || lived >= GOOD_LIFE;
         if again {
             tracing::warn!(token = %self.name, why, "the signer worker is started anew");
             self.tell.send_replace(TokenState::Restarting(why.clone()));
+        } else {
+            self.tell.send_replace(TokenState::Down(why.clone()));
         }
         self.put_back(pending, &why, again);
+        self.last_call(child, (from, to)).await;
         Err(End { state: TokenState::Down(why), ready: Some(lived), again })
     }
 

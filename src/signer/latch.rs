@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use tokio::time::Instant;
@@ -42,8 +43,11 @@ struct Life {
     trying_since: Option<Instant>,
 }
 
-/// An attempt to log in; neither this process nor another makes one at this token until it is dropped.
+/// An attempt to log in; neither this process nor another makes one at this token until it is dropped. Nor does a signal to this
+/// thread, which on the command line is the only one, end the process in it.
 pub(super) struct Attempt {
+    /// What the thread heard before.
+    heard: SigSet,
     _here: MutexGuard<'static, ()>,
     _elsewhere: File,
 }
@@ -69,13 +73,16 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
     if life.is_over {
         return Err(io::Error::other("the process ends"));
     }
+    let ends = SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]);
+    let heard = ends.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
     life.trying_since = Some(Instant::now());
-    Ok(Attempt { _here: here, _elsewhere: lock })
+    Ok(Attempt { heard, _here: here, _elsewhere: lock })
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
         life().trying_since = None;
+        let _ = self.heard.thread_set_mask();
     }
 }
 
@@ -96,14 +103,9 @@ pub fn wait_for(lock: &File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "another process has been logging in there for ten seconds"))
 }
 
-/// The process is about to end, and begins no more attempts.
-pub(super) fn ends() {
-    life().is_over = true;
-}
-
-/// Whether the process is about to end: what fails then is nobody's trouble.
-pub(super) fn is_over() -> bool {
-    life().is_over
+/// The process is about to end, and begins no more attempts. Whether that was said before.
+pub(super) fn ends() -> bool {
+    std::mem::replace(&mut life().is_over, true)
 }
 
 /// For how long an attempt has been under way, if one is: a process that ended in it would leave a PIN that was just refused to be

@@ -79,7 +79,8 @@ pub async fn tokens(
     for account in &config.accounts {
         let since = Instant::now();
         let what = format!("{} {}", account.name, account.address);
-        match signer.probe(account.address).await {
+        let Some(probed) = stop.run_until_cancelled(signer.probe(account.address)).await else { break };
+        match probed {
             Ok(()) => {
                 let took = since.elapsed().as_millis();
                 findings.push(Finding::ok("key", format_args!("{what}: it signs, in {took} ms")));

@@ -9,7 +9,7 @@ use crate::cmd::keys::which::{Which, account_of};
 use crate::cmd::{Context, Done, Failure, HintExt as _, Success, stop};
 use crate::config::{Account, Config, KeySource};
 use crate::ledger::{self, KeyUse};
-use crate::signer::{self, Drilled, Pins, Signer};
+use crate::signer::{self, Drilled, Pins, Signer, StartError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Drill {
@@ -87,9 +87,14 @@ impl Drill {
         let pins = Pins::take(config)?;
         let drilled = runtime.block_on(async {
             let stop = stop::on_signal()?;
-            let signer = Signer::start(config, std::env::current_exe()?, &pins, &stop)
-                .await
-                .hint("the tokens do not start", "`chancery doctor` tries each thing that can be wrong")?;
+            let interrupted = || Failure::new("interrupted; no drill is recorded");
+            let signer = match Signer::start(config, std::env::current_exe()?, &pins, &stop).await {
+                Err(StartError::Stopped) => return Err(interrupted().into()),
+                started => started.hint(
+                    "the tokens do not start",
+                    "`chancery doctor` tries each thing that can be wrong",
+                )?,
+            };
             let drills = async {
                 let mut drilled = Vec::with_capacity(accounts.len());
                 for account in &accounts {
@@ -99,7 +104,7 @@ impl Drill {
             };
             let drilled = stop.run_until_cancelled(drills).await;
             signer.stop().await;
-            anyhow::Ok(drilled.ok_or_else(|| Failure::new("interrupted; no drill is recorded"))?)
+            anyhow::Ok(drilled.ok_or_else(interrupted)?)
         });
         runtime.shutdown_background();
         Ok(drilled?

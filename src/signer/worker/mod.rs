@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{self, SigSet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, getpid, kill_process};
 use tracing_subscriber::EnvFilter;
 
 use crate::log;
@@ -103,7 +103,7 @@ pub fn run() -> io::Result<()> {
             }
             // The gateway is gone, or does not keep to the protocol. A session may hang in the module for ever,
             // so nothing is waited for.
-            _ => end(0, login),
+            _ => end(login),
         }
     }
 }
@@ -142,7 +142,7 @@ fn leave_with(gateway: &UnixStream, login: Duration) {
     while !is_left(gateway, None).unwrap_or_default() {
         pool::pause(LOOK);
     }
-    end(0, login);
+    end(login);
 }
 
 /// No core dump, no ptrace by others, and no life without the gateway. What asks the gateway to end asks its whole group (systemd, a
@@ -166,7 +166,7 @@ fn write_answers(mut stream: UnixStream, outbox: &Receiver<Frame>, login: Durati
             more.write(&mut out);
         }
         if stream.write_all(&out).is_err() {
-            end(0, login);
+            end(login);
         }
     }
 }
@@ -180,18 +180,21 @@ fn read(input: &mut impl Read) -> io::Result<Frame> {
     Frame::read(&body).map_err(io::Error::other)
 }
 
-/// Ends the process whatever its other threads are stuck in: a module that hangs cannot be joined.
+/// Ends the process whatever its other threads are stuck in: a module that hangs cannot be joined, and one that is being used does
+/// not bear its destructors.
 ///
 /// A login that is under way may take this long from its beginning: what came of it must be written first, for a refused PIN is never
 /// tried again.
-#[expect(clippy::exit, reason = "the worker's last rung: a new process is the only cure for a stuck module")]
-fn end(code: i32, login: Duration) -> ! {
+fn end(login: Duration) -> ! {
     latch::ends();
     while latch::trying_for().is_some_and(|so_far| so_far < login) {
         pool::pause(LOOK);
     }
     log::flush();
-    std::process::exit(code)
+    loop {
+        let _ = kill_process(getpid(), Signal::KILL);
+        pool::pause(LOOK);
+    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::signer::latch;
-use crate::signer::protocol::{Class, Frame};
-use crate::signer::worker::end;
+use crate::signer::protocol::{Class, Frame, Status};
 use crate::signer::worker::session::{Failure, Job, Session, Source};
 use crate::signer::worker::tally::Tally;
 
@@ -155,7 +154,7 @@ impl Shared {
         seat.map(|seat| seat.busy = None).is_some()
     }
 
-    /// What every failure has in common. Ends the process where only a new one helps.
+    /// What every failure has in common. Gives up where only a new process helps.
     fn note<S: Source>(&self, source: &S, job: Option<&Job>, failure: &Failure) {
         self.tally.error(&failure.label);
         let hopeless = match failure.class {
@@ -168,17 +167,25 @@ impl Shared {
             Class::Request | Class::Session | Class::Busy | Class::Late => false,
         };
         if hopeless {
-            // Where the gateway has gone, sessions that find no login any more are nobody's trouble.
-            if !latch::is_over() {
+            // What fails as the process ends (a session finds no login any more) is nobody's trouble.
+            if !latch::ends() {
                 tracing::error!(why = failure.why, "the token is down; the worker ends and is started anew");
             }
             if let Some(job) = job {
                 self.fail(job.id, failure.class, &failure.why);
             }
-            // The answers are on their way out before the process ends.
-            drop(self.answers.send(Frame::Report(self.tally.report(0, 0))));
-            pause(Duration::from_millis(20));
-            end(1, self.times.hang);
+            self.give_up(&failure.why);
+        }
+    }
+
+    /// Only a new process helps. The gateway is told, and leaves this one, which ends with that: there is one end, and it knows
+    /// of logins.
+    fn give_up(&self, why: &str) -> ! {
+        latch::ends();
+        drop(self.answers.send(Frame::Report(self.tally.report(0, 0))));
+        drop(self.answers.send(Frame::Status(Status::Down(why.to_owned()))));
+        loop {
+            std::thread::park();
         }
     }
 }
@@ -332,7 +339,7 @@ fn sign<S: Source>(
 }
 
 /// Gives up on calls that hang: their requests are answered, and other threads take their seats. Above
-/// `max_stuck` the module is beyond hope, and the process ends.
+/// `max_stuck` the module is beyond hope.
 fn watch(shared: &Shared, max_stuck: usize, mut seat: impl FnMut()) {
     let mut reported = Instant::now();
     loop {
@@ -358,9 +365,7 @@ fn watch(shared: &Shared, max_stuck: usize, mut seat: impl FnMut()) {
             }
             if stuck > max_stuck {
                 tracing::error!("too many calls hang; the worker ends and is started anew");
-                drop(shared.answers.send(Frame::Report(shared.tally.report(0, 0))));
-                pause(Duration::from_millis(20));
-                end(1, shared.times.hang);
+                shared.give_up("too many calls into its module hang");
             }
             seat();
         }
