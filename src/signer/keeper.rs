@@ -164,6 +164,7 @@ impl Keeper {
         };
         ready.set(0.0);
         let Some(why) = why else {
+            drop(pending);
             self.last_call(child, (from, to)).await;
             return Ok(());
         };
@@ -173,7 +174,7 @@ impl Keeper {
             tracing::warn!(token = %self.name, why, "the signer worker is started anew");
             self.tell.send_replace(TokenState::Restarting(why.clone()));
         } else {
-            self.tell.send_replace(TokenState::Down(why.clone()));
+            self.refuse(TokenState::Down(why.clone()));
         }
         self.put_back(pending, &why, again);
         self.last_call(child, (from, to)).await;
@@ -254,21 +255,20 @@ impl Keeper {
             read(&mut from).await
         };
         let word = timeout(self.settings.start_limit(), word);
-        let Some(word) = self.stop.run_until_cancelled(word).await else {
-            self.last_call(child, (from, to)).await;
-            return Err(down(&"the gateway is stopping"));
-        };
-        match word {
-            Ok(Ok(Frame::Status(Status::Ready { sessions, confinement }))) => {
+        let state = match self.stop.run_until_cancelled(word).await {
+            Some(Ok(Ok(Frame::Status(Status::Ready { sessions, confinement })))) => {
                 self.confined(confinement);
-                Ok((child, from, to, sessions))
+                return Ok((child, from, to, sessions));
             }
-            Ok(Ok(Frame::Status(Status::Mismatch(why)))) => Err(TokenState::Mismatch(why)),
-            Ok(Ok(Frame::Status(Status::Latched(why)))) => Err(TokenState::PinLatched(why)),
-            Ok(Ok(Frame::Status(Status::Down(why)))) => Err(TokenState::Down(why)),
-            Ok(_) => Err(down(&"its worker process ended before it was ready")),
-            Err(_) => Err(down(&"it did not get ready in time")),
-        }
+            Some(Ok(Ok(Frame::Status(Status::Mismatch(why))))) => TokenState::Mismatch(why),
+            Some(Ok(Ok(Frame::Status(Status::Latched(why))))) => TokenState::PinLatched(why),
+            Some(Ok(Ok(Frame::Status(Status::Down(why))))) => TokenState::Down(why),
+            Some(Ok(_)) => down(&"its worker process ended before it was ready"),
+            Some(Err(_)) => down(&"it did not get ready in time"),
+            None => down(&"the gateway is stopping"),
+        };
+        self.last_call(child, (from, to)).await;
+        Err(state)
     }
 
     /// Said once for each change, and loudly where it is not the whole.
@@ -291,7 +291,10 @@ impl Keeper {
     /// A worker ends by itself when nobody is there to hear it, and not in the middle of a login, which would latch its PIN.
     async fn last_call(&self, mut child: Child, socket: (OwnedReadHalf, OwnedWriteHalf)) {
         drop(socket);
-        drop(timeout(self.settings.end_limit(), child.wait()).await);
+        if timeout(RESTART, child.wait()).await.is_err() {
+            self.refuse(TokenState::Down("its worker takes long to end: it logs in".to_owned()));
+            drop(timeout(self.settings.end_limit().saturating_sub(RESTART), child.wait()).await);
+        }
     }
 }
 

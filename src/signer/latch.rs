@@ -14,7 +14,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use tokio::time::Instant;
@@ -28,7 +27,7 @@ const TRYING_AGAIN: &str = "the process ended while it logged in, twice in a row
 /// Held from an attempt to log in until what came of it is written.
 static ATTEMPT: Mutex<()> = Mutex::new(());
 
-/// What an end of this process has to know of attempts, and an attempt of the end.
+/// What the end of this process has to know of logins, and a login of the end.
 static LIFE: Mutex<Life> = Mutex::new(Life { is_over: false, trying_since: None });
 
 /// Threads find out at once that a PIN is wrong: no two of them write one draft, and each process has its own.
@@ -38,16 +37,13 @@ static WRITING: Mutex<()> = Mutex::new(());
 const LOOKS: (u32, Duration) = (100, Duration::from_millis(100));
 
 struct Life {
-    /// The process ends: no attempt is begun any more.
+    /// The process ends: no PIN is given to a token any more.
     is_over: bool,
     trying_since: Option<Instant>,
 }
 
-/// An attempt to log in; neither this process nor another makes one at this token until it is dropped. Nor does a signal to this
-/// thread, which on the command line is the only one, end the process in it.
+/// An attempt to log in; neither this process nor another makes one at this token until it is dropped.
 pub(super) struct Attempt {
-    /// What the thread heard before.
-    heard: SigSet,
     _here: MutexGuard<'static, ()>,
     _elsewhere: File,
 }
@@ -69,20 +65,12 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
         created => created?,
     };
     wait_for(&lock)?;
-    let mut life = life();
-    if life.is_over {
-        return Err(io::Error::other("the process ends"));
-    }
-    let ends = SigSet::from_iter([Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]);
-    let heard = ends.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    life.trying_since = Some(Instant::now());
-    Ok(Attempt { heard, _here: here, _elsewhere: lock })
+    Ok(Attempt { _here: here, _elsewhere: lock })
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
         life().trying_since = None;
-        let _ = self.heard.thread_set_mask();
     }
 }
 
@@ -103,12 +91,12 @@ pub fn wait_for(lock: &File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "another process has been logging in there for ten seconds"))
 }
 
-/// The process is about to end, and begins no more attempts. Whether that was said before.
+/// The process is about to end, and gives no PIN to a token any more. Whether that was said before.
 pub(super) fn ends() -> bool {
     std::mem::replace(&mut life().is_over, true)
 }
 
-/// For how long an attempt has been under way, if one is: a process that ended in it would leave a PIN that was just refused to be
+/// For how long a PIN has been with its token, if one is: a process that ended in it would leave a PIN that was just refused to be
 /// tried again, or a right one latched.
 pub(super) fn trying_for() -> Option<Duration> {
     life().trying_since.map(|since| since.elapsed())
@@ -185,8 +173,15 @@ pub(super) fn closed(latch: &Path, pin: &Pin) -> io::Result<Option<String>> {
     Ok(if same { None } else { why })
 }
 
-/// Closes it, durably, before the attempt.
+/// Closes it, durably, before the PIN is given to the token; not where the process ends.
 pub(super) fn close(latch: &Path) -> io::Result<()> {
+    {
+        let mut life = life();
+        if life.is_over {
+            return Err(io::Error::other("the process ends"));
+        }
+        life.trying_since = Some(Instant::now());
+    }
     let again = reason(latch)?.is_some();
     write(latch, if again { TRYING_AGAIN } else { TRYING })
 }
@@ -364,6 +359,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let latch = path(state.path(), "main");
         let held = attempt(&latch).unwrap();
+        close(&latch).unwrap();
         let lock = File::open(latch.with_extension("pin-lock")).unwrap();
         assert!(matches!(lock.try_lock(), Err(TryLockError::WouldBlock)));
         assert!(trying_for().is_some());

@@ -109,7 +109,7 @@ impl Token {
             let why = format!("the PIN latch {} cannot be read or written: {error}", self.latch.display());
             Failure { class: Class::Down, why, label: "latch".to_owned(), closed: false }
         };
-        let _attempt = latch::attempt(&self.latch).map_err(unknown)?;
+        let attempt = latch::attempt(&self.latch).map_err(unknown)?;
         // By another process, in the meantime.
         if let Some(why) = latch::refused(&self.latch).map_err(unknown)? {
             let failure =
@@ -131,22 +131,22 @@ impl Token {
         if !is_in && !refused {
             latch::leave(&self.latch, before.as_deref()).map_err(unknown)?;
         }
-        match answer {
-            Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-            Ok(()) => {
-                self.tally.login();
-                self.keep_anchor(&mut gate);
-                Ok(())
-            }
-            Err(error) => {
-                let failure = Failure { class: class_of_login(&error), ..failure(&error) };
-                if refused {
-                    self.refused(&failure.why);
-                    gate.refused = Some(failure.clone());
-                }
-                Err(failure)
-            }
+        let answer = match answer {
+            Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => return Ok(()),
+            Ok(()) => Ok(()),
+            Err(error) => Err(Failure { class: class_of_login(&error), ..failure(&error) }),
+        };
+        if let (true, Err(failure)) = (refused, &answer) {
+            self.refused(&failure.why);
+            gate.refused = Some(failure.clone());
         }
+        // What came of it is written: who ends us need not wait for the rest.
+        drop(attempt);
+        if answer.is_ok() {
+            self.tally.login();
+            self.keep_anchor(&mut gate);
+        }
+        answer
     }
 
     /// The handles of all keys, by number.

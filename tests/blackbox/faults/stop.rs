@@ -4,30 +4,28 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
+use chancery::signer::TokenState;
 use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
 use crate::faults::bench::Parts;
 use crate::kit::{Process, TestToken, World, eventually};
 
-/// Its first login may take three seconds, and any other call one.
-const QUICK: &str = "\n[signer]\ndeadline = \"1s\"\n";
+/// Its first login may take six seconds, and any other call two.
+const QUICK: &str = "\n[signer]\ndeadline = \"2s\"\n";
 
 /// A login may take longer than a service is started, and longer than any other call may.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_in_the_first_login_waits_for_it_and_latches_nothing() {
-    // The last logs in itself, and is ended by the signal once it has.
-    for (verb, code, said) in [
-        (&["serve", "--json"][..], Some(0), "\"stopped\""),
-        (&["doctor"], Some(1), "error: interrupted"),
-        (&["keys", "list"], None, ""),
+    for (verb, signal, code, said) in [
+        (&["serve", "--json"][..], Signal::INT, Some(0), "\"stopped\""),
+        (&["doctor"], Signal::TERM, Some(1), "error: interrupted"),
     ] {
         let (world, token) = TestToken::before(World::new().await.append(QUICK));
-        let world = world.shell(&token.exports());
-        token.faults(&["on = \"C_Login\"; delay_us = 2000000"]);
+        token.faults(&["on = \"C_Login\"; delay_us = 3000000"]);
         let process = world.begin_to(verb);
         eventually("it logs in", async || (token.calls("C_Login") > 0).then_some(())).await;
-        interrupt(&process);
+        tell_all(&process, signal);
         let end = process.ends().await;
         assert_eq!(end.code, code, "{verb:?}: {end:?}");
         assert!(end.stderr.contains(said) && !end.stderr.contains("ERROR"), "{verb:?}: {}", end.stderr);
@@ -41,7 +39,7 @@ async fn a_login_that_has_not_begun_at_the_stop_is_not_begun() {
     token.faults(&["on = \"C_OpenSession\"; delay_us = 1500000"]);
     let process = world.begin();
     eventually("it opens a session", async || (token.calls("C_OpenSession") > 0).then_some(())).await;
-    interrupt(&process);
+    tell_all(&process, Signal::INT);
     let end = process.ends().await;
     assert_eq!(end.code, Some(0), "{end:?}");
     sleep(Duration::from_secs(2)).await;
@@ -52,14 +50,18 @@ async fn a_login_that_has_not_begun_at_the_stop_is_not_begun() {
 /// The calls that wait for a login hang before the login does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_gives_up_waits_for_its_login() {
-    let parts = Parts::of(1, "", 4, "deadline = \"1s\"\nmax_stuck = 1");
+    let parts = Parts::of(1, "", 4, "deadline = \"2s\"\nmax_stuck = 1");
     let token = &parts.lanes[0].token;
     token.faults(&[
         "on = \"C_GetSessionInfo\"; code = \"CKR_FUNCTION_FAILED\"",
-        "on = \"C_Login\"; delay_us = 1600000",
+        "on = \"C_Login\"; delay_us = 3000000",
     ]);
     let bench = parts.start_again().await;
+    let is_ready = || matches!(bench.signer.readiness()[0].state, TokenState::Ready { .. });
+    assert!(is_ready());
     replace_pin_file(&token.pin_file());
+    eventually("it gives up", async || (!is_ready()).then_some(())).await;
+    assert_eq!(token.calls("C_Initialize"), 1, "it was called ready until its worker had ended");
     eventually("another worker", async || (token.calls("C_Initialize") > 1).then_some(())).await;
     token.lift();
     bench.recovers(0).await;
@@ -102,12 +104,12 @@ async fn who_does_not_read_where_it_listens_does_not_keep_it_from_ending() {
     assert_eq!(end.code, Some(0), "{end:?}");
 }
 
-/// As from a terminal: to all of them.
-fn interrupt(process: &Process) {
+/// As from a terminal or a supervisor: to all of them.
+fn tell_all(process: &Process, signal: Signal) {
     for worker in process.children() {
-        kill_process(worker, Signal::INT).unwrap();
+        kill_process(worker, signal).unwrap();
     }
-    process.signal(Signal::INT);
+    process.signal(signal);
 }
 
 /// Also where the PIN stands in another file by now, of which nobody knows that it was right before.

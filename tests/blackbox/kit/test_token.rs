@@ -118,12 +118,6 @@ impl TestToken {
         command.env("CHANCERY_TEST_TOKEN_MODULE", softhsm_module());
     }
 
-    /// The same, as lines of a shell.
-    pub fn exports(&self) -> String {
-        let (folder, module) = (self.folder.display(), softhsm_module());
-        format!("export CHANCERY_TEST_TOKEN={folder} CHANCERY_TEST_TOKEN_MODULE={}", module.display())
-    }
-
     /// The `[[token]]` table of a configuration.
     pub fn table(&self, name: &str, sessions: usize) -> String {
         format!(
