@@ -267,6 +267,8 @@ impl Keeper {
             Some(Err(_)) => down(&"it did not get ready in time"),
             None => down(&"the gateway is stopping"),
         };
+        // At once: what is known of it is not to wait for its end.
+        self.refuse(state.clone());
         self.last_call(child, (from, to)).await;
         Err(state)
     }
@@ -292,7 +294,9 @@ impl Keeper {
     async fn last_call(&self, mut child: Child, socket: (OwnedReadHalf, OwnedWriteHalf)) {
         drop(socket);
         if timeout(RESTART, child.wait()).await.is_err() {
-            self.refuse(TokenState::Down("its worker takes long to end: it logs in".to_owned()));
+            if matches!(*self.tell.borrow(), TokenState::Restarting(_)) {
+                self.refuse(TokenState::Down("its worker takes long to end".to_owned()));
+            }
             drop(timeout(self.settings.end_limit().saturating_sub(RESTART), child.wait()).await);
         }
     }

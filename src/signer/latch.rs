@@ -91,6 +91,16 @@ pub fn wait_for(lock: &File) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::TimedOut, "another process has been logging in there for ten seconds"))
 }
 
+/// The PIN is given to the token from now on, until the attempt is dropped; not where the process ends.
+pub(super) fn begins() -> io::Result<()> {
+    let mut life = life();
+    if life.is_over {
+        return Err(io::Error::other("the process ends"));
+    }
+    life.trying_since = Some(Instant::now());
+    Ok(())
+}
+
 /// The process is about to end, and gives no PIN to a token any more. Whether that was said before.
 pub(super) fn ends() -> bool {
     std::mem::replace(&mut life().is_over, true)
@@ -175,13 +185,7 @@ pub(super) fn closed(latch: &Path, pin: &Pin) -> io::Result<Option<String>> {
 
 /// Closes it, durably, before the PIN is given to the token; not where the process ends.
 pub(super) fn close(latch: &Path) -> io::Result<()> {
-    {
-        let mut life = life();
-        if life.is_over {
-            return Err(io::Error::other("the process ends"));
-        }
-        life.trying_since = Some(Instant::now());
-    }
+    begins()?;
     let again = reason(latch)?.is_some();
     write(latch, if again { TRYING_AGAIN } else { TRYING })
 }

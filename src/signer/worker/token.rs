@@ -120,9 +120,7 @@ impl Token {
         let is_in = is_logged_in(session);
         // Of an attempt of another process, maybe with another PIN: ours says nothing of it.
         let before = latch::reason(&self.latch).map_err(unknown)?;
-        if !is_in {
-            latch::close(&self.latch).map_err(unknown)?;
-        }
+        if is_in { latch::begins() } else { latch::close(&self.latch) }.map_err(unknown)?;
         let answer = session.login(UserType::User, Some(&self.pin));
         let refused = match &answer {
             Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => false,

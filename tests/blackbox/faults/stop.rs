@@ -36,13 +36,13 @@ async fn a_stop_in_the_first_login_waits_for_it_and_latches_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_login_that_has_not_begun_at_the_stop_is_not_begun() {
     let (world, token) = TestToken::before(World::new().await.append(QUICK));
-    token.faults(&["on = \"C_OpenSession\"; delay_us = 1500000"]);
+    token.faults(&["on = \"C_OpenSession\"; delay_us = 3000000"]);
     let process = world.begin();
     eventually("it opens a session", async || (token.calls("C_OpenSession") > 0).then_some(())).await;
     tell_all(&process, Signal::INT);
     let end = process.ends().await;
     assert_eq!(end.code, Some(0), "{end:?}");
-    sleep(Duration::from_secs(2)).await;
+    sleep(Duration::from_secs(3)).await;
     assert_eq!(token.calls("C_Login"), 0);
     assert_nothing_is_latched(world, &token).await;
 }
@@ -52,11 +52,14 @@ async fn a_login_that_has_not_begun_at_the_stop_is_not_begun() {
 async fn a_worker_that_gives_up_waits_for_its_login() {
     let parts = Parts::of(1, "", 4, "deadline = \"2s\"\nmax_stuck = 1");
     let token = &parts.lanes[0].token;
-    token.faults(&[
-        "on = \"C_GetSessionInfo\"; code = \"CKR_FUNCTION_FAILED\"",
-        "on = \"C_Login\"; delay_us = 3000000",
-    ]);
+    let faults = |login: &str| {
+        let session = "on = \"C_GetSessionInfo\"; code = \"CKR_FUNCTION_FAILED\"";
+        token.faults(&[session, &format!("on = \"C_Login\"; delay_us = {login}")]);
+    };
+    faults("1000000");
     let bench = parts.start_again().await;
+    // The second session's login.
+    faults("4500000");
     let is_ready = || matches!(bench.signer.readiness()[0].state, TokenState::Ready { .. });
     assert!(is_ready());
     replace_pin_file(&token.pin_file());
