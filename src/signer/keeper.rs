@@ -83,7 +83,6 @@ impl Keeper {
             if self.stop.is_cancelled() {
                 return;
             }
-            holds_another(&self.name, &end.state);
             metrics::counter!("chancery_worker_starts_total", "token" => self.name.to_string()).increment(1);
             let was_short = end.ready.is_some_and(|ready| ready < GOOD_LIFE);
             short_lives = if was_short { short_lives.saturating_add(1) } else { 0 };
@@ -165,6 +164,7 @@ impl Keeper {
         ready.set(0.0);
         let Some(why) = why else {
             drop(pending);
+            self.refuse(TokenState::Down("the gateway is stopping".to_owned()));
             self.last_call(child, (from, to)).await;
             return Ok(());
         };
@@ -268,6 +268,7 @@ impl Keeper {
             None => down(&"the gateway is stopping"),
         };
         // At once: what is known of it is not to wait for its end.
+        holds_another(&self.name, &state);
         self.refuse(state.clone());
         self.last_call(child, (from, to)).await;
         Err(state)
