@@ -206,8 +206,9 @@ where
     for _ in 0..3 {
         let permitted = round.decide::<K>(app, caller, ask(round)?, no).await?;
         round.again = true;
-        // It counts among the client's calls to its end, whether or not anybody waits.
-        let (ticket, run) = (caller.ticket().cloned(), run(Arc::clone(app), permitted));
+        // It counts among the client's calls to its end, whether or not anybody waits. Boxed: it would be moved whole, and twice
+        // as large, into its task.
+        let (ticket, run) = (caller.ticket().cloned(), Box::pin(run(Arc::clone(app), permitted)));
         let work = async move {
             let _ticket = ticket;
             run.await

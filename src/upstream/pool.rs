@@ -36,8 +36,9 @@ pub(super) struct Pool {
     connector: HttpsConnector<HttpConnector>,
     /// May hold an API key: never shown.
     uri: Uri,
-    /// The last used at the back. The lock is held for a push or a pop, never while anybody waits.
-    idle: Mutex<VecDeque<Idle>>,
+    /// The last used at the back. The lock is held for a push or a pop, never while anybody waits. Boxed: a connection is
+    /// more than a kilobyte, and would be moved with every future of a request.
+    idle: Mutex<VecDeque<Box<Idle>>>,
 }
 
 /// A connection between two requests.
@@ -103,7 +104,7 @@ impl Pool {
         }
     }
 
-    fn take(&self, home: Id) -> Option<Idle> {
+    fn take(&self, home: Id) -> Option<Box<Idle>> {
         loop {
             let mut all = self.idle();
             let place = all.iter().rposition(|idle| idle.home == home)?;
@@ -115,29 +116,32 @@ impl Pool {
         }
     }
 
-    fn put_back(&self, mut idle: Idle) {
+    fn put_back(&self, mut idle: Box<Idle>) {
         idle.since = Instant::now();
         if !idle.channel.is_open() {
             return;
         }
         let mut all = self.idle();
-        let is_stale = |oldest: &Idle| idle.since.duration_since(oldest.since) >= MAX_REST;
-        let stale =
-            if all.len() >= MAX_IDLE || all.front().is_some_and(is_stale) { all.pop_front() } else { None };
+        let is_stale = |since: Instant| idle.since.duration_since(since) >= MAX_REST;
+        let stale = if all.len() >= MAX_IDLE || all.front().is_some_and(|oldest| is_stale(oldest.since)) {
+            all.pop_front()
+        } else {
+            None
+        };
         all.push_back(idle);
         drop(all);
         // Closing is a call of the system, and not done under the lock.
         drop(stale);
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Idle>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, VecDeque<Box<Idle>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn connect(&self, home: Id) -> Result<Idle, UpstreamError> {
+    async fn connect(&self, home: Id) -> Result<Box<Idle>, UpstreamError> {
         let stream = self.connector.clone().oneshot(self.uri.clone()).await;
         let stream = stream.map_err(|e| UpstreamError::Unreachable(root_of(&*e)))?;
-        Ok(Idle { channel: Channel::new(TokioIo::new(stream)), home, since: Instant::now() })
+        Ok(Box::new(Idle { channel: Channel::new(TokioIo::new(stream)), home, since: Instant::now() }))
     }
 }
 
