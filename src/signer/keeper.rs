@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::{Notify, watch};
@@ -67,6 +67,9 @@ struct End {
     /// What it had waits for the next one, which is to be started at once.
     again: bool,
 }
+
+/// What a worker writes: many answers come in one read.
+type Answers = BufReader<OwnedReadHalf>;
 
 /// Requests that are with the worker, by id.
 #[derive(Default)]
@@ -184,7 +187,7 @@ impl Keeper {
     /// Gives each answer to whoever waits for it; returns why there will be no more.
     async fn take_back(
         &self,
-        from: &mut OwnedReadHalf,
+        from: &mut Answers,
         (pending, heard): (&Pending, &AtomicU64),
         life: u64,
     ) -> String {
@@ -240,15 +243,16 @@ impl Keeper {
     }
 
     /// A worker that is ready, with how many sessions it has.
-    async fn start(&self) -> Result<(Child, OwnedReadHalf, OwnedWriteHalf, usize), TokenState> {
+    async fn start(&self) -> Result<(Child, Answers, OwnedWriteHalf, usize), TokenState> {
         let down = |why: &dyn fmt::Display| TokenState::Down(why.to_string());
-        let (child, stream) = self.launch.worker(&self.settings).map_err(|e| down(&e))?;
-        let (mut from, mut to) = stream.into_split();
+        let (child, stream) = self.launch.worker(&self.settings).await.map_err(|e| down(&e))?;
+        let (from, mut to) = stream.into_split();
+        let mut from = BufReader::new(from);
         let mut out = Vec::new();
         Frame::Settings(serde_json::to_vec(&self.settings).map_err(|e| down(&e))?).write(&mut out);
         to.write_all(&out).await.map_err(|e| down(&e))?;
         let word = async {
-            let first = timeout(RESTART, from.readable()).await;
+            let first = timeout(RESTART, from.get_ref().readable()).await;
             if first.is_err() && matches!(*self.tell.borrow(), TokenState::Restarting(_)) {
                 self.refuse(down(&"its worker takes long to start anew"));
             }
@@ -292,7 +296,7 @@ impl Keeper {
     }
 
     /// A worker ends by itself when nobody is there to hear it, and not in the middle of a login, which would latch its PIN.
-    async fn last_call(&self, mut child: Child, socket: (OwnedReadHalf, OwnedWriteHalf)) {
+    async fn last_call(&self, mut child: Child, socket: (Answers, OwnedWriteHalf)) {
         drop(socket);
         if timeout(RESTART, child.wait()).await.is_err() {
             if matches!(*self.tell.borrow(), TokenState::Restarting(_)) {
@@ -384,7 +388,7 @@ async fn silence(heard: &AtomicU64) {
     }
 }
 
-async fn read(from: &mut OwnedReadHalf) -> std::io::Result<Frame> {
+async fn read(from: &mut Answers) -> std::io::Result<Frame> {
     let mut length = [0; 4];
     from.read_exact(&mut length).await?;
     let length = Frame::length(length).map_err(std::io::Error::other)?.min(MAX_FRAME);

@@ -6,13 +6,14 @@ use std::os::unix::net::UnixStream as StdStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command as StdCommand, Stdio};
-use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, LazyLock};
 
 use nix::unistd::User;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 use crate::signer::StartError;
 use crate::signer::pin::hand_over;
@@ -57,7 +58,7 @@ impl Ids {
 
 impl Launch {
     /// The socketpair's other end is the worker's standard input: nothing about the token is in its arguments.
-    pub(super) fn worker(&self, settings: &Settings) -> io::Result<(Child, UnixStream)> {
+    pub(super) async fn worker(&self, settings: &Settings) -> io::Result<(Child, UnixStream)> {
         let (ours, theirs) = StdStream::pair()?;
         hand_over(&ours, self.pin.as_ref().map(AsRawFd::as_raw_fd))?;
         ours.set_nonblocking(true)?;
@@ -72,12 +73,12 @@ impl Launch {
             // Where root sets a user, all other groups are dropped.
             command.uid(ids.user).gid(ids.group);
         }
-        Ok((start(command)?, UnixStream::from_std(ours)?))
+        Ok((start(command).await?, UnixStream::from_std(ours)?))
     }
 }
 
 /// A command, the runtime that is told of its end, and where the process goes.
-type Order = (StdCommand, Handle, SyncSender<io::Result<Child>>);
+type Order = (StdCommand, Handle, oneshot::Sender<io::Result<Child>>);
 
 /// A worker is to end with us, and for the kernel "us" is the thread that started it (`PR_SET_PDEATHSIG` in prctl(2)). A runtime's
 /// threads come and go: this one stays.
@@ -95,11 +96,11 @@ static STARTER: LazyLock<Sender<Order>> = LazyLock::new(|| {
     orders
 });
 
-fn start(command: StdCommand) -> io::Result<Child> {
+async fn start(command: StdCommand) -> io::Result<Child> {
     let gone = || io::Error::other("the thread that starts workers is gone");
-    let (reply, started) = sync_channel(1);
+    let (reply, started) = oneshot::channel();
     STARTER.send((command, Handle::current(), reply)).map_err(|_| gone())?;
-    started.recv().map_err(|_| gone())?
+    started.await.map_err(|_| gone())?
 }
 
 #[cfg(test)]
@@ -115,7 +116,7 @@ mod tests {
         let runtime = Handle::current();
         let thread = std::thread::spawn(move || {
             runtime.block_on(async {
-                let child = start(command).unwrap();
+                let child = start(command).await.unwrap();
                 // Long enough for it to have asked the kernel.
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 child

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::B256;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -67,10 +68,11 @@ pub(super) struct Link {
     done: CancellationToken,
     /// How long its worker may take to end.
     ends_within: Duration,
+    seconds: metrics::Histogram,
 }
 
 impl Link {
-    pub(super) fn start(settings: Settings, launch: Launch) -> Self {
+    pub(super) fn start(settings: Settings, launch: Launch, runtime: &Handle) -> Self {
         let name: Arc<str> = settings.name.as_str().into();
         let sessions = match &settings.source {
             SourceSetting::Token { sessions, .. } => *sessions,
@@ -94,10 +96,11 @@ impl Link {
             name: Arc::clone(&name),
         };
         let ended = done.clone();
-        tokio::spawn(async move {
+        runtime.spawn(async move {
             keeper.run().await;
             ended.cancel();
         });
+        let seconds = metrics::histogram!("chancery_sign_seconds", "token" => name.to_string());
         Self {
             name,
             queue,
@@ -112,6 +115,7 @@ impl Link {
             stop,
             done,
             ends_within,
+            seconds,
         }
     }
 
@@ -209,7 +213,7 @@ impl Link {
             drop(one_too_many.reply.send(Err(SignError::Busy { token: token() })));
         }
         let signed = timeout(deadline, answer).await;
-        metrics::histogram!("chancery_sign_seconds", "token" => token()).record(now.elapsed().as_secs_f64());
+        self.seconds.record(now.elapsed().as_secs_f64());
         let result = match signed {
             Ok(Ok(result)) => result,
             Ok(Err(_)) if Instant::now() < by => {

@@ -18,6 +18,7 @@ mod pin;
 mod protocol;
 mod queue;
 mod settings;
+mod thread;
 mod worker;
 
 use std::collections::HashMap;
@@ -55,6 +56,7 @@ use launch::{Ids, Launch};
 use link::Link;
 use protocol::{Settings, SourceSetting};
 use settings::{settings_of, tokens_of};
+use thread::Thread;
 
 /// The line in which probes wait, beside the clients' own. No client's name has a space.
 const PROBE: &str = "a probe";
@@ -76,6 +78,8 @@ struct Inner {
     deadline: Duration,
     probes: AtomicU64,
     stop: CancellationToken,
+    /// Where the links' keepers run, as long as there is a signer.
+    _thread: Thread,
 }
 
 /// What is known of one token.
@@ -137,6 +141,8 @@ impl Signer {
             let launch = launch(config, &state, &mut settings, &executable, pins)?;
             workers.push((settings, launch));
         }
+        let thread =
+            Thread::start().map_err(|e| StartError::Wrong(format!("no thread for the signer: {e}")))?;
         let mut seats = HashMap::new();
         for (number, (settings, _)) in workers.iter().enumerate() {
             for key in &settings.keys {
@@ -144,8 +150,10 @@ impl Signer {
             }
         }
         // From here on there are workers, and no way out but by their end.
-        let links: Vec<Link> =
-            workers.into_iter().map(|(settings, launch)| Link::start(settings, launch)).collect();
+        let links: Vec<Link> = workers
+            .into_iter()
+            .map(|(settings, launch)| Link::start(settings, launch, thread.runtime()))
+            .collect();
         // The primary first, in the order of the configuration.
         for account in &config.accounts {
             let group = groups.get_mut(&account.address);
@@ -169,8 +177,9 @@ impl Signer {
             return Err(error);
         }
         let (deadline, stop) = (config.signer.deadline, CancellationToken::new());
-        let signer =
-            Self(Arc::new(Inner { links, groups, deadline, probes: AtomicU64::new(0), stop: stop.clone() }));
+        let probes = AtomicU64::new(0);
+        let inner = Inner { links, groups, deadline, probes, stop: stop.clone(), _thread: thread };
+        let signer = Self(Arc::new(inner));
         tokio::spawn(stop.run_until_cancelled_owned(signer.clone().tend()));
         Ok(signer)
     }
