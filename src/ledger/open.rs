@@ -59,7 +59,7 @@ pub(in crate::ledger) enum Inquiry {
     Gaps {
         chain: u64,
         account: Address,
-        mined: u64,
+        mined: Option<u64>,
         reply: Reply<Result<Vec<u64>, LedgerError>>,
     },
     Accept {
@@ -131,10 +131,17 @@ impl Ledger {
         self.ask(|reply| Command::Nonces(Inquiry::Accounts { chain, reply })).await?
     }
 
-    /// The nonces that are missing below recorded payloads, lowest first, no more than one over [`MAX_GAPS`].
+    /// The nonces that are missing below recorded payloads, lowest first, no more than one over [`MAX_GAPS`]. Without a mined
+    /// count they are looked for among the payloads that are in memory, which costs nothing: what was mined far below the last
+    /// claims is not.
     ///
     /// [`MAX_GAPS`]: crate::ledger::MAX_GAPS
-    pub async fn gaps(&self, chain: u64, account: Address, mined: u64) -> Result<Vec<u64>, LedgerError> {
+    pub async fn gaps(
+        &self,
+        chain: u64,
+        account: Address,
+        mined: Option<u64>,
+    ) -> Result<Vec<u64>, LedgerError> {
         self.ask(|reply| Command::Nonces(Inquiry::Gaps { chain, account, mined, reply })).await?
     }
 
@@ -202,6 +209,7 @@ impl Inquiry {
                 group.answer(reply, Ok(accounts));
             }
             Self::Gaps { chain, account, mined, reply } => {
+                let mined = mined.unwrap_or_else(|| group.known.accounts.whole_from((chain, account)));
                 let read = group.known.accounts.read(group.db, (chain, account), (mined, None)).await?;
                 let gaps = core::gaps(&read.seen_by(("", false), (mined, None)), mined);
                 group.answer(reply, Ok(gaps));

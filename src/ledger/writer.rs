@@ -224,12 +224,16 @@ impl Writer {
             }
             if !self.is_shared {
                 // Whoever is ready to ask does so first, where the processors are busy: a commit costs the same for one
-                // and for many. Where they are idle this takes no time.
-                std::thread::yield_now();
-                while batch.len() < GROUP
-                    && let Ok(command) = commands.try_recv()
-                {
-                    batch.push(command);
+                // and for many. Where they are idle this takes no time, and it ends when nobody came meanwhile.
+                let mut before = 0;
+                while batch.len() > before && batch.len() < GROUP {
+                    before = batch.len();
+                    std::thread::yield_now();
+                    while batch.len() < GROUP
+                        && let Ok(command) = commands.try_recv()
+                    {
+                        batch.push(command);
+                    }
                 }
             }
             let mut work = Vec::with_capacity(batch.len());

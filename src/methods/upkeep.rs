@@ -16,6 +16,10 @@ use crate::methods::own::{Bound, Sent};
 
 const EVERY: Duration = Duration::from_secs(1);
 
+/// After so many rounds all that is open of an account is looked at for gaps, and not only what is in memory: a node that once said
+/// too much of what was mined must not hide one for good.
+const WHOLE_EVERY: u64 = 60;
+
 /// How long a gap may stay before it is filled: the next payload without a nonce, or a client that sends its own
 /// once more, closes it better.
 const GAP_MAY_STAND: Duration = Duration::from_secs(3);
@@ -36,6 +40,7 @@ pub struct Upkeep {
     gaps: HashMap<(Address, u64), Standing>,
     /// When a transaction is bumped next at the earliest, where that failed.
     rests: HashMap<(Address, u64), Instant>,
+    rounds: u64,
 }
 
 /// One gap.
@@ -52,7 +57,7 @@ impl Upkeep {
         let auto_bump =
             config.accounts.iter().filter_map(|account| Some((account.address, account.auto_bump?)));
         let (auto_bump, fill_gaps) = (auto_bump.collect(), config.ledger.fill_gaps);
-        Self { app, clock, fill_gaps, auto_bump, gaps: HashMap::new(), rests: HashMap::new() }
+        Self { app, clock, fill_gaps, auto_bump, gaps: HashMap::new(), rests: HashMap::new(), rounds: 0 }
     }
 
     /// Runs until `stop`.
@@ -85,16 +90,18 @@ impl Upkeep {
         self.fill(standing).await;
         let now = Instant::now();
         self.rests.retain(|_, until| now < *until);
+        self.rounds = self.rounds.wrapping_add(1);
     }
 
     /// The gaps of an account; the node is asked only where there can be any.
     async fn gaps_of(&self, account: Address) -> Vec<(Address, u64)> {
         let (ledger, chain) = (&self.app.ledger, self.app.chain_id);
-        if ledger.gaps(chain, account, 0).await.is_ok_and(|gaps| gaps.is_empty()) {
+        let from = self.rounds.is_multiple_of(WHOLE_EVERY).then_some(0);
+        if ledger.gaps(chain, account, from).await.is_ok_and(|gaps| gaps.is_empty()) {
             return Vec::new();
         }
         let Ok(mined) = self.app.upstream.mined_count(account).await else { return Vec::new() };
-        let gaps = ledger.gaps(chain, account, mined).await.unwrap_or_default();
+        let gaps = ledger.gaps(chain, account, Some(mined)).await.unwrap_or_default();
         if gaps.len() > MAX_GAPS {
             tracing::error!(%account, mined, first = gaps.first(), "more nonces are missing below recorded transactions than are filled by ourselves; an operator must look");
         }

@@ -1,20 +1,32 @@
 //! What a transaction costs the writer of a file.
 
-use std::sync::{Arc, Mutex};
+use std::cell::RefCell;
+use std::sync::Arc;
 
+use futures_util::future::join_all;
 use rusqlite::trace::{TraceEvent, TraceEventCodes};
 
 use crate::ledger::db::Db;
-use crate::ledger::tests::kit::{ASK, Ask, PATIENT, connect, fresh, policy, sign, turn, writer};
+use crate::ledger::tests::kit::{
+    ASK, Ask, CHAIN, PATIENT, address, connect, fresh, policy, sign, turn, writer,
+};
+use crate::ledger::writer::Writer;
 use crate::ledger::{Final, Ledger, Outcome, Purpose};
 
-/// The statements that a writer runs.
-static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+thread_local! {
+    /// The statements that this thread's writer runs.
+    static SAID: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
 
 fn hear(event: TraceEvent<'_>) {
     if let TraceEvent::Stmt(statement, _) = event {
-        SAID.lock().unwrap().push(statement.sql().into_owned());
+        SAID.with_borrow_mut(|said| said.push(statement.sql().into_owned()));
     }
+}
+
+fn listen(writer: &mut Writer) {
+    let Db::File(file) = &mut writer.db else { panic!("it is a file") };
+    file.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(hear));
 }
 
 /// A list of more than two values, a union, an order that no index has: each is a table to SQLite, which it makes and throws
@@ -30,8 +42,7 @@ async fn what_every_transaction_does_makes_no_tables_to_throw_away() {
     for mined in 0..2 {
         // What is known of an account is read once.
         if mined == 1 {
-            let Db::File(file) = &mut writer.db else { panic!("it is a file") };
-            file.trace_v2(TraceEventCodes::SQLITE_TRACE_STMT, Some(hear));
+            listen(&mut writer);
         }
         let ask = Ask { mined, ..ASK };
         let claim = ledger.reserve(ask.judged(&policy), Purpose::Send);
@@ -41,7 +52,7 @@ async fn what_every_transaction_does_makes_no_tables_to_throw_away() {
         let mined = Final::Mined { block: 1, succeeded: true };
         tokio::join!(ledger.settled(sent.id(), mined), turn(&mut writer, &mut queue)).0.unwrap();
     }
-    let said = std::mem::take(&mut *SAID.lock().unwrap());
+    let said = SAID.take();
     for some in
         ["INSERT INTO reservation", "SET state = 'recorded'", "SET state = 'final'", "INSERT INTO audit"]
     {
@@ -57,5 +68,31 @@ async fn what_every_transaction_does_makes_no_tables_to_throw_away() {
             let makes = ["OpenEphemeral", "OpenAutoindex", "SorterOpen"].contains(&step.as_str());
             assert!(!makes, "{step}: {said}");
         }
+    }
+}
+
+/// It is done every second for each account: all that is open of it may be thousands of rows.
+#[tokio::test]
+async fn a_look_for_gaps_reads_no_payloads() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(&folder.path().join("ledger.sqlite")).await;
+    let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
+    let activated = ledger.activate_policy(ASK.policy, "allow all");
+    tokio::join!(activated, turn(&mut writer, &mut queue)).0.unwrap();
+    // None of it is final yet, and the first of it is let go of.
+    for mined in (0..1_250).step_by(50) {
+        let ask = Ask { mined, ..ASK };
+        let claims = join_all((0..50).map(|_| ledger.reserve(ask.permitted(), Purpose::Send)));
+        let (claims, ()) = tokio::join!(claims, turn(&mut writer, &mut queue));
+        let records = claims.into_iter().map(|claim| ledger.record(sign(fresh(claim.unwrap()))));
+        tokio::join!(join_all(records), turn(&mut writer, &mut queue));
+    }
+    listen(&mut writer);
+    for (mined, reads) in [(None, false), (Some(0), true)] {
+        let gaps = ledger.gaps(CHAIN, address(ASK.seed), mined);
+        let (gaps, ()) = tokio::join!(gaps, turn(&mut writer, &mut queue));
+        assert!(gaps.unwrap().is_empty());
+        let said = SAID.take();
+        assert_eq!(said.iter().any(|said| said.contains("FROM reservation")), reads, "{mined:?}: {said:#?}");
     }
 }

@@ -71,7 +71,7 @@ impl World {
 
     async fn gaps(&mut self, account: u8, mined: u64) -> usize {
         let replica = &mut self.replicas[0];
-        let asked = replica.ledger.gaps(CHAIN, address(account + 1), mined);
+        let asked = replica.ledger.gaps(CHAIN, address(account + 1), Some(mined));
         let answered = async {
             let command = replica.queue.recv().await.unwrap();
             replica.writer.group(vec![command], false).await;
