@@ -111,7 +111,7 @@ struct Measured {
     failed: u64,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     match Load::parse() {
         Load::Node { address } => node(address).await,
