@@ -8,10 +8,11 @@ use std::process::ExitStatus;
 use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
+use tokio::signal::unix::{Signal as Signals, SignalKind};
 
 use crate::cmd::connect::gateway::Gateway;
 use crate::cmd::connect::preflight::{DryRun, Judgement};
+use crate::cmd::stop::catch;
 use crate::cmd::{Context, Failure, HintExt as _, Success};
 
 /// Where tools look for their endpoint. cast and `forge create` read the first, `forge script` the second alone.
@@ -38,7 +39,6 @@ pub struct Interrupts {
 
 impl Interrupts {
     pub fn catch() -> Result<Self> {
-        let catch = |kind| signal(kind).hint("signals", "this system does not let them be caught");
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
