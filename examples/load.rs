@@ -341,11 +341,13 @@ async fn node(address: SocketAddr) {
                 let chain = Arc::clone(&chain);
                 async move {
                     let body = request.into_body().collect().await.unwrap().to_bytes();
-                    let call: Value = serde_json::from_slice(&body).unwrap();
-                    // In the order in which nodes write it.
-                    let head = format!("{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":", call["id"]);
-                    let result = chain.ready(&call).unwrap_or_else(|| chain.result(&call).to_string().into());
-                    let answer = Bytes::from([head.as_bytes(), &result, b"}"].concat());
+                    let answer = match serde_json::from_slice(&body).unwrap() {
+                        Value::Array(calls) => {
+                            let answers: Vec<_> = calls.iter().map(|call| chain.answer(call)).collect();
+                            Bytes::from([b"[", &*answers.join(&b","[..]), b"]"].concat())
+                        }
+                        call => chain.answer(&call).into(),
+                    };
                     let response = Response::builder().header("content-type", "application/json");
                     Ok::<_, Infallible>(response.body(Full::new(answer)).unwrap())
                 }
@@ -378,6 +380,13 @@ impl Chain {
             mined: AtomicU64::default(),
             hashes: Mutex::default(),
         }
+    }
+
+    fn answer(&self, call: &Value) -> Vec<u8> {
+        // In the order in which nodes write it.
+        let head = format!("{{\"jsonrpc\":\"2.0\",\"id\":{},\"result\":", call["id"]);
+        let result = self.ready(call).unwrap_or_else(|| self.result(call).to_string().into());
+        [head.as_bytes(), &result, b"}"].concat()
     }
 
     /// What need not be made anew for each call.

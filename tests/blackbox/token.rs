@@ -133,6 +133,8 @@ async fn inv_13_a_token_that_hangs_for_good_gets_another_worker() {
     eventually("a payment", async || trader.send(gateway.payment(99)).await.ok()).await;
     gateway.settled().await;
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+    // Who is stopped would outlive the server.
+    remote.vanish().await;
 }
 
 #[tokio::test]
