@@ -132,8 +132,7 @@ impl Ledger {
     }
 
     /// The nonces that are missing below recorded payloads, lowest first, no more than one over [`MAX_GAPS`]. Without a mined
-    /// count they are looked for among the payloads that are in memory, which costs nothing: what was mined far below the last
-    /// claims is not.
+    /// count they are looked for among the rows that are in memory, where they are: what was mined far below the last claims is not.
     ///
     /// [`MAX_GAPS`]: crate::ledger::MAX_GAPS
     pub async fn gaps(

@@ -30,6 +30,9 @@ use crate::ledger::watermark::Watermark;
 /// How many commands one commit takes at most.
 const GROUP: usize = 256;
 
+/// How often a writer looks who else has come before it begins: each look may cost a slice of a processor's time.
+const GATHERS: usize = 4;
+
 /// How often the writer looks for reservations whose signature did not come, and for claims that waited enough.
 const SWEEP: Duration = Duration::from_millis(100);
 
@@ -225,14 +228,16 @@ impl Writer {
             if !self.is_shared {
                 // Whoever is ready to ask does so first, where the processors are busy: a commit costs the same for one
                 // and for many. Where they are idle this takes no time, and it ends when nobody came meanwhile.
-                let mut before = 0;
-                while batch.len() > before && batch.len() < GROUP {
-                    before = batch.len();
+                for _ in 0..GATHERS {
+                    let before = batch.len();
                     std::thread::yield_now();
                     while batch.len() < GROUP
                         && let Ok(command) = commands.try_recv()
                     {
                         batch.push(command);
+                    }
+                    if batch.len() == before {
+                        break;
                     }
                 }
             }

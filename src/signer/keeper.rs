@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,6 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
 use tokio::sync::{Notify, watch};
+use tokio::task::coop::consume_budget;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -130,7 +133,9 @@ impl Keeper {
         async move {
             tokio::time::sleep(wait).await;
             if let Some(file) = latched {
-                while !matches!(latch::reason(&file), Ok(None)) {
+                // Its folder is the worker's: what lies there may keep whoever opens it.
+                let reason = |file: PathBuf| spawn_blocking(move || latch::reason(&file));
+                while !matches!(reason(file.clone()).await, Ok(Ok(None))) {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
@@ -161,7 +166,7 @@ impl Keeper {
                 drop(child.start_kill());
                 Some("its worker has said nothing for ten seconds".to_owned())
             }
-            _ = distrust.wait_for(|last| *last >= life) => Some("it signed with another key than it was to".to_owned()),
+            Ok(_) = distrust.wait_for(|last| *last >= life) => Some("it signed with another key than it was to".to_owned()),
             status = child.wait() => Some(status.map_or_else(|e| e.to_string(), |status| format!("its worker process ended ({status})"))),
         };
         ready.set(0.0);
@@ -199,6 +204,8 @@ impl Keeper {
         loop {
             let frame = read(from).await;
             heard.fetch_add(1, Ordering::Relaxed);
+            // Many answers come in one read: others have their turn all the same.
+            consume_budget().await;
             let (id, result) = match frame {
                 Ok(Frame::Signed { id, raw, waited_us, took_us }) => {
                     waited.record(Duration::from_micros(waited_us.into()).as_secs_f64());

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -72,7 +71,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn start(settings: Settings, launch: Launch, runtime: &Handle) -> Self {
+    pub(super) fn start(settings: Settings, launch: Launch) -> Self {
         let name: Arc<str> = settings.name.as_str().into();
         let sessions = match &settings.source {
             SourceSetting::Token { sessions, .. } => *sessions,
@@ -96,7 +95,7 @@ impl Link {
             name: Arc::clone(&name),
         };
         let ended = done.clone();
-        runtime.spawn(async move {
+        tokio::spawn(async move {
             keeper.run().await;
             ended.cancel();
         });

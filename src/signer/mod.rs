@@ -18,7 +18,6 @@ mod pin;
 mod protocol;
 mod queue;
 mod settings;
-mod thread;
 mod worker;
 
 use std::collections::HashMap;
@@ -35,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::after;
 use crate::config::{Account, Config, KeySource, Order};
 use crate::ledger::{Reserved, Signed};
-use crate::transaction::{AccountKey, Kind, NotOurs};
+use crate::transaction::{AccountKey, Kind, NotOurs, prepare_proofs};
 
 pub use count::Count;
 pub use drill::Drilled;
@@ -56,7 +55,6 @@ use launch::{Ids, Launch};
 use link::Link;
 use protocol::{Settings, SourceSetting};
 use settings::{settings_of, tokens_of};
-use thread::Thread;
 
 /// The line in which probes wait, beside the clients' own. No client's name has a space.
 const PROBE: &str = "a probe";
@@ -78,8 +76,6 @@ struct Inner {
     deadline: Duration,
     probes: AtomicU64,
     stop: CancellationToken,
-    /// Where the links' keepers run, as long as there is a signer.
-    _thread: Thread,
 }
 
 /// What is known of one token.
@@ -141,19 +137,16 @@ impl Signer {
             let launch = launch(config, &state, &mut settings, &executable, pins)?;
             workers.push((settings, launch));
         }
-        let thread =
-            Thread::start().map_err(|e| StartError::Wrong(format!("no thread for the signer: {e}")))?;
         let mut seats = HashMap::new();
         for (number, (settings, _)) in workers.iter().enumerate() {
             for key in &settings.keys {
                 seats.insert((key.address, settings.name.clone()), (number, key.number));
             }
         }
+        tokio::task::spawn_blocking(prepare_proofs);
         // From here on there are workers, and no way out but by their end.
-        let links: Vec<Link> = workers
-            .into_iter()
-            .map(|(settings, launch)| Link::start(settings, launch, thread.runtime()))
-            .collect();
+        let links: Vec<Link> =
+            workers.into_iter().map(|(settings, launch)| Link::start(settings, launch)).collect();
         // The primary first, in the order of the configuration.
         for account in &config.accounts {
             let group = groups.get_mut(&account.address);
@@ -177,9 +170,8 @@ impl Signer {
             return Err(error);
         }
         let (deadline, stop) = (config.signer.deadline, CancellationToken::new());
-        let probes = AtomicU64::new(0);
-        let inner = Inner { links, groups, deadline, probes, stop: stop.clone(), _thread: thread };
-        let signer = Self(Arc::new(inner));
+        let signer =
+            Self(Arc::new(Inner { links, groups, deadline, probes: AtomicU64::new(0), stop: stop.clone() }));
         tokio::spawn(stop.run_until_cancelled_owned(signer.clone().tend()));
         Ok(signer)
     }

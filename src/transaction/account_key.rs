@@ -30,10 +30,15 @@ static G: LazyLock<Option<Multiples>> = LazyLock::new(|| {
     Multiples::of(PublicKey::from_byte_array_compressed(point).ok()?, G_BITS)
 });
 
+/// Makes the tables that all keys share, which takes some 20 ms: not while somebody waits for a signature.
+pub fn prepare_proofs() {
+    LazyLock::force(&G);
+}
+
 /// An account's key, of which the address is pinned, and the rest is learnt from the first signature that recovers to it.
 pub struct AccountKey {
     address: Address,
-    multiples: OnceLock<Multiples>,
+    multiples: OnceLock<Option<Multiples>>,
 }
 
 /// The multiples of a point by which its product with any scalar is a sum: for each window of the scalar, those by each
@@ -52,10 +57,14 @@ impl AccountKey {
         self.address
     }
 
+    fn known(&self) -> Option<&Multiples> {
+        self.multiples.get()?.as_ref()
+    }
+
     /// What [`recover`](super::recover) proves, and the same signature.
     pub fn prove(&self, digest: B256, raw: &[u8; 64]) -> Result<Signature, NotOurs> {
         let refused = NotOurs { expected: self.address };
-        if let Some(multiples) = self.multiples.get() {
+        if let Some(multiples) = self.known() {
             let (r, s) = low_s(raw).ok_or(refused)?;
             if let Some(odd) = parity(digest, (&r, &s), multiples) {
                 return Ok(Signature { r, s, odd });
@@ -64,11 +73,7 @@ impl AccountKey {
         // What the tables do not prove is looked at once more, without them: a bit of theirs that was flipped must not have
         // good tokens distrusted.
         let (signature, key) = recovered_key(digest, raw, self.address)?;
-        if self.multiples.get().is_none()
-            && let Some(multiples) = Multiples::of(key, KEY_BITS)
-        {
-            let _known_meanwhile = self.multiples.set(multiples);
-        }
+        self.multiples.get_or_init(|| Multiples::of(key, KEY_BITS));
         Ok(signature)
     }
 }
@@ -92,7 +97,7 @@ impl Multiples {
     /// point at infinity, which none is: the order is a prime, and greater than a digit.
     fn of(point: PublicKey, bits: u32) -> Option<Self> {
         let (windows, digits) = (256_u32.div_ceil(bits), digits(bits));
-        let mut points = Vec::new();
+        let mut points = Vec::with_capacity(usize::try_from(windows).ok()?.saturating_mul(digits));
         let mut base = point;
         for _ in 0..windows {
             let mut multiple = base;
@@ -147,7 +152,7 @@ mod tests {
         let address = address_of_point(&key.verifying_key().to_sec1_bytes()).unwrap();
         let account = AccountKey::new(address);
         account.prove(B256::ZERO, &signed(&key, B256::ZERO)).unwrap();
-        assert!(account.multiples.get().is_some(), "the first signature teaches the key");
+        assert!(account.known().is_some(), "the first signature teaches the key");
         (key, account)
     }
 
@@ -216,6 +221,11 @@ mod tests {
                 let proved = account.prove(digest, &raw);
                 prop_assert!(proved.is_ok());
                 prop_assert_eq!(proved, recover(digest, &raw, account.address()));
+                // By the tables, and not by the second look.
+                let (r, s) = low_s(&raw).unwrap();
+                let by_tables = |digest| parity(digest, (&r, &s), account.known().unwrap());
+                prop_assert_eq!(by_tables(digest), proved.ok().map(|signature| signature.odd()));
+                prop_assert_eq!(by_tables(!digest), None);
                 prop_assert_eq!(account.prove(digest, &high_s(&raw)), proved);
 
                 let mut flipped = raw;

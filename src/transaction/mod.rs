@@ -22,7 +22,7 @@ mod signature;
 mod simulation;
 mod typed_data;
 
-pub use account_key::AccountKey;
+pub use account_key::{AccountKey, prepare_proofs};
 pub use again::digest_of;
 pub use authorizations::{Authorizations, AuthorizationsError, Handed};
 pub use blobs::{Blobs, BlobsError};

@@ -94,7 +94,7 @@ impl Location {
                 // In WAL mode only FULL survives a loss of power.
                 // The pages that a busy day comes back to fit into 8 MiB.
                 let session = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-                               PRAGMA cache_size = -8192; PRAGMA wal_autocheckpoint = 4096";
+                               PRAGMA cache_size = -8192";
                 in_place(|| {
                     steps_made(&file)?;
                     file.execute_batch(session).map_err(SqlError::from)

@@ -101,8 +101,7 @@ pub fn run() -> io::Result<()> {
             Ok(Frame::Sign { id, within_ms, key, digest }) => {
                 pool.submit(Job::new(id, key, digest, Duration::from_millis(within_ms.into())));
             }
-            // The gateway is gone, or does not keep to the protocol. A session may hang in the module for ever,
-            // so nothing is waited for.
+            // The gateway is gone, or does not keep to the protocol.
             _ => end(login),
         }
     }
