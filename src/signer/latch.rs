@@ -7,7 +7,7 @@
 //! an attempt that was only interrupted is made once more.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,6 +35,9 @@ static WRITING: Mutex<()> = Mutex::new(());
 
 /// How often, and how far apart, it is looked whether another process is done with its attempt.
 const LOOKS: (u32, Duration) = (100, Duration::from_millis(100));
+
+/// As much of a latch is read, in bytes; its reasons are a line.
+const MOST: u64 = 64 * 1024;
 
 struct Life {
     /// The process ends: no PIN is given to a token any more.
@@ -237,9 +240,13 @@ fn looks(pin: &Pin) -> io::Result<String> {
     Ok(format!("{} {} {} {seconds}.{nanos:09}\n", file.dev(), file.ino(), file.len()))
 }
 
+/// The folder is the worker's, and what lies there may be a pipe that nobody writes to, or have no end.
 fn read(file: &Path) -> io::Result<Option<String>> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text)),
+    let at_once = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let mut text = String::new();
+    let open = OpenOptions::new().read(true).custom_flags(at_once).open(file);
+    match open.and_then(|file| file.take(MOST).read_to_string(&mut text)) {
+        Ok(_) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
@@ -296,6 +303,7 @@ fn sync_folder(latch: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{FileType, Mode};
 
     #[test]
     fn a_latch_outlives_the_process_and_opens_on_an_operators_word() {
@@ -309,6 +317,20 @@ mod tests {
         assert!(unlatch(folder, "main").unwrap());
         assert!(!unlatch(folder, "main").unwrap());
         assert_eq!(reason(&latch).unwrap(), None);
+    }
+
+    /// It is closed: what it says is not known.
+    #[test]
+    fn a_latch_that_is_a_pipe_keeps_nobody_who_looks() {
+        let state = tempfile::tempdir().unwrap();
+        let latch = path(state.path(), "main");
+        std::fs::create_dir_all(latch.parent().unwrap()).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &latch, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let (told, seen) = std::sync::mpsc::channel();
+        let looked_at = latch.clone();
+        std::thread::spawn(move || told.send(reason(&looked_at)));
+        let seen = seen.recv_timeout(Duration::from_secs(30)).expect("it still looks");
+        assert!(!matches!(seen, Ok(None)), "open: {seen:?}");
     }
 
     #[test]
