@@ -20,7 +20,7 @@ use crate::signer::alerts::{Alerts, holds_another};
 use crate::signer::count::Counter;
 use crate::signer::launch::Launch;
 use crate::signer::link::TokenState;
-use crate::signer::protocol::{Class, Confinement, Frame, MAX_FRAME, Settings, SourceSetting, Status};
+use crate::signer::protocol::{Confinement, Frame, MAX_FRAME, Settings, SourceSetting, Status};
 use crate::signer::queue::{Job, Queue};
 use crate::signer::{SignError, latch};
 
@@ -213,7 +213,7 @@ impl Keeper {
                     took.record(Duration::from_micros(took_us.into()).as_secs_f64());
                     (id, Ok((raw, life)))
                 }
-                Ok(Frame::Failed { id, class, why }) => (id, Err(error_of(class, name, why))),
+                Ok(Frame::Failed { id, class, why }) => (id, Err(SignError::of(class, name, why))),
                 Ok(Frame::Report(report)) => {
                     self.counter.reported(&report);
                     alerts.look(&report, self.queue.len());
@@ -369,18 +369,6 @@ async fn hand_over(keeper: &Keeper, to: &mut OwnedWriteHalf, pending: &Pending, 
         if to.write_all(&out).await.is_err() {
             return;
         }
-    }
-}
-
-fn error_of(class: Class, name: &Arc<str>, why: String) -> SignError {
-    metrics::counter!("chancery_token_errors_total", "token" => name.to_string(), "class" => class.label())
-        .increment(1);
-    let token = name.to_string();
-    match class {
-        Class::Late => SignError::Timeout,
-        Class::Busy => SignError::Busy { token },
-        Class::Request => SignError::Refused { token, why },
-        Class::Session | Class::Down | Class::Gone | Class::Credentials => SignError::Down { token, why },
     }
 }
 
