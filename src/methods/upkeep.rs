@@ -96,7 +96,7 @@ impl Upkeep {
     /// The gaps of an account; the node is asked only where there can be any.
     async fn gaps_of(&self, account: Address) -> Vec<(Address, u64)> {
         let (ledger, chain) = (&self.app.ledger, self.app.chain_id);
-        // One that stands is seen until it is filled, or mined, whatever is let go of in memory.
+        // One that stands is looked for whatever is let go of in memory.
         let stands = self.gaps.keys().any(|(other, _)| *other == account);
         let from = (stands || self.rounds.is_multiple_of(WHOLE_EVERY)).then_some(0);
         if ledger.gaps(chain, account, from).await.is_ok_and(|gaps| gaps.is_empty()) {

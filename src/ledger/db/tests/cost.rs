@@ -96,7 +96,7 @@ async fn a_look_for_gaps_reads_no_rows() {
         assert_eq!(said.iter().any(|said| said.contains("FROM reservation")), reads, "{mined:?}: {said:#?}");
     }
 
-    // One of two is not signed; and then memory begins above what the node says is mined once more.
+    // One of two is not signed.
     let ask = Ask { mined: 1_200, ..ASK };
     let claims = join_all((0..2).map(|_| ledger.reserve(ask.permitted(), Purpose::Send)));
     let (claims, ()) = tokio::join!(claims, turn(&mut writer, &mut queue));
