@@ -1,16 +1,15 @@
 //! Keeps a token's worker alive: starts the process, hands it what waits, and starts another when it ends.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::Child;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
@@ -20,8 +19,9 @@ use crate::signer::alerts::{Alerts, holds_another};
 use crate::signer::count::Counter;
 use crate::signer::launch::Launch;
 use crate::signer::link::TokenState;
-use crate::signer::protocol::{Confinement, Frame, MAX_FRAME, Settings, SourceSetting, Status};
-use crate::signer::queue::{Job, Queue};
+use crate::signer::pending::Pending;
+use crate::signer::protocol::{Class, Confinement, Frame, MAX_FRAME, Settings, SourceSetting, Status};
+use crate::signer::queue::Queue;
 use crate::signer::{SignError, latch};
 
 /// How many requests a worker has for each session: enough to keep it busy, few enough that the line before it stays
@@ -74,13 +74,6 @@ struct End {
 /// What a worker writes: many answers come in one read.
 type Answers = BufReader<OwnedReadHalf>;
 
-/// Requests that are with the worker, by id.
-#[derive(Default)]
-struct Pending {
-    jobs: Mutex<HashMap<u64, Job>>,
-    answered: Notify,
-}
-
 impl Keeper {
     pub(super) async fn run(self) {
         let (mut wait, mut short_lives) = (FIRST_BACK_OFF, 0_u32);
@@ -122,6 +115,19 @@ impl Keeper {
 
     fn down(&self, why: &str) -> SignError {
         SignError::Down { token: self.name.to_string(), why: why.to_owned() }
+    }
+
+    /// What the worker says of a request that failed.
+    fn failed(&self, class: Class, why: String) -> SignError {
+        let token = self.name.to_string();
+        metrics::counter!("chancery_token_errors_total", "token" => token.clone(), "class" => class.label())
+            .increment(1);
+        match class {
+            Class::Late => SignError::Timeout,
+            Class::Busy => SignError::Busy { token },
+            Class::Request => SignError::Refused { token, why },
+            Class::Session | Class::Down | Class::Gone | Class::Credentials => SignError::Down { token, why },
+        }
     }
 
     /// A latch is waited out: nothing is tried until an operator opens it.
@@ -202,10 +208,10 @@ impl Keeper {
         let (waited, took) =
             (of_token("chancery_token_wait_seconds"), of_token("chancery_token_call_seconds"));
         loop {
+            // Many answers come in one read: others have their turn all the same. Whoever stops us here loses no answer.
+            consume_budget().await;
             let frame = read(from).await;
             heard.fetch_add(1, Ordering::Relaxed);
-            // Many answers come in one read: others have their turn all the same.
-            consume_budget().await;
             let (id, result) = match frame {
                 Ok(Frame::Signed { id, raw, waited_us, took_us }) => {
                     waited.record(Duration::from_micros(waited_us.into()).as_secs_f64());
@@ -213,7 +219,7 @@ impl Keeper {
                     took.record(Duration::from_micros(took_us.into()).as_secs_f64());
                     (id, Ok((raw, life)))
                 }
-                Ok(Frame::Failed { id, class, why }) => (id, Err(SignError::of(class, name, why))),
+                Ok(Frame::Failed { id, class, why }) => (id, Err(self.failed(class, why))),
                 Ok(Frame::Report(report)) => {
                     self.counter.reported(&report);
                     alerts.look(&report, self.queue.len());
@@ -234,12 +240,8 @@ impl Keeper {
     /// What a worker had when it ended waits for the next one: signing the same digest again is harmless, as only one
     /// of the signatures is ever seen.
     fn put_back(&self, pending: Pending, why: &str, again: bool) {
-        let now = Instant::now();
-        let jobs = pending.jobs.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut jobs: Vec<(u64, Job)> = jobs.into_iter().collect();
-        jobs.sort_unstable_by_key(|(id, _)| *id);
-        let mut back = Vec::new();
-        for (_, job) in jobs {
+        let (now, mut back) = (Instant::now(), Vec::new());
+        for job in pending.in_order() {
             if again && job.tries < TRIES && job.is_wanted(now) {
                 back.push(job);
             } else {
@@ -314,36 +316,6 @@ impl Keeper {
     }
 }
 
-impl Pending {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Job>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, id: u64) -> Option<Job> {
-        let job = self.lock().remove(&id);
-        self.answered.notify_one();
-        job
-    }
-
-    /// Waits until the worker has room. What it never answered is not waited for longer than anybody wants it.
-    async fn room(&self, window: usize) -> usize {
-        loop {
-            let answered = self.answered.notified();
-            {
-                let mut jobs = self.lock();
-                if jobs.len() >= window {
-                    let now = Instant::now();
-                    jobs.retain(|_, job| job.is_wanted(now));
-                }
-                if jobs.len() < window {
-                    return window.saturating_sub(jobs.len());
-                }
-            }
-            drop(timeout(Duration::from_millis(100), answered).await);
-        }
-    }
-}
-
 /// Writes what waits, many requests in one write, for as long as the worker has room.
 async fn hand_over(keeper: &Keeper, to: &mut OwnedWriteHalf, pending: &Pending, window: usize) {
     let queue = &keeper.queue;
@@ -364,7 +336,7 @@ async fn hand_over(keeper: &Keeper, to: &mut OwnedWriteHalf, pending: &Pending, 
             Frame::Sign { id, within_ms, key: job.key, digest: job.digest }.write(&mut out);
             keeper.counter.handed(job.tries > 0);
             job.tries = job.tries.saturating_add(1);
-            pending.lock().insert(id, job);
+            pending.add(id, job);
         }
         if to.write_all(&out).await.is_err() {
             return;

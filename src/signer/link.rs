@@ -14,7 +14,7 @@ use crate::clock::later;
 use crate::signer::count::{Count, Counter};
 use crate::signer::keeper::Keeper;
 use crate::signer::launch::Launch;
-use crate::signer::protocol::{Class, Confinement, Settings, SourceSetting};
+use crate::signer::protocol::{Confinement, Settings, SourceSetting};
 use crate::signer::queue::{Answer, Job, Queue};
 use crate::signer::{SignError, StartError};
 
@@ -248,19 +248,6 @@ impl Link {
 }
 
 impl SignError {
-    /// What a worker says of a request that failed.
-    pub(super) fn of(class: Class, name: &str, why: String) -> Self {
-        let token = name.to_owned();
-        metrics::counter!("chancery_token_errors_total", "token" => token.clone(), "class" => class.label())
-            .increment(1);
-        match class {
-            Class::Late => Self::Timeout,
-            Class::Busy => Self::Busy { token },
-            Class::Request => Self::Refused { token, why },
-            Class::Session | Class::Down | Class::Gone | Class::Credentials => Self::Down { token, why },
-        }
-    }
-
     /// Another token may do better.
     pub(super) const fn is_tokens_own(&self) -> bool {
         matches!(self, Self::Timeout | Self::Busy { .. } | Self::Down { .. } | Self::Refused { .. })

@@ -14,6 +14,7 @@ mod keeper;
 mod latch;
 mod launch;
 mod link;
+mod pending;
 mod pin;
 mod protocol;
 mod queue;
