@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::{LazyLock, OnceLock};
 
 use alloy_primitives::{Address, B256, U256};
-use secp256k1::PublicKey;
 use secp256k1::constants::{CURVE_ORDER, GENERATOR_X};
+use secp256k1::{Parity, PublicKey, XOnlyPublicKey};
 
 use super::signature::{NotOurs, Signature, low_s, recovered_key};
 
@@ -20,14 +20,10 @@ const G_BITS: u32 = 8;
 /// The order of the curve (SEC 2, 2.4.1).
 const N: U256 = U256::from_be_bytes(CURVE_ORDER);
 
-/// What a compressed point begins with (SEC 1, 2.3.3). That of G does with the first.
-const EVEN: u8 = 2;
-const ODD: u8 = 3;
-
+/// The y of G is even (SEC 2, 2.4.1).
 static G: LazyLock<Option<Multiples>> = LazyLock::new(|| {
-    let mut point = [EVEN; 33];
-    point[1..].copy_from_slice(&GENERATOR_X);
-    Multiples::of(PublicKey::from_byte_array_compressed(point).ok()?, G_BITS)
+    let x = XOnlyPublicKey::from_byte_array(GENERATOR_X).ok()?;
+    Multiples::of(PublicKey::from_x_only_public_key(x, Parity::Even), G_BITS)
 });
 
 /// Makes the tables that all keys share, which takes some 20 ms: not while somebody waits for a signature.
@@ -87,9 +83,8 @@ fn parity(digest: B256, (r, s): (&[u8; 32], &[u8; 32]), key: &Multiples) -> Opti
     key.of_product(U256::from_be_bytes(*r).mul_mod(inverse, N), &mut points);
     // Neither no points nor the point at infinity is a sum.
     let points: Vec<&PublicKey> = points.iter().collect();
-    let point = PublicKey::combine_keys(&points).ok()?.serialize();
-    let (sign, x) = point.split_first()?;
-    (x == r).then_some(*sign == ODD)
+    let (x, parity) = PublicKey::combine_keys(&points).ok()?.x_only_public_key();
+    (x.to_byte_array() == *r).then_some(parity == Parity::Odd)
 }
 
 impl Multiples {
