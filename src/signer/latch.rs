@@ -61,9 +61,7 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
     let lock = latch.with_extension("pin-lock");
     let lock = match create(&lock) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            // Its folder may be another user's, who may not lead us elsewhere.
-            let no_link = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-            OpenOptions::new().write(true).custom_flags(no_link).open(&lock)?
+            careful(OpenOptions::new().write(true)).open(&lock)?
         }
         created => created?,
     };
@@ -240,11 +238,16 @@ fn looks(pin: &Pin) -> io::Result<String> {
     Ok(format!("{} {} {} {seconds}.{nanos:09}\n", file.dev(), file.ino(), file.len()))
 }
 
-/// The folder is the worker's, and what lies there may be a pipe that nobody writes to, or have no end.
+/// The folder may be another user's, who may neither lead us elsewhere nor keep us with a pipe that nobody else opens.
+fn careful(options: &mut OpenOptions) -> &mut OpenOptions {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default())
+}
+
+/// What lies there may have no end.
 fn read(file: &Path) -> io::Result<Option<String>> {
-    let at_once = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut text = String::new();
-    let open = OpenOptions::new().read(true).custom_flags(at_once).open(file);
+    let open = careful(OpenOptions::new().read(true)).open(file);
     match open.and_then(|file| file.take(MOST).read_to_string(&mut text)) {
         Ok(_) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -334,6 +337,25 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_that_is_a_pipe_keeps_nobody_who_logs_in() {
+        let state = tempfile::tempdir().unwrap();
+        let latch = path(state.path(), "main");
+        let lock = latch.with_extension("pin-lock");
+        rustix::fs::mknodat(rustix::fs::CWD, &lock, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let (told, seen) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(attempt(&latch).is_err()));
+        assert!(seen.recv_timeout(Duration::from_secs(30)).expect("it still waits"));
+    }
+
+    #[test]
+    fn a_latch_without_end_is_read_for_as_long_as_a_reason_is() {
+        let state = tempfile::tempdir().unwrap();
+        let latch = path(state.path(), "main");
+        File::create(&latch).unwrap().set_len(MOST * 4).unwrap();
+        assert_eq!(reason(&latch).unwrap().map(|why| u64::try_from(why.len()).unwrap()), Some(MOST));
+    }
+
+    #[test]
     fn an_interrupted_login_is_made_once_more_with_a_pin_that_was_right_before() {
         let state = tempfile::tempdir().unwrap();
         let (latch, file) = (path(state.path(), "main"), state.path().join("pin"));
@@ -361,6 +383,7 @@ mod tests {
         close(&latch).unwrap();
         assert!(closed(&latch, &pin).unwrap().is_some());
     }
+
     #[test]
     fn a_latch_that_is_given_to_another_user_stays_closed() {
         let state = tempfile::tempdir().unwrap();
@@ -432,11 +455,12 @@ mod tests {
     }
 
     #[test]
-    fn a_latch_that_is_a_link_to_elsewhere_is_not_written_through() {
+    fn a_latch_that_is_a_link_to_elsewhere_is_neither_read_nor_written_through() {
         let state = tempfile::tempdir().unwrap();
         let (latch, other) = (path(state.path(), "main"), state.path().join("other"));
         std::fs::write(&other, "untouched").unwrap();
         std::os::unix::fs::symlink(&other, &latch).unwrap();
+        assert!(reason(&latch).is_err(), "closed, and what stands elsewhere is not shown");
         // It is no link afterwards.
         refuse(&latch, "CKR_PIN_INCORRECT").unwrap();
         assert_eq!(std::fs::read_to_string(&other).unwrap(), "untouched");
