@@ -78,41 +78,46 @@ impl Upkeep {
         }
         // A ledger in trouble says so elsewhere.
         let Ok(accounts) = self.app.ledger.open_accounts(self.app.chain_id).await else { return };
-        let mut standing = Vec::new();
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for account in accounts {
             if self.fill_gaps.is_some() {
-                standing.extend(self.gaps_of(account).await);
+                match self.gaps_of(account).await {
+                    Some(gaps) => found.extend(gaps.into_iter().map(|nonce| (account, nonce))),
+                    None => unknown.push(account),
+                }
             }
             if let Some(rule) = self.auto_bump.get(&account).copied() {
                 self.bump(account, rule).await;
             }
         }
-        self.fill(standing).await;
+        self.fill(found, &unknown).await;
         let now = Instant::now();
         self.rests.retain(|_, until| now < *until);
         self.rounds = self.rounds.wrapping_add(1);
     }
 
-    /// The gaps of an account; the node is asked only where there can be any.
-    async fn gaps_of(&self, account: Address) -> Vec<(Address, u64)> {
+    /// The gaps of an account, or nothing where that cannot be told now; the node is asked only where there can be any.
+    async fn gaps_of(&self, account: Address) -> Option<Vec<u64>> {
         let (ledger, chain) = (&self.app.ledger, self.app.chain_id);
         // One that stands is looked for whatever is let go of in memory.
         let stands = self.gaps.keys().any(|(other, _)| *other == account);
         let from = (stands || self.rounds.is_multiple_of(WHOLE_EVERY)).then_some(0);
         if ledger.gaps(chain, account, from).await.is_ok_and(|gaps| gaps.is_empty()) {
-            return Vec::new();
+            return Some(Vec::new());
         }
-        let Ok(mined) = self.app.upstream.mined_count(account).await else { return Vec::new() };
-        let gaps = ledger.gaps(chain, account, Some(mined)).await.unwrap_or_default();
+        let mined = self.app.upstream.mined_count(account).await.ok()?;
+        let mut gaps = ledger.gaps(chain, account, Some(mined)).await.ok()?;
         if gaps.len() > MAX_GAPS {
             tracing::error!(%account, mined, first = gaps.first(), "more nonces are missing below recorded transactions than are filled by ourselves; an operator must look");
         }
-        gaps.into_iter().take(MAX_GAPS.saturating_add(1)).map(|nonce| (account, nonce)).collect()
+        gaps.truncate(MAX_GAPS.saturating_add(1));
+        Some(gaps)
     }
 
-    async fn fill(&mut self, found: Vec<(Address, u64)>) {
+    /// Those of `unknown` accounts are as they were.
+    async fn fill(&mut self, found: Vec<(Address, u64)>, unknown: &[Address]) {
         let now = Instant::now();
-        self.gaps.retain(|gap, _| found.contains(gap));
+        self.gaps.retain(|gap, _| found.contains(gap) || unknown.contains(&gap.0));
         for gap in &found {
             let first = later(now, GAP_MAY_STAND);
             self.gaps.entry(*gap).or_insert(Standing { next: first, rest: FIRST_REST, raise: false });

@@ -119,6 +119,14 @@ async fn a_gap_that_costs_more_than_its_cap_stays_and_is_told() {
     .await;
     assert_eq!(gateway.node().mined(gateway.treasury()).await, 0);
     assert!(gateway.metric("chancery_gaps{").await > 0.0);
+    // It is not forgotten where the node does not say what is mined.
+    let silence = Fault::Refuse { code: -32000, message: "not now" };
+    gateway.node().fail("eth_getTransactionCount", silence);
+    let asked = || gateway.node().calls_of("eth_getTransactionCount").len();
+    let before = asked();
+    eventually("the node is asked in vain", async || (asked() >= before + 3).then_some(())).await;
+    assert!(gateway.metric("chancery_gaps{").await > 0.0);
+    gateway.node().heal();
     // Whoever pays enough closes it.
     gateway.client("trader").send(gateway.payment(3)).await.unwrap();
     gateway.node().mines(gateway.treasury(), 2).await;
