@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use alloy_primitives::keccak256;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -46,10 +47,11 @@ impl Serve {
         let pins = Pins::take(&config)?;
         harden()?;
         raise_open_files(&config);
-        tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()?
-            .block_on(serve(context, config, pins, inherited))
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let done = runtime.block_on(serve(context, config, pins, inherited));
+        // All that counts is closed. Somebody may still look at a file on a disk that does not answer.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        done
     }
 }
 
