@@ -10,7 +10,7 @@ mod token;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -39,6 +39,9 @@ impl Config {
         Reader { file, text, folder: file.parent().unwrap_or(Path::new(".")) }.config(written)
     }
 }
+
+/// What `[signer] deadline` may be: below, no token is in time; above, who stops a gateway in a login waits for minutes.
+const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
 struct Reader<'a> {
     file: &'a Path,
@@ -153,9 +156,13 @@ impl Reader<'_> {
     }
 
     fn signer(&self, written: &written::Signer) -> Read<Signer> {
+        let deadline = self.duration(written.deadline.as_ref(), Duration::from_secs(6))?;
+        if let Some(text) = written.deadline.as_ref().filter(|_| !DEADLINES.contains(&deadline)) {
+            return Err(self.at(&text.span(), "`deadline` is 100 ms to 60 s"));
+        }
         Ok(Signer {
             allow_software_keys: written.allow_software_keys,
-            deadline: self.duration(written.deadline.as_ref(), Duration::from_secs(6))?,
+            deadline,
             user: written.user.as_ref().map(|user| self.name(user)).transpose()?,
             max_stuck: written.max_stuck.unwrap_or(8),
             drill_every: self.duration(written.drill_every.as_ref(), DAY.saturating_mul(90))?,
@@ -333,6 +340,8 @@ accounts = ["treasury"]
             ("name = \"trader\"", "name = \"tra der\"", 32, "a name has"),
             ("name = \"trader\"", "name = \"trader\"\nperson = \"a\\u0000\"", 33, "a person is one line"),
             ("id = 1", "id = \"1\"", 10, "invalid type"),
+            ("[chain]", "[signer]\ndeadline = \"99ms\"\n[chain]", 10, "100 ms to 60 s"),
+            ("[chain]", "[signer]\ndeadline = \"61s\"\n[chain]", 10, "100 ms to 60 s"),
             ("client_ca", "proxy_protocol = [\"10.0.0.0/33\"]\nclient_ca", 7, "an address or a block"),
             ("client_ca", "crl = \"required\"\nclient_ca", 7, "name the files"),
             ("client_ca", "crls = [\"a\"]\ncrl = \"no\"\nclient_ca", 8, "\"required\" or \"optional\""),

@@ -280,14 +280,13 @@ pub(super) async fn record<K: Kind>(
         }
     };
     let id = reserved.id();
-    let refusal: Refusal = match timeout_at(answer_by, app.signer.sign(&client, reserved)).await {
+    let refusal: Refusal = match app.signer.sign(&client, reserved, answer_by).await {
         // Signed, and nobody has it: what is not recorded does not leave.
-        Ok(Ok(_)) if still_good(ticket.as_ref()).is_err() => lapsed(),
-        Ok(Ok(signed)) => {
+        Ok(_) if still_good(ticket.as_ref()).is_err() => lapsed(),
+        Ok(signed) => {
             return app.ledger.record(signed).await.map_err(|error| Stop::Refused(error.into()));
         }
-        Ok(Err(error)) => error.into(),
-        Err(_) => Refusal::new(Cause::SignerUnavailable, "the token did not sign in time; nothing was sent"),
+        Err(error) => error.into(),
     };
     if let Err(error) = app.ledger.void(id, &refusal.to_string()).await {
         tracing::warn!(%error, "a reservation stays until the ledger voids it by itself");

@@ -177,10 +177,15 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Has the account's key sign for a client, and proves that it did.
-    pub async fn sign<K: Kind>(&self, client: &str, reserved: Reserved<K>) -> Result<Signed<K>, SignError> {
-        let group = self.group(reserved.from())?;
-        let (link, raw, life) = self.raw(client, group, reserved.digest()).await?;
+    /// Has the account's key sign for a client, and proves that it did; within `[signer] deadline`, and no later than `by`.
+    pub async fn sign<K: Kind>(
+        &self,
+        client: &str,
+        reserved: Reserved<K>,
+        by: Instant,
+    ) -> Result<Signed<K>, SignError> {
+        let (group, by) = (self.group(reserved.from())?, after(self.0.deadline).min(by));
+        let (link, raw, life) = self.raw(client, group, reserved.digest(), by).await?;
         reserved.seal(&raw, group.key()).map_err(|error| alarm(link, life, error))
     }
 
@@ -188,7 +193,7 @@ impl Signer {
     pub async fn probe(&self, account: Address) -> Result<(), SignError> {
         let (group, digest) = (self.group(account)?, probe_digest());
         self.0.probes.fetch_add(1, Ordering::Relaxed);
-        let (link, raw, life) = self.raw(PROBE, group, digest).await?;
+        let (link, raw, life) = self.raw(PROBE, group, digest, after(self.0.deadline)).await?;
         group.key().prove(digest, &raw).map(drop).map_err(|error| alarm(link, life, error))
     }
 
@@ -252,8 +257,8 @@ impl Signer {
         client: &str,
         group: &Group,
         digest: B256,
+        by: Instant,
     ) -> Result<(&Link, [u8; 64], u64), SignError> {
-        let by = after(self.0.deadline);
         let mut error = SignError::NoKey(group.key().address());
         let candidates = group.candidates(&self.0.links);
         for (rest, (link, key)) in (1..=candidates.len()).rev().zip(candidates) {

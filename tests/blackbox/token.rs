@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
@@ -295,4 +296,25 @@ async fn inv_13_a_gateway_whose_only_token_does_not_sign_is_not_ready_until_it_d
         (ready.status == http::StatusCode::OK).then_some(())
     })
     .await;
+}
+
+/// Clients are answered within 8 s, whatever a token may take.
+#[tokio::test]
+async fn inv_13_a_deadline_beyond_what_clients_wait_for_leaves_time_for_the_other_token() {
+    let (world, token, key) = TestToken::instead(World::new().await);
+    let other = TestToken::alone(&world.folder().join("other"), &key.named("treasury", ""));
+    let gateway = world
+        .replace("token = \"main\"", "token = \"main\"\nbackups = [\"other\"]")
+        .append(&format!("\n{}\n[signer]\ndeadline = \"30s\"\n", other.table("other", 4)))
+        .start()
+        .await;
+    token.faults(&["on = \"C_Sign\"; hang = \"until-lifted\""]);
+    let trader = gateway.client("trader");
+    let greet = |_| trader.call("personal_sign", json!(["0x68656c6c6f", key.address]));
+    for answer in join_all((0..3).map(greet)).await {
+        answer.unwrap();
+    }
+    let open = gateway.metric("chancery_token_breaker_open{token=\"main\"}").await;
+    assert!(open > 0.5, "the token that hangs is asked first again: {open}");
+    token.lift();
 }
