@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use tokio::time::Instant;
 
 use crate::audit::push::Outbox;
-use crate::clock::{Clock, after};
+use crate::clock::Clock;
 use crate::config;
 use crate::identity::RequestId;
 use crate::ledger::{Claim, LastCheckpoint, Ledger, Location, Note, Purpose, SealedRow, Watch};
@@ -164,8 +164,7 @@ impl Checkpoints {
             Claim::Known(recorded) => recorded,
             Claim::Fresh(reserved) => {
                 let id = reserved.id();
-                // No client waits for it: it has the time that a token may take.
-                match self.signer.sign(config::OWN_NAME, reserved, after(LONGEST_REST)).await {
+                match self.signer.sign(config::OWN_NAME, reserved, None).await {
                     Ok(signed) => ledger.record(signed).await.map_err(|e| e.to_string())?,
                     Err(error) => {
                         let why = error.to_string();

@@ -280,7 +280,7 @@ pub(super) async fn record<K: Kind>(
         }
     };
     let id = reserved.id();
-    let refusal: Refusal = match app.signer.sign(&client, reserved, answer_by).await {
+    let refusal: Refusal = match app.signer.sign(&client, reserved, Some(answer_by)).await {
         // Signed, and nobody has it: what is not recorded does not leave.
         Ok(_) if still_good(ticket.as_ref()).is_err() => lapsed(),
         Ok(signed) => {

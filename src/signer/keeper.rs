@@ -208,7 +208,7 @@ impl Keeper {
         let (waited, took) =
             (of_token("chancery_token_wait_seconds"), of_token("chancery_token_call_seconds"));
         loop {
-            // Many answers come in one read: others have their turn all the same. Whoever stops us here loses no answer.
+            // Many answers come in one read: others have their turn all the same. Whoever stops us here loses nothing that was read.
             consume_budget().await;
             let frame = read(from).await;
             heard.fetch_add(1, Ordering::Relaxed);

@@ -61,7 +61,7 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
     let lock = latch.with_extension("pin-lock");
     let lock = match create(&lock) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            careful(OpenOptions::new().write(true)).open(&lock)?
+            careful(OpenOptions::new().write(true)).open(&lock).map_err(|error| named(&lock, &error))?
         }
         created => created?,
     };
@@ -217,10 +217,15 @@ pub(super) fn open(latch: &Path) -> io::Result<()> {
     sync_folder(latch)
 }
 
+/// Whether something is latched, also where it cannot be read why.
+pub fn is_closed(latch: &Path) -> bool {
+    latch.symlink_metadata().is_ok()
+}
+
 /// An operator's word that the PIN is right now: `keys unlatch`. False where nothing was latched.
 pub fn unlatch(state: &Path, token: &str) -> io::Result<bool> {
     let latch = path(state, token);
-    let was = reason(&latch)?.is_some();
+    let was = is_closed(&latch);
     if was {
         open(&latch)?;
     }
@@ -251,8 +256,12 @@ fn read(file: &Path) -> io::Result<Option<String>> {
     match open.and_then(|file| file.take(MOST).read_to_string(&mut text)) {
         Ok(_) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(named(file, &error)),
     }
+}
+
+fn named(file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", file.display()))
 }
 
 /// All of it, or nothing: on a full disk, or where the power fails, half a latch would be one that nobody closed.
@@ -460,7 +469,10 @@ mod tests {
         let (latch, other) = (path(state.path(), "main"), state.path().join("other"));
         std::fs::write(&other, "untouched").unwrap();
         std::os::unix::fs::symlink(&other, &latch).unwrap();
-        assert!(reason(&latch).is_err(), "closed, and what stands elsewhere is not shown");
+        let shown = reason(&latch).expect_err("what stands elsewhere is not shown").to_string();
+        assert!(shown.starts_with(&latch.display().to_string()), "{shown}");
+        assert!(unlatch(state.path(), "main").unwrap() && !is_closed(&latch));
+        std::os::unix::fs::symlink(&other, &latch).unwrap();
         // It is no link afterwards.
         refuse(&latch, "CKR_PIN_INCORRECT").unwrap();
         assert_eq!(std::fs::read_to_string(&other).unwrap(), "untouched");

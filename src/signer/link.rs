@@ -157,8 +157,8 @@ impl Link {
         is_ready && (self.open.load(Ordering::Relaxed) || self.silent_for() >= idle)
     }
 
-    /// What the breaker learns of a request's end.
-    fn learn(&self, result: &Answer) {
+    /// What the breaker learns of the end of a request, which had a fair time or not.
+    fn learn(&self, result: &Answer, is_fair: bool) {
         let is_open = match result {
             Ok(_) => {
                 let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -166,6 +166,7 @@ impl Link {
                 self.strikes.store(0, Ordering::Relaxed);
                 false
             }
+            Err(SignError::Timeout) if !is_fair => return,
             Err(SignError::Timeout | SignError::Down { .. }) => {
                 self.strikes.fetch_add(1, Ordering::Relaxed).saturating_add(1) >= STRIKES
             }
@@ -196,8 +197,14 @@ impl Link {
         Ok(())
     }
 
-    /// One signature, or the reason why there is none, within `deadline`.
-    pub(super) async fn sign(&self, client: &str, key: u16, digest: B256, deadline: Duration) -> Answer {
+    /// One signature, or the reason why there is none, in this time; whether that is enough to blame the token where there is none.
+    pub(super) async fn sign(
+        &self,
+        client: &str,
+        key: u16,
+        digest: B256,
+        (within, is_fair): (Duration, bool),
+    ) -> Answer {
         let token = || self.name.to_string();
         match self.state() {
             TokenState::Ready { .. } | TokenState::Restarting(_) => {}
@@ -205,13 +212,13 @@ impl Link {
         }
         let now = Instant::now();
         let (reply, answer) = oneshot::channel();
-        let by = later(now, deadline);
+        let by = later(now, within);
         let job = Job { client: client.into(), key, digest, by, tries: 0, reply };
         if let Err(one_too_many) = self.queue.push(job) {
             metrics::counter!("chancery_sign_queue_rejects_total", "token" => token()).increment(1);
             drop(one_too_many.reply.send(Err(SignError::Busy { token: token() })));
         }
-        let signed = timeout(deadline, answer).await;
+        let signed = timeout(within, answer).await;
         self.seconds.record(now.elapsed().as_secs_f64());
         let result = match signed {
             Ok(Ok(result)) => result,
@@ -221,7 +228,7 @@ impl Link {
             // Whoever had it let go of it when its time was over.
             Ok(Err(_)) | Err(_) => Err(SignError::Timeout),
         };
-        self.learn(&result);
+        self.learn(&result, is_fair);
         if let Err(error) = &result {
             metrics::counter!("chancery_sign_errors_total", "token" => token(), "class" => error.label())
                 .increment(1);
@@ -289,6 +296,45 @@ impl fmt::Display for Confinement {
             Self::Whole { network: false } => f.write_str("in a sandbox, without the network"),
             Self::Whole { network: true } => f.write_str("in a sandbox, with the network"),
             Self::Part(missing) => write!(f, "not in the whole of its sandbox: {missing}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A token that signs nothing: nobody takes from its queue.
+    fn dead() -> Link {
+        let (_, state) = watch::channel(TokenState::Ready { sessions: 1 });
+        Link {
+            name: "main".into(),
+            queue: Arc::new(Queue::new(8)),
+            counter: Arc::default(),
+            state,
+            confinement: watch::channel(None).1,
+            distrusted: watch::channel(0).0,
+            strikes: AtomicU32::default(),
+            open: AtomicBool::default(),
+            signed: AtomicU64::default(),
+            began: Instant::now(),
+            stop: CancellationToken::new(),
+            done: CancellationToken::new(),
+            ends_within: Duration::ZERO,
+            seconds: metrics::Histogram::noop(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_breaker_opens_after_requests_that_had_a_fair_time_and_no_others() {
+        for is_fair in [false, true] {
+            let link = dead();
+            for _ in 0..STRIKES {
+                assert!(link.is_well());
+                let time = (Duration::from_millis(1), is_fair);
+                assert_eq!(link.sign("trader", 0, B256::ZERO, time).await, Err(SignError::Timeout));
+            }
+            assert_eq!(link.is_well(), !is_fair);
         }
     }
 }

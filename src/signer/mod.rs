@@ -39,7 +39,7 @@ use crate::transaction::{AccountKey, Kind, NotOurs, prepare_proofs};
 
 pub use count::Count;
 pub use drill::Drilled;
-pub use latch::{path as latch_path, unlatch, wait_for};
+pub use latch::{is_closed as is_latched, path as latch_path, unlatch, wait_for};
 pub use link::TokenState;
 pub use pin::Pins;
 pub use protocol::Confinement;
@@ -51,7 +51,7 @@ pub use worker::errors::is_refused_pin;
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
 pub use worker::run as run_worker;
 
-use group::{Group, at_one_site, share};
+use group::{Group, at_one_site, is_fair, share};
 use launch::{Ids, Launch};
 use link::Link;
 use protocol::{Settings, SourceSetting};
@@ -59,6 +59,9 @@ use settings::{settings_of, tokens_of};
 
 /// The line in which probes wait, beside the clients' own. No client's name has a space.
 const PROBE: &str = "a probe";
+
+/// A probe that takes longer has failed, whatever the deadline: the others wait for it.
+const LONGEST_PROBE: Duration = Duration::from_secs(8);
 
 /// How often tokens are looked after, and after how long without a signature one is asked for a probe. Some close
 /// sessions that were idle for 30 s.
@@ -177,14 +180,16 @@ impl Signer {
         Ok(signer)
     }
 
-    /// Has the account's key sign for a client, and proves that it did; within `[signer] deadline`, and no later than `by`.
+    /// Has the account's key sign for a client, and proves that it did; within `[signer] deadline`, and no later than
+    /// the client waits, if one does.
     pub async fn sign<K: Kind>(
         &self,
         client: &str,
         reserved: Reserved<K>,
-        by: Instant,
+        client_waits_until: Option<Instant>,
     ) -> Result<Signed<K>, SignError> {
-        let (group, by) = (self.group(reserved.from())?, after(self.0.deadline).min(by));
+        let (group, by) = (self.group(reserved.from())?, after(self.0.deadline));
+        let by = client_waits_until.map_or(by, |until| by.min(until));
         let (link, raw, life) = self.raw(client, group, reserved.digest(), by).await?;
         reserved.seal(&raw, group.key()).map_err(|error| alarm(link, life, error))
     }
@@ -224,6 +229,7 @@ impl Signer {
     /// the other closes its breaker again. A probe that failed is forgotten; the breaker has learnt from it.
     async fn tend(self) {
         let Inner { links, groups, deadline, probes: asked, .. } = &*self.0;
+        let within = LONGEST_PROBE.min(*deadline);
         let mut every = tokio::time::interval(TEND);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -235,7 +241,7 @@ impl Signer {
                         seat.map(|(_, key)| (group, *key))
                     })?;
                     asked.fetch_add(1, Ordering::Relaxed);
-                    Some(probe(link, group.key(), key, *deadline))
+                    Some(probe(link, group.key(), key, within))
                 },
             );
             futures_util::future::join_all(probes).await;
@@ -261,9 +267,17 @@ impl Signer {
     ) -> Result<(&Link, [u8; 64], u64), SignError> {
         let mut error = SignError::NoKey(group.key().address());
         let candidates = group.candidates(&self.0.links);
-        for (rest, (link, key)) in (1..=candidates.len()).rev().zip(candidates) {
+        let tokens = candidates.len();
+        for (rest, (link, key)) in (1..=tokens).rev().zip(candidates) {
             // What a token signs after its share is thrown away, so only one signature is ever seen.
-            error = match link.sign(client, key, digest, share(by, Instant::now(), rest)).await {
+            let within = share(by.saturating_duration_since(Instant::now()), rest);
+            if within.is_zero() {
+                return Err(SignError::Timeout);
+            }
+            error = match link
+                .sign(client, key, digest, (within, is_fair(within, self.0.deadline, tokens)))
+                .await
+            {
                 Ok((raw, life)) => return Ok((link, raw, life)),
                 Err(error) if error.is_tokens_own() => error,
                 Err(error) => return Err(error),
@@ -283,10 +297,10 @@ async fn stop_all(links: &[Link]) {
 }
 
 /// A signature of one token that nobody needs but the one who watches it.
-async fn probe(link: &Link, account: &AccountKey, key: u16, deadline: Duration) {
+async fn probe(link: &Link, account: &AccountKey, key: u16, within: Duration) {
     let digest = probe_digest();
     metrics::counter!("chancery_token_probes_total", "token" => link.name().to_owned()).increment(1);
-    if let Ok((raw, life)) = link.sign(PROBE, key, digest, deadline).await
+    if let Ok((raw, life)) = link.sign(PROBE, key, digest, (within, true)).await
         && let Err(error) = account.prove(digest, &raw)
     {
         alarm(link, life, error);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
+use tokio::time::timeout;
 
 use crate::kit::{
     Gateway, PIN, RemoteToken, STRANGER, TestToken, World, eventually, remote_module, softhsm_module,
@@ -106,7 +107,7 @@ async fn inv_02_a_signature_that_comes_too_late_is_thrown_away() {
     let (gateway, remote) = with_remote_token().await;
     let trader = gateway.client("trader");
     remote.signal(Signal::STOP);
-    let answer = tokio::time::timeout(Duration::from_secs(8), trader.send(gateway.payment(1))).await;
+    let answer = timeout(Duration::from_secs(8), trader.send(gateway.payment(1))).await;
     let answer = answer.expect("an answer within 8 s");
     let Err(refused) = answer else { panic!("it was signed: {answer:?}\n{}", gateway.log()) };
     assert_eq!((refused.code, &refused.data["code"]), (-32603, &json!("signer_unavailable")), "{refused:?}");
@@ -311,10 +312,16 @@ async fn inv_13_a_deadline_beyond_what_clients_wait_for_leaves_time_for_the_othe
     token.faults(&["on = \"C_Sign\"; hang = \"until-lifted\""]);
     let trader = gateway.client("trader");
     let greet = |_| trader.call("personal_sign", json!(["0x68656c6c6f", key.address]));
-    for answer in join_all((0..3).map(greet)).await {
+    let in_time = Duration::from_secs(10);
+    for answer in timeout(in_time, join_all((0..3).map(greet))).await.expect("as ever") {
         answer.unwrap();
     }
     let open = gateway.metric("chancery_token_breaker_open{token=\"main\"}").await;
     assert!(open > 0.5, "the token that hangs is asked first again: {open}");
+
+    other.faults(&["on = \"C_Sign\"; hang = \"until-lifted\""]);
+    let refused = timeout(in_time, greet(0)).await.expect("as ever").unwrap_err();
+    assert_eq!(refused.data["code"], "signer_unavailable", "{refused:?}");
     token.lift();
+    other.lift();
 }

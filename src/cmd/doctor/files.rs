@@ -71,7 +71,7 @@ pub fn secrets(config: &Config) -> Vec<Finding> {
             findings.push(private("pin", file));
         }
         let latch = signer::latch_path(state_folder(config), &token.name);
-        if latch.exists() {
+        if signer::is_latched(&latch) {
             findings.push(Finding::failed(
                 "pin",
                 format_args!(
