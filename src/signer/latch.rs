@@ -53,7 +53,6 @@ pub(super) struct Attempt {
 
 /// Begins an attempt. Whether the latch is closed is to be looked at after this: somebody else's may just have been refused.
 pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
-    let here = ATTEMPT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(folder) = latch.parent() {
         std::fs::create_dir_all(folder)?;
     }
@@ -65,6 +64,7 @@ pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
         }
         created => created?,
     };
+    let here = ATTEMPT.lock().unwrap_or_else(PoisonError::into_inner);
     wait_for(&lock)?;
     Ok(Attempt { _here: here, _elsewhere: lock })
 }
