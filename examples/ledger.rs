@@ -166,7 +166,7 @@ impl Desk {
         let began = Instant::now();
         let recorded = ledger.record(signed).await.unwrap();
         let waited = waited + began.elapsed();
-        ledger.outcome(recorded.id(), Outcome::Accepted).await.unwrap();
+        ledger.outcome(&recorded, Outcome::Accepted).await.unwrap();
         ledger.settled(recorded.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();
         waited
     }

@@ -1,7 +1,8 @@
 //! What became of a recorded transaction when it was handed to the network.
 
 use crate::ledger::command::Command;
-use crate::ledger::{Ledger, LedgerError, ReservationId};
+use crate::ledger::{Ledger, LedgerError, Recorded, ReservationId, Standing};
+use crate::transaction::Kind;
 
 /// A node's word on a transaction that it was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,9 +20,10 @@ pub enum Outcome {
 /// Who handed a transaction to the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::ledger) enum Sender {
-    /// The task that had it recorded, or a client's repeat.
+    /// The task that had it recorded.
     First,
-    /// The one that looks after what is open.
+    /// Another one, which looks after what is open or serves a client's repeat: a process that was killed may have handed it to a
+    /// node before, and not said so.
     Again,
     /// Its client, through us.
     Client,
@@ -82,13 +84,13 @@ impl RefusalClass {
 
 impl Ledger {
     /// Writes what a node said of a recorded transaction.
-    pub async fn outcome(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
-        self.heard(id, outcome, Sender::First).await
-    }
-
-    /// The same, where a process that was killed may have handed it to a node before.
-    pub async fn outcome_again(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
-        self.heard(id, outcome, Sender::Again).await
+    pub async fn outcome<K: Kind>(
+        &self,
+        recorded: &Recorded<K>,
+        outcome: Outcome,
+    ) -> Result<(), LedgerError> {
+        let sender = if recorded.standing() == Standing::Fresh { Sender::First } else { Sender::Again };
+        self.heard(recorded.id(), outcome, sender).await
     }
 
     /// The same of what its client has the bytes of, and may have handed to whom it likes.

@@ -23,6 +23,8 @@ pub enum Purpose {
 /// Where a recorded payload stands among those at its nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
+    /// It is live, and was recorded for the first time just now: nobody but this task can have handed it to a node.
+    Fresh,
     /// It is the one that is to be mined, or is.
     Live,
     /// A node refused it for good. It may be mined all the same.
@@ -140,7 +142,7 @@ impl<K: Kind> Signed<K> {
 
     pub(in crate::ledger) fn into_recorded(self) -> Recorded<K> {
         let Self { reserved: Reserved { id, request, from, nonce, purpose, .. }, sealed } = self;
-        Recorded::new(id, request, from, nonce, (purpose, Standing::Live), sealed)
+        Recorded::new(id, request, from, nonce, (purpose, Standing::Fresh), sealed)
     }
 }
 

@@ -75,7 +75,7 @@ async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Re
 
 pub(super) async fn broadcast(app: Arc<App>, recorded: Recorded<Tx>) -> Outcome {
     let outcome = app.upstream.broadcast(&recorded).await;
-    if let Err(error) = app.ledger.outcome(recorded.id(), outcome.clone()).await {
+    if let Err(error) = app.ledger.outcome(&recorded, outcome.clone()).await {
         // The raw bytes are durable, and sent again until the chain has decided; so is the outcome asked again.
         tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
     }

@@ -232,7 +232,7 @@ impl View<'_> {
                 .for_each_concurrent(AT_ONCE, async |transactions| {
                     for recorded in transactions {
                         let outcome = self.upstream.broadcast(recorded).await;
-                        told(recorded, self.ledger.outcome_again(recorded.id(), outcome).await);
+                        told(recorded, self.ledger.outcome(recorded, outcome).await);
                     }
                 })
                 .await;

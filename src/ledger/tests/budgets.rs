@@ -146,9 +146,9 @@ async fn inv_03_what_is_taken_after_all_while_the_clock_is_behind_counts_from_wh
     let bank = Bank::at(tempfile::tempdir().unwrap(), &ether(2), later(1)).await;
     let sent = bank.send(TEN).await.unwrap();
     let no = Outcome::Refused { class: RefusalClass::InsufficientFunds, text: String::new() };
-    bank.ledger.outcome(sent.id(), no).await.unwrap();
+    bank.ledger.outcome(&sent, no).await.unwrap();
     let bank = Bank { clock: later(0), ..bank }.reopen(&ether(2)).await;
-    bank.ledger.outcome(sent.id(), Outcome::Accepted).await.unwrap();
+    bank.ledger.outcome(&sent, Outcome::Accepted).await.unwrap();
     let bank = Bank { clock: later(0), ..bank }.reopen(&ether(2)).await;
     bank.send(Ask { mined: 1, ..TEN }).await.unwrap();
 
@@ -191,7 +191,7 @@ async fn inv_10_a_nodes_refusal_releases_nothing_and_another_final_payload_does(
     let bank = Bank::open(&ether(1)).await;
     let sent = bank.send(TEN).await.unwrap();
     let no = Outcome::Refused { class: RefusalClass::InsufficientFunds, text: String::new() };
-    bank.ledger.outcome(sent.id(), no).await.unwrap();
+    bank.ledger.outcome(&sent, no).await.unwrap();
     assert_eq!(bank.counted().await, U256::from(FEE + 10), "the refused one counts still");
     // Its nonce is another's for more fee, and what that is more is over the limit.
     let dearer = Ask { floor: Some(Fees::GasPrice(300)), ..TEN };

@@ -17,13 +17,13 @@ const UNLOCK: &str = "DROP TRIGGER audit_is_append_only; DROP TRIGGER audit_keep
 async fn ledger() -> Desk {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(ASK).await.unwrap();
-    desk.ledger.outcome(sent.id(), Outcome::Accepted).await.unwrap();
+    desk.ledger.outcome(&sent, Outcome::Accepted).await.unwrap();
     let void = desk.reserve(Ask { request: 2, value: 2, ..ASK }).await;
     desk.ledger.void(void.id(), "the token did not answer").await.unwrap();
     let refused = desk.send(Ask { request: 3, value: 3, ..ASK }).await.unwrap();
     let no =
         Outcome::Refused { class: RefusalClass::InsufficientFunds, text: "insufficient funds".to_owned() };
-    desk.ledger.outcome(refused.id(), no).await.unwrap();
+    desk.ledger.outcome(&refused, no).await.unwrap();
     desk.ledger.settled(sent.id(), Final::Mined { block: 3, succeeded: true }).await.unwrap();
     desk.ledger.refused(refusal("a sentence".to_owned())).await.unwrap();
     desk.ledger.close().await;

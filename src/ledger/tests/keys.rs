@@ -40,7 +40,7 @@ impl Desk {
             class: RefusalClass::InsufficientFunds,
             text: "insufficient funds".to_owned(),
         };
-        self.ledger.outcome(sent.id(), no).await.unwrap();
+        self.ledger.outcome(sent, no).await.unwrap();
     }
 
     async fn names(&self) -> i64 {
@@ -152,7 +152,7 @@ async fn inv_10_a_repeat_of_what_was_bumped_gets_what_is_mined_in_its_place_and_
         };
         let dearer = desk.send(bump).await.unwrap();
         assert_eq!(desk.met(KEYED).await.unwrap().hash(), first.hash(), "either may be mined");
-        desk.ledger.outcome(dearer.id(), Outcome::Accepted).await.unwrap();
+        desk.ledger.outcome(&dearer, Outcome::Accepted).await.unwrap();
         if is_final {
             let mined = Final::Mined { block: 1, succeeded: true };
             desk.ledger.settled(dearer.id(), mined).await.unwrap();
@@ -189,7 +189,7 @@ async fn what_is_refused_once_more_says_so() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(KEYED).await.unwrap();
     desk.refuse(&sent).await;
-    desk.ledger.outcome(sent.id(), Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
+    desk.ledger.outcome(&sent, Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
     desk.refuse(&sent).await;
     desk.send(Ask { value: 2, fee: Some(1000), ..ASK }).await.unwrap();
     assert_eq!(desk.send(KEYED).await.unwrap_err().to_string(), "insufficient funds");
@@ -201,7 +201,7 @@ async fn what_a_node_took_after_all_is_not_said_to_be_refused() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(KEYED).await.unwrap();
     desk.refuse(&sent).await;
-    desk.ledger.outcome(sent.id(), Outcome::Accepted).await.unwrap();
+    desk.ledger.outcome(&sent, Outcome::Accepted).await.unwrap();
     let over = Ask { value: 2, nonce: Some(0), fee: Some(1000), replace: Replace::Any, ..ASK };
     let over = desk.send(over).await.unwrap();
     desk.ledger.settled(over.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();
@@ -219,7 +219,7 @@ async fn inv_10_what_a_node_took_after_its_nonce_was_given_away_is_not_said_to_b
     assert_eq!(over.nonce(), Some(0));
     let told = desk.send(KEYED).await.unwrap_err();
     assert_eq!(told.to_string(), "insufficient funds");
-    desk.ledger.outcome(sent.id(), Outcome::Accepted).await.unwrap();
+    desk.ledger.outcome(&sent, Outcome::Accepted).await.unwrap();
     assert_eq!(desk.met(KEYED).await.unwrap().hash(), sent.hash());
     assert_eq!(desk.states().await, ["vacant", "recorded"]);
     desk.ledger.settled(over.id(), Final::Mined { block: 1, succeeded: true }).await.unwrap();

@@ -202,7 +202,7 @@ async fn inv_02_a_bump_takes_the_place_of_the_payload_that_it_was_for_and_of_no_
     // Nor a place that is empty by now.
     let desk = Desk::open(PATIENT).await;
     let first = desk.send(Ask { fee: Some(1000), ..OWN }).await.unwrap();
-    desk.ledger.outcome(first.id(), refused(REFUSED)).await.unwrap();
+    desk.ledger.outcome(&first, refused(REFUSED)).await.unwrap();
     let moved = desk.send(bump(&first, 4000)).await.unwrap_err();
     assert!(matches!(moved, ReserveError::Moved), "{moved:?}");
 }
@@ -211,7 +211,7 @@ async fn inv_02_a_bump_takes_the_place_of_the_payload_that_it_was_for_and_of_no_
 async fn a_nonce_that_a_node_calls_too_low_is_given_to_nobody() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(ASK).await.unwrap();
-    desk.ledger.outcome(sent.id(), refused(RefusalClass::NonceTooLow)).await.unwrap();
+    desk.ledger.outcome(&sent, refused(RefusalClass::NonceTooLow)).await.unwrap();
     assert_eq!(desk.states().await, ["recorded"], "it may be this very payload that is mined");
     assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(1));
 }
@@ -220,7 +220,7 @@ async fn a_nonce_that_a_node_calls_too_low_is_given_to_nobody() {
 async fn inv_10_an_unknown_outcome_keeps_the_nonce() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(ASK).await.unwrap();
-    desk.ledger.outcome(sent.id(), Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
+    desk.ledger.outcome(&sent, Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
     assert_eq!(desk.live().await[0].hash(), sent.hash());
     assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(1));
 }
@@ -234,12 +234,12 @@ async fn what_is_final_ends_every_other_payload_at_its_nonce() {
     };
     let lied_of = desk.send(ASK).await.unwrap();
     for outcome in [Outcome::Accepted, refused(REFUSED)] {
-        desk.ledger.outcome(lied_of.id(), outcome).await.unwrap();
+        desk.ledger.outcome(&lied_of, outcome).await.unwrap();
     }
     let higher = floor(desk.send(Ask { value: 2, ..ASK }).await.unwrap_err());
     let second = desk.send(Ask { value: 2, floor: Some(higher), ..ASK }).await.unwrap();
     for outcome in [Outcome::Known, refused(REFUSED)] {
-        desk.ledger.outcome(second.id(), outcome).await.unwrap();
+        desk.ledger.outcome(&second, outcome).await.unwrap();
     }
     let highest = floor(desk.send(Ask { value: 3, ..ASK }).await.unwrap_err());
     let signing = desk.reserve(Ask { value: 3, floor: Some(highest), ..ASK }).await;
@@ -339,7 +339,7 @@ async fn what_a_replacement_outbid_is_live_again_when_it_fails() {
     assert_eq!(desk.states().await, ["recorded", "void", "void"]);
     // So does a node that refuses it for good.
     let second = desk.send(more).await.unwrap();
-    desk.ledger.outcome(second.id(), refused(REFUSED)).await.unwrap();
+    desk.ledger.outcome(&second, refused(REFUSED)).await.unwrap();
     assert_eq!(desk.states().await, ["recorded", "void", "void", "vacant"]);
     assert_eq!(desk.live().await[0].hash(), first.hash());
     assert_eq!(desk.send(ASK).await.unwrap().nonce(), Some(1), "the nonce is not free");

@@ -105,7 +105,7 @@ async fn a_repeat_of_what_has_left_is_answered_and_nothing_else_leaves() {
     let vacant = desk.send(refused).await.unwrap();
     let no =
         Outcome::Refused { class: RefusalClass::InsufficientFunds, text: "insufficient funds".to_owned() };
-    desk.ledger.outcome(vacant.id(), no).await.unwrap();
+    desk.ledger.outcome(&vacant, no).await.unwrap();
 
     desk.pause(PauseScope::All).await;
     assert_eq!(desk.send(first).await.unwrap().hash(), sent.hash());

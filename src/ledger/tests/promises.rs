@@ -166,10 +166,10 @@ impl Life {
                 self.desk.ledger.void(reserved.id(), "a test").await.unwrap();
             }
             Step::Refuse(which) if !self.signed.is_empty() => {
-                let id = self.signed[which.index(self.signed.len())].sent.id();
+                let sent = &self.signed[which.index(self.signed.len())].sent;
                 let text = "insufficient funds".to_owned();
                 let no = Outcome::Refused { class: RefusalClass::InsufficientFunds, text };
-                self.desk.ledger.outcome(id, no).await.unwrap();
+                self.desk.ledger.outcome(sent, no).await.unwrap();
             }
             Step::Mine(which) if !self.signed.is_empty() => {
                 let id = self.signed[which.index(self.signed.len())].sent.id();

@@ -1,10 +1,17 @@
 //! What becomes of a nonce that a node's definite refusal made free: whether what comes there has to outbid what was.
 
-use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, START, sign};
-use crate::ledger::{Claim, Outcome, Purpose, RefusalClass, ReserveError};
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, sign};
+use crate::ledger::{Claim, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
+use crate::transaction::Tx;
 
 fn refused() -> Outcome {
     Outcome::Refused { class: RefusalClass::InsufficientFunds, text: "the node's words".to_owned() }
+}
+
+/// What is recorded already, as whoever sends it again finds it.
+async fn again(desk: &Desk, sent: &Recorded<Tx>) -> Recorded<Tx> {
+    let open = desk.ledger.unsettled(CHAIN).await.unwrap();
+    open.into_iter().find(|open| open.hash() == sent.hash()).unwrap()
 }
 
 #[tokio::test]
@@ -12,7 +19,7 @@ async fn inv_02_a_nonce_that_was_dropped_goes_only_to_who_outbids() {
     let desk = Desk::open(PATIENT).await;
     let first = desk.send(ASK).await.unwrap();
     for outcome in [Outcome::Accepted, refused()] {
-        desk.ledger.outcome(first.id(), outcome).await.unwrap();
+        desk.ledger.outcome(&first, outcome).await.unwrap();
     }
     assert!(desk.live().await.is_empty(), "what was refused is not sent again");
 
@@ -25,7 +32,7 @@ async fn inv_02_a_nonce_that_was_dropped_goes_only_to_who_outbids() {
     assert_eq!((first.nonce(), second.nonce()), (Some(0), Some(0)));
 
     // The node takes the first after all, too late: its nonce has gone to another.
-    desk.ledger.outcome(first.id(), Outcome::Accepted).await.unwrap();
+    desk.ledger.outcome(&first, Outcome::Accepted).await.unwrap();
     assert_eq!(desk.states().await, ["vacant", "recorded"]);
 }
 
@@ -36,7 +43,7 @@ async fn inv_13_what_no_node_ever_took_is_outbid_by_nobody() {
     for value in 1..=3 {
         let sent = desk.send(Ask { value, fee: Some(u64::MAX), ..ASK }).await.unwrap();
         assert_eq!(sent.nonce(), Some(0));
-        desk.ledger.outcome(sent.id(), refused()).await.unwrap();
+        desk.ledger.outcome(&sent, refused()).await.unwrap();
         assert!(desk.ledger.open_transactions().await.unwrap().iter().all(|one| one.least_over().is_none()));
     }
     let next = desk.send(Ask { client: "bob", value: 4, ..ASK }).await.unwrap();
@@ -45,7 +52,7 @@ async fn inv_13_what_no_node_ever_took_is_outbid_by_nobody() {
     // From the first time on that it may be in a pool it has to be outbid, also by what was written before a crash.
     let unknown = Outcome::Unknown { text: "time-out".to_owned() };
     for outcome in [refused(), unknown, refused()] {
-        desk.ledger.outcome(next.id(), outcome).await.unwrap();
+        desk.ledger.outcome(&next, outcome).await.unwrap();
     }
     let desk = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
     let cheap = desk.send(Ask { value: 5, ..ASK }).await.unwrap_err();
@@ -65,7 +72,7 @@ async fn inv_02_what_was_signed_and_refused_is_not_signed_once_more_for_another(
     for (nonce, fee) in [(None, None), (Some(0), Some(900))] {
         let ask = Ask { nonce, fee, ..ASK };
         let sent = desk.send(ask).await.unwrap();
-        desk.ledger.outcome(sent.id(), refused()).await.unwrap();
+        desk.ledger.outcome(&sent, refused()).await.unwrap();
         let bobs = desk.send(Ask { client: "bob", ..ask }).await.unwrap_err();
         let is_told = if fee.is_some() {
             matches!(bobs, ReserveError::Underpriced)
@@ -83,7 +90,7 @@ async fn a_refused_payload_that_a_node_takes_after_all_is_live_again() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(ASK).await.unwrap();
     for outcome in [Outcome::Accepted, refused(), Outcome::Accepted] {
-        desk.ledger.outcome(sent.id(), outcome).await.unwrap();
+        desk.ledger.outcome(&sent, outcome).await.unwrap();
     }
     assert_eq!(desk.live().await[0].raw(), sent.raw());
     let verified = crate::ledger::verify(&desk.file).await.unwrap();
@@ -95,9 +102,9 @@ async fn a_refused_payload_that_a_node_takes_after_all_is_live_again() {
 async fn inv_13_what_no_node_can_take_was_never_in_a_pool() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(Ask { fee: Some(u64::MAX), ..ASK }).await.unwrap();
-    desk.ledger.outcome(sent.id(), Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
+    desk.ledger.outcome(&sent, Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
     let invalid = Outcome::Refused { class: RefusalClass::IntrinsicGas, text: String::new() };
-    desk.ledger.outcome_again(sent.id(), invalid).await.unwrap();
+    desk.ledger.outcome(&again(&desk, &sent).await, invalid).await.unwrap();
     assert_eq!(
         (desk.states().await, desk.words().await),
         (vec!["vacant".to_owned()], vec!["unknown".to_owned(), "invalid".to_owned()])
@@ -111,13 +118,27 @@ async fn inv_13_what_no_node_can_take_was_never_in_a_pool() {
 async fn inv_10_what_is_sent_again_without_a_word_of_it_may_be_in_a_pool() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(ASK).await.unwrap();
-    desk.ledger.outcome_again(sent.id(), refused()).await.unwrap();
+    desk.ledger.outcome(&again(&desk, &sent).await, refused()).await.unwrap();
     let told = desk.send(Ask { value: 2, seed: 2, ..ASK }).await.unwrap();
     for _ in 0..2 {
-        desk.ledger.outcome(told.id(), refused()).await.unwrap();
-        desk.ledger.outcome_again(told.id(), refused()).await.unwrap();
+        desk.ledger.outcome(&told, refused()).await.unwrap();
+        desk.ledger.outcome(&again(&desk, &told).await, refused()).await.unwrap();
     }
     assert_eq!(desk.words().await, ["dropped", "refused"]);
+}
+
+/// Its first may have been sent by a process that was killed, or be under way in another replica.
+#[tokio::test]
+async fn inv_02_a_repeat_that_is_refused_does_not_say_that_its_first_was() {
+    let desk = Desk::open(PATIENT).await;
+    let named = Ask { nonce: Some(0), ..ASK };
+    let first = desk.send(named).await.unwrap();
+    let repeat = desk.send(named).await.unwrap();
+    assert_eq!(repeat.raw(), first.raw());
+    desk.ledger.outcome(&repeat, refused()).await.unwrap();
+    assert_eq!(desk.words().await, ["dropped"]);
+    let next = desk.send(Ask { value: 2, ..ASK }).await.unwrap_err();
+    assert!(matches!(next, ReserveError::Outbid { .. }), "both may be mined else: {next:?}");
 }
 
 /// Its client may hand it to whom it likes, whatever our nodes say.
@@ -139,7 +160,7 @@ async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
         if case == 2 {
             desk.ledger.outcome_of_client(sent.id(), refused()).await.unwrap();
         } else {
-            desk.ledger.outcome(sent.id(), refused()).await.unwrap();
+            desk.ledger.outcome(&sent, refused()).await.unwrap();
         }
         if case == 1 {
             assert_eq!(returned(&desk).await.raw(), sent.raw());

@@ -141,7 +141,7 @@ async fn what_a_file_does_a_server_does() {
     let second = two.send(dearer).await.unwrap();
     assert_eq!((second.nonce(), second.hash() == first.hash()), (Some(0), false));
     let refused = Outcome::Refused { class: RefusalClass::InsufficientFunds, text: "no funds".to_owned() };
-    one.ledger.outcome(second.id(), refused).await.unwrap();
+    one.ledger.outcome(&second, refused).await.unwrap();
     let message = one.ledger.reserve(ASK.message("hello"), Purpose::Return).await.unwrap();
     two.ledger.record(sign(fresh(message))).await.unwrap_or_else(|_| panic!("any replica may record"));
     two.ledger.settled(first.id(), Final::Mined { block: 7, succeeded: true }).await.unwrap();

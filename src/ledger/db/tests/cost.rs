@@ -48,7 +48,7 @@ async fn what_every_transaction_does_makes_no_tables_to_throw_away() {
         let claim = ledger.reserve(ask.judged(&policy), Purpose::Send);
         let signed = sign(fresh(tokio::join!(claim, turn(&mut writer, &mut queue)).0.unwrap()));
         let sent = tokio::join!(ledger.record(signed), turn(&mut writer, &mut queue)).0.unwrap();
-        tokio::join!(ledger.outcome(sent.id(), Outcome::Accepted), turn(&mut writer, &mut queue)).0.unwrap();
+        tokio::join!(ledger.outcome(&sent, Outcome::Accepted), turn(&mut writer, &mut queue)).0.unwrap();
         let mined = Final::Mined { block: 1, succeeded: true };
         tokio::join!(ledger.settled(sent.id(), mined), turn(&mut writer, &mut queue)).0.unwrap();
     }

@@ -45,7 +45,7 @@ impl World {
         self.resend(0);
         self.drain().await;
         while let Some(recorded) = self.replicas[0].outbox.pop() {
-            self.send(0, &recorded, Said::Accepted);
+            self.send(0, recorded, Said::Accepted);
         }
         self.drain().await;
         for account in 0..2_u8 {

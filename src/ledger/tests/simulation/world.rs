@@ -85,7 +85,7 @@ impl World {
                 let Some(replica) = self.one_of(which, |replica| !replica.outbox.is_empty()) else { return };
                 let outbox = &mut self.replicas[replica].outbox;
                 let recorded = outbox.swap_remove(usize::from(which) % outbox.len());
-                self.send(replica, &recorded, word);
+                self.send(replica, recorded, word);
             }
             Step::Resend { replica, which, word } => {
                 let replica = of(replica, &self.replicas);
@@ -94,7 +94,7 @@ impl World {
                 let outbox = &mut self.replicas[replica].outbox;
                 if !outbox.is_empty() {
                     let recorded = outbox.swap_remove(usize::from(which) % outbox.len());
-                    self.send(replica, &recorded, word);
+                    self.send(replica, recorded, word);
                 }
             }
             Step::Follow { replica } => self.follow(of(replica, &self.replicas)),
@@ -226,7 +226,7 @@ impl World {
     }
 
     /// The node's answer, which may be a lie, is told to the ledger.
-    pub fn send(&mut self, replica: usize, recorded: &Recorded<Tx>, said: Said) {
+    pub fn send(&mut self, replica: usize, recorded: Recorded<Tx>, said: Said) {
         // Invariant 1: nothing is broadcast that is not recorded, to the byte.
         let (id, payload) = self.record.of_hash(recorded.hash());
         assert_eq!((recorded.raw(), recorded.id().0), (&payload.raw, id));
@@ -241,9 +241,8 @@ impl World {
             Said::Lost | Said::Slow => Outcome::Unknown { text: "no answer".to_owned() },
             Said::Refused | Said::RefusedAndKept => no(RefusalClass::InsufficientFunds),
         };
-        let id = recorded.id();
         self.replicas[replica].begin(ASK, move |ledger| async move {
-            let _ = ledger.outcome(id, outcome).await;
+            let _ = ledger.outcome(&recorded, outcome).await;
             Done::Nothing
         });
     }
