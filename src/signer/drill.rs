@@ -6,6 +6,7 @@ use alloy_primitives::Address;
 use futures_util::future::join_all;
 
 use crate::signer::link::Link;
+use crate::signer::share::Share;
 use crate::signer::{PROBE, Signer, alarm, probe_digest};
 use crate::transaction::recover;
 
@@ -37,7 +38,7 @@ impl Signer {
     async fn drill_one(&self, link: &Link, account: Address, key: u16) -> Result<(), String> {
         let digest = probe_digest();
         self.0.probes.fetch_add(1, Ordering::Relaxed);
-        let signed = link.sign(PROBE, key, digest, (self.0.deadline, true)).await;
+        let signed = link.sign(PROBE, key, digest, Share::of_drill(self.0.deadline)).await;
         let (raw, life) = signed.map_err(|error| error.to_string())?;
         let proved = recover(digest, &raw, account).map(drop);
         proved.map_err(|error| alarm(link, life, error).to_string())

@@ -2,17 +2,12 @@
 
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use alloy_primitives::Address;
 
 use crate::config::Order;
 use crate::signer::link::Link;
 use crate::transaction::AccountKey;
-
-/// A token that had less than half of its share of this, or of a shorter deadline, is not blamed for what it did not sign:
-/// something else took the client's time.
-const FAIR: Duration = Duration::from_secs(1);
 
 /// Where one account's key is.
 #[derive(Debug)]
@@ -65,17 +60,6 @@ impl Group {
     }
 }
 
-/// How long the next of so many tokens may take of what is left: a token that hangs leaves time for the others.
-pub(super) fn share(left: Duration, tokens: usize) -> Duration {
-    let tokens = u32::try_from(tokens).unwrap_or(u32::MAX).max(1);
-    left.checked_div(tokens).unwrap_or(left)
-}
-
-/// Whether one of so many tokens that did not sign within this time has failed.
-pub(super) fn is_fair(within: Duration, deadline: Duration, tokens: usize) -> bool {
-    within >= share(deadline.min(FAIR), tokens.saturating_mul(2))
-}
-
 /// Accounts with several tokens, of which no two are known to stand at different sites.
 pub(super) fn at_one_site<'a>(
     accounts: impl Iterator<Item = (Address, Vec<Option<&'a str>>)>,
@@ -91,21 +75,6 @@ pub(super) fn at_one_site<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_token_that_hangs_leaves_time_for_the_others() {
-        assert_eq!(share(Duration::from_secs(6), 1), Duration::from_secs(6));
-        assert_eq!(share(Duration::from_secs(6), 3), Duration::from_secs(2));
-        assert_eq!(share(Duration::ZERO, 2), Duration::ZERO);
-    }
-
-    #[test]
-    fn a_token_is_blamed_where_it_had_time() {
-        let [moment, half, second] = [100, 500, 1000].map(Duration::from_millis);
-        assert!(is_fair(half, second, 1) && is_fair(half, second.saturating_mul(60), 1));
-        assert!(!is_fair(moment, second, 1) && !is_fair(moment, second, 2));
-        assert!(is_fair(moment, moment, 1) && is_fair(moment, second, 5), "its share of a short deadline");
-    }
 
     #[test]
     fn tokens_at_one_site_are_noticed() {

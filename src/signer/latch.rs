@@ -47,26 +47,27 @@ struct Life {
 
 /// An attempt to log in; neither this process nor another makes one at this token until it is dropped.
 pub(super) struct Attempt {
-    _here: MutexGuard<'static, ()>,
+    // In the order in which they are let go of: who waits here finds the other one free.
     _elsewhere: File,
+    _here: MutexGuard<'static, ()>,
 }
 
 /// Begins an attempt. Whether the latch is closed is to be looked at after this: somebody else's may just have been refused.
 pub(super) fn attempt(latch: &Path) -> io::Result<Attempt> {
     if let Some(folder) = latch.parent() {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder).map_err(|error| named(folder, &error))?;
     }
     // It stays, for who waits for it holds it open.
     let lock = latch.with_extension("pin-lock");
-    let lock = match create(&lock) {
+    let file = match create(&lock) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             careful(OpenOptions::new().write(true)).open(&lock).map_err(|error| named(&lock, &error))?
         }
         created => created?,
     };
     let here = ATTEMPT.lock().unwrap_or_else(PoisonError::into_inner);
-    wait_for(&lock)?;
-    Ok(Attempt { _here: here, _elsewhere: lock })
+    wait_for(&file).map_err(|error| named(&lock, &error))?;
+    Ok(Attempt { _elsewhere: file, _here: here })
 }
 
 impl Drop for Attempt {
@@ -217,15 +218,19 @@ pub(super) fn open(latch: &Path) -> io::Result<()> {
     sync_folder(latch)
 }
 
-/// Whether something is latched, also where it cannot be read why.
-pub fn is_closed(latch: &Path) -> bool {
-    latch.symlink_metadata().is_ok()
+/// Whether something is latched, also where it cannot be read why; who may not look does not know.
+pub fn is_closed(latch: &Path) -> io::Result<bool> {
+    match latch.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(named(latch, &error)),
+    }
 }
 
 /// An operator's word that the PIN is right now: `keys unlatch`. False where nothing was latched.
 pub fn unlatch(state: &Path, token: &str) -> io::Result<bool> {
     let latch = path(state, token);
-    let was = is_closed(&latch);
+    let was = is_closed(&latch)?;
     if was {
         open(&latch)?;
     }
@@ -267,16 +272,15 @@ fn named(file: &Path, error: &io::Error) -> io::Error {
 /// All of it, or nothing: on a full disk, or where the power fails, half a latch would be one that nobody closed.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        std::fs::create_dir_all(folder).map_err(|error| named(folder, &error))?;
     }
     let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let draft = draft(path);
     // What a process with this number left that was killed here.
     remove(&draft)?;
     let mut file = create(&draft)?;
-    writeln!(file, "{}", text.trim_end())?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
+    let written = writeln!(file, "{}", text.trim_end()).and_then(|()| file.sync_all());
+    written.and_then(|()| std::fs::rename(&draft, path)).map_err(|error| named(path, &error))?;
     sync_folder(path)
 }
 
@@ -287,7 +291,8 @@ fn draft(path: &Path) -> PathBuf {
 /// A file that is not there yet, and not through a link. What root makes in another's folder (`keys list`, before the gateway
 /// itself came so far) is that other's, who could not open it else.
 fn create(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = open.map_err(|error| named(path, &error))?;
     if let Some(folder) = path.parent().filter(|folder| geteuid().is_root() && !folder.as_os_str().is_empty())
     {
         let folder = std::fs::metadata(folder)?;
@@ -300,14 +305,16 @@ fn create(path: &Path) -> io::Result<File> {
 
 fn remove(file: &Path) -> io::Result<()> {
     match std::fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(file, &error)),
         _ => Ok(()),
     }
 }
 
 fn sync_folder(latch: &Path) -> io::Result<()> {
     match latch.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        Some(folder) if !folder.as_os_str().is_empty() => {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| named(folder, &error))
+        }
         _ => Ok(()),
     }
 }
@@ -329,6 +336,16 @@ mod tests {
         assert!(unlatch(folder, "main").unwrap());
         assert!(!unlatch(folder, "main").unwrap());
         assert_eq!(reason(&latch).unwrap(), None);
+    }
+
+    /// As where its folder is another user's; root may look into every folder, so it is none here.
+    #[test]
+    fn who_may_not_look_for_a_latch_is_told_so_and_not_that_there_is_none() {
+        let state = tempfile::tempdir().unwrap();
+        let no_folder = state.path().join("file");
+        std::fs::write(&no_folder, "").unwrap();
+        let told = unlatch(&no_folder, "main").expect_err("nobody knows").to_string();
+        assert!(told.starts_with(&path(&no_folder, "main").display().to_string()), "{told}");
     }
 
     /// It is closed: what it says is not known.
@@ -471,7 +488,7 @@ mod tests {
         std::os::unix::fs::symlink(&other, &latch).unwrap();
         let shown = reason(&latch).expect_err("what stands elsewhere is not shown").to_string();
         assert!(shown.starts_with(&latch.display().to_string()), "{shown}");
-        assert!(unlatch(state.path(), "main").unwrap() && !is_closed(&latch));
+        assert!(unlatch(state.path(), "main").unwrap() && !is_closed(&latch).unwrap());
         std::os::unix::fs::symlink(&other, &latch).unwrap();
         // It is no link afterwards.
         refuse(&latch, "CKR_PIN_INCORRECT").unwrap();

@@ -16,6 +16,7 @@ use crate::signer::keeper::Keeper;
 use crate::signer::launch::Launch;
 use crate::signer::protocol::{Confinement, Settings, SourceSetting};
 use crate::signer::queue::{Answer, Job, Queue};
+use crate::signer::share::Share;
 use crate::signer::{SignError, StartError};
 
 /// How many requests may wait for each session.
@@ -197,14 +198,8 @@ impl Link {
         Ok(())
     }
 
-    /// One signature, or the reason why there is none, in this time; whether that is enough to blame the token where there is none.
-    pub(super) async fn sign(
-        &self,
-        client: &str,
-        key: u16,
-        digest: B256,
-        (within, is_fair): (Duration, bool),
-    ) -> Answer {
+    /// One signature, or the reason why there is none, in its share of the time.
+    pub(super) async fn sign(&self, client: &str, key: u16, digest: B256, share: Share) -> Answer {
         let token = || self.name.to_string();
         match self.state() {
             TokenState::Ready { .. } | TokenState::Restarting(_) => {}
@@ -212,13 +207,13 @@ impl Link {
         }
         let now = Instant::now();
         let (reply, answer) = oneshot::channel();
-        let by = later(now, within);
+        let by = later(now, share.within);
         let job = Job { client: client.into(), key, digest, by, tries: 0, reply };
         if let Err(one_too_many) = self.queue.push(job) {
             metrics::counter!("chancery_sign_queue_rejects_total", "token" => token()).increment(1);
             drop(one_too_many.reply.send(Err(SignError::Busy { token: token() })));
         }
-        let signed = timeout(within, answer).await;
+        let signed = timeout(share.within, answer).await;
         self.seconds.record(now.elapsed().as_secs_f64());
         let result = match signed {
             Ok(Ok(result)) => result,
@@ -228,7 +223,7 @@ impl Link {
             // Whoever had it let go of it when its time was over.
             Ok(Err(_)) | Err(_) => Err(SignError::Timeout),
         };
-        self.learn(&result, is_fair);
+        self.learn(&result, share.is_fair);
         if let Err(error) = &result {
             metrics::counter!("chancery_sign_errors_total", "token" => token(), "class" => error.label())
                 .increment(1);
@@ -331,8 +326,8 @@ mod tests {
             let link = dead();
             for _ in 0..STRIKES {
                 assert!(link.is_well());
-                let time = (Duration::from_millis(1), is_fair);
-                assert_eq!(link.sign("trader", 0, B256::ZERO, time).await, Err(SignError::Timeout));
+                let share = Share { within: Duration::from_millis(1), is_fair };
+                assert_eq!(link.sign("trader", 0, B256::ZERO, share).await, Err(SignError::Timeout));
             }
             assert_eq!(link.is_well(), !is_fair);
         }

@@ -19,6 +19,7 @@ mod pin;
 mod protocol;
 mod queue;
 mod settings;
+mod share;
 mod worker;
 
 use std::collections::HashMap;
@@ -51,17 +52,15 @@ pub use worker::errors::is_refused_pin;
 pub use worker::keys::{GeneratedKey, KeyError, KeyInfo, TokenAccess, generate, list};
 pub use worker::run as run_worker;
 
-use group::{Group, at_one_site, is_fair, share};
+use group::{Group, at_one_site};
 use launch::{Ids, Launch};
 use link::Link;
 use protocol::{Settings, SourceSetting};
 use settings::{settings_of, tokens_of};
+use share::Share;
 
 /// The line in which probes wait, beside the clients' own. No client's name has a space.
 const PROBE: &str = "a probe";
-
-/// A probe that takes longer has failed, whatever the deadline: the others wait for it.
-const LONGEST_PROBE: Duration = Duration::from_secs(8);
 
 /// How often tokens are looked after, and after how long without a signature one is asked for a probe. Some close
 /// sessions that were idle for 30 s.
@@ -229,7 +228,6 @@ impl Signer {
     /// the other closes its breaker again. A probe that failed is forgotten; the breaker has learnt from it.
     async fn tend(self) {
         let Inner { links, groups, deadline, probes: asked, .. } = &*self.0;
-        let within = LONGEST_PROBE.min(*deadline);
         let mut every = tokio::time::interval(TEND);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -241,7 +239,7 @@ impl Signer {
                         seat.map(|(_, key)| (group, *key))
                     })?;
                     asked.fetch_add(1, Ordering::Relaxed);
-                    Some(probe(link, group.key(), key, within))
+                    Some(probe(link, group.key(), key, Share::of_probe(*deadline, group.seats().len())))
                 },
             );
             futures_util::future::join_all(probes).await;
@@ -265,21 +263,19 @@ impl Signer {
         digest: B256,
         by: Instant,
     ) -> Result<(&Link, [u8; 64], u64), SignError> {
-        let mut error = SignError::NoKey(group.key().address());
+        let mut failed = None;
         let candidates = group.candidates(&self.0.links);
         let tokens = candidates.len();
         for (rest, (link, key)) in (1..=tokens).rev().zip(candidates) {
             // What a token signs after its share is thrown away, so only one signature is ever seen.
-            let within = share(by.saturating_duration_since(Instant::now()), rest);
-            if within.is_zero() {
-                return Err(SignError::Timeout);
+            let left = by.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(failed.unwrap_or(SignError::Timeout));
             }
-            error = match link
-                .sign(client, key, digest, (within, is_fair(within, self.0.deadline, tokens)))
-                .await
-            {
+            let share = Share::of(left, rest, (self.0.deadline, tokens));
+            failed = match link.sign(client, key, digest, share).await {
                 Ok((raw, life)) => return Ok((link, raw, life)),
-                Err(error) if error.is_tokens_own() => error,
+                Err(error) if error.is_tokens_own() => Some(error),
                 Err(error) => return Err(error),
             };
             if rest > 1 {
@@ -287,7 +283,7 @@ impl Signer {
                 metrics::counter!("chancery_sign_failovers_total", "token" => token).increment(1);
             }
         }
-        Err(error)
+        Err(failed.unwrap_or(SignError::NoKey(group.key().address())))
     }
 }
 
@@ -297,10 +293,10 @@ async fn stop_all(links: &[Link]) {
 }
 
 /// A signature of one token that nobody needs but the one who watches it.
-async fn probe(link: &Link, account: &AccountKey, key: u16, within: Duration) {
+async fn probe(link: &Link, account: &AccountKey, key: u16, share: Share) {
     let digest = probe_digest();
     metrics::counter!("chancery_token_probes_total", "token" => link.name().to_owned()).increment(1);
-    if let Ok((raw, life)) = link.sign(PROBE, key, digest, (within, true)).await
+    if let Ok((raw, life)) = link.sign(PROBE, key, digest, share).await
         && let Err(error) = account.prove(digest, &raw)
     {
         alarm(link, life, error);

@@ -71,15 +71,21 @@ pub fn secrets(config: &Config) -> Vec<Finding> {
             findings.push(private("pin", file));
         }
         let latch = signer::latch_path(state_folder(config), &token.name);
-        if signer::is_latched(&latch) {
-            findings.push(Finding::failed(
+        match signer::is_latched(&latch) {
+            Ok(false) => {}
+            Ok(true) => findings.push(Finding::failed(
                 "pin",
                 format_args!(
                     "token {}: this PIN was refused once, and is not tried again by itself",
                     token.name
                 ),
                 format_args!("correct {}, then `chancery keys unlatch {}`", token.pin, token.name),
-            ));
+            )),
+            Err(error) => findings.push(Finding::failed(
+                "pin",
+                format_args!("token {}: whether its PIN is latched cannot be seen: {error}", token.name),
+                "run this as the gateway's user, or as root",
+            )),
         }
     }
     for account in &config.accounts {

@@ -106,7 +106,7 @@ impl Token {
             return Err(refused.clone());
         }
         let unknown = |error: std::io::Error| {
-            let why = format!("the PIN latch {} cannot be read or written: {error}", self.latch.display());
+            let why = format!("the PIN latch cannot be read or written: {error}");
             Failure { class: Class::Down, why, label: "latch".to_owned(), closed: false }
         };
         let attempt = latch::attempt(&self.latch).map_err(unknown)?;
@@ -284,8 +284,7 @@ pub(super) fn read_pin(source: &Pin, form: PinForm) -> Result<AuthPin, Status> {
 
 /// The one attempt that a PIN gets.
 pub(super) fn log_in_once(session: &Handle, pin: &AuthPin, source: &Pin, latch: &Path) -> Result<(), Status> {
-    let io =
-        |e: std::io::Error| Status::Down(format!("the PIN latch {} cannot be written: {e}", latch.display()));
+    let io = |e: std::io::Error| Status::Down(format!("the PIN latch cannot be read or written: {e}"));
     let _attempt = latch::attempt(latch).map_err(io)?;
     // Another process may have been refused since it was looked at.
     if let Some(why) = latch::closed(latch, source).map_err(io)? {
