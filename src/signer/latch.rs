@@ -222,7 +222,9 @@ pub(super) fn open(latch: &Path) -> io::Result<()> {
 pub fn is_closed(latch: &Path) -> io::Result<bool> {
     match latch.symlink_metadata() {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
         Err(error) => Err(named(latch, &error)),
     }
 }
@@ -342,10 +344,10 @@ mod tests {
     #[test]
     fn who_may_not_look_for_a_latch_is_told_so_and_not_that_there_is_none() {
         let state = tempfile::tempdir().unwrap();
-        let no_folder = state.path().join("file");
-        std::fs::write(&no_folder, "").unwrap();
-        let told = unlatch(&no_folder, "main").expect_err("nobody knows").to_string();
-        assert!(told.starts_with(&path(&no_folder, "main").display().to_string()), "{told}");
+        let nowhere = state.path().join("loop");
+        std::os::unix::fs::symlink("loop", &nowhere).unwrap();
+        let told = unlatch(&nowhere, "main").expect_err("nobody knows").to_string();
+        assert!(told.starts_with(&path(&nowhere, "main").display().to_string()), "{told}");
     }
 
     /// It is closed: what it says is not known.
