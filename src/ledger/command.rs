@@ -113,3 +113,10 @@ pub(in crate::ledger) enum Command {
         reply: Reply<()>,
     },
 }
+
+impl Command {
+    /// Nobody waits for its answer: [`Ledger::outcome`](crate::ledger::Ledger::outcome).
+    pub fn may_linger(&self) -> bool {
+        matches!(self, Self::Outcome { outcome, sender: Sender::First, .. } if outcome.is_taken())
+    }
+}

@@ -10,25 +10,23 @@ use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::config;
-use crate::identity::{AccountCaller, RequestId};
+use crate::identity::AccountCaller;
 use crate::ledger::agreed::Lead;
 use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::doubts::Doubts;
 use crate::ledger::keys::Name;
-use crate::ledger::life::State;
 use crate::ledger::lock::prepare;
 use crate::ledger::note::Note;
 use crate::ledger::repeats::{Met, Repeat};
-use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Failure, Writer};
 use crate::ledger::{
     Administration, Claim, LedgerError, Pause, PauseOrder, Purpose, RecordError, Recorded, RefusedRow,
-    ReservationId, ReserveError, Reserved, Signed, Standing, Voided,
+    ReservationId, ReserveError, Reserved, Signed, Voided,
 };
 use crate::policy::{Permitted, Policy};
-use crate::transaction::{Kind, Sealed};
+use crate::transaction::Kind;
 
 /// How many commands may wait for the writer.
 const QUEUE: usize = 4096;
@@ -130,7 +128,7 @@ impl Ledger {
                 let unsigned = K::assign(permitted.into_asked(), nonce);
                 Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, purpose, unsigned))
             }
-            Claimed::Known(stored) => Claim::Known(recorded(stored)),
+            Claimed::Known(stored) => Claim::Known(stored.into()),
         })
     }
 
@@ -164,7 +162,7 @@ impl Ledger {
         Ok(match met.await?? {
             Met::Nothing => Earlier::Nothing,
             Met::Signing => Earlier::Signing,
-            Met::Out(stored) => Earlier::Recorded(recorded(*stored)),
+            Met::Out(stored) => Earlier::Recorded((*stored).into()),
         })
     }
 
@@ -333,13 +331,22 @@ impl Ledger {
         &self,
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<T, LedgerError> {
+        let answer = self.put(command).await?;
+        self.answered(answer, ANSWER).await
+    }
+
+    /// Puts it into the queue, where it is done in its turn, also if nobody waits for the answer.
+    pub(in crate::ledger) async fn put<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<oneshot::Receiver<T>, LedgerError> {
         let (reply, answer) = oneshot::channel();
         match timeout(ANSWER, self.commands.reserve()).await {
             Ok(Ok(place)) => place.send(command(reply)),
             Ok(Err(_)) => return Err(closed()),
             Err(_) => return Err(LedgerError::Busy),
         }
-        self.answered(answer, ANSWER).await
+        Ok(answer)
     }
 
     async fn answered<T>(&self, answer: oneshot::Receiver<T>, within: Duration) -> Result<T, LedgerError> {
@@ -376,25 +383,6 @@ fn intent_hash(kind: &str, client: &str, chain: Option<u64>, account: Address, f
     hasher.update(account);
     hasher.update(fields);
     hasher.finalize()
-}
-
-pub(in crate::ledger) fn recorded<K: Kind>(stored: Stored) -> Recorded<K> {
-    let request = RequestId::parse(&stored.request);
-    let sealed = Sealed { raw: stored.raw, hash: stored.hash };
-    let purpose = if stored.returned { Purpose::Return } else { Purpose::Send };
-    let standing = match stored.state {
-        State::Vacant => Standing::Refused,
-        State::Outbid => Standing::Outbid,
-        _ => Standing::Live,
-    };
-    Recorded::new(
-        ReservationId(stored.id),
-        request,
-        stored.account,
-        stored.nonce,
-        (purpose, standing),
-        sealed,
-    )
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ mod db;
 mod deeds;
 mod doubts;
 mod error;
+mod gather;
 mod group;
 mod handle;
 mod handover;

@@ -10,7 +10,6 @@ use crate::clock::Timestamp;
 use crate::ledger::audit::{Administration, Body};
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::{Db, DbRow, Sql, query};
-use crate::ledger::handle::recorded;
 use crate::ledger::life::{State, Word};
 use crate::ledger::writer::Group;
 use crate::ledger::{Doubt, Ledger, LedgerError, Recorded, ReservationId, core, nonce_store, places, store};
@@ -186,7 +185,7 @@ impl<K: Kind> Pages<'_, K> {
     pub async fn next(&mut self) -> Result<Vec<Recorded<K>>, LedgerError> {
         let (kind, chain, after, upto) = (K::NAME, self.chain, self.after, self.upto);
         let page = self.ledger.ask(|reply| Command::Unsettled { kind, chain, after, upto, reply }).await??;
-        let page: Vec<Recorded<K>> = page.into_iter().map(recorded).collect();
+        let page: Vec<Recorded<K>> = page.into_iter().map(Into::into).collect();
         self.after = page.last().map_or(upto, |last| last.id().0);
         Ok(page)
     }

@@ -75,6 +75,13 @@ pub enum Voided {
     Recorded,
 }
 
+impl Outcome {
+    /// A node has it.
+    pub const fn is_taken(&self) -> bool {
+        matches!(self, Self::Accepted | Self::Known)
+    }
+}
+
 impl RefusalClass {
     /// Whether no node of this chain can ever have taken it, whatever state it is in.
     pub const fn is_of_its_bytes(self) -> bool {
@@ -83,13 +90,19 @@ impl RefusalClass {
 }
 
 impl Ledger {
-    /// Writes what a node said of a recorded transaction.
+    /// Writes what a node said of a recorded transaction. It is durable when this returns, but for a fresh one that a node took:
+    /// that is queued, and not waited for. Until it is durable, and after a crash, the row has no word, and whoever meets it holds
+    /// that a node may have it and asks once more. A row that says `refused` says that none has.
     pub async fn outcome<K: Kind>(
         &self,
         recorded: &Recorded<K>,
         outcome: Outcome,
     ) -> Result<(), LedgerError> {
         let sender = if recorded.standing() == Standing::Fresh { Sender::First } else { Sender::Again };
+        if sender == Sender::First && outcome.is_taken() {
+            let id = recorded.id().0;
+            return self.put(|reply| Command::Outcome { id, outcome, sender, reply }).await.map(drop);
+        }
         self.heard(recorded.id(), outcome, sender).await
     }
 

@@ -9,7 +9,6 @@ use crate::identity::Caller;
 use crate::ledger::audit::Body;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::Sql;
-use crate::ledger::handle::recorded;
 use crate::ledger::pause::stops;
 use crate::ledger::store::{self, Stored};
 use crate::ledger::tally::Tally;
@@ -53,11 +52,7 @@ impl Ledger {
             Command::Presented(Box::new(Inquest { hash, place, client, request, tally, reply }))
         });
         Ok(found.await??.map(|(kind, stored)| {
-            if kind == Tx::NAME {
-                Presented::Ours(recorded(stored))
-            } else {
-                Presented::Before(recorded(stored))
-            }
+            if kind == Tx::NAME { Presented::Ours(stored.into()) } else { Presented::Before(stored.into()) }
         }))
     }
 }

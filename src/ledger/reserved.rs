@@ -3,6 +3,8 @@
 use alloy_primitives::{Address, B256, Bytes};
 
 use crate::identity::RequestId;
+use crate::ledger::life::State;
+use crate::ledger::store::Stored;
 use crate::transaction::{
     AccountKey, Kind, NotOurs, Presigned, Sealed, Signature, SignedTransaction, recover,
 };
@@ -147,7 +149,7 @@ impl<K: Kind> Signed<K> {
 }
 
 impl<K: Kind> Recorded<K> {
-    pub(in crate::ledger) const fn new(
+    const fn new(
         id: ReservationId,
         request: RequestId,
         from: Address,
@@ -201,5 +203,21 @@ impl<K: Kind> Recorded<K> {
     /// A transaction's hash, or the hash a message was signed under.
     pub const fn hash(&self) -> B256 {
         self.sealed.hash
+    }
+}
+
+impl<K: Kind> From<Stored> for Recorded<K> {
+    /// As it is read back: another may have sent it.
+    fn from(stored: Stored) -> Self {
+        let request = RequestId::parse(&stored.request);
+        let sealed = Sealed { raw: stored.raw, hash: stored.hash };
+        let purpose = if stored.returned { Purpose::Return } else { Purpose::Send };
+        let standing = match stored.state {
+            State::Vacant => Standing::Refused,
+            State::Outbid => Standing::Outbid,
+            _ => Standing::Live,
+        };
+        let id = ReservationId(stored.id);
+        Self::new(id, request, stored.account, stored.nonce, (purpose, standing), sealed)
     }
 }

@@ -20,18 +20,13 @@ use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::db::{self, Db, Location, Sql, SqlError};
 use crate::ledger::error::unavailable;
+use crate::ledger::gather::{GROUP, gather};
 use crate::ledger::group::{Answer, Known, Time, begin};
 use crate::ledger::headroom::Headroom;
 use crate::ledger::others::Others;
 use crate::ledger::pauses;
 use crate::ledger::store;
 use crate::ledger::watermark::Watermark;
-
-/// How many commands one commit takes at most.
-const GROUP: usize = 256;
-
-/// How often a writer looks who else has come before it begins: each look may cost a slice of a processor's time.
-const GATHERS: usize = 4;
 
 /// How often the writer looks for reservations whose signature did not come, and for claims that waited enough.
 const SWEEP: Duration = Duration::from_millis(100);
@@ -226,20 +221,7 @@ impl Writer {
                 break;
             }
             if !self.is_shared {
-                // Whoever is ready to ask does so first, where the processors are busy: a commit costs the same for one
-                // and for many. Where they are idle this takes no time, and it ends when nobody came meanwhile.
-                for _ in 0..GATHERS {
-                    let before = batch.len();
-                    std::thread::yield_now();
-                    while batch.len() < GROUP
-                        && let Ok(command) = commands.try_recv()
-                    {
-                        batch.push(command);
-                    }
-                    if batch.len() == before {
-                        break;
-                    }
-                }
+                gather(&mut commands, &mut batch).await;
             }
             let mut work = Vec::with_capacity(batch.len());
             for command in batch.drain(..) {

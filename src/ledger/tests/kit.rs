@@ -151,6 +151,8 @@ impl Desk {
 
     /// What nodes said, by the audit chain, oldest first.
     pub async fn words(&self) -> Vec<String> {
+        // After what is still queued.
+        self.ledger.ready().await.unwrap();
         let filter =
             crate::ledger::Filter { kind: Some("outcome".to_owned()), ..crate::ledger::Filter::default() };
         let rows = crate::ledger::show(&self.file, &filter).await.unwrap();
@@ -164,6 +166,7 @@ impl Desk {
 
     /// What the ledger says of every reservation, oldest first.
     pub async fn states(&self) -> Vec<String> {
+        self.ledger.ready().await.unwrap();
         let mut db = connect(&self.file).await;
         let rows = query("SELECT state FROM reservation ORDER BY id").fetch_all(&mut db).await.unwrap();
         rows.iter().map(|row| row.get("state").unwrap()).collect()

@@ -1,8 +1,11 @@
 //! What becomes of a nonce that a node's definite refusal made free: whether what comes there has to outbid what was.
 
-use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, START, sign};
-use crate::ledger::{Claim, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
+use crate::ledger::tests::kit::{
+    ASK, Ask, CHAIN, Desk, PATIENT, POLICY, START, fresh, known, sign, turn, writer,
+};
+use crate::ledger::{Claim, Ledger, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
 use crate::transaction::Tx;
+use futures_util::FutureExt as _;
 
 fn refused() -> Outcome {
     Outcome::Refused { class: RefusalClass::InsufficientFunds, text: "the node's words".to_owned() }
@@ -170,4 +173,51 @@ async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
         assert!(matches!(cheap, ReserveError::Outbid { .. }), "{case}: {cheap:?}");
         crate::ledger::verify(&desk.file).await.unwrap().unwrap();
     }
+}
+
+/// Whoever is told pays again. That it is taken after all must not be forgotten either: its nonce would go to another.
+#[tokio::test]
+async fn inv_02_only_that_a_node_took_what_is_new_is_told_before_it_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(&folder.path().join("ledger.sqlite")).await;
+    let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
+    tokio::join!(ledger.activate_policy(POLICY, "allow all"), turn(&mut writer, &mut queue)).0.unwrap();
+    for (nonce, (said, waits)) in (0..).zip([
+        (Outcome::Accepted, false),
+        (Outcome::Known, false),
+        (Outcome::Unknown { text: "time-out".to_owned() }, true),
+        (refused(), true),
+    ]) {
+        let ask = Ask { nonce: Some(nonce), ..ASK };
+        let claim = ledger.reserve(ask.permitted(), Purpose::Send);
+        let signed = sign(fresh(tokio::join!(claim, turn(&mut writer, &mut queue)).0.unwrap()));
+        let sent = tokio::join!(ledger.record(signed), turn(&mut writer, &mut queue)).0.unwrap();
+        let claim = ledger.reserve(ask.permitted(), Purpose::Send);
+        for (sent, said, waits) in [
+            (sent, said, waits),
+            (known(tokio::join!(claim, turn(&mut writer, &mut queue)).0.unwrap()), Outcome::Accepted, true),
+        ] {
+            let mut told = Box::pin(ledger.outcome(&sent, said.clone()));
+            let was_told = (&mut told).now_or_never();
+            assert_eq!(was_told.is_none(), waits, "{nonce} {said:?}");
+            turn(&mut writer, &mut queue).await;
+            if waits {
+                told.await.unwrap();
+            }
+        }
+    }
+}
+
+/// The node's word that made it so was durable before its client had it.
+#[tokio::test]
+async fn inv_02_what_was_refused_and_is_taken_after_all_keeps_its_nonce_over_a_kill() {
+    let desk = Desk::open(PATIENT).await;
+    let named = Ask { nonce: Some(0), ..ASK };
+    let sent = desk.send(named).await.unwrap();
+    desk.ledger.outcome(&sent, refused()).await.unwrap();
+    let repeat = desk.send(named).await.unwrap();
+    desk.ledger.outcome(&repeat, Outcome::Accepted).await.unwrap();
+    let folder = desk.killed();
+    let desk = Desk::at(folder, PATIENT, START).await.unwrap();
+    assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(1));
 }
