@@ -32,8 +32,11 @@ pub enum UpstreamError {
     Node { code: i32, message: String, data: Option<Box<RawValue>>, held: Option<Arc<Held>> },
 }
 
+/// JSON-RPC's code of a node that does not have a method.
+pub(in crate::upstream) const METHOD_NOT_FOUND: i32 = -32601;
+
 /// JSON-RPC codes (EIP-1474) of a node that cannot, for now or at all: method unknown, not supported, limit exceeded.
-const ELSEWHERE: [i32; 3] = [-32601, -32004, -32005];
+const ELSEWHERE: [i32; 3] = [METHOD_NOT_FOUND, -32004, -32005];
 
 /// How nodes say that they do not have a block's state, or not any more.
 const NOT_HERE: [&str; 6] = [

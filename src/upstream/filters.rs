@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::room::Room;
 use crate::seats::{Seat, Seats};
 use crate::upstream::client::Call;
+use crate::upstream::error::METHOD_NOT_FOUND;
 use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, NodeError, Upstream, UpstreamError};
 
@@ -109,7 +110,7 @@ impl Upstream {
         match &answer {
             Ok(Answer::Result(_)) => self.0.filters.forget(name),
             // Not the method: the filter.
-            Ok(Answer::Error(error)) if error.code != -32601 && error.message.contains("not found") => {
+            Ok(Answer::Error(error)) if error.code != METHOD_NOT_FOUND && error.message.contains("not found") => {
                 self.0.filters.forget(name);
             }
             Ok(Answer::Error(_)) | Err(_) => self.0.filters.keep(name),

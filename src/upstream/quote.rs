@@ -10,10 +10,9 @@ use serde_json::{Map, Value, json};
 use crate::transaction::{Quote, QuotedFees, Request};
 use crate::upstream::answer::read_number;
 use crate::upstream::classify::{Verdict, classify, shortened};
+use crate::upstream::error::METHOD_NOT_FOUND;
 use crate::upstream::node::Node;
 use crate::upstream::{Answer, Inner, NodeError, Upstream, UpstreamError};
-
-const METHOD_NOT_FOUND: i32 = -32601;
 
 /// What a transfer of ether to an account without code costs, always.
 const TRANSFER: u64 = 21_000;
