@@ -230,6 +230,19 @@ pub(in crate::ledger) async fn handed_out(group: &mut Group<'_>, id: i64) -> Sql
     Ok(())
 }
 
+/// What every node refused is handed to one once more: until its word is known, also after a crash, it may have it. Where that
+/// is not known of the last time either, no refusal says any more that none ever took it.
+pub(in crate::ledger) async fn resent(group: &mut Group<'_>, id: i64) -> Sql<()> {
+    let word = match store::word_of(group.db, id).await? {
+        Some(Word::Refused) => Word::Resent,
+        Some(Word::Resent) => Word::Unknown,
+        _ => return Ok(()),
+    };
+    store::note(group.db, id, word.name()).await?;
+    group.known.accounts.said(id, word);
+    group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text: "" }).await
+}
+
 /// What the node says over and over again is written once.
 async fn note(group: &mut Group<'_>, id: i64, (outcome, sender): (&Outcome, Sender)) -> Sql<()> {
     let text = match outcome {

@@ -316,10 +316,15 @@ impl Reserve {
         {
             remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
         }
-        let mut known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
-        if self.kind == Tx::NAME && (self.purpose == Purpose::Return || known.returned) {
-            apply::handed_out(group, id).await?;
+        let was_returned = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?.returned;
+        if self.kind == Tx::NAME {
+            if self.purpose == Purpose::Return || was_returned {
+                apply::handed_out(group, id).await?;
+            } else {
+                apply::resent(group, id).await?;
+            }
         }
+        let mut known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;

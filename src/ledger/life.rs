@@ -96,17 +96,20 @@ pub(in crate::ledger) enum Word {
     Invalid,
     /// Refused as well, but a node took it before, or may have: it may be in the pools of others yet.
     Dropped,
+    /// No node ever took it, and it is handed to one once more, whose word is not known.
+    Resent,
     Unknown,
 }
 
 impl Word {
-    pub(in crate::ledger) const ALL: [Self; 7] = [
+    pub(in crate::ledger) const ALL: [Self; 8] = [
         Self::Accepted,
         Self::Known,
         Self::NonceTooLow,
         Self::Refused,
         Self::Invalid,
         Self::Dropped,
+        Self::Resent,
         Self::Unknown,
     ];
 
@@ -118,6 +121,7 @@ impl Word {
             Self::Refused => "refused",
             Self::Invalid => "invalid",
             Self::Dropped => "dropped",
+            Self::Resent => "resent",
             Self::Unknown => "unknown",
         }
     }
@@ -134,7 +138,9 @@ impl Word {
     #[must_use]
     pub(in crate::ledger) const fn after(self, before: Option<Self>) -> Self {
         match (self, before) {
-            (Self::Refused, None | Some(Self::Refused | Self::Invalid)) => Self::Refused,
+            (Self::Refused, None | Some(Self::Refused | Self::Invalid | Self::Resent)) => Self::Refused,
+            (Self::Resent, Some(Self::Refused)) => Self::Resent,
+            (Self::Resent, _) => Self::Unknown,
             (Self::Refused, Some(_))
             | (Self::Invalid, Some(Self::Accepted | Self::Known | Self::Dropped)) => Self::Dropped,
             (word, _) => word,
@@ -229,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_a_node_took_once_is_not_refused_any_more_but_dropped() {
-        let never = [Word::Refused, Word::Invalid];
+        let never = [Word::Refused, Word::Invalid, Word::Resent];
         for before in never.map(Some).into_iter().chain([None]) {
             assert_eq!(Word::Refused.after(before), Word::Refused);
         }
@@ -238,6 +244,10 @@ mod tests {
         }
         for word in Word::ALL.into_iter().filter(|word| !never.contains(word)) {
             assert_eq!(word.after(Some(Word::Accepted)), word);
+        }
+        for before in Word::ALL {
+            let is_resent = before == Word::Refused;
+            assert_eq!(Word::Resent.after(Some(before)) == Word::Resent, is_resent, "{before:?}");
         }
         assert_eq!(Word::Invalid.after(Some(Word::Unknown)), Word::Invalid, "its fees are in nobody's way");
         assert_eq!(Word::Invalid.after(Some(Word::Known)), Word::Dropped, "who is to be believed?");

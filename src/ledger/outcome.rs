@@ -80,6 +80,16 @@ impl Outcome {
     pub const fn is_taken(&self) -> bool {
         matches!(self, Self::Accepted | Self::Known)
     }
+
+    /// What its client is told where this could not be written. What is live is sent again until the chain has decided: nobody is
+    /// told that it was refused, for whoever is told pays again.
+    #[must_use]
+    pub fn unwritten(self, standing: Standing) -> Self {
+        match self {
+            Self::Refused { text, .. } if standing.is_live() => Self::Unknown { text },
+            other => other,
+        }
+    }
 }
 
 impl RefusalClass {

@@ -25,14 +25,23 @@ pub enum Purpose {
 /// Where a recorded payload stands among those at its nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It is live, and was recorded for the first time just now: nobody but this task can have handed it to a node.
+    /// It is live, and was recorded by this very task just now.
     Fresh,
+    /// It is live, and nobody knows what became of it: the task that recorded it may be handing it to a node right now.
+    Silent,
     /// It is the one that is to be mined, or is.
     Live,
     /// A node refused it for good. It may be mined all the same.
     Refused,
     /// Another was signed in its place. It may be mined all the same.
     Outbid,
+}
+
+impl Standing {
+    /// Whether it is to be mined, or is.
+    pub const fn is_live(self) -> bool {
+        matches!(self, Self::Fresh | Self::Silent | Self::Live)
+    }
 }
 
 /// What `reserve` found.
@@ -215,7 +224,8 @@ impl<K: Kind> From<Stored> for Recorded<K> {
         let standing = match stored.state {
             State::Vacant => Standing::Refused,
             State::Outbid => Standing::Outbid,
-            _ => Standing::Live,
+            _ if stored.is_told => Standing::Live,
+            _ => Standing::Silent,
         };
         let id = ReservationId(stored.id);
         Self::new(id, request, stored.account, stored.nonce, (purpose, standing), sealed)

@@ -49,6 +49,8 @@ pub(in crate::ledger) struct Stored {
     pub nonce: Option<u64>,
     pub returned: bool,
     pub state: State,
+    /// A node's word of it is known.
+    pub is_told: bool,
     pub raw: Bytes,
     pub hash: B256,
 }
@@ -339,6 +341,7 @@ pub(in crate::ledger) fn stored_row(row: &DbRow) -> Sql<Stored> {
         nonce: number("nonce")?,
         returned: row.is_set("returned")?,
         state: state_in(row)?,
+        is_told: word_in(row)?.is_some(),
         raw: Bytes::from(row.get::<Vec<u8>>("raw")?),
         hash: word(row, "hash")?,
     })

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::clock::after;
 use crate::config::OWN_NAME;
 use crate::identity::{AccountCaller, RequestId, Ticket};
-use crate::ledger::{Administration, Claim, Earlier, Purpose, Recorded, ReserveError};
+use crate::ledger::{Administration, Claim, Earlier, LedgerError, Outcome, Purpose, Recorded, ReserveError};
 use crate::methods::evidence::found_out;
 use crate::methods::{App, Cause, Refusal, shadow};
 use crate::policy::Judged;
@@ -246,6 +246,18 @@ async fn confirm(app: &App, account: Address, mined: u64) -> bool {
             false
         }
     }
+}
+
+/// What a client is told of its transaction.
+pub(super) fn told<K: Kind>(
+    recorded: &Recorded<K>,
+    outcome: Outcome,
+    written: Result<(), LedgerError>,
+) -> Outcome {
+    let Err(error) = written else { return outcome };
+    tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
+    let is_followed = recorded.is_ours_to_send() && recorded.nonce().is_some();
+    if is_followed { outcome.unwritten(recorded.standing()) } else { outcome }
 }
 
 /// Reserves, signs and records: two durable commits, and one call of the token between them.

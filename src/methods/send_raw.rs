@@ -96,10 +96,8 @@ async fn hand_on<K: Sendable>(
         let app = Arc::clone(app);
         async move {
             let outcome = app.upstream.broadcast_if(&recorded, conditions.as_ref()).await;
-            if let Err(error) = app.ledger.outcome_of_client(recorded.id(), outcome.clone()).await {
-                tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
-            }
-            outcome
+            let written = app.ledger.outcome_of_client(recorded.id(), outcome.clone()).await;
+            road::told(&recorded, outcome, written)
         }
     };
     match timeout_at(answer_by, app.tasks.spawn(broadcast)).await {

@@ -74,10 +74,13 @@ async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Re
 }
 
 pub(super) async fn broadcast(app: Arc<App>, recorded: Recorded<Tx>) -> Outcome {
-    let outcome = app.upstream.broadcast(&recorded).await;
-    if let Err(error) = app.ledger.outcome(&recorded, outcome.clone()).await {
-        // The raw bytes are durable, and sent again until the chain has decided; so is the outcome asked again.
-        tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
+    if recorded.standing() == Standing::Silent {
+        // A repeat. Were this refused while its first is taken, one of the two would be told what is not so.
+        return Outcome::Unknown {
+            text: "it is on its way already, and is sent until it is mined".to_owned(),
+        };
     }
-    outcome
+    let outcome = app.upstream.broadcast(&recorded).await;
+    let written = app.ledger.outcome(&recorded, outcome.clone()).await;
+    road::told(&recorded, outcome, written)
 }

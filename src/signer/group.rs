@@ -53,6 +53,11 @@ impl Group {
         seats
     }
 
+    /// How many of its tokens share a request's time.
+    pub(super) fn of_use(&self, links: &[Link]) -> usize {
+        self.seats.iter().filter_map(|(link, _)| links.get(*link)).filter(|link| link.is_of_use()).count()
+    }
+
     /// Whether another token than this one could sign now.
     pub(super) fn has_other(&self, links: &[Link], link: usize) -> bool {
         let mut others = self.seats.iter().filter(|(other, _)| *other != link);

@@ -146,6 +146,11 @@ impl Link {
         self.began.elapsed().saturating_sub(Duration::from_millis(self.signed.load(Ordering::Relaxed)))
     }
 
+    /// Ready, or about to be again: what it is asked it answers, or takes its time.
+    pub(super) fn is_of_use(&self) -> bool {
+        matches!(*self.state.borrow(), TokenState::Ready { .. } | TokenState::Restarting(_))
+    }
+
     /// Ready, and its breaker closed.
     pub(super) fn is_well(&self) -> bool {
         matches!(*self.state.borrow(), TokenState::Ready { .. }) && !self.open.load(Ordering::Relaxed)

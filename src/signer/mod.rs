@@ -234,12 +234,15 @@ impl Signer {
             every.tick().await;
             let probes = links.iter().enumerate().filter(|(_, link)| link.wants_probe(IDLE)).filter_map(
                 |(number, link)| {
-                    let (group, key) = groups.values().find_map(|group| {
+                    let seats = groups.values().filter_map(|group| {
                         let seat = group.seats().iter().find(|(link, _)| *link == number);
-                        seat.map(|(_, key)| (group, *key))
-                    })?;
+                        seat.map(|(_, key)| (group, *key, group.of_use(links)))
+                    });
+                    // The account with the fewest other tokens, which leaves it the most time.
+                    let (group, key, tokens) =
+                        seats.min_by_key(|(group, _, tokens)| (*tokens, group.key().address()))?;
                     asked.fetch_add(1, Ordering::Relaxed);
-                    Some(probe(link, group.key(), key, Share::of_probe(*deadline, group.seats().len())))
+                    Some(probe(link, group.key(), key, Share::of_probe(*deadline, tokens)))
                 },
             );
             futures_util::future::join_all(probes).await;
@@ -265,20 +268,25 @@ impl Signer {
     ) -> Result<(&Link, [u8; 64], u64), SignError> {
         let mut failed = None;
         let candidates = group.candidates(&self.0.links);
-        let tokens = candidates.len();
-        for (rest, (link, key)) in (1..=tokens).rev().zip(candidates) {
+        // One that is down says so at once, and takes no time of the others.
+        let mut rest = candidates.iter().filter(|(link, _)| link.is_of_use()).count();
+        let tokens = rest;
+        for (left_over, (link, key)) in (0..candidates.len()).rev().zip(candidates) {
             // What a token signs after its share is thrown away, so only one signature is ever seen.
             let left = by.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Err(failed.unwrap_or(SignError::Timeout));
             }
             let share = Share::of(left, rest, (self.0.deadline, tokens));
+            if link.is_of_use() {
+                rest = rest.saturating_sub(1);
+            }
             failed = match link.sign(client, key, digest, share).await {
                 Ok((raw, life)) => return Ok((link, raw, life)),
                 Err(error) if error.is_tokens_own() => Some(error),
                 Err(error) => return Err(error),
             };
-            if rest > 1 {
+            if left_over > 0 {
                 let token = link.name().to_owned();
                 metrics::counter!("chancery_sign_failovers_total", "token" => token).increment(1);
             }

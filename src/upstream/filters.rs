@@ -110,7 +110,9 @@ impl Upstream {
         match &answer {
             Ok(Answer::Result(_)) => self.0.filters.forget(name),
             // Not the method: the filter.
-            Ok(Answer::Error(error)) if error.code != METHOD_NOT_FOUND && error.message.contains("not found") => {
+            Ok(Answer::Error(error))
+                if error.code != METHOD_NOT_FOUND && error.message.contains("not found") =>
+            {
                 self.0.filters.forget(name);
             }
             Ok(Answer::Error(_)) | Err(_) => self.0.filters.keep(name),

@@ -13,7 +13,7 @@ use serde_json::json;
 use serde_json::value::to_raw_value;
 use tokio_util::sync::CancellationToken;
 
-use crate::ledger::{Final, Ledger, LedgerError, Pages, Recorded, ReservationId, Standing};
+use crate::ledger::{Final, Ledger, LedgerError, Pages, Recorded, ReservationId};
 use crate::transaction::{Authorization, Delegation, Kind, Tx};
 use crate::upstream::answer::read_number;
 use crate::upstream::batch::Lanes;
@@ -223,7 +223,7 @@ impl View<'_> {
                 return Ok(());
             }
             page.retain(|recorded| {
-                let is_live = recorded.is_ours_to_send() && recorded.standing() == Standing::Live;
+                let is_live = recorded.is_ours_to_send() && recorded.standing().is_live();
                 is_live && counts.await_it(recorded)
             });
             page.sort_by_key(|recorded| (recorded.from(), recorded.nonce(), recorded.id()));
@@ -431,7 +431,7 @@ mod tests {
         async fn open_after_a_round(&self) -> Vec<u64> {
             round(&self.upstream, &self.ledger).await.unwrap();
             let unsettled = self.ledger.unsettled::<Tx>(1).await.unwrap();
-            let open = unsettled.iter().filter(|recorded| recorded.standing() == Standing::Live);
+            let open = unsettled.iter().filter(|recorded| recorded.standing().is_live());
             open.filter_map(Recorded::nonce).collect()
         }
     }

@@ -125,7 +125,9 @@ async fn a_refused_payload_is_sent_again_until_its_nonce_is_anothers_and_then_it
     let refused = desk.send(KEYED).await.unwrap();
     desk.refuse(&refused).await;
     assert!(desk.met(KEYED).await.is_none(), "it is judged again before it is sent again");
-    assert_eq!(desk.send(KEYED).await.unwrap().raw(), refused.raw());
+    let again = desk.send(KEYED).await.unwrap();
+    assert_eq!(again.raw(), refused.raw());
+    desk.refuse(&again).await;
     desk.send(Ask { value: 2, fee: Some(1000), ..ASK }).await.unwrap();
     for _ in 0..2 {
         let spent = desk.send(KEYED).await.unwrap_err();

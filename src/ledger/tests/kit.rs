@@ -17,7 +17,7 @@ use crate::ledger::db::{Db, batch, query};
 use crate::ledger::lock::prepare;
 use crate::ledger::writer::Writer;
 use crate::ledger::{
-    Claim, Ledger, LedgerError, Location, Purpose, Recorded, ReserveError, Reserved, Signed, Standing,
+    Claim, Ledger, LedgerError, Location, Purpose, Recorded, ReserveError, Reserved, Signed,
 };
 use crate::policy::{Evidence, Permitted, Policy, Replace, World};
 use crate::transaction::{
@@ -136,7 +136,7 @@ impl Desk {
     /// What is to be sent until the chain has decided of it.
     pub async fn live(&self) -> Vec<Recorded<Tx>> {
         let unsettled = self.ledger.unsettled(CHAIN).await.unwrap();
-        unsettled.into_iter().filter(|recorded| recorded.standing() == Standing::Live).collect()
+        unsettled.into_iter().filter(|recorded| recorded.standing().is_live()).collect()
     }
 
     /// The nonces that the audit says somebody else used.

@@ -3,7 +3,7 @@
 use crate::ledger::tests::kit::{
     ASK, Ask, CHAIN, Desk, PATIENT, POLICY, START, fresh, known, sign, turn, writer,
 };
-use crate::ledger::{Claim, Ledger, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
+use crate::ledger::{Claim, Ledger, Outcome, Purpose, Recorded, RefusalClass, ReserveError, Standing};
 use crate::transaction::Tx;
 use futures_util::FutureExt as _;
 
@@ -220,4 +220,60 @@ async fn inv_02_what_was_refused_and_is_taken_after_all_keeps_its_nonce_over_a_k
     let folder = desk.killed();
     let desk = Desk::at(folder, PATIENT, START).await.unwrap();
     assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(1));
+}
+
+/// A node may have it from the moment on at which it may leave, and a kill keeps that from being told.
+#[tokio::test]
+async fn inv_02_what_was_refused_and_is_sent_again_may_be_in_a_pool_until_a_node_says_no() {
+    let desk = Desk::open(PATIENT).await;
+    let named = Ask { nonce: Some(0), ..ASK };
+    let sent = desk.send(named).await.unwrap();
+    desk.ledger.outcome(&sent, refused()).await.unwrap();
+    let repeat = desk.send(named).await.unwrap();
+    let killed = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
+    let outbids = async || {
+        let next = killed.send(Ask { value: 2, ..ASK }).await.unwrap_err();
+        assert!(matches!(next, ReserveError::Outbid { .. }), "both may be mined else: {next:?}");
+    };
+    outbids().await;
+    // Another's refusal after that says nothing of the time before.
+    let third = killed.send(named).await.unwrap();
+    killed.ledger.outcome(&third, refused()).await.unwrap();
+    assert_eq!(killed.words().await, ["refused", "resent", "unknown", "dropped"]);
+    outbids().await;
+    crate::ledger::verify(&killed.file).await.unwrap().unwrap();
+
+    desk.ledger.outcome(&repeat, refused()).await.unwrap();
+    assert_eq!(desk.words().await, ["refused", "resent", "refused"]);
+    assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(0), "it is in nobody's way");
+    crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn inv_02_a_refusal_that_could_not_be_written_is_told_of_nothing_that_is_sent_again() {
+    let desk = Desk::open(PATIENT).await;
+    let sent = desk.send(Ask { nonce: Some(0), ..ASK }).await.unwrap();
+    desk.sql("CREATE TRIGGER broken BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no more'); END").await;
+    desk.ledger.outcome(&sent, refused()).await.unwrap_err();
+    assert!(matches!(refused().unwritten(sent.standing()), Outcome::Unknown { .. }));
+    desk.sql("DROP TRIGGER broken").await;
+    let [live] = &desk.live().await[..] else { panic!("it is sent again") };
+    assert_eq!((live.raw(), live.standing()), (sent.raw(), Standing::Silent));
+    // What is refused already, and only that, is told so whatever comes.
+    desk.ledger.outcome(&sent, refused()).await.unwrap();
+    let repeat = desk.send(Ask { nonce: Some(0), ..ASK }).await.unwrap();
+    assert_eq!(refused().unwritten(repeat.standing()), refused());
+}
+
+/// Asked to be returned and then to be sent: its client waits for a node's word, and no other task has it.
+#[tokio::test]
+async fn what_was_returned_and_is_to_be_sent_is_on_its_way_to_nobody() {
+    let desk = Desk::open(PATIENT).await;
+    let named = Ask { nonce: Some(0), ..ASK };
+    let signed = sign(fresh(desk.ledger.reserve(named.permitted(), Purpose::Return).await.unwrap()));
+    desk.ledger.record(signed).await.unwrap();
+    assert_eq!(desk.send(named).await.unwrap().standing(), Standing::Live);
+    let sent = Ask { nonce: Some(1), ..ASK };
+    desk.send(sent).await.unwrap();
+    assert_eq!(desk.send(sent).await.unwrap().standing(), Standing::Silent);
 }
