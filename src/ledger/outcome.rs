@@ -81,8 +81,8 @@ impl Outcome {
         matches!(self, Self::Accepted | Self::Known)
     }
 
-    /// What its client is told where this could not be written. What is live is sent again until the chain has decided: nobody is
-    /// told that it was refused, for whoever is told pays again.
+    /// What its client is told where this could not be written. What is live is sent again until a node refuses it once more
+    /// or the chain has decided: nobody is told that it was refused, for whoever is told pays again.
     #[must_use]
     pub fn unwritten(self, standing: Standing) -> Self {
         match self {

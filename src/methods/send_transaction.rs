@@ -76,9 +76,7 @@ async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Re
 pub(super) async fn broadcast(app: Arc<App>, recorded: Recorded<Tx>) -> Outcome {
     if recorded.standing() == Standing::Silent {
         // A repeat. Were this refused while its first is taken, one of the two would be told what is not so.
-        return Outcome::Unknown {
-            text: "it is on its way already, and is sent until it is mined".to_owned(),
-        };
+        return Outcome::Unknown { text: "it may be on its way already".to_owned() };
     }
     let outcome = app.upstream.broadcast(&recorded).await;
     let written = app.ledger.outcome(&recorded, outcome.clone()).await;

@@ -238,9 +238,9 @@ impl Signer {
                         let seat = group.seats().iter().find(|(link, _)| *link == number);
                         seat.map(|(_, key)| (group, *key, group.of_use(links)))
                     });
-                    // The account with the fewest other tokens, which leaves it the most time.
+                    // The account with the most tokens, which leaves it the least time: what is too slow for that comes last there.
                     let (group, key, tokens) =
-                        seats.min_by_key(|(group, _, tokens)| (*tokens, group.key().address()))?;
+                        seats.max_by_key(|(group, _, tokens)| (*tokens, group.key().address()))?;
                     asked.fetch_add(1, Ordering::Relaxed);
                     Some(probe(link, group.key(), key, Share::of_probe(*deadline, tokens)))
                 },
