@@ -108,7 +108,9 @@ async fn inv_02_after_a_crash_nothing_is_lost_and_nothing_is_doubled() {
     for (hash, wei) in &paid {
         assert_eq!(gateway.node().transaction(&json!(hash)).await["value"], format!("{wei:#x}"), "{hash}");
     }
-    let mined = gateway.node().sent_by(gateway.treasury()).await;
+    // Where several were killed at the token, the nonces of some are filled by transfers of nothing, which no budget counts.
+    let mut mined = gateway.node().sent_by(gateway.treasury()).await;
+    mined.retain(|transaction| transaction["value"] != "0x0");
     let values: BTreeSet<_> = mined.iter().map(|transaction| transaction["value"].to_string()).collect();
     assert_eq!(values.len(), mined.len(), "a payment was made twice: {mined:#?}");
     assert!(mined.len() > paid.len(), "{} mined, {} answered", mined.len(), paid.len());

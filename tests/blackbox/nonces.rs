@@ -141,10 +141,8 @@ async fn an_operator_bumps_and_cancels_and_the_chain_takes_that_instead() {
     let first = trader.send(stuck).await.unwrap();
     let second = trader.send(gateway.payment(8)).await.unwrap();
 
-    let listed = gateway.operate("auditor", &["tx", "list", "--json"]).await.well();
-    let listed: Value = serde_json::from_str(&listed).unwrap();
-    let hashes: Vec<&Value> =
-        listed["transactions"].as_array().unwrap().iter().map(|one| &one["hash"]).collect();
+    let listed = gateway.not_final().await;
+    let hashes: Vec<&Value> = listed.iter().map(|one| &one["hash"]).collect();
     assert_eq!(hashes, [&first, &second]);
     let at = |nonce| ["--account", "treasury", "--nonce", nonce];
     let nobody = gateway.operate("auditor", &[&["tx", "bump"][..], &at("0")].concat()).await;
@@ -238,13 +236,12 @@ async fn inv_13_what_no_node_takes_is_in_nobodys_way_and_an_operator_can_use_its
         let refused = trader.send(empty(wei, 40_000)).await.unwrap_err();
         assert_eq!(refused.data["code"], "node_refused", "{refused:?}");
     }
-    let listed = async || -> Vec<Value> {
-        let listed = gateway.operate("auditor", &["tx", "list", "--json"]).await.well();
-        let listed: Value = serde_json::from_str(&listed).unwrap();
-        listed["transactions"].as_array().unwrap().clone()
-    };
-    let told: Vec<_> =
-        listed().await.into_iter().map(|one| (one["state"].clone(), one["node"].clone())).collect();
+    let told: Vec<_> = gateway
+        .not_final()
+        .await
+        .into_iter()
+        .map(|one| (one["state"].clone(), one["node"].clone()))
+        .collect();
     assert_eq!(told, vec![(json!("vacant"), json!("invalid")); 2]);
 
     let cancel = ["tx", "cancel", "--json", "--account", "treasury", "--nonce", "0"];

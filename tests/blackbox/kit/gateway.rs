@@ -195,21 +195,35 @@ impl Gateway {
     /// Waits until the only budget has counted each of so many transactions once, which are all that were asked for: of fewer,
     /// more would be spent than is allowed, and of more, less.
     pub async fn has_counted(&self, transactions: u64) {
-        eventually("the budget has counted each transaction once", async || {
-            let row: Value =
-                serde_json::from_str(&self.chancery(&["limits", "--json"]).await.well()).unwrap();
-            (row["used"] == json!(transactions.to_string())).then_some(())
-        })
-        .await;
+        let used = async || -> Value {
+            let row = self.chancery(&["limits", "--json"]).await.well();
+            serde_json::from_str::<Value>(&row).unwrap()["used"].take()
+        };
+        let (expected, first) = (json!(transactions.to_string()), used().await);
+        let what = format!("{expected} transactions are counted, and {first} were at first");
+        eventually(&what, async || (used().await == expected).then_some(())).await;
     }
 
-    /// Waits until every transaction that is signed is mined.
+    /// Every transaction that is signed and not final, as `tx list` tells it.
+    pub async fn not_final(&self) -> Vec<Value> {
+        let listed = self.operate("auditor", &["tx", "list", "--json"]).await.well();
+        let mut listed: Value = serde_json::from_str(&listed).unwrap();
+        serde_json::from_value(listed["transactions"].take()).unwrap()
+    }
+
+    /// Waits until every transaction that is signed is mined, also those above a nonce that stays free: such a gap is filled
+    /// by a transfer of nothing.
     pub async fn settled(&self) {
-        let trader = self.client("trader");
         eventually("every nonce is mined", async || {
-            let next =
-                trader.call("eth_getTransactionCount", json!([self.treasury(), "pending"])).await.unwrap();
-            (next == json!(format!("{:#x}", self.node().mined(self.treasury()).await))).then_some(())
+            let waiting: Vec<u64> = self
+                .not_final()
+                .await
+                .iter()
+                .filter(|one| one["state"] == "recorded")
+                .map(|one| one["nonce"].as_u64().expect("a nonce"))
+                .collect();
+            let mined = self.node().mined(self.treasury()).await;
+            waiting.iter().all(|nonce| *nonce < mined).then_some(())
         })
         .await;
     }
