@@ -11,6 +11,7 @@ use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::core;
 use crate::ledger::db::{Sql, query};
+use crate::ledger::hands::{Hands, Hold};
 use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
 use crate::ledger::nonce_store;
@@ -19,7 +20,7 @@ use crate::ledger::outcome::Sender;
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
 use crate::ledger::recount::{self, NotCounted};
-use crate::ledger::store;
+use crate::ledger::store::{self, Stored};
 use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
 use crate::policy::Policy;
@@ -44,6 +45,7 @@ pub(in crate::ledger) async fn apply(
         Command::Earlier(repeat) => repeat.answer(group, rules).await?,
         Command::Presented(inquest) => inquest.answer(group, rules).await?,
         Command::Handed(handed) => handed.answer(group).await?,
+        Command::TakeUp(taking) => taking.answer(group).await?,
         Command::Created(created) => created.answer(group).await?,
         Command::Record { id, kind, has_nonce, raw, hash, reply } => {
             let recorded = store::record(group.db, (id, has_nonce), (&raw, hash), group.stamp_time).await?;
@@ -63,9 +65,9 @@ pub(in crate::ledger) async fn apply(
             void(group, id, &why).await?;
             group.answer(reply, Ok(voided));
         }
-        Command::Outcome { id, outcome, sender, reply } => {
-            note(group, id, (&outcome, sender)).await?;
-            group.answer(reply, Ok(()));
+        Command::Outcome { id, outcome, sender, left, reply } => {
+            let is_sure = note(group, id, (&outcome, sender), left).await?;
+            group.answer(reply, Ok(is_sure));
         }
         Command::Settled { id, last, reply } => {
             settle(group, id, last).await?;
@@ -225,41 +227,104 @@ async fn restore(group: &mut Group<'_>, id: i64, turned: State) -> Sql<()> {
 pub(in crate::ledger) async fn handed_out(group: &mut Group<'_>, id: i64) -> Sql<()> {
     if matches!(store::word_of(group.db, id).await?, None | Some(Word::Refused)) {
         let outcome = Outcome::Unknown { text: "its client has it".to_owned() };
-        note(group, id, (&outcome, Sender::Client)).await?;
+        note(group, id, (&outcome, Sender::Client), None).await?;
+    }
+    Ok(())
+}
+
+/// Its client asks once more to have it sent. What a node has refused is handed over by whoever asks, and so is what was its
+/// client's to send so far; all else is on its way, and is looked after.
+pub(in crate::ledger) async fn asked_again(
+    group: &mut Group<'_>,
+    stored: &mut Stored,
+    hands: &Hands,
+) -> Sql<()> {
+    if !stored.returned && stored.state != State::Vacant {
+        if stored.word.is_none() {
+            stored.hold = hands.look(stored.id);
+        }
+        return Ok(());
+    }
+    if stored.returned {
+        return handed_in(group, stored, hands).await;
+    }
+    stored.hold = hands.take(stored.id);
+    if matches!(stored.hold, Hold::Mine(_)) { resent(group, stored).await } else { Ok(()) }
+}
+
+/// Its client has the bytes, and asks to have it sent.
+pub(in crate::ledger) async fn handed_in(
+    group: &mut Group<'_>,
+    stored: &mut Stored,
+    hands: &Hands,
+) -> Sql<()> {
+    stored.hold = hands.take(stored.id);
+    // Before it is handed to a node: a kill keeps that from being told.
+    handed_out(group, stored.id).await?;
+    stored.word = store::word_of(group.db, stored.id).await?;
+    Ok(())
+}
+
+/// What is open is handed to a node again. Where nothing is known of its first, which may be under way in another replica, a refusal
+/// of that says from now on no more that no node has it.
+pub(in crate::ledger) async fn sent_again(group: &mut Group<'_>, stored: &mut Stored) -> Sql<()> {
+    if stored.state == State::Recorded && stored.word.is_none() {
+        put_word(group, stored.id, Word::Unknown, "it is sent again, and no node's word of it is known")
+            .await?;
+        stored.word = Some(Word::Unknown);
     }
     Ok(())
 }
 
 /// What every node refused is handed to one once more: until its word is known, also after a crash, it may have it. Where that
-/// is not known of the last time either, no refusal says any more that none ever took it.
-pub(in crate::ledger) async fn resent(group: &mut Group<'_>, id: i64) -> Sql<()> {
-    let word = match store::word_of(group.db, id).await? {
+/// is not known of the last time either (a process before, or another replica), no refusal says any more that none ever took it.
+async fn resent(group: &mut Group<'_>, stored: &mut Stored) -> Sql<()> {
+    let word = match stored.word {
         Some(Word::Refused) => Word::Resent,
-        Some(Word::Resent) => Word::Unknown,
+        Some(Word::Resent | Word::Dropped) => Word::Unknown,
         _ => return Ok(()),
     };
-    store::note(group.db, id, word.name()).await?;
-    group.known.accounts.said(id, word);
-    group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text: "" }).await
+    put_word(group, stored.id, word, "").await?;
+    // Beside another's who has not heard yet, a refusal of this one is not told either: it left the word to that one.
+    if stored.word != Some(Word::Resent) {
+        stored.word = Some(word);
+    }
+    Ok(())
 }
 
-/// What the node says over and over again is written once.
-async fn note(group: &mut Group<'_>, id: i64, (outcome, sender): (&Outcome, Sender)) -> Sql<()> {
+/// Writes down a word that is ours.
+async fn put_word(group: &mut Group<'_>, id: i64, word: Word, text: &str) -> Sql<()> {
+    store::note(group.db, id, word.name()).await?;
+    group.known.accounts.said(id, word);
+    group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text }).await
+}
+
+/// What the node says over and over again is written once. Tells whether it is sure: a refusal is not, and frees nothing, where
+/// another process has handed it to a node since it was taken in hand, when this word was the last.
+async fn note(
+    group: &mut Group<'_>,
+    id: i64,
+    (outcome, sender): (&Outcome, Sender),
+    left: Option<Word>,
+) -> Sql<bool> {
     let text = match outcome {
         Outcome::Accepted | Outcome::Known => "",
         Outcome::Refused { text, .. } | Outcome::Unknown { text } => text.as_str(),
     };
-    let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
+    let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(true) };
     let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
-    let word = match Word::from(outcome) {
-        word if word.is_refusal() => match store::word_of(group.db, id).await? {
+    let (mut word, mut is_sure) = (Word::from(outcome), true);
+    if word.is_refusal() {
+        let before = store::word_of(group.db, id).await?;
+        is_sure = before == left || word == Word::Invalid || before.is_some_and(Word::is_refusal);
+        word = match before {
+            _ if !is_sure => Word::Unknown,
             // Its client may have sent it elsewhere, or a process that was killed may have, and not said so.
             _ if sender == Sender::Client => word.after(Some(Word::Unknown)),
             None if sender == Sender::Again => word.after(Some(Word::Unknown)),
             before => word.after(before),
-        },
-        word => word,
-    };
+        };
+    }
     let to = heard(state, word, &others).unwrap_or(state);
     let turned = to != state && charges::turn(group, id, to).await?;
     let is_new = store::note(group.db, id, word.name()).await?;
@@ -276,7 +341,7 @@ async fn note(group: &mut Group<'_>, id: i64, (outcome, sender): (&Outcome, Send
     if turned {
         restore(group, id, to).await?;
     }
-    Ok(())
+    Ok(is_sure)
 }
 
 async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {

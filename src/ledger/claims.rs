@@ -16,6 +16,7 @@ use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
 use crate::ledger::creations;
 use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::handover::Handover;
+use crate::ledger::hands::Hands;
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
 use crate::ledger::pause::stops;
@@ -25,7 +26,7 @@ use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{LedgerError, Pause, Purpose, ReserveError};
 use crate::policy::Charge;
 use crate::policy::Replace;
-use crate::transaction::{Fees, Kind as _, Slot, Tx};
+use crate::transaction::{Fees, Kind as _, Presigned, Slot, Tx};
 
 /// How long an explicit nonce waits for those below it: tools fire a burst in any order.
 const GAP: Duration = Duration::from_secs(2);
@@ -53,6 +54,7 @@ pub(in crate::ledger) struct Reserve {
     /// Puts a nonce in: the unsigned bytes, and the digest that will be signed.
     pub assign: Box<dyn Fn(Option<u64>) -> (Bytes, B256) + Send>,
     pub reply: Reply<Result<Claimed, ReserveError>>,
+    pub hands: Hands,
     /// The way back of what nobody takes.
     pub commands: mpsc::WeakSender<Command>,
     /// How long it may wait for another's signature.
@@ -316,15 +318,13 @@ impl Reserve {
         {
             remember(group, rules, (&self.client, name), (id, self.intent), before).await?;
         }
-        let was_returned = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?.returned;
-        if self.kind == Tx::NAME {
-            if self.purpose == Purpose::Return || was_returned {
-                apply::handed_out(group, id).await?;
-            } else {
-                apply::resent(group, id).await?;
-            }
-        }
         let mut known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
+        match (self.kind, self.purpose) {
+            (Presigned::NAME, _) => apply::handed_in(group, &mut known, &self.hands).await?,
+            (Tx::NAME, Purpose::Return) => apply::handed_out(group, id).await?,
+            (Tx::NAME, Purpose::Send) => apply::asked_again(group, &mut known, &self.hands).await?,
+            _ => {}
+        }
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;

@@ -9,6 +9,8 @@ use crate::ledger::archive;
 use crate::ledger::authorizations::HandedIn;
 use crate::ledger::claims::Reserve;
 use crate::ledger::creations::Created;
+use crate::ledger::hands::Taking;
+use crate::ledger::life::Word;
 use crate::ledger::open::Inquiry;
 use crate::ledger::outcome::Sender;
 use crate::ledger::presented::Inquest;
@@ -31,6 +33,8 @@ pub(in crate::ledger) enum Command {
     Presented(Box<Inquest>),
     /// Which of these authorizations are.
     Handed(HandedIn),
+    /// What is to be handed to a node once more.
+    TakeUp(Taking),
     /// Which of these contracts an account created.
     Created(Created),
     Record {
@@ -50,7 +54,10 @@ pub(in crate::ledger) enum Command {
         id: i64,
         outcome: Outcome,
         sender: Sender,
-        reply: Reply<Result<(), LedgerError>>,
+        /// The last word when it was taken in hand.
+        left: Option<Word>,
+        /// Whether a refusal may be told.
+        reply: Reply<Result<bool, LedgerError>>,
     },
     Settled {
         id: i64,

@@ -53,7 +53,7 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
 
     fn heard(outcome: Outcome, sender: Sender) -> Command {
-        Command::Outcome { id: 1, outcome, sender, reply: oneshot::channel().0 }
+        Command::Outcome { id: 1, outcome, sender, left: None, reply: oneshot::channel().0 }
     }
 
     fn urgent() -> Command {

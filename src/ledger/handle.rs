@@ -15,6 +15,7 @@ use crate::ledger::agreed::Lead;
 use crate::ledger::claims::{Claimed, Reserve};
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::doubts::Doubts;
+use crate::ledger::hands::Hands;
 use crate::ledger::keys::Name;
 use crate::ledger::lock::prepare;
 use crate::ledger::note::Note;
@@ -45,6 +46,7 @@ pub struct Ledger {
     /// Why the writer's last commit failed.
     failure: Failure,
     pub(in crate::ledger) doubts: Doubts,
+    pub(in crate::ledger) hands: Hands,
     refusals: Arc<Tally>,
     name: Arc<str>,
     lead: Option<Lead>,
@@ -83,6 +85,7 @@ impl Ledger {
             deadline,
             failure: writer.failure(),
             doubts: Doubts::default(),
+            hands: Hands::default(),
             refusals: Arc::default(),
             name: writer.name(),
             lead: writer.lead(),
@@ -146,7 +149,7 @@ impl Ledger {
             return Ok(Earlier::Nothing);
         };
         let (client, request) = (client.name.clone(), caller.request().to_string());
-        let tally = Arc::clone(&self.refusals);
+        let (hands, tally) = (self.hands.clone(), Arc::clone(&self.refusals));
         let met = self.ask(|reply| {
             Command::Earlier(Box::new(Repeat {
                 kind: K::NAME,
@@ -155,6 +158,7 @@ impl Ledger {
                 name,
                 intent,
                 purpose,
+                hands,
                 tally,
                 reply,
             }))
@@ -174,6 +178,8 @@ impl Ledger {
     /// Makes a signature durable, so that it may leave. Fails for good where the reservation is void.
     pub async fn record<K: Kind>(&self, signed: Signed<K>) -> Result<Recorded<K>, RecordError> {
         let (id, sealed) = (signed.id(), signed.sealed().clone());
+        // Before anybody can find it.
+        let hold = self.hands.take(id.0);
         let done = self
             .ask(|reply| Command::Record {
                 id: id.0,
@@ -196,7 +202,7 @@ impl Ledger {
             }
             Ok(Err(late)) => return Err(late),
         }
-        Ok(signed.into_recorded())
+        Ok(signed.into_recorded(hold))
     }
 
     /// Ends a reservation without a record; also settles a record whose commit nobody knows the end of.
@@ -303,7 +309,7 @@ impl Ledger {
             let unsigned = K::assign(asked.clone(), nonce);
             (K::unsigned_bytes(&unsigned), K::digest(&unsigned))
         });
-        let (kind, commands) = (K::NAME, self.commands.downgrade());
+        let (kind, hands, commands) = (K::NAME, self.hands.clone(), self.commands.downgrade());
         move |reply| Reserve {
             kind,
             client,
@@ -322,6 +328,7 @@ impl Ledger {
             creates,
             assign,
             reply,
+            hands,
             commands,
             patience,
         }
@@ -394,6 +401,11 @@ mod tests {
         pub(crate) async fn activate_policy(&self, hash: B256, text: &str) -> Result<(), LedgerError> {
             let (text, policy) = (text.to_owned(), Arc::default());
             self.ask(|reply| Command::Policy { hash, text, policy, reply }).await?
+        }
+
+        /// Another process that shares it.
+        pub(crate) fn elsewhere(&self) -> Self {
+            Self { hands: Hands::default(), ..self.clone() }
         }
 
         /// Has the writer break down in the middle of a commit.

@@ -31,6 +31,7 @@ mod gather;
 mod group;
 mod handle;
 mod handover;
+mod hands;
 mod headroom;
 mod in_force;
 mod key_rows;

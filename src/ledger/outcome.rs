@@ -85,8 +85,13 @@ impl Outcome {
     /// or the chain has decided: nobody is told that it was refused, for whoever is told pays again.
     #[must_use]
     pub fn unwritten(self, standing: Standing) -> Self {
+        if standing.is_live() { self.in_doubt() } else { self }
+    }
+
+    /// One node's refusal of what another may have.
+    fn in_doubt(self) -> Self {
         match self {
-            Self::Refused { text, .. } if standing.is_live() => Self::Unknown { text },
+            Self::Refused { text, .. } => Self::Unknown { text },
             other => other,
         }
     }
@@ -103,26 +108,40 @@ impl Ledger {
     /// Writes what a node said of a recorded transaction. It is durable when this returns, but for a fresh one that a node took:
     /// that is queued, and not waited for. Until it is durable, and after a crash, the row has no word, and whoever meets it holds
     /// that a node may have it and asks once more. A row that says `refused` says that none has.
+    ///
+    /// Answers what may be told of it: no refusal where somebody else, such as another replica, had it handed to a node meanwhile.
     pub async fn outcome<K: Kind>(
         &self,
         recorded: &Recorded<K>,
         outcome: Outcome,
-    ) -> Result<(), LedgerError> {
+    ) -> Result<Outcome, LedgerError> {
         let sender = if recorded.standing() == Standing::Fresh { Sender::First } else { Sender::Again };
         if sender == Sender::First && outcome.is_taken() {
-            let id = recorded.id().0;
-            return self.put(|reply| Command::Outcome { id, outcome, sender, reply }).await.map(drop);
+            let (id, left, told) = (recorded.id().0, recorded.left(), outcome.clone());
+            self.put(|reply| Command::Outcome { id, outcome, sender, left, reply }).await?;
+            return Ok(told);
         }
-        self.heard(recorded.id(), outcome, sender).await
+        self.heard(recorded, outcome, sender).await
     }
 
     /// The same of what its client has the bytes of, and may have handed to whom it likes.
-    pub async fn outcome_of_client(&self, id: ReservationId, outcome: Outcome) -> Result<(), LedgerError> {
-        self.heard(id, outcome, Sender::Client).await
+    pub async fn outcome_of_client<K: Kind>(
+        &self,
+        recorded: &Recorded<K>,
+        outcome: Outcome,
+    ) -> Result<Outcome, LedgerError> {
+        self.heard(recorded, outcome, Sender::Client).await
     }
 
-    async fn heard(&self, id: ReservationId, outcome: Outcome, sender: Sender) -> Result<(), LedgerError> {
-        self.ask(|reply| Command::Outcome { id: id.0, outcome, sender, reply }).await?
+    async fn heard<K: Kind>(
+        &self,
+        recorded: &Recorded<K>,
+        outcome: Outcome,
+        sender: Sender,
+    ) -> Result<Outcome, LedgerError> {
+        let (id, left, told) = (recorded.id().0, recorded.left(), outcome.clone());
+        let is_sure = self.ask(|reply| Command::Outcome { id, outcome, sender, left, reply }).await??;
+        Ok(if is_sure { told } else { told.in_doubt() })
     }
 
     /// Writes what the chain has decided for good.

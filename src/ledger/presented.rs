@@ -6,9 +6,11 @@ use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
 
 use crate::identity::Caller;
+use crate::ledger::apply;
 use crate::ledger::audit::Body;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::Sql;
+use crate::ledger::hands::Hands;
 use crate::ledger::pause::stops;
 use crate::ledger::store::{self, Stored};
 use crate::ledger::tally::Tally;
@@ -33,6 +35,7 @@ pub(in crate::ledger) struct Inquest {
     place: (u64, Address, u64),
     client: String,
     request: String,
+    hands: Hands,
     /// How many rows this client's repeats may still make: they cost it nothing else. None, where it gets no answer.
     tally: Option<Arc<Tally>>,
     reply: Reply<Result<Option<(String, Stored)>, ReserveError>>,
@@ -47,9 +50,9 @@ impl Ledger {
         answers: bool,
     ) -> Result<Option<Presented>, ReserveError> {
         let (client, request) = (caller.client().name.clone(), caller.request().to_string());
-        let tally = answers.then(|| self.repeats());
+        let (hands, tally) = (self.hands.clone(), answers.then(|| self.repeats()));
         let found = self.ask(|reply| {
-            Command::Presented(Box::new(Inquest { hash, place, client, request, tally, reply }))
+            Command::Presented(Box::new(Inquest { hash, place, client, request, hands, tally, reply }))
         });
         Ok(found.await??.map(|(kind, stored)| {
             if kind == Tx::NAME { Presented::Ours(stored.into()) } else { Presented::Before(stored.into()) }
@@ -60,7 +63,8 @@ impl Ledger {
 impl Inquest {
     pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>, rules: &Rules) -> Sql<()> {
         let kinds = (Tx::NAME, Presigned::NAME);
-        let Some((kind, known)) = store::signed_as(group.db, (self.place, self.hash), kinds).await? else {
+        let Some((kind, mut known)) = store::signed_as(group.db, (self.place, self.hash), kinds).await?
+        else {
             group.answer(self.reply, Ok(None));
             return Ok(());
         };
@@ -76,6 +80,7 @@ impl Inquest {
             let (request, client) = (&self.request, &self.client);
             group.audit(&Body::Repeat { reservation: known.id, request, client }).await?;
         }
+        apply::handed_in(group, &mut known, &self.hands).await?;
         group.answer(self.reply, Ok(Some((kind, known))));
         Ok(())
     }

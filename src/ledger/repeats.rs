@@ -11,6 +11,7 @@ use crate::ledger::audit::Body;
 use crate::ledger::beside;
 use crate::ledger::command::Reply;
 use crate::ledger::db::{Sql, SqlError};
+use crate::ledger::hands::Hands;
 use crate::ledger::keys::{Name, Named, Verdict, judge};
 use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
@@ -27,6 +28,7 @@ pub(in crate::ledger) struct Repeat {
     pub name: Name,
     pub intent: B256,
     pub purpose: Purpose,
+    pub hands: Hands,
     /// How many rows this client's repeats may still make: they cost it nothing else.
     pub tally: Arc<Tally>,
     pub reply: Reply<Result<Met, ReserveError>>,
@@ -87,7 +89,10 @@ impl Repeat {
         let (verdict, _) = verdict(group, rules, asked, Some(&self.name)).await?;
         let met = match verdict {
             Verdict::Out { id } => {
-                let known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
+                let mut known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
+                if self.kind == Tx::NAME && self.purpose == Purpose::Send && known.word.is_none() {
+                    known.hold = self.hands.look(id);
+                }
                 if known.returned && self.purpose == Purpose::Send {
                     // To send what was only returned so far is more than was allowed then: it is judged.
                     Ok(Met::Nothing)

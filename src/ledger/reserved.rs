@@ -3,7 +3,8 @@
 use alloy_primitives::{Address, B256, Bytes};
 
 use crate::identity::RequestId;
-use crate::ledger::life::State;
+use crate::ledger::hands::Hold;
+use crate::ledger::life::{State, Word};
 use crate::ledger::store::Stored;
 use crate::transaction::{
     AccountKey, Kind, NotOurs, Presigned, Sealed, Signature, SignedTransaction, recover,
@@ -27,8 +28,6 @@ pub enum Purpose {
 pub enum Standing {
     /// It is live, and was recorded by this very task just now.
     Fresh,
-    /// It is live, and nobody knows what became of it: the task that recorded it may be handing it to a node right now.
-    Silent,
     /// It is the one that is to be mined, or is.
     Live,
     /// A node refused it for good. It may be mined all the same.
@@ -40,7 +39,7 @@ pub enum Standing {
 impl Standing {
     /// Whether it is to be mined, or is.
     pub const fn is_live(self) -> bool {
-        matches!(self, Self::Fresh | Self::Silent | Self::Live)
+        matches!(self, Self::Fresh | Self::Live)
     }
 }
 
@@ -82,6 +81,9 @@ pub struct Recorded<K: Kind> {
     purpose: Purpose,
     standing: Standing,
     sealed: Sealed,
+    hold: Hold,
+    /// The last word of it when it was taken in hand; what is fresh has none.
+    left: Option<Word>,
     kind: std::marker::PhantomData<fn() -> K>,
 }
 
@@ -151,22 +153,33 @@ impl<K: Kind> Signed<K> {
         self.reserved.nonce.is_some()
     }
 
-    pub(in crate::ledger) fn into_recorded(self) -> Recorded<K> {
+    pub(in crate::ledger) fn into_recorded(self, hold: Hold) -> Recorded<K> {
         let Self { reserved: Reserved { id, request, from, nonce, purpose, .. }, sealed } = self;
-        Recorded::new(id, request, from, nonce, (purpose, Standing::Fresh), sealed)
+        Recorded::new(id, request, from, nonce, (purpose, Standing::Fresh), (sealed, hold, None))
     }
 }
 
 impl<K: Kind> Recorded<K> {
-    const fn new(
+    fn new(
         id: ReservationId,
         request: RequestId,
         from: Address,
         nonce: Option<u64>,
         (purpose, standing): (Purpose, Standing),
-        sealed: Sealed,
+        (sealed, hold, left): (Sealed, Hold, Option<Word>),
     ) -> Self {
-        Self { id, request, from, nonce, purpose, standing, sealed, kind: std::marker::PhantomData }
+        Self {
+            id,
+            request,
+            from,
+            nonce,
+            purpose,
+            standing,
+            sealed,
+            hold,
+            left,
+            kind: std::marker::PhantomData,
+        }
     }
 
     pub const fn id(&self) -> ReservationId {
@@ -204,6 +217,14 @@ impl<K: Kind> Recorded<K> {
         self.standing
     }
 
+    pub(in crate::ledger) const fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    pub(in crate::ledger) const fn left(&self) -> Option<Word> {
+        self.left
+    }
+
     /// A transaction's EIP-2718 bytes, or a message's signature.
     pub const fn raw(&self) -> &Bytes {
         &self.sealed.raw
@@ -224,10 +245,16 @@ impl<K: Kind> From<Stored> for Recorded<K> {
         let standing = match stored.state {
             State::Vacant => Standing::Refused,
             State::Outbid => Standing::Outbid,
-            _ if stored.is_told => Standing::Live,
-            _ => Standing::Silent,
+            _ => Standing::Live,
         };
         let id = ReservationId(stored.id);
-        Self::new(id, request, stored.account, stored.nonce, (purpose, standing), sealed)
+        Self::new(
+            id,
+            request,
+            stored.account,
+            stored.nonce,
+            (purpose, standing),
+            (sealed, stored.hold, stored.word),
+        )
     }
 }

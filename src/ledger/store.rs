@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::ledger::audit::Entry;
 use crate::ledger::core::Row;
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
+use crate::ledger::hands::Hold;
 use crate::ledger::life::{State, Word};
 use crate::transaction::{Authorization, Fees, Kind as _};
 
@@ -49,8 +50,10 @@ pub(in crate::ledger) struct Stored {
     pub nonce: Option<u64>,
     pub returned: bool,
     pub state: State,
-    /// A node's word of it is known.
-    pub is_told: bool,
+    /// The last word of it.
+    pub word: Option<Word>,
+    /// Who hands it to nodes, where that was asked.
+    pub hold: Hold,
     pub raw: Bytes,
     pub hash: B256,
 }
@@ -341,7 +344,8 @@ pub(in crate::ledger) fn stored_row(row: &DbRow) -> Sql<Stored> {
         nonce: number("nonce")?,
         returned: row.is_set("returned")?,
         state: state_in(row)?,
-        is_told: word_in(row)?.is_some(),
+        word: word_in(row)?,
+        hold: Hold::None,
         raw: Bytes::from(row.get::<Vec<u8>>("raw")?),
         hash: word(row, "hash")?,
     })

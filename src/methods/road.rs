@@ -11,7 +11,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::clock::after;
 use crate::config::OWN_NAME;
 use crate::identity::{AccountCaller, RequestId, Ticket};
-use crate::ledger::{Administration, Claim, Earlier, LedgerError, Outcome, Purpose, Recorded, ReserveError};
+use crate::ledger::{
+    Administration, Claim, Earlier, LedgerError, Outcome, Purpose, Recorded, RefusalClass, ReserveError,
+};
 use crate::methods::evidence::found_out;
 use crate::methods::{App, Cause, Refusal, shadow};
 use crate::policy::Judged;
@@ -150,7 +152,7 @@ pub(super) async fn once<K: Kind, T>(
     let earlier = || app.ledger.earlier::<K>(caller, (chain, &fields), purpose);
     loop {
         match earlier().await? {
-            Earlier::Recorded(recorded) => return Ok(known(recorded)),
+            Earlier::Recorded(recorded) => return answered_before(recorded, known, answer_by).await,
             Earlier::Nothing => break,
             Earlier::Signing if Instant::now() >= answer_by => {
                 return Err(Refusal::new(Cause::Busy, "this very request is still being signed; ask again"));
@@ -164,7 +166,9 @@ pub(super) async fn once<K: Kind, T>(
     };
     // A repeat that came beside its first may have been refused because the first had its way.
     match earlier().await {
-        Ok(Earlier::Recorded(recorded)) if recorded.request() != caller.request() => Ok(known(recorded)),
+        Ok(Earlier::Recorded(recorded)) if recorded.request() != caller.request() => {
+            answered_before(recorded, known, answer_by).await
+        }
         _ => Err(refusal),
     }
 }
@@ -248,16 +252,54 @@ async fn confirm(app: &App, account: Address, mined: u64) -> bool {
     }
 }
 
-/// What a client is told of its transaction.
+/// What a client is told of its transaction, and whoever asks beside it.
 pub(super) fn told<K: Kind>(
     recorded: &Recorded<K>,
     outcome: Outcome,
-    written: Result<(), LedgerError>,
+    written: Result<Outcome, LedgerError>,
 ) -> Outcome {
-    let Err(error) = written else { return outcome };
-    tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
-    let is_followed = recorded.is_ours_to_send() && recorded.nonce().is_some();
-    if is_followed { outcome.unwritten(recorded.standing()) } else { outcome }
+    let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused { .. });
+    let (was_refused, is_followed) = (is_refused(&outcome), is_followed(recorded));
+    let told = match written {
+        Ok(told) => told,
+        Err(error) => {
+            tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
+            if is_followed { outcome.unwritten(recorded.standing()) } else { outcome }
+        }
+    };
+    if was_refused && !is_refused(&told) {
+        tracing::error!(hash = %recorded.hash(), told = ?told, "a node refused it, and its client is told the hash: another node may have it");
+    }
+    recorded.tell(&told);
+    told
+}
+
+/// Whether Chancery goes on sending it until the chain has decided.
+pub(super) fn is_followed<K: Kind>(recorded: &Recorded<K>) -> bool {
+    recorded.is_ours_to_send() && recorded.nonce().is_some()
+}
+
+/// A node's definite refusal. That a nonce is used up is none: perhaps it was by this very transaction, which the node has not
+/// indexed yet, and nobody is told to pay again on a node's word.
+pub(super) fn refusal_of(outcome: Outcome) -> Option<Refusal> {
+    match outcome {
+        Outcome::Refused { class, text } if class != RefusalClass::NonceTooLow => {
+            Some(Refusal::new(Cause::NodeRefused, text))
+        }
+        _ => None,
+    }
+}
+
+/// The answer for what was recorded before. Where a task is just handing it to a node, it hears what that one hears.
+async fn answered_before<K: Kind, T>(
+    recorded: Recorded<K>,
+    known: impl Fn(Recorded<K>) -> T,
+    answer_by: Instant,
+) -> Result<T, Refusal> {
+    match timeout_at(answer_by, recorded.overhear()).await.ok().flatten().and_then(refusal_of) {
+        Some(refusal) => Err(refusal),
+        None => Ok(known(recorded)),
+    }
 }
 
 /// Reserves, signs and records: two durable commits, and one call of the token between them.

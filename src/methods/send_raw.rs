@@ -91,12 +91,16 @@ async fn hand_on<K: Sendable>(
     conditions: Option<Conditions>,
     answer_by: Instant,
 ) -> Result<B256, Refusal> {
-    let (hash, is_followed) = (recorded.hash(), recorded.nonce().is_some() && recorded.is_ours_to_send());
+    let (hash, is_followed) = (recorded.hash(), road::is_followed(&recorded));
     let broadcast = {
         let app = Arc::clone(app);
         async move {
+            if !recorded.is_in_hand() {
+                let unknown = || Outcome::Unknown { text: "it is on its way already".to_owned() };
+                return recorded.overhear().await.unwrap_or_else(unknown);
+            }
             let outcome = app.upstream.broadcast_if(&recorded, conditions.as_ref()).await;
-            let written = app.ledger.outcome_of_client(recorded.id(), outcome.clone()).await;
+            let written = app.ledger.outcome_of_client(&recorded, outcome.clone()).await;
             road::told(&recorded, outcome, written)
         }
     };

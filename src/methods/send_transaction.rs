@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use crate::identity::Caller;
-use crate::ledger::{Outcome, Purpose, Recorded, RefusalClass, Standing};
+use crate::ledger::{Outcome, Purpose, Recorded};
 use crate::methods::receipt;
 use crate::methods::road::{self, Round, Stop};
 use crate::methods::{App, Cause, Refusal};
@@ -58,25 +58,19 @@ async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Re
     // Nonce and audit intent in one commit; the token; the raw bytes in another: now it may leave.
     let recorded = road::record(&app, permitted, Purpose::Send, answer_by).await?;
     let hash = recorded.hash();
-    if recorded.standing() == Standing::Outbid {
-        // A repeat of what another payload has taken the place of: the nodes have that one.
-        return Ok(hash);
-    }
     let broadcast = app.tasks.spawn(broadcast(Arc::clone(&app), recorded));
     // After the record the answer is the hash, or a node's definite refusal, never "try again".
-    match timeout_at(answer_by, broadcast).await {
-        // The nonce is used up, perhaps by this very transaction, which the node has not indexed yet: nobody is told to
-        // pay again on a node's word.
-        Ok(Ok(Outcome::Refused { class: RefusalClass::NonceTooLow, .. })) => Ok(hash),
-        Ok(Ok(Outcome::Refused { text, .. })) => Err(Stop::Refused(Refusal::new(Cause::NodeRefused, text))),
-        _ => Ok(hash),
+    match timeout_at(answer_by, broadcast).await.ok().and_then(Result::ok).and_then(road::refusal_of) {
+        Some(refusal) => Err(Stop::Refused(refusal)),
+        None => Ok(hash),
     }
 }
 
 pub(super) async fn broadcast(app: Arc<App>, recorded: Recorded<Tx>) -> Outcome {
-    if recorded.standing() == Standing::Silent {
-        // A repeat. Were this refused while its first is taken, one of the two would be told what is not so.
-        return Outcome::Unknown { text: "it may be on its way already".to_owned() };
+    if !recorded.is_in_hand() {
+        // A repeat of what another task hands over just now, or of what is looked after until the chain has decided.
+        let unknown = || Outcome::Unknown { text: "it is on its way already".to_owned() };
+        return recorded.overhear().await.unwrap_or_else(unknown);
     }
     let outcome = app.upstream.broadcast(&recorded).await;
     let written = app.ledger.outcome(&recorded, outcome.clone()).await;

@@ -231,11 +231,22 @@ impl View<'_> {
             stream::iter(accounts)
                 .for_each_concurrent(AT_ONCE, async |transactions| {
                     for recorded in transactions {
-                        let outcome = self.upstream.broadcast(recorded).await;
-                        told(recorded, self.ledger.outcome(recorded, outcome).await);
+                        self.send_once_more(recorded).await;
                     }
                 })
                 .await;
+        }
+    }
+
+    /// As it stands now: while others were sent a node may have refused it, or its own task may hold it.
+    async fn send_once_more(&self, recorded: &Recorded<Tx>) {
+        match self.ledger.take_up::<Tx>(recorded.id()).await {
+            Ok(Some(recorded)) => {
+                let outcome = self.upstream.broadcast(&recorded).await;
+                written(&recorded, self.ledger.outcome(&recorded, outcome).await);
+            }
+            Ok(None) => {}
+            Err(error) => written(recorded, Err::<(), _>(error)),
         }
     }
 
@@ -284,7 +295,7 @@ impl View<'_> {
                 match self.end_of(authorization).await {
                     Ok(None) => {}
                     Ok(Some(last)) => {
-                        told(authorization, self.ledger.settled(authorization.id(), last).await);
+                        written(authorization, self.ledger.settled(authorization.id(), last).await);
                     }
                     Err(error) if error.is_about_the_node() => return Err(error.into()),
                     Err(error) => {
@@ -321,13 +332,13 @@ impl View<'_> {
             // Not final yet: the chain may still turn.
             _ => return Ok(()),
         };
-        told(recorded, self.ledger.settled(recorded.id(), last).await);
+        written(recorded, self.ledger.settled(recorded.id(), last).await);
         Ok(())
     }
 }
 
-fn told<K: Kind>(recorded: &Recorded<K>, written: Result<(), LedgerError>) {
-    if let Err(error) = written {
+fn written<K: Kind, T>(recorded: &Recorded<K>, done: Result<T, LedgerError>) {
+    if let Err(error) = done {
         tracing::warn!(%error, hash = %recorded.hash(), "what became of it could not be written; asked again later");
     }
 }
@@ -397,6 +408,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::{Outcome, RefusalClass};
     use crate::upstream::tests::{ACCOUNT, Fake, Reply, ledger, recorded, still};
     use serde_json::Value;
 
@@ -413,7 +425,9 @@ mod tests {
         async fn set(mined: &str, finalized: &str) -> Self {
             let (fake, clock, folder) = (Fake::start().await, still(), tempfile::tempdir().unwrap());
             let ledger = ledger(&folder, &clock).await;
-            let sent = [recorded(&ledger).await, recorded(&ledger).await];
+            // Their tasks are over.
+            drop([recorded(&ledger).await, recorded(&ledger).await]);
+            let sent = ledger.unsettled(1).await.unwrap().try_into().unwrap();
             fake.on("eth_getTransactionCount", Reply::Result(json!(mined)));
             fake.on("eth_getTransactionReceipt", Reply::Result(Value::Null));
             fake.on("eth_getTransactionByHash", Reply::Result(Value::Null));
@@ -449,6 +463,41 @@ mod tests {
         let sent = scene.fake.calls("eth_sendRawTransaction");
         let expected = [json!([first.raw()]), json!([second.raw()])];
         assert_eq!(sent, [&expected[..], &expected[..], &expected[..]].concat());
+    }
+
+    /// Its client hears what that task hears, and nobody else hands it over beside it.
+    #[tokio::test]
+    async fn inv_02_what_its_own_task_has_in_hand_is_left_to_it() {
+        let scene = Scene::set("0x0", "0x0").await;
+        scene.fake.on("eth_sendRawTransaction", Reply::Error(-32000, "already known"));
+        let third = recorded(&scene.ledger).await;
+        let sent = || scene.fake.calls("eth_sendRawTransaction");
+        scene.open_after_a_round().await;
+        let [first, second] = scene.sent.each_ref().map(|sent| json!([sent.raw()]));
+        assert_eq!(sent(), [first, second]);
+        let raw = json!([third.raw()]);
+        drop(third);
+        scene.open_after_a_round().await;
+        assert_eq!((sent().len(), sent().pop()), (5, Some(raw)));
+    }
+
+    /// A page is old by the time that its last row is sent.
+    #[tokio::test]
+    async fn inv_02_what_was_refused_while_others_were_sent_is_not_sent() {
+        let scene = Scene::set("0x0", "0x0").await;
+        scene.fake.on("eth_sendRawTransaction", Reply::Hang);
+        let refused = async {
+            while scene.fake.calls("eth_sendRawTransaction").is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let [_, second] = &scene.ledger.unsettled::<Tx>(1).await.unwrap()[..] else { panic!("two") };
+            let class = RefusalClass::InsufficientFunds;
+            let outcome = Outcome::Refused { class, text: "insufficient funds".to_owned() };
+            scene.ledger.outcome(second, outcome).await.unwrap();
+        };
+        let (ended, ()) = tokio::join!(round(&scene.upstream, &scene.ledger), refused);
+        ended.unwrap();
+        assert_eq!(scene.fake.calls("eth_sendRawTransaction"), [json!([scene.sent[0].raw()])]);
     }
 
     #[tokio::test]

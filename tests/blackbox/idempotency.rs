@@ -54,6 +54,43 @@ async fn inv_10_the_same_request_under_the_same_key_is_one_transaction() {
     assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
 }
 
+/// A client that hears a hash waits for it, and one that hears a refusal pays again: of one transaction both must hear the same.
+#[tokio::test]
+async fn inv_02_who_asks_beside_the_first_hears_what_the_node_says_of_it() {
+    let gateway = Gateway::start().await;
+    let node = gateway.node();
+    let mut payment = gateway.payment(1_000_000_000_000_000_000);
+    payment["gas"] = json!("0x5208"); // an estimate would tell at once
+    payment["nonce"] = json!("0x0");
+    let handed_over = || node.calls_of("eth_sendRawTransaction").len();
+    let half = json!([gateway.treasury(), "0x6f05b59d3b20000"]); // half an ether, in wei
+    node.ask("anvil_setBalance", half).await;
+    node.fail("eth_sendRawTransaction", Fault::Delay(Duration::from_secs(1)));
+    // The first by a key, the second by its nonce; and, once it is refused, both at once.
+    for first_is_out in [false, true] {
+        let before = handed_over();
+        let (trader, body) = (gateway.client("trader"), send(&payment));
+        let first = tokio::spawn(async move { post(&trader, "order-17", &body).await.unwrap() });
+        eventually("it is handed over", async || (handed_over() > before).then_some(())).await;
+        let (keyed, named) = (gateway.client("trader"), gateway.client("trader"));
+        let body = send(&payment);
+        let (keyed, named) = tokio::join!(post(&keyed, "order-17", &body), named.send(payment.clone()));
+        let (first, keyed, named) = (first.await.unwrap(), keyed.unwrap(), named.unwrap_err());
+        for told in [&first["error"]["data"], &keyed["error"]["data"], &named.data] {
+            assert_eq!(told["code"], "node_refused", "{first_is_out}: {first} {keyed} {named:?}");
+        }
+        let open = gateway.not_final().await;
+        assert_eq!((open.len(), &open[0]["node"]), (1, &json!("refused")), "no node ever had it: {open:?}");
+    }
+    node.heal();
+    let plenty = json!([gateway.treasury(), "0x8ac7230489e80000"]);
+    node.ask("anvil_setBalance", plenty).await;
+    let hash = gateway.client("trader").send(payment.clone()).await.unwrap();
+    assert_eq!(node.receipt(&hash).await["status"], "0x1");
+    assert_eq!(node.mined(gateway.treasury()).await, 1);
+    assert_eq!(gateway.chancery(&["audit", "verify"]).await.code, Some(0));
+}
+
 #[tokio::test]
 async fn each_call_of_a_batch_has_the_key_with_its_place() {
     let gateway = Gateway::start().await;

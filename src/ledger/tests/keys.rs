@@ -192,7 +192,7 @@ async fn what_is_refused_once_more_says_so() {
     let sent = desk.send(KEYED).await.unwrap();
     desk.refuse(&sent).await;
     desk.ledger.outcome(&sent, Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
-    desk.refuse(&sent).await;
+    desk.refuse(&desk.again(&sent).await).await;
     desk.send(Ask { value: 2, fee: Some(1000), ..ASK }).await.unwrap();
     assert_eq!(desk.send(KEYED).await.unwrap_err().to_string(), "insufficient funds");
 }

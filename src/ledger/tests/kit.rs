@@ -139,6 +139,12 @@ impl Desk {
         unsettled.into_iter().filter(|recorded| recorded.standing().is_live()).collect()
     }
 
+    /// What is recorded already, as whoever sends it again finds it.
+    pub async fn again(&self, sent: &Recorded<Tx>) -> Recorded<Tx> {
+        let open = self.ledger.unsettled(CHAIN).await.unwrap();
+        open.into_iter().find(|open| open.hash() == sent.hash()).unwrap()
+    }
+
     /// The nonces that the audit says somebody else used.
     pub async fn external(&self) -> Vec<(u64, u64)> {
         let filter =

@@ -234,12 +234,12 @@ async fn what_is_final_ends_every_other_payload_at_its_nonce() {
     };
     let lied_of = desk.send(ASK).await.unwrap();
     for outcome in [Outcome::Accepted, refused(REFUSED)] {
-        desk.ledger.outcome(&lied_of, outcome).await.unwrap();
+        desk.ledger.outcome(&desk.again(&lied_of).await, outcome).await.unwrap();
     }
     let higher = floor(desk.send(Ask { value: 2, ..ASK }).await.unwrap_err());
     let second = desk.send(Ask { value: 2, floor: Some(higher), ..ASK }).await.unwrap();
     for outcome in [Outcome::Known, refused(REFUSED)] {
-        desk.ledger.outcome(&second, outcome).await.unwrap();
+        desk.ledger.outcome(&desk.again(&second).await, outcome).await.unwrap();
     }
     let highest = floor(desk.send(Ask { value: 3, ..ASK }).await.unwrap_err());
     let signing = desk.reserve(Ask { value: 3, floor: Some(highest), ..ASK }).await;

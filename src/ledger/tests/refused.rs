@@ -1,29 +1,26 @@
 //! What becomes of a nonce that a node's definite refusal made free: whether what comes there has to outbid what was.
 
+use crate::identity::{Caller, RequestId};
 use crate::ledger::tests::kit::{
-    ASK, Ask, CHAIN, Desk, PATIENT, POLICY, START, fresh, known, sign, turn, writer,
+    ASK, Ask, CHAIN, Desk, PATIENT, POLICY, START, address, fresh, known, sign, turn, writer,
 };
-use crate::ledger::{Claim, Ledger, Outcome, Purpose, Recorded, RefusalClass, ReserveError, Standing};
+use crate::ledger::{
+    Claim, Ledger, Outcome, Presented, Purpose, Recorded, RefusalClass, ReserveError, Standing,
+};
 use crate::transaction::Tx;
 use futures_util::FutureExt as _;
+use std::sync::Arc;
 
 fn refused() -> Outcome {
     Outcome::Refused { class: RefusalClass::InsufficientFunds, text: "the node's words".to_owned() }
-}
-
-/// What is recorded already, as whoever sends it again finds it.
-async fn again(desk: &Desk, sent: &Recorded<Tx>) -> Recorded<Tx> {
-    let open = desk.ledger.unsettled(CHAIN).await.unwrap();
-    open.into_iter().find(|open| open.hash() == sent.hash()).unwrap()
 }
 
 #[tokio::test]
 async fn inv_02_a_nonce_that_was_dropped_goes_only_to_who_outbids() {
     let desk = Desk::open(PATIENT).await;
     let first = desk.send(ASK).await.unwrap();
-    for outcome in [Outcome::Accepted, refused()] {
-        desk.ledger.outcome(&first, outcome).await.unwrap();
-    }
+    desk.ledger.outcome(&first, Outcome::Accepted).await.unwrap();
+    desk.ledger.outcome(&desk.again(&first).await, refused()).await.unwrap();
     assert!(desk.live().await.is_empty(), "what was refused is not sent again");
 
     let fixed = desk.send(Ask { nonce: Some(0), fee: Some(100), ..ASK }).await.unwrap_err();
@@ -54,8 +51,9 @@ async fn inv_13_what_no_node_ever_took_is_outbid_by_nobody() {
 
     // From the first time on that it may be in a pool it has to be outbid, also by what was written before a crash.
     let unknown = Outcome::Unknown { text: "time-out".to_owned() };
-    for outcome in [refused(), unknown, refused()] {
-        desk.ledger.outcome(&next, outcome).await.unwrap();
+    desk.ledger.outcome(&next, refused()).await.unwrap();
+    for outcome in [unknown, refused()] {
+        desk.ledger.outcome(&desk.again(&next).await, outcome).await.unwrap();
     }
     let desk = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
     let cheap = desk.send(Ask { value: 5, ..ASK }).await.unwrap_err();
@@ -93,7 +91,7 @@ async fn a_refused_payload_that_a_node_takes_after_all_is_live_again() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(ASK).await.unwrap();
     for outcome in [Outcome::Accepted, refused(), Outcome::Accepted] {
-        desk.ledger.outcome(&sent, outcome).await.unwrap();
+        desk.ledger.outcome(&desk.again(&sent).await, outcome).await.unwrap();
     }
     assert_eq!(desk.live().await[0].raw(), sent.raw());
     let verified = crate::ledger::verify(&desk.file).await.unwrap();
@@ -107,7 +105,7 @@ async fn inv_13_what_no_node_can_take_was_never_in_a_pool() {
     let sent = desk.send(Ask { fee: Some(u64::MAX), ..ASK }).await.unwrap();
     desk.ledger.outcome(&sent, Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
     let invalid = Outcome::Refused { class: RefusalClass::IntrinsicGas, text: String::new() };
-    desk.ledger.outcome(&again(&desk, &sent).await, invalid).await.unwrap();
+    desk.ledger.outcome(&desk.again(&sent).await, invalid).await.unwrap();
     assert_eq!(
         (desk.states().await, desk.words().await),
         (vec!["vacant".to_owned()], vec!["unknown".to_owned(), "invalid".to_owned()])
@@ -121,11 +119,11 @@ async fn inv_13_what_no_node_can_take_was_never_in_a_pool() {
 async fn inv_10_what_is_sent_again_without_a_word_of_it_may_be_in_a_pool() {
     let desk = Desk::open(PATIENT).await;
     let sent = desk.send(ASK).await.unwrap();
-    desk.ledger.outcome(&again(&desk, &sent).await, refused()).await.unwrap();
+    desk.ledger.outcome(&desk.again(&sent).await, refused()).await.unwrap();
     let told = desk.send(Ask { value: 2, seed: 2, ..ASK }).await.unwrap();
     for _ in 0..2 {
         desk.ledger.outcome(&told, refused()).await.unwrap();
-        desk.ledger.outcome(&again(&desk, &told).await, refused()).await.unwrap();
+        desk.ledger.outcome(&desk.again(&told).await, refused()).await.unwrap();
     }
     assert_eq!(desk.words().await, ["dropped", "refused"]);
 }
@@ -137,9 +135,13 @@ async fn inv_02_a_repeat_that_is_refused_does_not_say_that_its_first_was() {
     let named = Ask { nonce: Some(0), ..ASK };
     let first = desk.send(named).await.unwrap();
     let repeat = desk.send(named).await.unwrap();
-    assert_eq!(repeat.raw(), first.raw());
-    desk.ledger.outcome(&repeat, refused()).await.unwrap();
-    assert_eq!(desk.words().await, ["dropped"]);
+    assert_eq!((repeat.raw(), repeat.is_in_hand()), (first.raw(), false));
+    drop((first, repeat));
+    let repeat = desk.send(named).await.unwrap();
+    assert!(!repeat.is_in_hand(), "it is looked after");
+    let again = desk.ledger.take_up::<Tx>(repeat.id()).await.unwrap().unwrap();
+    desk.ledger.outcome(&again, refused()).await.unwrap();
+    assert_eq!(desk.words().await, ["unknown", "dropped"]);
     let next = desk.send(Ask { value: 2, ..ASK }).await.unwrap_err();
     assert!(matches!(next, ReserveError::Outbid { .. }), "both may be mined else: {next:?}");
 }
@@ -153,20 +155,27 @@ async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
             Claim::Fresh(reserved) => desk.ledger.record(sign(reserved)).await.unwrap(),
             Claim::Known(known) => known,
         };
-    // Returned first, then sent here; refused first, then returned; handed in with its bytes.
-    for case in 0..3 {
+    // Returned first, then sent here; refused first, then returned; handed in with its bytes; refused, and then handed in, which a
+    // kill cuts short.
+    for case in 0..4 {
         let desk = Desk::open(PATIENT).await;
         if case == 0 {
             returned(&desk).await;
         }
         let sent = desk.send(named).await.unwrap();
         if case == 2 {
-            desk.ledger.outcome_of_client(sent.id(), refused()).await.unwrap();
+            desk.ledger.outcome_of_client(&sent, refused()).await.unwrap();
         } else {
             desk.ledger.outcome(&sent, refused()).await.unwrap();
         }
         if case == 1 {
             assert_eq!(returned(&desk).await.raw(), sent.raw());
+        }
+        if case == 3 {
+            let place = (CHAIN, address(ASK.seed), 0);
+            let caller = Caller::new(Arc::new(ASK.caller().client().clone()), RequestId::from_number(9));
+            let presented = desk.ledger.presented(&caller, (place, sent.hash()), true).await.unwrap();
+            assert!(matches!(presented, Some(Presented::Ours(_))), "{presented:?}");
         }
         assert_eq!(desk.states().await, ["vacant"], "{case}");
         let cheap = desk.send(Ask { value: 2, ..ASK }).await.unwrap_err();
@@ -215,6 +224,7 @@ async fn inv_02_what_was_refused_and_is_taken_after_all_keeps_its_nonce_over_a_k
     let named = Ask { nonce: Some(0), ..ASK };
     let sent = desk.send(named).await.unwrap();
     desk.ledger.outcome(&sent, refused()).await.unwrap();
+    drop(sent);
     let repeat = desk.send(named).await.unwrap();
     desk.ledger.outcome(&repeat, Outcome::Accepted).await.unwrap();
     let folder = desk.killed();
@@ -229,6 +239,7 @@ async fn inv_02_what_was_refused_and_is_sent_again_may_be_in_a_pool_until_a_node
     let named = Ask { nonce: Some(0), ..ASK };
     let sent = desk.send(named).await.unwrap();
     desk.ledger.outcome(&sent, refused()).await.unwrap();
+    drop(sent);
     let repeat = desk.send(named).await.unwrap();
     let killed = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
     let outbids = async || {
@@ -236,17 +247,68 @@ async fn inv_02_what_was_refused_and_is_sent_again_may_be_in_a_pool_until_a_node
         assert!(matches!(next, ReserveError::Outbid { .. }), "both may be mined else: {next:?}");
     };
     outbids().await;
-    // Another's refusal after that says nothing of the time before.
-    let third = killed.send(named).await.unwrap();
-    killed.ledger.outcome(&third, refused()).await.unwrap();
-    assert_eq!(killed.words().await, ["refused", "resent", "unknown", "dropped"]);
-    outbids().await;
+    // Another's refusal after that says nothing of the time before, and is not told; the next is of what was sent after it.
+    for told in [false, true] {
+        let again = killed.send(named).await.unwrap();
+        assert_eq!(killed.ledger.outcome(&again, refused()).await.unwrap() == refused(), told);
+        assert_eq!(killed.words().await.contains(&"dropped".to_owned()), told);
+        outbids().await;
+    }
     crate::ledger::verify(&killed.file).await.unwrap().unwrap();
 
     desk.ledger.outcome(&repeat, refused()).await.unwrap();
     assert_eq!(desk.words().await, ["refused", "resent", "refused"]);
     assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(0), "it is in nobody's way");
     crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+}
+
+/// Two calls of one client must not cost those that come after it ten percent, or an authorization its nonce.
+#[tokio::test]
+async fn inv_13_repeats_side_by_side_of_what_was_refused_leave_it_in_nobodys_way() {
+    let desk = Desk::open(PATIENT).await;
+    let named = Ask { nonce: Some(0), ..ASK };
+    let sent = desk.send(named).await.unwrap();
+    desk.ledger.outcome(&sent, refused()).await.unwrap();
+    drop(sent);
+    let one = desk.send(named).await.unwrap();
+    let other = desk.send(named).await.unwrap();
+    assert_eq!([&one, &other].map(Recorded::is_in_hand), [true, false]);
+    assert!(desk.ledger.take_up::<Tx>(one.id()).await.unwrap().is_none(), "by nobody else either");
+    assert!(other.overhear().now_or_never().is_none(), "it waits for the word");
+    let told = desk.ledger.outcome(&one, refused()).await.unwrap();
+    one.tell(&told);
+    assert_eq!(other.overhear().await, Some(refused()));
+    drop(one);
+    let third = desk.send(named).await.unwrap();
+    assert!(third.is_in_hand());
+    desk.ledger.outcome(&third, refused()).await.unwrap();
+    assert_eq!(desk.words().await, ["refused", "resent", "refused", "resent", "refused"]);
+    assert_eq!(desk.send(Ask { value: 2, ..ASK }).await.unwrap().nonce(), Some(0));
+    crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+}
+
+/// Its client would pay again, and both may be mined.
+#[tokio::test]
+async fn inv_02_no_refusal_is_told_while_another_process_has_it_at_a_node() {
+    for heard_before in [false, true] {
+        let desk = Desk::open(PATIENT).await;
+        let other = desk.ledger.elsewhere();
+        let sent = desk.send(ASK).await.unwrap();
+        let again = other.take_up::<Tx>(sent.id()).await.unwrap().unwrap();
+        assert_eq!((again.raw(), desk.words().await), (sent.raw(), vec!["unknown".to_owned()]));
+        if heard_before {
+            assert_eq!(other.outcome(&again, refused()).await.unwrap(), refused());
+        }
+        let told = desk.ledger.outcome(&sent, refused()).await.unwrap();
+        assert_eq!(told == refused(), heard_before, "{told:?}");
+        if !heard_before {
+            assert!(matches!(told, Outcome::Unknown { .. }), "{told:?}");
+            assert_eq!(desk.live().await[0].raw(), sent.raw(), "it frees nothing");
+            other.outcome(&again, Outcome::Accepted).await.unwrap();
+            assert_eq!(desk.live().await[0].raw(), sent.raw());
+        }
+        crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test]
@@ -258,9 +320,10 @@ async fn inv_02_a_refusal_that_could_not_be_written_is_told_of_nothing_that_is_s
     assert!(matches!(refused().unwritten(sent.standing()), Outcome::Unknown { .. }));
     desk.sql("DROP TRIGGER broken").await;
     let [live] = &desk.live().await[..] else { panic!("it is sent again") };
-    assert_eq!((live.raw(), live.standing()), (sent.raw(), Standing::Silent));
+    assert_eq!((live.raw(), live.standing()), (sent.raw(), Standing::Live));
     // What is refused already, and only that, is told so whatever comes.
     desk.ledger.outcome(&sent, refused()).await.unwrap();
+    drop(sent);
     let repeat = desk.send(Ask { nonce: Some(0), ..ASK }).await.unwrap();
     assert_eq!(refused().unwritten(repeat.standing()), refused());
 }
@@ -272,8 +335,8 @@ async fn what_was_returned_and_is_to_be_sent_is_on_its_way_to_nobody() {
     let named = Ask { nonce: Some(0), ..ASK };
     let signed = sign(fresh(desk.ledger.reserve(named.permitted(), Purpose::Return).await.unwrap()));
     desk.ledger.record(signed).await.unwrap();
-    assert_eq!(desk.send(named).await.unwrap().standing(), Standing::Live);
+    assert!(desk.send(named).await.unwrap().is_in_hand());
     let sent = Ask { nonce: Some(1), ..ASK };
     desk.send(sent).await.unwrap();
-    assert_eq!(desk.send(sent).await.unwrap().standing(), Standing::Silent);
+    assert!(!desk.send(sent).await.unwrap().is_in_hand());
 }

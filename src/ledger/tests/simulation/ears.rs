@@ -12,7 +12,7 @@ use crate::ledger::{Final, LedgerError, Outcome, RecordError, RefusalClass, Rese
 /// An answer that the writer owes, and whom it owes it to.
 pub enum Owed {
     Record { id: i64, raw: Bytes, hash: B256, answer: Owe<(), RecordError> },
-    Outcome { id: i64, is_refusal: bool, answer: Owe<(), LedgerError> },
+    Outcome { id: i64, is_refusal: bool, answer: Owe<bool, LedgerError> },
     Settled { id: i64, last: Final, answer: Owe<(), LedgerError> },
     Policy { policy: usize, answer: Owe<(), LedgerError> },
     Unsettled { answer: Owe<Vec<Stored>, LedgerError> },
@@ -51,10 +51,10 @@ pub fn heard(command: Command, end: End, number: impl Fn(B256) -> usize, owed: &
             owed.push(Owed::Record { id, raw: raw.clone(), hash, answer });
             Command::Record { id, kind, has_nonce, raw, hash, reply }
         }
-        Command::Outcome { id, outcome, sender, reply } => {
+        Command::Outcome { id, outcome, sender, left, reply } => {
             let (reply, answer) = listen(reply);
             owed.push(Owed::Outcome { id, is_refusal: is_refusal(&outcome), answer });
-            Command::Outcome { id, outcome, sender, reply }
+            Command::Outcome { id, outcome, sender, left, reply }
         }
         Command::Settled { id, last, reply } => {
             let (reply, answer) = listen(reply);

@@ -85,7 +85,6 @@ fn folder() -> TempDir {
 
 pub type Doing = Pin<Box<dyn Future<Output = Done>>>;
 
-#[expect(clippy::large_enum_variant, reason = "a handful of them live at a time")]
 pub enum Done {
     Claimed(Result<Claim<Tx>, ReserveError>),
     Recorded(Result<Recorded<Tx>, RecordError>),

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::B256;
+use futures_util::future::join_all;
 
 use crate::clock::{Clock, Timestamp};
+use crate::identity::{Caller, RequestId};
 use crate::ledger::db::{batch, query};
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, START, sign};
 use crate::ledger::tests::simulation::chain::Chain;
@@ -14,7 +16,9 @@ use crate::ledger::tests::simulation::policies::{POLICIES, READ};
 use crate::ledger::tests::simulation::record::Record;
 use crate::ledger::tests::simulation::replica::{Done, Replica, Site, Stage, Task, poll};
 use crate::ledger::tests::simulation::steps::{End, Said, Step, Told, Wants};
-use crate::ledger::{Claim, Final, LedgerError, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
+use crate::ledger::{
+    Claim, Final, LedgerError, Outcome, Presented, Purpose, Recorded, RefusalClass, ReserveError,
+};
 use crate::policy::Replace;
 use crate::transaction::Tx;
 
@@ -90,6 +94,7 @@ impl World {
             Step::Resend { replica, which, word } => {
                 let replica = of(replica, &self.replicas);
                 self.resend(replica);
+                self.turn(replica, End::Told).await;
                 self.turn(replica, End::Told).await;
                 let outbox = &mut self.replicas[replica].outbox;
                 if !outbox.is_empty() {
@@ -249,7 +254,21 @@ impl World {
 
     pub fn resend(&mut self, replica: usize) {
         self.replicas[replica].begin(ASK, |ledger| async move {
-            Done::Open(ledger.unsettled(CHAIN).await.unwrap_or_default())
+            let open: Vec<Recorded<Tx>> = ledger.unsettled(CHAIN).await.unwrap_or_default();
+            let taken = join_all(open.iter().map(async |one| {
+                if one.standing().is_live() {
+                    return ledger.take_up::<Tx>(one.id()).await.ok().flatten();
+                }
+                // Its client hands it in.
+                let client = Arc::new(ASK.caller().client().clone());
+                let caller = Caller::new(client, RequestId::from_number(1));
+                let place = (CHAIN, one.from(), one.nonce().unwrap_or_default());
+                match ledger.presented(&caller, (place, one.hash()), true).await.ok().flatten() {
+                    Some(Presented::Ours(recorded)) => Some(recorded).filter(Recorded::is_in_hand),
+                    _ => None,
+                }
+            }));
+            Done::Open(taken.await.into_iter().flatten().collect())
         });
     }
 
@@ -326,7 +345,9 @@ impl World {
             Owed::Record { id, raw, hash, answer } => {
                 answer.pass(end, |()| record.recorded(id, &raw, hash, now));
             }
-            Owed::Outcome { id, is_refusal, answer } => answer.pass(end, |()| record.told(id, is_refusal)),
+            Owed::Outcome { id, is_refusal, answer } => {
+                answer.pass(end, |is_sure| record.told(id, is_refusal && *is_sure));
+            }
             Owed::Settled { id, last, answer } => answer.pass(end, |()| record.told_settled(id, last)),
             Owed::Policy { policy, answer } => answer.pass(end, |()| record.policy(POLICIES[policy])),
             Owed::Claim { answer } => answer.pass(end, |_| {}),
@@ -362,6 +383,7 @@ impl World {
                 let stage = Stage::AtToken(Box::new(reserved));
                 replica.tasks.push(Task { ask, stage, age: 0 });
             }
+            Done::Claimed(Ok(Claim::Known(recorded))) if !recorded.is_in_hand() => {}
             Done::Claimed(Ok(Claim::Known(recorded))) | Done::Recorded(Ok(recorded)) => {
                 replica.outbox.push(recorded);
             }
@@ -369,7 +391,7 @@ impl World {
             Done::Claimed(Err(ReserveError::Outbid { floor })) => {
                 self.ask(at, Ask { floor: Some(floor), ..ask });
             }
-            Done::Open(open) => replica.outbox = open,
+            Done::Open(open) => replica.outbox.extend(open),
             // Another replica has a newer policy, which this one reads as well.
             Done::Claimed(Err(ReserveError::Ledger(LedgerError::OtherPolicy))) => {
                 self.activate(at, self.record.in_force());
