@@ -88,10 +88,15 @@ impl<K: Kind> Recorded<K> {
         }
     }
 
-    /// What the task is told that has it in hand; nothing where none has, or where that one is told nothing.
-    pub async fn overhear(&self) -> Option<Outcome> {
-        let Hold::Anothers(ear) = self.hold() else { return None };
-        ear.clone().wait_for(Option::is_some).await.ok()?.clone()
+    /// What the task is told that has it in hand. Where none has, or that one is told nothing, it is looked after, and nobody knows.
+    pub async fn overhear(&self) -> Outcome {
+        let told = match self.hold() {
+            Hold::Anothers(ear) => {
+                ear.clone().wait_for(Option::is_some).await.ok().and_then(|told| told.clone())
+            }
+            Hold::None | Hold::Mine(_) => None,
+        };
+        told.unwrap_or_else(|| Outcome::Unknown { text: "it is on its way already".to_owned() })
     }
 }
 

@@ -296,7 +296,7 @@ async fn answered_before<K: Kind, T>(
     known: impl Fn(Recorded<K>) -> T,
     answer_by: Instant,
 ) -> Result<T, Refusal> {
-    match timeout_at(answer_by, recorded.overhear()).await.ok().flatten().and_then(refusal_of) {
+    match timeout_at(answer_by, recorded.overhear()).await.ok().and_then(refusal_of) {
         Some(refusal) => Err(refusal),
         None => Ok(known(recorded)),
     }

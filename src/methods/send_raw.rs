@@ -96,8 +96,7 @@ async fn hand_on<K: Sendable>(
         let app = Arc::clone(app);
         async move {
             if !recorded.is_in_hand() {
-                let unknown = || Outcome::Unknown { text: "it is on its way already".to_owned() };
-                return recorded.overhear().await.unwrap_or_else(unknown);
+                return recorded.overhear().await;
             }
             let outcome = app.upstream.broadcast_if(&recorded, conditions.as_ref()).await;
             let written = app.ledger.outcome_of_client(&recorded, outcome.clone()).await;

@@ -69,8 +69,7 @@ async fn send(app: Arc<App>, permitted: Permitted<Tx>, answer_by: Instant) -> Re
 pub(super) async fn broadcast(app: Arc<App>, recorded: Recorded<Tx>) -> Outcome {
     if !recorded.is_in_hand() {
         // A repeat of what another task hands over just now, or of what is looked after until the chain has decided.
-        let unknown = || Outcome::Unknown { text: "it is on its way already".to_owned() };
-        return recorded.overhear().await.unwrap_or_else(unknown);
+        return recorded.overhear().await;
     }
     let outcome = app.upstream.broadcast(&recorded).await;
     let written = app.ledger.outcome(&recorded, outcome.clone()).await;

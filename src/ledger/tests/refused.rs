@@ -277,7 +277,7 @@ async fn inv_13_repeats_side_by_side_of_what_was_refused_leave_it_in_nobodys_way
     assert!(other.overhear().now_or_never().is_none(), "it waits for the word");
     let told = desk.ledger.outcome(&one, refused()).await.unwrap();
     one.tell(&told);
-    assert_eq!(other.overhear().await, Some(refused()));
+    assert_eq!(other.overhear().await, refused());
     drop(one);
     let third = desk.send(named).await.unwrap();
     assert!(third.is_in_hand());
