@@ -3,18 +3,21 @@
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::sync::mpsc::Receiver;
 
 use crate::clock::{Clock, Timestamp};
+use crate::identity::{Caller, RequestId};
 use crate::ledger::command::Command;
 use crate::ledger::db;
 use crate::ledger::lock::prepare;
-use crate::ledger::tests::kit::{self, Ask, PATIENT};
+use crate::ledger::tests::kit::{self, ASK, Ask, CHAIN, PATIENT};
 use crate::ledger::writer::Writer;
-use crate::ledger::{Claim, Ledger, Location, RecordError, Recorded, ReserveError, Reserved};
+use crate::ledger::{Claim, Ledger, Location, Presented, RecordError, Recorded, ReserveError, Reserved};
 use crate::transaction::Tx;
 
 /// Where the rows are: a file that one process writes, or one that several share, as replicas do a server. What a server
@@ -139,4 +142,21 @@ pub fn poll(doing: &mut Doing) -> Option<Done> {
         Poll::Ready(done) => Some(done),
         Poll::Pending => None,
     }
+}
+
+/// Whatever is open, in hand: sent again by us, or, where a node has refused it, handed in by its client.
+pub async fn take_up(ledger: Ledger) -> Done {
+    let open: Vec<Recorded<Tx>> = ledger.unsettled(CHAIN).await.unwrap_or_default();
+    let taken = join_all(open.iter().map(async |one| {
+        if one.standing().is_live() {
+            return ledger.take_up::<Tx>(one.id()).await.ok().flatten();
+        }
+        let caller = Caller::new(Arc::new(ASK.caller().client().clone()), RequestId::from_number(1));
+        let place = (CHAIN, one.from(), one.nonce().unwrap_or_default());
+        match ledger.presented(&caller, (place, one.hash()), true).await.ok().flatten() {
+            Some(Presented::Ours(recorded)) => Some(recorded).filter(Recorded::is_in_hand),
+            _ => None,
+        }
+    }));
+    Done::Open(taken.await.into_iter().flatten().collect())
 }

@@ -4,21 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use alloy_primitives::B256;
-use futures_util::future::join_all;
 
 use crate::clock::{Clock, Timestamp};
-use crate::identity::{Caller, RequestId};
 use crate::ledger::db::{batch, query};
 use crate::ledger::tests::kit::{ASK, Ask, CHAIN, START, sign};
 use crate::ledger::tests::simulation::chain::Chain;
 use crate::ledger::tests::simulation::ears::{Owed, heard};
 use crate::ledger::tests::simulation::policies::{POLICIES, READ};
 use crate::ledger::tests::simulation::record::Record;
-use crate::ledger::tests::simulation::replica::{Done, Replica, Site, Stage, Task, poll};
+use crate::ledger::tests::simulation::replica::{Done, Replica, Site, Stage, Task, poll, take_up};
 use crate::ledger::tests::simulation::steps::{End, Said, Step, Told, Wants};
-use crate::ledger::{
-    Claim, Final, LedgerError, Outcome, Presented, Purpose, Recorded, RefusalClass, ReserveError,
-};
+use crate::ledger::{Claim, Final, LedgerError, Outcome, Purpose, Recorded, RefusalClass, ReserveError};
 use crate::policy::Replace;
 use crate::transaction::Tx;
 
@@ -253,23 +249,7 @@ impl World {
     }
 
     pub fn resend(&mut self, replica: usize) {
-        self.replicas[replica].begin(ASK, |ledger| async move {
-            let open: Vec<Recorded<Tx>> = ledger.unsettled(CHAIN).await.unwrap_or_default();
-            let taken = join_all(open.iter().map(async |one| {
-                if one.standing().is_live() {
-                    return ledger.take_up::<Tx>(one.id()).await.ok().flatten();
-                }
-                // Its client hands it in.
-                let client = Arc::new(ASK.caller().client().clone());
-                let caller = Caller::new(client, RequestId::from_number(1));
-                let place = (CHAIN, one.from(), one.nonce().unwrap_or_default());
-                match ledger.presented(&caller, (place, one.hash()), true).await.ok().flatten() {
-                    Some(Presented::Ours(recorded)) => Some(recorded).filter(Recorded::is_in_hand),
-                    _ => None,
-                }
-            }));
-            Done::Open(taken.await.into_iter().flatten().collect())
-        });
+        self.replicas[replica].begin(ASK, take_up);
     }
 
     /// What is final is told to the ledger, which takes several commits.
