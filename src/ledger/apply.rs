@@ -225,7 +225,7 @@ async fn restore(group: &mut Group<'_>, id: i64, turned: State) -> Sql<()> {
 
 /// Its client has the bytes, and may hand them to whom it likes: from then on no refusal says that it is nowhere.
 pub(in crate::ledger) async fn handed_out(group: &mut Group<'_>, id: i64) -> Sql<()> {
-    if matches!(store::word_of(group.db, id).await?, None | Some(Word::Refused)) {
+    if matches!(store::word_of(group.db, id).await?, None | Some(Word::Refused | Word::Resent)) {
         let outcome = Outcome::Unknown { text: "its client has it".to_owned() };
         note(group, id, (&outcome, Sender::Client), None).await?;
     }
@@ -316,11 +316,12 @@ async fn note(
     let (mut word, mut is_sure) = (Word::from(outcome), true);
     if word.is_refusal() {
         let before = store::word_of(group.db, id).await?;
-        is_sure = before == left || word == Word::Invalid || before.is_some_and(Word::is_refusal);
+        is_sure = before == left || before.is_some_and(Word::is_refusal);
         word = match before {
+            Some(taken @ (Word::Accepted | Word::Known)) if !is_sure => taken,
             _ if !is_sure => Word::Unknown,
             // Its client may have sent it elsewhere, or a process that was killed may have, and not said so.
-            _ if sender == Sender::Client => word.after(Some(Word::Unknown)),
+            before if sender == Sender::Client => word.after(before).after(Some(Word::Unknown)),
             None if sender == Sender::Again => word.after(Some(Word::Unknown)),
             before => word.after(before),
         };

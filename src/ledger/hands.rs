@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use crate::ledger::apply;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::Sql;
+use crate::ledger::life::State;
 use crate::ledger::store::{self, Stored};
 use crate::ledger::writer::Group;
-use crate::ledger::{Ledger, LedgerError, Outcome, Recorded, ReservationId, Standing};
+use crate::ledger::{Ledger, LedgerError, Outcome, Recorded, ReservationId};
 use crate::transaction::Kind;
 
 /// The payloads that are being handed over. Lives as long as the process; bounded by its tasks.
@@ -107,14 +108,15 @@ impl Ledger {
         let (id, hands) = (id.0, self.hands.clone());
         let stored = self.ask(|reply| Command::TakeUp(Taking { id, hands, reply })).await??;
         let recorded: Option<Recorded<K>> = stored.map(Into::into);
-        Ok(recorded.filter(|recorded| recorded.is_in_hand() && recorded.standing() == Standing::Live))
+        Ok(recorded.filter(Recorded::is_in_hand))
     }
 }
 
 impl Taking {
     pub(in crate::ledger) async fn answer(self, group: &mut Group<'_>) -> Sql<()> {
         let mut stored = store::stored(group.db, self.id).await?;
-        if let Some(stored) = &mut stored {
+        // What is refused or settled meanwhile is in nobody's way: its client's repeat would wait for a word in vain.
+        if let Some(stored) = stored.as_mut().filter(|stored| stored.state == State::Recorded) {
             stored.hold = self.hands.take(self.id);
             if matches!(stored.hold, Hold::Mine(_)) {
                 apply::sent_again(group, stored).await?;

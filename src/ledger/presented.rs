@@ -76,11 +76,13 @@ impl Inquest {
             group.answer(self.reply, Err(refusal.into()));
             return Ok(());
         }
-        if self.tally.is_some_and(|tally| tally.admits(&self.client, "repeat", Instant::now())) {
-            let (request, client) = (&self.request, &self.client);
-            group.audit(&Body::Repeat { reservation: known.id, request, client }).await?;
+        if let Some(tally) = self.tally {
+            if tally.admits(&self.client, "repeat", Instant::now()) {
+                let (request, client) = (&self.request, &self.client);
+                group.audit(&Body::Repeat { reservation: known.id, request, client }).await?;
+            }
+            apply::handed_in(group, &mut known, &self.hands).await?;
         }
-        apply::handed_in(group, &mut known, &self.hands).await?;
         group.answer(self.reply, Ok(Some((kind, known))));
         Ok(())
     }

@@ -259,12 +259,14 @@ pub(super) fn told<K: Kind>(
     written: Result<Outcome, LedgerError>,
 ) -> Outcome {
     let is_refused = |outcome: &Outcome| matches!(outcome, Outcome::Refused { .. });
-    let (was_refused, is_followed) = (is_refused(&outcome), is_followed(recorded));
+    let was_refused = is_refused(&outcome);
     let told = match written {
         Ok(told) => told,
         Err(error) => {
             tracing::warn!(%error, hash = %recorded.hash(), "the outcome could not be written");
-            if is_followed { outcome.unwritten(recorded.standing()) } else { outcome }
+            // What was returned may be ours to send by now.
+            let has_nonce = recorded.nonce().is_some();
+            if has_nonce { outcome.unwritten(recorded.standing()) } else { outcome }
         }
     };
     if was_refused && !is_refused(&told) {

@@ -18,6 +18,7 @@ use crate::transaction::{Authorization, Delegation, Kind, Tx};
 use crate::upstream::answer::read_number;
 use crate::upstream::batch::Lanes;
 use crate::upstream::client::Call;
+use crate::upstream::mined::{By, Counts};
 use crate::upstream::node::{Node, Whose};
 use crate::upstream::{Answer, Upstream, UpstreamError};
 
@@ -135,32 +136,6 @@ struct View<'a> {
     finalized: u64,
 }
 
-/// How many transactions of each account are mined; those are missing of which the node did not say it this time.
-struct Counts(HashMap<Address, u64>);
-
-/// By which block transactions are counted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
-    Latest,
-    Finalized,
-}
-
-impl Counts {
-    /// Whether a transaction of its account is known to be mined at its nonce.
-    fn are_past<K: Kind>(&self, recorded: &Recorded<K>) -> bool {
-        self.get(recorded).is_some_and(|(nonce, count)| nonce < count)
-    }
-
-    /// Whether none is known to be.
-    fn await_it<K: Kind>(&self, recorded: &Recorded<K>) -> bool {
-        self.get(recorded).is_some_and(|(nonce, count)| nonce >= count)
-    }
-
-    fn get<K: Kind>(&self, recorded: &Recorded<K>) -> Option<(u64, u64)> {
-        recorded.nonce().zip(self.0.get(&recorded.from()).copied())
-    }
-}
-
 impl View<'_> {
     fn open<K: Kind>(&self) -> Pages<'_, K> {
         self.ledger.open_pages(self.upstream.0.chain_id, self.newest)
@@ -243,7 +218,11 @@ impl View<'_> {
         match self.ledger.take_up::<Tx>(recorded.id()).await {
             Ok(Some(recorded)) => {
                 let outcome = self.upstream.broadcast(&recorded).await;
-                written(&recorded, self.ledger.outcome(&recorded, outcome).await);
+                let told = self.ledger.outcome(&recorded, outcome).await;
+                if let Ok(told) = &told {
+                    recorded.tell(told);
+                }
+                written(&recorded, told);
             }
             Ok(None) => {}
             Err(error) => written(recorded, Err::<(), _>(error)),

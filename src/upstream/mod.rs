@@ -16,6 +16,7 @@ mod filters;
 mod flights;
 mod follow;
 mod health;
+mod mined;
 mod node;
 mod nodes;
 mod opinion;

@@ -114,6 +114,26 @@ async fn inv_13_what_no_node_can_take_was_never_in_a_pool() {
     crate::ledger::verify(&desk.file).await.unwrap().unwrap();
 }
 
+/// Whoever hands in once more what a node took: a node that cannot take it is another's mistake.
+#[tokio::test]
+async fn inv_02_what_a_node_took_stays_so_whatever_is_said_when_its_client_hands_it_in() {
+    let invalid = || Outcome::Refused { class: RefusalClass::IntrinsicGas, text: String::new() };
+    for handed_in in [false, true] {
+        let desk = Desk::open(PATIENT).await;
+        let sent = desk.send(Ask { nonce: Some(0), ..ASK }).await.unwrap();
+        desk.ledger.outcome(&sent, Outcome::Accepted).await.unwrap();
+        if handed_in {
+            desk.ledger.outcome_of_client(&desk.again(&sent).await, invalid()).await.unwrap();
+            assert_eq!(desk.words().await, ["accepted", "dropped"]);
+        } else {
+            // Another replica had it taken since this task took it in hand.
+            assert!(matches!(desk.ledger.outcome(&sent, invalid()).await, Ok(Outcome::Unknown { .. })));
+            assert_eq!(desk.words().await, ["accepted"]);
+        }
+        crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+    }
+}
+
 /// A process that was killed may have had it sent, and no word of it written.
 #[tokio::test]
 async fn inv_10_what_is_sent_again_without_a_word_of_it_may_be_in_a_pool() {
@@ -156,8 +176,8 @@ async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
             Claim::Known(known) => known,
         };
     // Returned first, then sent here; refused first, then returned; handed in with its bytes; refused, and then handed in, which a
-    // kill cuts short.
-    for case in 0..4 {
+    // kill cuts short; returned while it is handed over once more.
+    for case in 0..5 {
         let desk = Desk::open(PATIENT).await;
         if case == 0 {
             returned(&desk).await;
@@ -171,11 +191,18 @@ async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
         if case == 1 {
             assert_eq!(returned(&desk).await.raw(), sent.raw());
         }
-        if case == 3 {
+        if case == 4 {
+            drop(sent);
+            let again = desk.send(named).await.unwrap();
+            returned(&desk).await;
+            let told = desk.ledger.outcome(&again, refused()).await.unwrap();
+            assert!(matches!(told, Outcome::Unknown { .. }), "{told:?}");
+        } else if case == 3 {
             let place = (CHAIN, address(ASK.seed), 0);
             let caller = Caller::new(Arc::new(ASK.caller().client().clone()), RequestId::from_number(9));
             let presented = desk.ledger.presented(&caller, (place, sent.hash()), true).await.unwrap();
             assert!(matches!(presented, Some(Presented::Ours(_))), "{presented:?}");
+            drop(presented);
         }
         assert_eq!(desk.states().await, ["vacant"], "{case}");
         let cheap = desk.send(Ask { value: 2, ..ASK }).await.unwrap_err();
