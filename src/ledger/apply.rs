@@ -232,24 +232,32 @@ pub(in crate::ledger) async fn handed_out(group: &mut Group<'_>, id: i64) -> Sql
     Ok(())
 }
 
-/// Its client asks once more to have it sent. What a node has refused is handed over by whoever asks, and so is what was its
-/// client's to send so far; all else is on its way, and is looked after.
+/// Its client asks once more to have it sent. What nodes have refused is live again, and handed over by whoever asks; what was its
+/// client's to send so far is handed over, too; all else is on its way, and is looked after.
 pub(in crate::ledger) async fn asked_again(
     group: &mut Group<'_>,
     stored: &mut Stored,
     hands: &Hands,
 ) -> Sql<()> {
-    if !stored.returned && stored.state != State::Vacant {
-        if stored.word.is_none() {
-            stored.hold = hands.look(stored.id);
-        }
-        return Ok(());
-    }
     if stored.returned {
         return handed_in(group, stored, hands).await;
     }
-    stored.hold = hands.take(stored.id);
-    if matches!(stored.hold, Hold::Mine(_)) { resent(group, stored).await } else { Ok(()) }
+    if stored.state == State::Vacant {
+        stored.hold = hands.take(stored.id);
+        // Where another task has just heard that it is refused, that is what this one hears.
+        if let Hold::Mine(_) = stored.hold {
+            let word = Word::Resent.after(stored.word);
+            hear(group, stored.id, word, "").await?;
+            stored.word = Some(word);
+            stored.state = store::state_of(group.db, stored.id).await?.unwrap_or(stored.state);
+            if stored.state != State::Recorded {
+                stored.hold = Hold::None;
+            }
+        }
+    } else if stored.word.is_none_or(Word::is_ours) {
+        stored.hold = hands.look(stored.id);
+    }
+    Ok(())
 }
 
 /// Its client has the bytes, and asks to have it sent.
@@ -265,38 +273,14 @@ pub(in crate::ledger) async fn handed_in(
     Ok(())
 }
 
-/// What is open is handed to a node again. Where nothing is known of its first, which may be under way in another replica, a refusal
+/// What is open is handed to a node again. Where no node's word of it is known, which may be under way in another replica, a refusal
 /// of that says from now on no more that no node has it.
 pub(in crate::ledger) async fn sent_again(group: &mut Group<'_>, stored: &mut Stored) -> Sql<()> {
-    if stored.state == State::Recorded && stored.word.is_none() {
-        put_word(group, stored.id, Word::Unknown, "it is sent again, and no node's word of it is known")
-            .await?;
+    if stored.word.is_none_or(Word::is_ours) {
+        hear(group, stored.id, Word::Unknown, "it is sent again, and no node's word of it is known").await?;
         stored.word = Some(Word::Unknown);
     }
     Ok(())
-}
-
-/// What every node refused is handed to one once more: until its word is known, also after a crash, it may have it. Where that
-/// is not known of the last time either (a process before, or another replica), no refusal says any more that none ever took it.
-async fn resent(group: &mut Group<'_>, stored: &mut Stored) -> Sql<()> {
-    let word = match stored.word {
-        Some(Word::Refused) => Word::Resent,
-        Some(Word::Resent | Word::Dropped) => Word::Unknown,
-        _ => return Ok(()),
-    };
-    put_word(group, stored.id, word, "").await?;
-    // Beside another's who has not heard yet, a refusal of this one is not told either: it left the word to that one.
-    if stored.word != Some(Word::Resent) {
-        stored.word = Some(word);
-    }
-    Ok(())
-}
-
-/// Writes down a word that is ours.
-async fn put_word(group: &mut Group<'_>, id: i64, word: Word, text: &str) -> Sql<()> {
-    store::note(group.db, id, word.name()).await?;
-    group.known.accounts.said(id, word);
-    group.audit(&Body::Outcome { reservation: id, outcome: word.name(), text }).await
 }
 
 /// What the node says over and over again is written once. Tells whether it is sure: a refusal is not, and frees nothing, where
@@ -311,8 +295,6 @@ async fn note(
         Outcome::Accepted | Outcome::Known => "",
         Outcome::Refused { text, .. } | Outcome::Unknown { text } => text.as_str(),
     };
-    let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(true) };
-    let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
     let (mut word, mut is_sure) = (Word::from(outcome), true);
     if word.is_refusal() {
         let before = store::word_of(group.db, id).await?;
@@ -326,6 +308,14 @@ async fn note(
             before => word.after(before),
         };
     }
+    hear(group, id, word, text).await?;
+    Ok(is_sure)
+}
+
+/// The last word of a payload, and what becomes of it by that.
+async fn hear(group: &mut Group<'_>, id: i64, word: Word, text: &str) -> Sql<()> {
+    let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
+    let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
     let to = heard(state, word, &others).unwrap_or(state);
     let turned = to != state && charges::turn(group, id, to).await?;
     let is_new = store::note(group.db, id, word.name()).await?;
@@ -342,7 +332,7 @@ async fn note(
     if turned {
         restore(group, id, to).await?;
     }
-    Ok(is_sure)
+    Ok(())
 }
 
 async fn settle(group: &mut Group<'_>, id: i64, last: Final) -> Sql<()> {

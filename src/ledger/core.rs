@@ -149,8 +149,7 @@ pub(in crate::ledger) fn decide(rows: &[Row], bid: &Bid, max_open: u32) -> Decis
 /// long ago: they cost it nothing, and each is a row that all who come after must read.
 fn was_refused_too_often(rows: &[Row], bid: &Bid, nonce: u64, max_open: u32) -> bool {
     let is_ordered = matches!(bid.replace, Replace::Only(_) | Replace::Any);
-    let is_refused = |row: &Row| row.is_nowhere() || row.word == Some(Word::Resent);
-    let refused = || rows.iter().filter(|row| row.nonce == nonce && row.is_own && is_refused(row));
+    let refused = || rows.iter().filter(|row| row.nonce == nonce && row.is_own && row.is_nowhere());
     let last = refused().map(|row| row.at).max();
     let is_full = refused().count() >= usize::try_from(max_open).unwrap_or(usize::MAX);
     !is_ordered && is_full && last.is_some_and(|last| bid.now.since(last) < REFUSED_TOO_OFTEN)

@@ -96,13 +96,15 @@ pub(in crate::ledger) enum Word {
     Invalid,
     /// Refused as well, but a node took it before, or may have: it may be in the pools of others yet.
     Dropped,
-    /// No node ever took it, and it is handed to one once more, whose word is not known.
+    /// No node ever took it, its client asks for it again, and it is handed to one once more, whose word is not known.
     Resent,
+    /// The same of what may be in pools: it was dropped.
+    Again,
     Unknown,
 }
 
 impl Word {
-    pub(in crate::ledger) const ALL: [Self; 8] = [
+    pub(in crate::ledger) const ALL: [Self; 9] = [
         Self::Accepted,
         Self::Known,
         Self::NonceTooLow,
@@ -110,6 +112,7 @@ impl Word {
         Self::Invalid,
         Self::Dropped,
         Self::Resent,
+        Self::Again,
         Self::Unknown,
     ];
 
@@ -122,6 +125,7 @@ impl Word {
             Self::Invalid => "invalid",
             Self::Dropped => "dropped",
             Self::Resent => "resent",
+            Self::Again => "again",
             Self::Unknown => "unknown",
         }
     }
@@ -134,15 +138,22 @@ impl Word {
         matches!(self, Self::Refused | Self::Invalid | Self::Dropped)
     }
 
+    /// Whether it is our own: it is handed to a node, and that one has not spoken.
+    pub(in crate::ledger) const fn is_ours(self) -> bool {
+        matches!(self, Self::Resent | Self::Again)
+    }
+
     /// This word of a payload of which `before` was the last.
     #[must_use]
     pub(in crate::ledger) const fn after(self, before: Option<Self>) -> Self {
         match (self, before) {
             (Self::Refused, None | Some(Self::Refused | Self::Invalid | Self::Resent)) => Self::Refused,
-            (Self::Resent, Some(Self::Refused)) => Self::Resent,
-            (Self::Resent, _) => Self::Unknown,
+            (Self::Resent, Some(Self::Refused | Self::Invalid)) => Self::Resent,
+            (Self::Resent, _) => Self::Again,
             (Self::Refused, Some(_))
-            | (Self::Invalid, Some(Self::Accepted | Self::Known | Self::Dropped)) => Self::Dropped,
+            | (Self::Invalid, Some(Self::Accepted | Self::Known | Self::Dropped | Self::Again)) => {
+                Self::Dropped
+            }
             (word, _) => word,
         }
     }
@@ -171,8 +182,8 @@ impl From<&Outcome> for Word {
 pub(in crate::ledger) fn heard(state: State, word: Word, others: &[State]) -> Option<State> {
     match (word, state) {
         (word, State::Recorded | State::Outbid) if word.is_refusal() => Some(State::Vacant),
-        // It was sent again and is taken now, unless its nonce went to another meanwhile.
-        (Word::Accepted | Word::Known, State::Vacant)
+        // It is sent again, or was and is taken now, unless its nonce went to another meanwhile.
+        (Word::Accepted | Word::Known | Word::Resent | Word::Again, State::Vacant)
             if !others.iter().any(|other| other.is_live() || other.is_settled()) =>
         {
             Some(State::Recorded)
@@ -246,7 +257,7 @@ mod tests {
             assert_eq!(word.after(Some(Word::Accepted)), word);
         }
         for before in Word::ALL {
-            let is_resent = before == Word::Refused;
+            let is_resent = matches!(before, Word::Refused | Word::Invalid);
             assert_eq!(Word::Resent.after(Some(before)) == Word::Resent, is_resent, "{before:?}");
         }
         assert_eq!(Word::Invalid.after(Some(Word::Unknown)), Word::Invalid, "its fees are in nobody's way");

@@ -13,6 +13,7 @@ use crate::ledger::command::Reply;
 use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::hands::Hands;
 use crate::ledger::keys::{Name, Named, Verdict, judge};
+use crate::ledger::life::Word;
 use crate::ledger::store::Stored;
 use crate::ledger::tally::Tally;
 use crate::ledger::writer::{Group, Rules};
@@ -90,7 +91,10 @@ impl Repeat {
         let met = match verdict {
             Verdict::Out { id } => {
                 let mut known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
-                if self.kind == Tx::NAME && self.purpose == Purpose::Send && known.word.is_none() {
+                if self.kind == Tx::NAME
+                    && self.purpose == Purpose::Send
+                    && known.word.is_none_or(Word::is_ours)
+                {
                     known.hold = self.hands.look(id);
                 }
                 if known.returned && self.purpose == Purpose::Send {

@@ -326,6 +326,9 @@ fn inv_02_a_chain_that_tells_of_two_payloads_at_one_nonce_does_not_hold() {
     assert!(forged.outcome(1, "refused").unwrap_err().contains("as if no node had taken"));
     assert!(forged.outcome(1, "resent").unwrap_err().contains("as if no node had taken"));
     forged.outcome(1, "dropped").unwrap();
+    forged.outcome(1, "again").unwrap();
+    assert!(forged.intent(4, 0, 900, POLICY).unwrap_err().contains("given away twice"));
+    forged.outcome(1, "dropped").unwrap();
     assert!(forged.intent(4, 0, 109, POLICY).unwrap_err().contains("outbid"));
     forged.intent(5, 0, 110, POLICY).unwrap();
     forged.outcome(1, "accepted").unwrap();

@@ -192,11 +192,15 @@ async fn inv_02_what_its_client_has_is_never_held_to_be_nowhere() {
             assert_eq!(returned(&desk).await.raw(), sent.raw());
         }
         if case == 4 {
+            let sent_id = sent.id();
             drop(sent);
             let again = desk.send(named).await.unwrap();
             returned(&desk).await;
             let told = desk.ledger.outcome(&again, refused()).await.unwrap();
             assert!(matches!(told, Outcome::Unknown { .. }), "{told:?}");
+            drop(again);
+            let again = desk.ledger.take_up::<Tx>(sent_id).await.unwrap().unwrap();
+            desk.ledger.outcome(&again, refused()).await.unwrap();
         } else if case == 3 {
             let place = (CHAIN, address(ASK.seed), 0);
             let caller = Caller::new(Arc::new(ASK.caller().client().clone()), RequestId::from_number(9));
@@ -269,18 +273,15 @@ async fn inv_02_what_was_refused_and_is_sent_again_may_be_in_a_pool_until_a_node
     drop(sent);
     let repeat = desk.send(named).await.unwrap();
     let killed = Desk::at(desk.killed(), PATIENT, START).await.unwrap();
-    let outbids = async || {
-        let next = killed.send(Ask { value: 2, ..ASK }).await.unwrap_err();
-        assert!(matches!(next, ReserveError::Outbid { .. }), "both may be mined else: {next:?}");
-    };
-    outbids().await;
-    // Another's refusal after that says nothing of the time before, and is not told; the next is of what was sent after it.
-    for told in [false, true] {
-        let again = killed.send(named).await.unwrap();
-        assert_eq!(killed.ledger.outcome(&again, refused()).await.unwrap() == refused(), told);
-        assert_eq!(killed.words().await.contains(&"dropped".to_owned()), told);
-        outbids().await;
-    }
+    let next = killed.send(Ask { value: 2, ..ASK }).await.unwrap();
+    assert_eq!(next.nonce(), Some(1), "both may be mined else");
+    assert!(!killed.send(named).await.unwrap().is_in_hand(), "it is looked after");
+    // Another's refusal after that says nothing of the time before.
+    let again = killed.ledger.take_up::<Tx>(repeat.id()).await.unwrap().unwrap();
+    killed.ledger.outcome(&again, refused()).await.unwrap();
+    assert_eq!(killed.words().await, ["refused", "resent", "unknown", "dropped"]);
+    let next = killed.send(Ask { value: 3, ..ASK }).await.unwrap_err();
+    assert!(matches!(next, ReserveError::Outbid { .. }), "both may be mined else: {next:?}");
     crate::ledger::verify(&killed.file).await.unwrap().unwrap();
 
     desk.ledger.outcome(&repeat, refused()).await.unwrap();
@@ -348,11 +349,34 @@ async fn inv_02_a_refusal_that_could_not_be_written_is_told_of_nothing_that_is_s
     desk.sql("DROP TRIGGER broken").await;
     let [live] = &desk.live().await[..] else { panic!("it is sent again") };
     assert_eq!((live.raw(), live.standing()), (sent.raw(), Standing::Live));
-    // What is refused already, and only that, is told so whatever comes.
     desk.ledger.outcome(&sent, refused()).await.unwrap();
     drop(sent);
     let repeat = desk.send(Ask { nonce: Some(0), ..ASK }).await.unwrap();
-    assert_eq!(refused().unwritten(repeat.standing()), refused());
+    assert!(matches!(refused().unwritten(repeat.standing()), Outcome::Unknown { .. }), "it is live again");
+}
+
+/// Its client has the hash, and waits.
+#[tokio::test]
+async fn inv_10_what_was_refused_and_is_asked_for_again_is_sent_until_a_node_speaks() {
+    for said in [refused(), Outcome::Accepted] {
+        let desk = Desk::open(PATIENT).await;
+        let named = Ask { nonce: Some(0), ..ASK };
+        let sent = desk.send(named).await.unwrap();
+        desk.ledger.outcome(&sent, Outcome::Unknown { text: "time-out".to_owned() }).await.unwrap();
+        desk.ledger.outcome(&desk.again(&sent).await, refused()).await.unwrap();
+        assert!(desk.live().await.is_empty());
+        drop(sent);
+        let repeat = desk.send(named).await.unwrap();
+        let beside = desk.ledger.elsewhere().take_up::<Tx>(repeat.id()).await.unwrap().unwrap();
+        let told = desk.ledger.outcome(&repeat, refused()).await.unwrap();
+        assert!(matches!(told, Outcome::Unknown { .. }), "another replica has it at a node: {told:?}");
+        assert_eq!(desk.live().await[0].raw(), repeat.raw());
+        desk.ledger.outcome(&beside, said.clone()).await.unwrap();
+        assert_eq!(desk.live().await.is_empty(), said == refused());
+        let words = desk.words().await;
+        assert_eq!(words[..4], ["unknown", "dropped", "again", "unknown"]);
+        crate::ledger::verify(&desk.file).await.unwrap().unwrap();
+    }
 }
 
 /// Asked to be returned and then to be sent: its client waits for a node's word, and no other task has it.
