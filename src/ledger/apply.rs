@@ -225,7 +225,8 @@ async fn restore(group: &mut Group<'_>, id: i64, turned: State) -> Sql<()> {
 
 /// Its client has the bytes, and may hand them to whom it likes: from then on no refusal says that it is nowhere.
 pub(in crate::ledger) async fn handed_out(group: &mut Group<'_>, id: i64) -> Sql<()> {
-    if matches!(store::word_of(group.db, id).await?, None | Some(Word::Refused | Word::Resent)) {
+    if matches!(store::word_of(group.db, id).await?, None | Some(Word::Refused | Word::Resent | Word::Again))
+    {
         let outcome = Outcome::Unknown { text: "its client has it".to_owned() };
         note(group, id, (&outcome, Sender::Client), None).await?;
     }
@@ -240,23 +241,30 @@ pub(in crate::ledger) async fn asked_again(
     hands: &Hands,
 ) -> Sql<()> {
     if stored.returned {
-        return handed_in(group, stored, hands).await;
-    }
-    if stored.state == State::Vacant {
+        handed_in(group, stored, hands).await?;
+    } else if stored.state == State::Vacant {
         stored.hold = hands.take(stored.id);
-        // Where another task has just heard that it is refused, that is what this one hears.
-        if let Hold::Mine(_) = stored.hold {
-            let word = Word::Resent.after(stored.word);
-            hear(group, stored.id, word, "").await?;
-            stored.word = Some(word);
-            stored.state = store::state_of(group.db, stored.id).await?.unwrap_or(stored.state);
-            if stored.state != State::Recorded {
-                stored.hold = Hold::None;
-            }
-        }
     } else if stored.word.is_none_or(Word::is_ours) {
         stored.hold = hands.look(stored.id);
     }
+    match stored.hold {
+        // Where another task has just heard that it is refused, that is what this one hears.
+        Hold::Mine(_) if stored.state == State::Vacant => revive(group, stored).await,
+        _ => Ok(()),
+    }
+}
+
+/// What nodes have refused has its nonce again, where no other has that, and is looked after until a node speaks.
+async fn revive(group: &mut Group<'_>, stored: &mut Stored) -> Sql<()> {
+    let word = Word::Resent.after(stored.word);
+    let Some((state, others)) = group.at_nonce_of(stored.id).await? else { return Ok(()) };
+    let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
+    if heard(state, word, &others) != Some(State::Recorded) {
+        stored.hold = Hold::None;
+        return Ok(());
+    }
+    hear(group, stored.id, word, "").await?;
+    (stored.word, stored.state) = (Some(word), State::Recorded);
     Ok(())
 }
 
@@ -267,6 +275,10 @@ pub(in crate::ledger) async fn handed_in(
     hands: &Hands,
 ) -> Sql<()> {
     stored.hold = hands.take(stored.id);
+    // What came signed and is at a node is its client's own, and nobody's nonce hangs on it.
+    if stored.nonce.is_none() && !matches!(stored.hold, Hold::Mine(_)) {
+        return Ok(());
+    }
     // Before it is handed to a node: a kill keeps that from being told.
     handed_out(group, stored.id).await?;
     stored.word = store::word_of(group.db, stored.id).await?;
@@ -283,8 +295,8 @@ pub(in crate::ledger) async fn sent_again(group: &mut Group<'_>, stored: &mut St
     Ok(())
 }
 
-/// What the node says over and over again is written once. Tells whether it is sure: a refusal is not, and frees nothing, where
-/// another process has handed it to a node since it was taken in hand, when this word was the last.
+/// What the node says over and over again is written once. Tells whether a refusal may be told. It is not sure, and frees nothing,
+/// where another process has handed it to a node since it was taken in hand, when the word `left` was the last.
 async fn note(
     group: &mut Group<'_>,
     id: i64,

@@ -276,7 +276,12 @@ fn refused_before(rows: &[Row], nonces: &Nonces<'_>, bid: &Bid) -> Option<Decisi
             && row.fees.at_least(fees) == row.fees
             && place.is_over_rivals(&row.fees)
     };
-    rows.iter().rev().find(again).map(|row| Decision::Known { id: row.id })
+    // One that is asked for again is on its way just now: asked for once more, it is the same.
+    let is_underway = |row: &&Row| {
+        (row.state, row.intent) == (State::Recorded, bid.intent) && row.word.is_some_and(Word::is_ours)
+    };
+    let known = rows.iter().rev().find(again).or_else(|| rows.iter().find(is_underway));
+    known.map(|row| Decision::Known { id: row.id })
 }
 
 /// Payloads without a nonce are signed side by side. One that fails leaves its nonce free below the others, where
@@ -536,6 +541,18 @@ mod tests {
         let kept = Decision::Refuse(Refused::NonceTaken { why: NotReplaced::MayBeMined });
         assert_eq!(ask(&rows, &authorization, 3), kept);
         assert_eq!(ask(&rows, &slot(None, 5, LOW), 1), Decision::Known { id: 1 }, "asked for again");
+    }
+
+    #[test]
+    fn inv_02_what_was_refused_and_is_asked_for_again_twice_is_one_payment() {
+        let at = |word| [Row { word, ..row(5, State::Recorded, 1) }];
+        for word in [Word::Resent, Word::Again] {
+            assert_eq!(ask(&at(Some(word)), &slot(None, 5, LOW), 1), Decision::Known { id: 1 });
+            assert_eq!(ask(&at(Some(word)), &slot(None, 5, LOW), 2), take(6), "another intent");
+        }
+        for word in [None, Some(Word::Accepted), Some(Word::Unknown)] {
+            assert_eq!(ask(&at(word), &slot(None, 5, LOW), 1), take(6), "the same paid twice");
+        }
     }
 
     #[test]

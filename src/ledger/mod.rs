@@ -102,6 +102,7 @@ mod tests {
     mod databases;
     mod durable;
     mod faults;
+    mod hands;
     mod keys;
     pub(in crate::ledger) mod kit;
     mod model;

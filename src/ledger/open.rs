@@ -82,6 +82,11 @@ impl OpenTransaction {
         self.state == State::Recorded
     }
 
+    /// Whether a node has spoken of it since it was handed over last.
+    pub fn is_heard_of(&self) -> bool {
+        self.word.is_some_and(|word| !word.is_ours())
+    }
+
     /// The last word of a node.
     pub fn word(&self) -> Option<&'static str> {
         self.word.map(Word::name)

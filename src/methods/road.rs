@@ -278,7 +278,7 @@ pub(super) fn told<K: Kind>(
 
 /// Whether Chancery goes on sending it until the chain has decided.
 pub(super) fn is_followed<K: Kind>(recorded: &Recorded<K>) -> bool {
-    recorded.is_ours_to_send() && recorded.nonce().is_some()
+    recorded.is_ours_to_send() && recorded.nonce().is_some() && recorded.standing().is_live()
 }
 
 /// A node's definite refusal. That a nonce is used up is none: perhaps it was by this very transaction, which the node has not

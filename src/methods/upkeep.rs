@@ -179,7 +179,8 @@ impl Upkeep {
     async fn bump(&mut self, account: Address, rule: AutoBump) {
         let Ok(at) = self.app.ledger.lowest_open(self.app.chain_id, account).await else { return };
         let live = at.iter().find(|one| one.is_live());
-        let Some(live) = live.filter(|one| !one.is_returned) else { return };
+        // Of what is on its way to a node just now its client may yet hear that it is refused, and pay again.
+        let Some(live) = live.filter(|one| !one.is_returned && one.is_heard_of()) else { return };
         let place = (account, live.nonce);
         let rests = self.rests.get(&place).is_some_and(|until| Instant::now() < *until);
         if rests || self.clock.now().since(live.at) < rule.after {
