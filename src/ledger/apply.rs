@@ -3,6 +3,7 @@
 use alloy_primitives::B256;
 use tokio::time::Instant;
 
+use crate::ledger::again;
 use crate::ledger::agreed;
 use crate::ledger::audit::Body;
 use crate::ledger::beside;
@@ -11,7 +12,6 @@ use crate::ledger::claims::Parked;
 use crate::ledger::command::Command;
 use crate::ledger::core;
 use crate::ledger::db::{Sql, query};
-use crate::ledger::hands::{Hands, Hold};
 use crate::ledger::key_store;
 use crate::ledger::life::{self, State, Word, heard, heir};
 use crate::ledger::nonce_store;
@@ -20,7 +20,7 @@ use crate::ledger::outcome::Sender;
 use crate::ledger::pause::stops;
 use crate::ledger::pauses;
 use crate::ledger::recount::{self, NotCounted};
-use crate::ledger::store::{self, Stored};
+use crate::ledger::store;
 use crate::ledger::writer::{Group, Rules};
 use crate::ledger::{Final, LedgerError, Outcome, RecordError, Voided};
 use crate::policy::Policy;
@@ -46,6 +46,7 @@ pub(in crate::ledger) async fn apply(
         Command::Presented(inquest) => inquest.answer(group, rules).await?,
         Command::Handed(handed) => handed.answer(group).await?,
         Command::TakeUp(taking) => taking.answer(group).await?,
+        Command::PutBack { id, left } => again::put_back(group, id, left).await?,
         Command::Created(created) => created.answer(group).await?,
         Command::Record { id, kind, has_nonce, raw, hash, reply } => {
             let recorded = store::record(group.db, (id, has_nonce), (&raw, hash), group.stamp_time).await?;
@@ -233,68 +234,6 @@ pub(in crate::ledger) async fn handed_out(group: &mut Group<'_>, id: i64) -> Sql
     Ok(())
 }
 
-/// Its client asks once more to have it sent. What nodes have refused is live again, and handed over by whoever asks; what was its
-/// client's to send so far is handed over, too; all else is on its way, and is looked after.
-pub(in crate::ledger) async fn asked_again(
-    group: &mut Group<'_>,
-    stored: &mut Stored,
-    hands: &Hands,
-) -> Sql<()> {
-    if stored.returned {
-        handed_in(group, stored, hands).await?;
-    } else if stored.state == State::Vacant {
-        stored.hold = hands.take(stored.id);
-    } else if stored.word.is_none_or(Word::is_ours) {
-        stored.hold = hands.look(stored.id);
-    }
-    match stored.hold {
-        // Where another task has just heard that it is refused, that is what this one hears.
-        Hold::Mine(_) if stored.state == State::Vacant => revive(group, stored).await,
-        _ => Ok(()),
-    }
-}
-
-/// What nodes have refused has its nonce again, where no other has that, and is looked after until a node speaks.
-async fn revive(group: &mut Group<'_>, stored: &mut Stored) -> Sql<()> {
-    let word = Word::Resent.after(stored.word);
-    let Some((state, others)) = group.at_nonce_of(stored.id).await? else { return Ok(()) };
-    let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
-    if heard(state, word, &others) != Some(State::Recorded) {
-        stored.hold = Hold::None;
-        return Ok(());
-    }
-    hear(group, stored.id, word, "").await?;
-    (stored.word, stored.state) = (Some(word), State::Recorded);
-    Ok(())
-}
-
-/// Its client has the bytes, and asks to have it sent.
-pub(in crate::ledger) async fn handed_in(
-    group: &mut Group<'_>,
-    stored: &mut Stored,
-    hands: &Hands,
-) -> Sql<()> {
-    stored.hold = hands.take(stored.id);
-    // What came signed and is at a node is its client's own, and nobody's nonce hangs on it.
-    if stored.nonce.is_none() && !matches!(stored.hold, Hold::Mine(_)) {
-        return Ok(());
-    }
-    // Before it is handed to a node: a kill keeps that from being told.
-    handed_out(group, stored.id).await?;
-    stored.word = store::word_of(group.db, stored.id).await?;
-    Ok(())
-}
-
-/// What is open is handed to a node again. Where no node's word of it is known, which may be under way in another replica, a refusal
-/// of that says from now on no more that no node has it.
-pub(in crate::ledger) async fn sent_again(group: &mut Group<'_>, stored: &mut Stored) -> Sql<()> {
-    if stored.word.is_none_or(Word::is_ours) {
-        hear(group, stored.id, Word::Unknown, "it is sent again, and no node's word of it is known").await?;
-        stored.word = Some(Word::Unknown);
-    }
-    Ok(())
-}
-
 /// What the node says over and over again is written once. Tells whether a refusal may be told. It is not sure, and frees nothing,
 /// where another process has handed it to a node since it was taken in hand, when the word `left` was the last.
 async fn note(
@@ -325,7 +264,7 @@ async fn note(
 }
 
 /// The last word of a payload, and what becomes of it by that.
-async fn hear(group: &mut Group<'_>, id: i64, word: Word, text: &str) -> Sql<()> {
+pub(in crate::ledger) async fn hear(group: &mut Group<'_>, id: i64, word: Word, text: &str) -> Sql<()> {
     let Some((state, others)) = group.at_nonce_of(id).await? else { return Ok(()) };
     let others: Vec<State> = others.into_iter().map(|(_, state)| state).collect();
     let to = heard(state, word, &others).unwrap_or(state);

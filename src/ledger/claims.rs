@@ -7,6 +7,7 @@ use alloy_primitives::{Address, B256, Bytes, U128};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::ledger::again;
 use crate::ledger::apply::{self, signer};
 use crate::ledger::audit::{Body, Charged, Intent};
 use crate::ledger::beside;
@@ -16,7 +17,7 @@ use crate::ledger::core::{self, Bid, Decision, Refused, Row, decide};
 use crate::ledger::creations;
 use crate::ledger::db::{Sql, SqlError};
 use crate::ledger::handover::Handover;
-use crate::ledger::hands::Hands;
+use crate::ledger::hands::{Hands, Revived};
 use crate::ledger::keys::{Name, Verdict};
 use crate::ledger::life::State;
 use crate::ledger::pause::stops;
@@ -320,11 +321,12 @@ impl Reserve {
         }
         let mut known = store::stored(group.db, id).await?.ok_or(SqlError::NoRow)?;
         match (self.kind, self.purpose) {
-            (Presigned::NAME, _) => apply::handed_in(group, &mut known, &self.hands).await?,
+            (Presigned::NAME, _) => again::handed_in(group, &mut known, &self.hands).await?,
             (Tx::NAME, Purpose::Return) => apply::handed_out(group, id).await?,
-            (Tx::NAME, Purpose::Send) => apply::asked_again(group, &mut known, &self.hands).await?,
+            (Tx::NAME, Purpose::Send) => again::asked_again(group, &mut known, &self.hands).await?,
             _ => {}
         }
+        known.revived = Revived::of(&known, self.commands);
         // Once we were asked to send it, we go on sending it, also after a crash.
         if self.purpose == Purpose::Send {
             store::adopt(group.db, id).await?;

@@ -35,6 +35,11 @@ pub(in crate::ledger) enum Command {
     Handed(HandedIn),
     /// What is to be handed to a node once more.
     TakeUp(Taking),
+    /// What was live again for somebody who is gone; its last word then.
+    PutBack {
+        id: i64,
+        left: Word,
+    },
     /// Which of these contracts an account created.
     Created(Created),
     Record {

@@ -131,7 +131,12 @@ impl Ledger {
                 let unsigned = K::assign(permitted.into_asked(), nonce);
                 Claim::Fresh(Reserved::new(ReservationId(id), request, from, nonce, purpose, unsigned))
             }
-            Claimed::Known(stored) => Claim::Known(stored.into()),
+            Claimed::Known(mut stored) => {
+                if let Some(revived) = stored.revived.take() {
+                    revived.take();
+                }
+                Claim::Known(stored.into())
+            }
         })
     }
 

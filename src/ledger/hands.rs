@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::ledger::apply;
+use crate::ledger::again;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::Sql;
-use crate::ledger::life::State;
+use crate::ledger::life::{State, Word};
 use crate::ledger::store::{self, Stored};
 use crate::ledger::writer::Group;
 use crate::ledger::{Ledger, LedgerError, Outcome, Recorded, ReservationId};
@@ -40,6 +40,17 @@ pub(in crate::ledger) enum Hold {
     Anothers(Ear),
 }
 
+/// A payload that is live again for one who asks once more, on its way to that one. Where nobody takes it, because nobody waits
+/// any more, it is refused as it was: whoever is told that nothing was sent pays again.
+#[derive(Debug)]
+pub(in crate::ledger) struct Revived {
+    id: i64,
+    /// Nothing once it is taken.
+    word: Option<Word>,
+    /// Weak: an answer on its way does not keep the writer running.
+    commands: mpsc::WeakSender<Command>,
+}
+
 /// What is open and is to be handed over again.
 #[derive(Debug)]
 pub(in crate::ledger) struct Taking {
@@ -67,6 +78,28 @@ impl Hands {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<i64, Ear>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Revived {
+    /// Nothing where it was live before.
+    pub(in crate::ledger) fn of(stored: &Stored, commands: mpsc::WeakSender<Command>) -> Option<Self> {
+        let word = stored.word.filter(|word| word.is_ours());
+        let is_mine = matches!(stored.hold, Hold::Mine(_));
+        word.filter(|_| is_mine).map(|word| Self { id: stored.id, word: Some(word), commands })
+    }
+
+    /// It is the taker's from now on.
+    pub(in crate::ledger) fn take(mut self) {
+        self.word = None;
+    }
+}
+
+impl Drop for Revived {
+    fn drop(&mut self) {
+        if let (Some(left), Some(commands)) = (self.word, self.commands.upgrade()) {
+            let _ = commands.try_send(Command::PutBack { id: self.id, left });
+        }
     }
 }
 
@@ -119,7 +152,7 @@ impl Taking {
         if let Some(stored) = stored.as_mut().filter(|stored| stored.state == State::Recorded) {
             stored.hold = self.hands.take(self.id);
             if matches!(stored.hold, Hold::Mine(_)) {
-                apply::sent_again(group, stored).await?;
+                again::sent_again(group, stored).await?;
             }
         }
         group.answer(self.reply, Ok(stored));

@@ -8,6 +8,7 @@
 //! **Invariant:** nothing but this module makes a `Reserved` or a `Recorded`, and only after its commit.
 
 mod accounts;
+mod again;
 mod agreed;
 mod ahead;
 mod apply;

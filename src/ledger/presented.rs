@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256};
 use tokio::time::Instant;
 
 use crate::identity::Caller;
-use crate::ledger::apply;
+use crate::ledger::again;
 use crate::ledger::audit::Body;
 use crate::ledger::command::{Command, Reply};
 use crate::ledger::db::Sql;
@@ -81,7 +81,7 @@ impl Inquest {
                 let (request, client) = (&self.request, &self.client);
                 group.audit(&Body::Repeat { reservation: known.id, request, client }).await?;
             }
-            apply::handed_in(group, &mut known, &self.hands).await?;
+            again::handed_in(group, &mut known, &self.hands).await?;
         }
         group.answer(self.reply, Ok(Some((kind, known))));
         Ok(())

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::ledger::audit::Entry;
 use crate::ledger::core::Row;
 use crate::ledger::db::{Db, DbRow, Sql, SqlError, query};
-use crate::ledger::hands::Hold;
+use crate::ledger::hands::{Hold, Revived};
 use crate::ledger::life::{State, Word};
 use crate::transaction::{Authorization, Fees, Kind as _};
 
@@ -54,6 +54,8 @@ pub(in crate::ledger) struct Stored {
     pub word: Option<Word>,
     /// Who hands it to nodes, where that was asked.
     pub hold: Hold,
+    /// Where it is live again, until it is taken.
+    pub revived: Option<Revived>,
     pub raw: Bytes,
     pub hash: B256,
 }
@@ -346,6 +348,7 @@ pub(in crate::ledger) fn stored_row(row: &DbRow) -> Sql<Stored> {
         state: state_in(row)?,
         word: word_in(row)?,
         hold: Hold::None,
+        revived: None,
         raw: Bytes::from(row.get::<Vec<u8>>("raw")?),
         hash: word(row, "hash")?,
     })

@@ -1,12 +1,42 @@
 //! Who hands a payload to nodes, and what those hear that ask beside it.
 
-use crate::ledger::tests::kit::{ASK, Ask, Desk, PATIENT, fresh, sign};
-use crate::ledger::{Outcome, Purpose, Recorded, RefusalClass};
+use crate::ledger::tests::kit::{ASK, Ask, CHAIN, Desk, PATIENT, POLICY, fresh, known, sign, turn, writer};
+use crate::ledger::writer::Writer;
+use crate::ledger::{Ledger, Outcome, Purpose, Recorded, RefusalClass, Standing};
 use crate::transaction::Tx;
 use futures_util::FutureExt as _;
 
 fn refused() -> Outcome {
     Outcome::Refused { class: RefusalClass::InsufficientFunds, text: "the node's words".to_owned() }
+}
+
+/// Whoever is told that nothing was sent pays again.
+#[tokio::test]
+async fn inv_02_what_is_live_again_for_somebody_who_is_gone_is_refused_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = writer(&folder.path().join("ledger.sqlite")).await;
+    let (ledger, mut queue) = Ledger::over(&writer, PATIENT);
+    tokio::join!(ledger.activate_policy(POLICY, "allow all"), turn(&mut writer, &mut queue)).0.unwrap();
+    let named = Ask { nonce: Some(0), ..ASK };
+    let claim = ledger.reserve(named.permitted(), Purpose::Send);
+    let signed = sign(fresh(tokio::join!(claim, turn(&mut writer, &mut queue)).0.unwrap()));
+    let sent = tokio::join!(ledger.record(signed), turn(&mut writer, &mut queue)).0.unwrap();
+    tokio::join!(ledger.outcome(&sent, refused()), turn(&mut writer, &mut queue)).0.unwrap();
+    drop(sent);
+    // Its commit is done, and nobody has taken the answer.
+    let mut claim = Box::pin(ledger.reserve(named.permitted(), Purpose::Send));
+    assert!((&mut claim).now_or_never().is_none());
+    turn(&mut writer, &mut queue).await;
+    let open = async |writer: &mut Writer, queue: &mut _| -> Vec<Recorded<Tx>> {
+        tokio::join!(ledger.unsettled(CHAIN), turn(writer, queue)).0.unwrap()
+    };
+    assert_eq!(open(&mut writer, &mut queue).await[0].standing(), Standing::Live);
+    drop(claim);
+    assert_eq!(open(&mut writer, &mut queue).await[0].standing(), Standing::Refused);
+    let claim = ledger.reserve(named.permitted(), Purpose::Send);
+    let again = known(tokio::join!(claim, turn(&mut writer, &mut queue)).0.unwrap());
+    assert!(again.is_in_hand());
+    assert_eq!(open(&mut writer, &mut queue).await[0].standing(), Standing::Live, "it is taken");
 }
 
 /// Two calls of one client must not cost those that come after it ten percent, or an authorization its nonce.
